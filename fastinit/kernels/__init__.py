@@ -1,0 +1,95 @@
+"""The only door to compiled code: picks one CPU level, once, when fastinit is imported.
+
+``dense`` is the chosen level's module. ``FASTINIT_KERNELS`` forces a level by name, or
+``reference`` for the NumPy twin; a level that cannot run here raises ``ImportError``.
+"""
+
+import importlib
+import importlib.util
+import os
+import platform
+import sys
+from typing import Any, Literal
+
+import numpy as np
+
+from fastinit.kernels import cpu
+
+# Best first; the last is built everywhere.
+LEVELS = ("x86_64_v4", "x86_64_v3", "baseline")
+
+
+def why_not(level: str) -> str | None:
+    """Return why ``level`` cannot run here: not built, or not runnable; None if it can."""
+    if importlib.util.find_spec(f"fastinit.kernels.dense_{level}") is None:
+        return "not built"
+    missing = cpu.missing().get(level, ())
+    return f"not runnable here: no {', '.join(missing)}" if missing else None
+
+
+def _choose() -> tuple[str, str]:
+    """Return the level to run and the reason for it."""
+    forced = os.environ.get("FASTINIT_KERNELS")
+    if not forced:
+        return next(name for name in LEVELS if why_not(name) is None), "the best this machine runs"
+    if forced not in (*LEVELS, "reference"):
+        raise ImportError(
+            f"FASTINIT_KERNELS: expected one of {', '.join(LEVELS)}, reference; got {forced!r}"
+        )
+    problem = None if forced == "reference" else why_not(forced)
+    if problem is not None:
+        raise ImportError(f"FASTINIT_KERNELS={forced}: {problem}")
+    return forced, "forced by FASTINIT_KERNELS"
+
+
+level, reason = _choose()
+dense = importlib.import_module(
+    "fastinit.reference" if level == "reference" else f"fastinit.kernels.dense_{level}"
+)
+# As os.path is posixpath: one name for whichever module was chosen.
+sys.modules["fastinit.kernels.dense"] = dense
+
+
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
+    """Print which kernels run here and why.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}, default "stdout"
+        As in :func:`numpy.show_config`: print, or return a dictionary.
+
+    Examples
+    --------
+    >>> show_config("dicts")["kernels"] in (*LEVELS, "reference")
+    True
+    """
+    from fastinit import __version__
+
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"mode: expected stdout or dicts; got {mode!r}")
+    config = {
+        "fastinit": __version__,
+        "kernels": level,
+        "because": reason,
+        "levels": {name: why_not(name) or "runs here" for name in LEVELS},
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": _cores(),
+    }
+    if mode == "dicts":
+        return config
+    for name, value in config.items():
+        if isinstance(value, dict):
+            for inner, fact in value.items():
+                print(f"  {inner:<10} {fact}")
+        else:
+            print(f"{name:<12} {value}")
+    return None
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

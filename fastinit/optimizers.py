@@ -1,0 +1,30 @@
+"""Optimisers: settings only. The loops that obey them are kernels."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """Plain gradient descent: ``theta -= learning_rate * gradient``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        The step per unit of gradient; finite and not negative.
+
+    Examples
+    --------
+    >>> GradientDescent(0.1)
+    GradientDescent(learning_rate=0.1)
+    """
+
+    learning_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        if isinstance(rate, (bool, str, bytes, complex)) or not hasattr(rate, "__float__"):
+            raise TypeError(f"learning_rate: expected a number; got {type(rate).__name__}")
+        if not (math.isfinite(rate) and rate >= 0):
+            raise ValueError(f"learning_rate: expected finite and >= 0; got {rate}")
+        object.__setattr__(self, "learning_rate", float(rate))
