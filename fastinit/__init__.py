@@ -23,3 +23,30 @@ from fastinit.optimizers import GradientDescent
 from fastinit.training import Run, train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Comparison",
+    "GradientDescent",
+    "Network",
+    "Run",
+    "Table",
+    "compare",
+    "constant",
+    "datasets",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "initializers",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "optimizers",
+    "show_config",
+    "train",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "zeros",
+]

@@ -1,7 +1,7 @@
 """Weights by scheme: one ``variance_scaling`` behind the named ones.
 
-The named schemes draw from NumPy's Philox generator, keyed by ``seed`` and ``stream``. ``random`` and
-``he`` are the lesson's own draws instead, from NumPy's legacy generator.
+The named schemes draw from NumPy's Philox generator, keyed by ``seed`` and ``stream``. ``random``
+and ``he`` are the lesson's own draws instead, from NumPy's legacy generator.
 """
 
 import math
@@ -24,7 +24,9 @@ class Initializer(Protocol):
 
     def __call__(
         self, shape: Shape | None = None, /, *, seed: Seed = None, stream: int = 0, out: Any = None
-    ) -> NDArray[Any]: ...
+    ) -> NDArray[Any]:
+        """Return ``out``, filled; or a new array of that shape."""
+        ...
 
 
 def _target(
@@ -240,7 +242,7 @@ def truncated_normal(
         low, high = standard.cdf(lower), standard.cdf(upper)
         levels = generator.uniform(low, high, whole).ravel()
         inside = [standard.inv_cdf(min(max(p, 1e-300), 1 - 1e-16)) for p in levels]
-        return mean + std * np.clip(np.reshape(inside, whole), lower, upper)
+        return np.asarray(mean + std * np.clip(np.reshape(inside, whole), lower, upper))
 
     return _fill(draw, shape, seed, stream, dtype, out, window)
 
@@ -346,10 +348,10 @@ def variance_scaling(
 
 
 def he_normal(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
-    """Normal with variance ``2 / fan_in``, for ReLU (He et al. 2015, arXiv:1502.01852).
+    """Fill with normal draws of variance ``2 / fan_in``, for ReLU (He et al. 2015).
 
-    The plain normal, as in the paper, in PyTorch's ``kaiming_normal_`` and in the lesson. Keras and
-    JAX truncate it: ``variance_scaling(shape, 2.0, "fan_in", "truncated_normal")``.
+    The plain normal, as in the paper (arXiv:1502.01852), in PyTorch's ``kaiming_normal_`` and in
+    the lesson. Keras and JAX truncate it: ``variance_scaling(shape, 2.0, "fan_in", "truncated_normal")``.
     Keywords as for :func:`variance_scaling`.
 
     Examples
@@ -361,7 +363,7 @@ def he_normal(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
 
 
 def he_uniform(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
-    """Uniform with variance ``2 / fan_in`` (He et al. 2015). Keywords as for he_normal.
+    """Fill with uniform draws of variance ``2 / fan_in`` (He et al. 2015).
 
     Examples
     --------
@@ -372,7 +374,7 @@ def he_uniform(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
 
 
 def glorot_normal(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
-    """Normal with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
+    """Fill with normal draws of variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
 
     Examples
     --------
@@ -383,7 +385,7 @@ def glorot_normal(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
 
 
 def glorot_uniform(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
-    """Uniform with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
+    """Fill with uniform draws of variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
 
     Examples
     --------
@@ -394,7 +396,7 @@ def glorot_uniform(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
 
 
 def lecun_normal(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
-    """Normal with variance ``1 / fan_in`` (LeCun et al. 1998), for tanh and SELU.
+    """Fill with normal draws of variance ``1 / fan_in`` (LeCun et al. 1998), for tanh and SELU.
 
     Examples
     --------
@@ -405,7 +407,7 @@ def lecun_normal(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
 
 
 def lecun_uniform(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
-    """Uniform with variance ``1 / fan_in`` (LeCun et al. 1998).
+    """Fill with uniform draws of variance ``1 / fan_in`` (LeCun et al. 1998).
 
     Examples
     --------
@@ -437,9 +439,9 @@ def random(
     >>> random((1, 2), seed=3)
     array([[17.88628473,  4.36509851]])
     """
-    whole, out = _target(shape, None, out, None)
-    out[...] = _legacy(seed).randn(*whole) * 10
-    return out
+    whole, target = _target(shape, None, out, None)
+    target[...] = _legacy(seed).randn(*whole) * 10
+    return target
 
 
 def he(
@@ -454,9 +456,9 @@ def he(
     >>> he((1, 2), seed=3)
     array([[1.78862847, 0.43650985]])
     """
-    whole, out = _target(shape, None, out, None)
-    out[...] = _legacy(seed).randn(*whole) * np.sqrt(2.0 / fans(whole)[0])
-    return out
+    whole, target = _target(shape, None, out, None)
+    target[...] = _legacy(seed).randn(*whole) * np.sqrt(2.0 / fans(whole)[0])
+    return target
 
 
 _SCHEMES: dict[str, Initializer] = {

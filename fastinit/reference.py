@@ -5,41 +5,40 @@ together. ``FASTINIT_KERNELS=reference`` runs everything on this file.
 """
 
 from collections.abc import Iterator
-from typing import TypeVar
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Real = TypeVar("Real", np.float32, np.float64)
+Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
 
 # As in the kernels, infinities and NaN are results here, not news.
 _quiet = np.errstate(all="ignore")
 
 
 @_quiet
-def linear(W: NDArray[Real], b: NDArray[Real], A: NDArray[Real], out: NDArray[Real]) -> None:
+def linear(W: Array, b: Array, A: Array, out: Array) -> None:
     """Overwrite ``out`` with ``W @ A + b``."""
     np.matmul(W, A, out=out)
     out += b
 
 
 @_quiet
-def linear_relu(W: NDArray[Real], b: NDArray[Real], A: NDArray[Real], out: NDArray[Real]) -> None:
+def linear_relu(W: Array, b: Array, A: Array, out: Array) -> None:
     """Overwrite ``out`` with ``max(W @ A + b, 0)``; NaN stays NaN."""
     linear(W, b, A, out)
     np.maximum(out, 0, out=out)
 
 
 @_quiet
-def sigmoid(Z: NDArray[Real], out: NDArray[Real]) -> None:
+def sigmoid(Z: Array, out: Array) -> None:
     """Overwrite ``out`` with ``1 / (1 + exp(-Z))``."""
     out[...] = 1 / (1 + np.exp(-Z))
 
 
 @_quiet
-def sigmoid_cross_entropy(
-    Z: NDArray[Real], Y: NDArray[Real], A: NDArray[Real], dZ: NDArray[Real]
-) -> float:
+def sigmoid_cross_entropy(Z: Array, Y: Array, A: Array, dZ: Array) -> float:
     """Overwrite ``A`` with ``sigmoid(Z)`` and ``dZ`` with ``(A - Y) / m``; return the cost."""
     m = Z.shape[1]
     sigmoid(Z, A)
@@ -51,12 +50,12 @@ def sigmoid_cross_entropy(
 
 @_quiet
 def backward(
-    W: NDArray[Real],
-    A: NDArray[Real],
-    dZ: NDArray[Real],
-    dW: NDArray[Real],
-    db: NDArray[Real],
-    dA: NDArray[Real] | None,
+    W: Array,
+    A: Array,
+    dZ: Array,
+    dW: Array,
+    db: Array,
+    dA: Array | None,
 ) -> None:
     """Accumulate ``dW += dZ @ A.T`` and ``db += sum(dZ)``; overwrite ``dA`` unless it is None."""
     dW += dZ @ A.T
@@ -66,24 +65,20 @@ def backward(
 
 
 @_quiet
-def update_parameters(theta: NDArray[Real], gradient: NDArray[Real], learning_rate: float) -> None:
+def update_parameters(theta: Array, gradient: Array, learning_rate: float) -> None:
     """Update ``theta -= learning_rate * gradient`` in place."""
     theta -= theta.dtype.type(learning_rate) * gradient
 
 
-def _layers(
-    sizes: NDArray[np.intp], theta: NDArray[Real]
-) -> Iterator[tuple[NDArray[Real], NDArray[Real]]]:
+def _layers(sizes: NDArray[np.intp], theta: Array) -> Iterator[tuple[Array, Array]]:
     """Yield (W, b) of each layer as views of ``theta``."""
     end = 0
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         start, middle, end = end, end + n_out * n_in, end + n_out * (n_in + 1)
         yield theta[start:middle].reshape(n_out, n_in), theta[middle:end].reshape(n_out, 1)
 
 
-def _activations(
-    sizes: NDArray[np.intp], theta: NDArray[Real], X: NDArray[Real]
-) -> list[NDArray[Real]]:
+def _activations(sizes: NDArray[np.intp], theta: Array, X: Array) -> list[Array]:
     """Return X and what every layer makes of it; the last layer stays linear."""
     activations = [X]
     layers = list(_layers(sizes, theta))
@@ -94,19 +89,17 @@ def _activations(
     return activations
 
 
-def forward(
-    sizes: NDArray[np.intp], theta: NDArray[Real], X: NDArray[Real], out: NDArray[Real]
-) -> None:
+def forward(sizes: NDArray[np.intp], theta: Array, X: Array, out: Array) -> None:
     """Overwrite ``out`` with the network's output, after the sigmoid."""
     sigmoid(_activations(sizes, theta, X)[-1], out)
 
 
 def loss_and_gradient(
     sizes: NDArray[np.intp],
-    theta: NDArray[Real],
-    X: NDArray[Real],
-    Y: NDArray[Real],
-    gradient: NDArray[Real],
+    theta: Array,
+    X: Array,
+    Y: Array,
+    gradient: Array,
 ) -> float:
     """Overwrite ``gradient`` with the cost's derivative by ``theta``; return the cost."""
     *inputs, Z = _activations(sizes, theta, X)
@@ -126,9 +119,9 @@ def loss_and_gradient(
 @_quiet
 def descend(
     sizes: NDArray[np.intp],
-    theta: NDArray[Real],
-    X: NDArray[Real],
-    Y: NDArray[Real],
+    theta: Array,
+    X: Array,
+    Y: Array,
     learning_rate: float,
     costs: NDArray[np.float64],
 ) -> int:
