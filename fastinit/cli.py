@@ -171,9 +171,10 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _load(path: Path) -> tuple[Any, Any, Any, Any]:
     """Return X, Y, X_test, Y_test of an .npz file, the last two None if it has none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("one array, not several")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("one array, not several")
+        with file:
             missing = {"X", "Y"} - set(file)
             if missing:
                 raise ValueError(f"no array {' or '.join(sorted(missing))} in it")
@@ -203,16 +204,20 @@ def _watched(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as progress:
-        tasks: dict[str, Any] = {}
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    tasks: dict[str, Any] = {}
 
-        def advance(scheme: str, run: Run) -> None:
-            if scheme not in tasks:
-                tasks[scheme] = progress.add_task(scheme, total=arguments.iterations)
-            progress.update(tasks[scheme], completed=run.iterations)
+    def advance(scheme: str, run: Run) -> None:
+        progress.start()  # not before: bad input prints one line and nothing else
+        if scheme not in tasks:
+            tasks[scheme] = progress.add_task(scheme, total=arguments.iterations)
+        progress.update(tasks[scheme], completed=run.iterations)
 
+    try:
         result = trained(advance)
+    finally:
+        if tasks:
+            progress.stop()
     for scheme, run in result.runs.items():
         print(f"{scheme}:")
         for i in range(0, run.iterations, 1000):
