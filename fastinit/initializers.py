@@ -351,7 +351,8 @@ def he_normal(shape: Shape | None = None, **keywords: Any) -> NDArray[Any]:
     """Fill with normal draws of variance ``2 / fan_in``, for ReLU (He et al. 2015).
 
     The plain normal, as in the paper (arXiv:1502.01852), in PyTorch's ``kaiming_normal_`` and in
-    the lesson. Keras and JAX truncate it: ``variance_scaling(shape, 2.0, "fan_in", "truncated_normal")``.
+    the lesson. Keras and JAX truncate it, which is
+    ``variance_scaling(shape, 2.0, "fan_in", "truncated_normal")`` here.
     Keywords as for :func:`variance_scaling`.
 
     Examples

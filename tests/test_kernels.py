@@ -5,6 +5,7 @@ roundings, each half an eps of the sum of the absolute products.
 """
 
 import inspect
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -246,7 +247,7 @@ NETWORKS = [
 def problem(sizes, m, dtype):
     """A network, data and labels whose every pre-activation stays clear of ReLU's kink."""
     shape = np.array(sizes, dtype=np.intp)
-    n = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    n = sum((a + 1) * b for a, b in pairwise(sizes))
     for seed in range(1000):
         theta = draw(seed, n, dtype) * dtype.type(0.7)
         X = draw(seed + 1000, (sizes[0], m), dtype)

@@ -118,13 +118,14 @@ def bad_inputs():
 def test_bad_data(net, theta, case, call):
     X, Y, error, message = bad_inputs()[case]
     before = theta.copy()
+    calls = {
+        "train": lambda: fi.train(net, theta, X, Y),
+        "compare": lambda: fi.compare(X, Y, net, ["he"], seed=3),
+        "accuracy": lambda: net.accuracy(theta, X, Y),
+        "loss_and_gradient": lambda: net.loss_and_gradient(theta, X, Y),
+    }
     with pytest.raises(error, match=re.escape(message)):
-        if call == "train":
-            fi.train(net, theta, X, Y)
-        elif call == "compare":
-            fi.compare(X, Y, net, ["he"], seed=3)
-        else:
-            getattr(net, call)(theta, X, Y)
+        calls[call]()
     assert_array_equal(theta, before)
 
 

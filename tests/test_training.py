@@ -204,11 +204,12 @@ def test_interrupt(sizes, m, most):
     if kernels.level == "reference":
         pytest.skip("the reference looks for signals only between NumPy calls")
     script = textwrap.dedent(INTERRUPTED.format(sizes=sizes, m=m, most=most))
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "ready\n"
-    time.sleep(0.5)
-    sent = time.time()
-    child.send_signal(signal.SIGINT)
-    returned, outcome = child.communicate(timeout=120)[0].splitlines()
+    command = [sys.executable, "-P", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        sent = time.time()
+        child.send_signal(signal.SIGINT)
+        returned, outcome = child.communicate(timeout=120)[0].splitlines()
     assert float(returned) - sent < 0.2
     assert re.fullmatch(r"after \d+ whole iterations", outcome)
