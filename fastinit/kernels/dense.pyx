@@ -393,10 +393,10 @@ cdef double sigmoid_cross_entropy_block(
     """
     cdef real a[LOSS_WIDTH]
     cdef real mantissas[LOSS_WIDTH]
-    cdef Py_ssize_t start = 0, n, v
+    cdef double products[LOSS_WIDTH]
+    cdef Py_ssize_t start = 0, n, v, half
     cdef int64_t exponents = 0, zeros = 0
     cdef int32_t narrow_exponents = 0, narrow_zeros = 0
-    cdef double total = 1
     cdef int64_t wide
     cdef int32_t narrow
     cdef real p
@@ -435,9 +435,15 @@ cdef double sigmoid_cross_entropy_block(
         exponents = narrow_exponents - m * (127 + 25)
     if zeros > 0:
         return INFINITY
+    # By halves, in double: one after another would wait for LOSS_WIDTH multiplications in a row.
     for v in range(LOSS_WIDTH):
-        total *= mantissas[v]
-    return -(log(total) + exponents * 0.6931471805599453)
+        products[v] = mantissas[v]
+    half = LOSS_WIDTH // 2
+    while half > 0:
+        for v in range(half):
+            products[v] *= products[v + half]
+        half //= 2
+    return -(log(products[0]) + exponents * 0.6931471805599453)
 
 
 # --- one block of examples through the whole network ------------------------------------------
