@@ -120,6 +120,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone, as after "| head"; nothing is left to be said, not even
+        # by the interpreter when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -142,7 +148,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         )
     data = load_dataset() if arguments.data is None else _load(arguments.data)
     X, Y = np.asarray(data[0]), np.asarray(data[1])
-    if X.ndim != 2 or Y.ndim != 2:
+    if X.ndim != 2 or Y.ndim != 2 or X.shape[1] != Y.shape[1]:
         raise ValueError(f"X, Y: expected shapes (n_features, m), (1, m); got {X.shape}, {Y.shape}")
     network = Network([X.shape[0], *arguments.hidden, Y.shape[0]])
     _check_folder(arguments.out)
@@ -178,8 +184,10 @@ def _load(path: Path) -> tuple[Any, Any, Any, Any]:
             missing = {"X", "Y"} - set(file)
             if missing:
                 raise ValueError(f"no array {' or '.join(sorted(missing))} in it")
-            has_test = {"X_test", "Y_test"} <= set(file)
-            test = (file["X_test"], file["Y_test"]) if has_test else (None, None)
+            tests = {"X_test", "Y_test"} & set(file)
+            if len(tests) == 1:
+                raise ValueError(f"{tests.pop()} without its partner")
+            test = (file["X_test"], file["Y_test"]) if tests else (None, None)
             return file["X"], file["Y"], *test
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
@@ -204,7 +212,8 @@ def _watched(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     tasks: dict[str, Any] = {}
 
     def advance(scheme: str, run: Run) -> None:
@@ -227,22 +236,16 @@ def _watched(
 
 
 def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
-    """Write every picture under another name first, so that none is ever seen half-written."""
+    """Write all pictures aside first, so that no half-written and no mixed set is ever seen."""
     from fastinit import plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {}
-    for name, figure in plots.figures(result).items():
-        pictures[name] = folder / f"{name}.png"
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".png", delete=False) as file:
-            try:
-                figure.savefig(file, dpi=144)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, pictures[name])
-    return pictures
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as aside:
+        written = {}
+        for name, figure in plots.figures(result).items():
+            written[name] = Path(aside, f"{name}.png")
+            figure.savefig(written[name], dpi=144)
+        return {name: path.replace(folder / path.name) for name, path in written.items()}
 
 
 def _print_result(result: Comparison, folder: Path, pictures: dict[str, Path]) -> None:

@@ -1,12 +1,13 @@
 """compare(): one network, one data set, several initialisations -> one table."""
 
 import html
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastinit import initializers
 from fastinit.initializers import Seed
@@ -184,6 +185,8 @@ def compare(
     >>> [row["scheme"] for row in result.table()]
     ['zeros', 'he']
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"network: expected a Network; got {type(network).__name__}")
     if isinstance(schemes, str):
         raise TypeError(f"schemes: expected a sequence of names; got the string {schemes!r}")
     if not schemes:
@@ -195,8 +198,10 @@ def compare(
     X = network.check_X(X)
     Y = network.check_Y(Y, X)
     if test is not None:
-        X_test = network.check_X(test[0])
-        test = (X_test, network.check_Y(test[1], X_test))
+        X_test = network.check_X(test[0], name="X_test")
+        test = (X_test, network.check_Y(test[1], X_test, name="Y_test"))
+    if isinstance(seed, np.random.Generator):
+        seed = int(seed.integers(2**63))  # once: a generator moves on as it is asked
 
     result = Comparison(X, Y, test)
     for scheme in schemes:
@@ -258,11 +263,22 @@ def _outcome(run: Run, accuracy: float, Y: Array) -> str:
     if not run.iterations:
         return "not trained"
     majority = max(float(np.mean(Y)), 1 - float(np.mean(Y)))
-    earlier = float(run.costs[-1 - len(run.costs) // 10])
-    fall = 1 - run.final_cost / earlier if np.isfinite(earlier) and earlier > 0 else 1.0
-    pace = (
-        "converged"
-        if abs(fall) < CONVERGED
-        else f"cost still {'falling' if fall > 0 else 'rising'}, {abs(fall):.0%} in the last tenth"
+    better = "better than always guessing one class"
+    return f"{'' if accuracy > majority else 'no '}{better}; {_pace(run.costs)}"
+
+
+def _pace(costs: NDArray[np.float64]) -> str:
+    tenth = len(costs) // 10
+    if tenth == 0:
+        return "too short a run to tell whether it converged"
+    earlier, final = float(costs[-1 - tenth]), float(costs[-1])
+    if math.isinf(final):
+        return "cost infinite to the end"
+    if math.isinf(earlier):
+        return "cost infinite until the last tenth"
+    change = (final - earlier) / earlier if earlier else 0.0
+    if abs(change) < CONVERGED:
+        return "converged"
+    return (
+        f"cost still {'falling' if change < 0 else 'rising'}, {abs(change):.0%} in the last tenth"
     )
-    return f"{'learned' if accuracy > majority else 'learned nothing'}, {pace}"

@@ -35,8 +35,8 @@ def make_circles(
     --------
     >>> np.random.seed(1)
     >>> X, y = make_circles(300, noise=0.05)
-    >>> X.shape, y.sum()
-    ((300, 2), np.int64(150))
+    >>> X.shape, int(y.sum())
+    ((300, 2), 150)
     """
     outer = np.linspace(0, 2 * np.pi, n_samples // 2, endpoint=False)
     inner = np.linspace(0, 2 * np.pi, n_samples - n_samples // 2, endpoint=False)

@@ -48,6 +48,20 @@ def _matrix(x: ArrayLike) -> Array:
     return np.ascontiguousarray(x, dtype=np.float64)
 
 
+def _fits(name: str, array: Array, expected: tuple[int, ...]) -> Array:
+    """Return the array if it has the expected shape; the kernels look at no shape themselves."""
+    if array.shape != expected:
+        raise ValueError(f"{name}: expected shape {expected}; got {array.shape}")
+    return array
+
+
+def _two_dimensional(name: str, x: ArrayLike) -> Array:
+    array = _matrix(x)
+    if np.ndim(x) != 2:
+        raise ValueError(f"{name}: expected 2 dimensions; got shape {np.shape(x)}")
+    return array
+
+
 def sigmoid(x: ArrayLike) -> Array:
     """Return ``1 / (1 + exp(-x))``, of any shape.
 
@@ -59,7 +73,7 @@ def sigmoid(x: ArrayLike) -> Array:
     x = np.asarray(x, dtype=np.float64)
     out = np.empty((1, x.size))
     dense.sigmoid(_matrix(x).reshape(1, -1), out)
-    return out.reshape(x.shape)
+    return out.reshape(x.shape)[()]
 
 
 def relu(x: ArrayLike) -> Array:
@@ -122,12 +136,18 @@ def forward_propagation(X: ArrayLike, parameters: Mapping[str, Array]) -> tuple[
     cache : tuple
         ``(z1, a1, W1, b1, z2, a2, W2, b2, z3, a3, W3, b3)``.
     """
-    a = _matrix(X)
+    a = _two_dimensional("X", X)
     cache: list[Array] = []
     for layer in (1, 2, 3):
         W, b = parameters[f"W{layer}"], parameters[f"b{layer}"]
-        z = np.empty((W.shape[0], a.shape[1]))
-        dense.linear(_matrix(W), _matrix(b), a, z)
+        weights = _two_dimensional(f"W{layer}", W)
+        n_out, n_in = weights.shape
+        # The layer's input is the first to blame in layer 1, its weights in the others.
+        if layer == 1:
+            _fits("X", a, (n_in, a.shape[1]))
+        _fits(f"W{layer}", weights, (n_out, a.shape[0]))
+        z = np.empty((n_out, a.shape[1]))
+        dense.linear(weights, _fits(f"b{layer}", _matrix(b), (n_out, 1)), a, z)
         a = relu(z) if layer < 3 else sigmoid(z)
         cache += [z, a, W, b]
     return a, tuple(cache)
@@ -136,10 +156,12 @@ def forward_propagation(X: ArrayLike, parameters: Mapping[str, Array]) -> tuple[
 def backward_propagation(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters:
     """Return the gradients of all steps: ``dz3, dW3, db3, da2, dz2, ... dW1, db1``."""
     _, a1, W1, _, _, a2, W2, _, _, a3, W3, _ = cache
-    dz = 1.0 / np.shape(X)[1] * (_matrix(a3) - _matrix(Y))
+    m = np.shape(a3)[1]
+    dz = 1.0 / m * (_matrix(a3) - _fits("Y", _matrix(Y), np.shape(a3)))
     gradients = {"dz3": dz}
-    for layer, W, a in ((3, W3, a2), (2, W2, a1), (1, W1, X)):
-        W, a = _matrix(W), _matrix(a)
+    for layer, name, W, a in ((3, "a2", W3, a2), (2, "a1", W2, a1), (1, "X", W1, X)):
+        W = _fits(f"W{layer}", _matrix(W), (dz.shape[0], np.shape(W)[1]))
+        a = _fits(name, _matrix(a), (W.shape[1], m))
         dW, db = np.zeros(W.shape), np.zeros((W.shape[0], 1))
         dense.backward(W, a, dz, dW, db, None)
         gradients |= {f"dW{layer}": dW, f"db{layer}": db}
@@ -155,8 +177,9 @@ def update_parameters(
     parameters: Parameters, grads: Mapping[str, Array], learning_rate: float
 ) -> Parameters:
     """Take one step of gradient descent; update the dictionary and return it, as in the lesson."""
-    for name in parameters:
-        parameters[name] = parameters[name] - learning_rate * grads[f"d{name}"]
+    with np.errstate(all="ignore"):
+        for name in parameters:
+            parameters[name] = parameters[name] - learning_rate * grads[f"d{name}"]
     return parameters
 
 
@@ -219,6 +242,10 @@ def model(
         while upcoming < run.iterations:
             print(f"Cost after iteration {upcoming}: {run.costs[upcoming]}")
             upcoming = next(milestones)
+        if run.diverged_at is not None:
+            print(
+                f"Diverged at iteration {run.diverged_at}: the parameters are the last finite ones"
+            )
 
     run = training.train(
         network,

@@ -61,13 +61,13 @@ class Network:
         output: str = "sigmoid",
         dtype: DTypeLike = np.float64,
     ) -> None:
-        if isinstance(sizes, (str, bytes)) or not hasattr(sizes, "__iter__"):
+        if isinstance(sizes, (str, bytes)) or not isinstance(sizes, (Sequence, np.ndarray)):
             raise TypeError(f"sizes: expected a sequence of integers; got {sizes!r}")
         for size in sizes:
             if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
                 raise TypeError(f"sizes: expected integers; got {size!r} in {sizes!r}")
-            if size < 1:
-                raise ValueError(f"sizes: expected each at least 1; got {size} in {sizes!r}")
+            if not 1 <= size < 2**31:
+                raise ValueError(f"sizes: expected each from 1 to 2**31 - 1; got {size}")
         if len(sizes) < 2:
             raise ValueError(
                 f"sizes: expected at least two, those of input and output; got {sizes!r}"
@@ -125,13 +125,15 @@ class Network:
                 f"parameters: expected the keys {', '.join(views)}; got {', '.join(parameters)}"
             )
         for name, view in views.items():
-            value = np.asarray(parameters[name])
+            value = _real(f"parameters[{name!r}]", parameters[name])
             if value.shape != view.shape:
                 raise ValueError(
                     f"parameters[{name!r}]: expected shape {view.shape}; got {value.shape}"
                 )
-            _check_real(f"parameters[{name!r}]", value)
-            view[...] = value
+            with np.errstate(over="ignore"):
+                view[...] = value
+            if not (np.isfinite(view) | ~np.isfinite(value)).all():
+                raise ValueError(f"parameters[{name!r}]: expected {self.dtype} numbers; got larger")
         return theta
 
     def initialize(self, scheme: str, *, seed: Seed = None) -> Array:
@@ -208,7 +210,7 @@ class Network:
     # --- checks, for this room and those above it ---------------------------------------------
 
     def check_theta(self, theta: Array, *, name: str = "theta", written: bool = False) -> Array:
-        """Return ``theta`` as the kernels want it; itself, never a copy, if it will be written."""
+        """Return ``theta`` as the kernels want it; the same memory, if it will be written."""
         if written and not isinstance(theta, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array; got {type(theta).__name__}")
         theta = np.asarray(theta)
@@ -217,40 +219,48 @@ class Network:
         if theta.shape != (self.n_parameters,):
             raise ValueError(f"{name}: expected shape ({self.n_parameters},); got {theta.shape}")
         if not written:
-            return np.ascontiguousarray(theta)
-        if not theta.flags.c_contiguous or not theta.flags.aligned:
-            raise ValueError(f"{name}: expected a contiguous array to update; got strides")
+            return np.require(theta, requirements=["C", "A"])
+        if not theta.flags.c_contiguous:
+            raise ValueError(f"{name}: expected a contiguous array; got strides {theta.strides}")
+        if not theta.flags.aligned:
+            raise ValueError(f"{name}: expected an aligned array; got an unaligned one")
         if not theta.flags.writeable:
             raise ValueError(f"{name}: expected a writable array; got a read-only one")
         return theta
 
-    def check_X(self, X: ArrayLike) -> Array:
+    def check_X(self, X: ArrayLike, *, name: str = "X") -> Array:
         """Return X contiguous and in the network's dtype, shape (n_features, n_examples)."""
-        X = np.asarray(X)
-        _check_real("X", X)
+        X = _real(name, X)
         if X.ndim != 2 or X.shape[0] != self.sizes[0]:
-            raise ValueError(f"X: expected shape ({self.sizes[0]}, n_examples); got {X.shape}")
+            raise ValueError(f"{name}: expected shape ({self.sizes[0]}, n_examples); got {X.shape}")
         with np.errstate(over="ignore"):
-            X = np.ascontiguousarray(X, dtype=self.dtype)
+            X = np.require(X, self.dtype, ["C", "A"])
         if not np.isfinite(X).all():
-            raise ValueError(f"X: expected finite {self.dtype} numbers; got NaN or infinity")
+            raise ValueError(f"{name}: expected finite {self.dtype} numbers; got NaN or infinity")
         return X
 
-    def check_Y(self, Y: ArrayLike, X: Array) -> Array:
+    def check_Y(self, Y: ArrayLike, X: Array, *, name: str = "Y") -> Array:
         """Return Y contiguous and in the network's dtype, each label exactly 0 or 1."""
-        Y = np.asarray(Y)
-        _check_real("Y", Y)
+        Y = _real(name, Y)
+        of_X = name.replace("Y", "X")
         if X.shape[1] == 0:
-            raise ValueError(f"X: expected at least one example; got shape {X.shape}")
+            raise ValueError(f"{of_X}: expected at least one example; got shape {X.shape}")
         expected = (self.sizes[-1], X.shape[1])
         if Y.shape != expected:
-            raise ValueError(f"Y: expected shape {expected} to match X {X.shape}; got {Y.shape}")
+            raise ValueError(
+                f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
+            )
         wrong = Y[(Y != 0) & (Y != 1)]
         if wrong.size:
-            raise ValueError(f"Y: expected labels 0 and 1; got {wrong.flat[0]}")
-        return np.ascontiguousarray(Y, dtype=self.dtype)
+            raise ValueError(f"{name}: expected labels 0 and 1; got {wrong.flat[0]}")
+        return np.require(Y, self.dtype, ["C", "A"])
 
 
-def _check_real(name: str, array: Array) -> None:
+def _real(name: str, value: ArrayLike) -> Array:
+    """Return the value as an array of real numbers."""
+    if np.ma.isMaskedArray(value):
+        raise TypeError(f"{name}: expected every number; got a masked array")
+    array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers; got dtype {array.dtype}")
+    return array

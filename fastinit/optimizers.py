@@ -1,7 +1,9 @@
 """Optimisers: settings only. The loops that obey them are kernels."""
 
-import math
+import sys
 from dataclasses import dataclass
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class GradientDescent:
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
-        if isinstance(rate, (bool, str, bytes, complex)) or not hasattr(rate, "__float__"):
+        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
             raise TypeError(f"learning_rate: expected a number; got {type(rate).__name__}")
-        if not (math.isfinite(rate) and rate >= 0):
+        if not 0 <= rate <= sys.float_info.max:
             raise ValueError(f"learning_rate: expected finite and >= 0; got {rate}")
         object.__setattr__(self, "learning_rate", float(rate))

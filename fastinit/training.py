@@ -110,8 +110,8 @@ def train(
         0 changes nothing.
     optimizer : GradientDescent, optional
     callback : callable, optional
-        Called as ``callback(run)`` some 50 times a second and at the end, with the run as far as it
-        has come; the training stops when it returns True.
+        Called as ``callback(run)`` after every 20 ms or so of training, and at the end, with the
+        run as far as it has come; the training stops when it returns something true.
 
     Returns
     -------
@@ -150,34 +150,34 @@ def train(
     elif not isinstance(optimizer, GradientDescent):
         raise TypeError(f"optimizer: expected GradientDescent; got {type(optimizer).__name__}")
     iterations = _count("iterations", iterations)
-    theta = network.check_theta(theta, written=True)
-    if not np.isfinite(theta).all():
+    parameters = network.check_theta(theta, written=True)
+    if not np.isfinite(parameters).all():
         raise ValueError("theta: expected finite numbers; got NaN or infinity")
     X = network.check_X(X)
     Y = network.check_Y(Y, X)
     for name, array in (("X", X), ("Y", Y)):
-        if np.may_share_memory(theta, array):
+        if np.may_share_memory(parameters, array):
             raise ValueError(f"theta: expected memory of its own; got an overlap with {name}")
 
     costs = np.empty(iterations)
     run = Run(network, theta, optimizer, costs[:0])
-    start = now = perf_counter()
+    start = perf_counter()
     done, size = 0, 1
-    while done < iterations:
+    while done < iterations and run.diverged_at is None:
         piece = costs[done : done + size]
-        whole = dense.descend(network.layout, theta, X, Y, optimizer.learning_rate, piece)
+        before = perf_counter()
+        whole = dense.descend(network.layout, parameters, X, Y, optimizer.learning_rate, piece)
+        now = perf_counter()
         done += whole
-        before, now = now, perf_counter()
         run.seconds = now - start
         run.costs = costs[:done]
         if whole < len(piece):
             costs[done:] = np.nan
             run.costs, run.diverged_at = costs, done
-            break
         # Towards the time a slice should take, but never in one leap: the first are short.
-        pace = max((now - before) / whole, 1e-9)
+        pace = max((now - before) / max(whole, 1), 1e-9)
         size = max(1, min(int(SLICE_SECONDS / pace), 8 * size))
-        if callback is not None and callback(run) is True:
+        if callback is not None and callback(run):
             break
     return run
 
@@ -189,6 +189,6 @@ def _count(name: str, value: int) -> int:
         count = operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: expected an integer; got {type(value).__name__}") from None
-    if count < 0:
-        raise ValueError(f"{name}: expected >= 0; got {count}")
+    if not 0 <= count < 2**48:
+        raise ValueError(f"{name}: expected from 0 to 2**48 - 1; got {count}")
     return count

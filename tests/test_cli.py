@@ -87,6 +87,8 @@ def test_json_names_what_json_cannot_hold(tmp_path):
 @pytest.fixture
 def bad_files(tmp_path):
     np.savez(tmp_path / "no_y.npz", X=np.zeros((2, 3)))
+    np.savez(tmp_path / "half.npz", X=np.zeros((2, 3)), Y=np.zeros((1, 3)), X_test=np.zeros((2, 3)))
+    np.savez(tmp_path / "transposed.npz", X=np.zeros((3, 2)), Y=np.zeros((3, 1)))
     np.savez(tmp_path / "rank.npz", X=np.zeros((2, 3)), Y=np.zeros(3))
     np.savez(tmp_path / "labels.npz", X=np.zeros((2, 3)), Y=np.full((1, 3), 7))
     np.savez(tmp_path / "nan.npz", X=np.full((2, 3), np.nan), Y=np.zeros((1, 3)))
@@ -102,16 +104,18 @@ BAD_ARGUMENTS = {
     "no scheme": (["--schemes", ","], "schemes: expected at least one name"),
     "twice": (["--schemes", "he,he"], "schemes: expected each name once"),
     "hidden": (["--hidden", "10,x"], "expected integers with commas between"),
-    "hidden 0": (["--hidden", "10,0"], "sizes: expected each at least 1; got 0"),
+    "hidden 0": (["--hidden", "10,0"], "sizes: expected each from 1 to 2**31 - 1; got 0"),
     "rate": (["--learning-rate", "-1"], "learning_rate: expected finite and >= 0; got -1"),
     "rate nan": (["--learning-rate", "nan"], "learning_rate: expected finite and >= 0"),
     "rate word": (["--learning-rate", "fast"], "invalid float value: 'fast'"),
-    "iterations": (["--iterations", "-5"], "iterations: expected >= 0; got -5"),
+    "iterations": (["--iterations", "-5"], "iterations: expected from 0 to 2**48 - 1; got -5"),
     "iterations 1.5": (["--iterations", "1.5"], "invalid int value: '1.5'"),
     "too many": (["--iterations", "9" * 15], ""),
     "seed": (["--seed", "-1", "--schemes", "he_normal"], "seed: expected 0 <= seed < 2**64"),
     "no file": (["--data", "absent.npz"], "absent.npz"),
     "no Y": (["--data", "no_y.npz"], "no array Y in it"),
+    "half": (["--data", "half.npz"], "X_test without its partner"),
+    "transposed": (["--data", "transposed.npz"], "X, Y: expected shapes (n_features, m), (1, m)"),
     "rank": (["--data", "rank.npz"], "X, Y: expected shapes (n_features, m), (1, m)"),
     "labels": (["--data", "labels.npz"], "Y: expected labels 0 and 1; got 7"),
     "nan": (["--data", "nan.npz"], "X: expected finite float64 numbers"),
@@ -152,14 +156,25 @@ def test_a_failing_picture_leaves_the_old_ones(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "fastinit-compare"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def fails(self, file, **keywords):
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
+    def fails(self, path, **keywords):
+        path.write_bytes(b"half")
+        if path.name != "data.png":
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", fails)
     assert cli.main(arguments) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell pipe to cut there")
+def test_reader_that_leaves(tmp_path):
+    command = f"{sys.executable} -m fastinit compare --iterations 5000 | head -1"
+    result = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.stdout == "zeros:\n"
+    assert result.stderr == ""
 
 
 def test_help_has_examples(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
+from fastinit import comparison
 
 
 @pytest.fixture
@@ -66,24 +67,38 @@ def test_table_escapes():
 
 
 @pytest.mark.parametrize(
-    ("schemes", "keywords", "expected"),
+    ("scheme", "keywords", "expected"),
     [
         ("zeros", {"iterations": 500}, "symmetry unbroken: the units of layers 1 and 2"),
-        ("zeros", {"iterations": 500}, "learned nothing, converged"),
+        ("zeros", {"iterations": 500}, "; no better than always guessing one class; converged"),
         ("he", {"iterations": 0}, "not trained"),
+        ("he", {"iterations": 9}, "; too short a run to tell whether it converged"),
         ("he", {"learning_rate": 1e200, "iterations": 50}, "diverged at iteration"),
         ("random", {"iterations": 100}, "% of outputs saturated at the start"),
-        ("he", {"learning_rate": 0.5, "iterations": 20_000}, "learned, "),
+        ("random", {"learning_rate": 0, "iterations": 20}, "; cost infinite to the end"),
+        ("he", {"learning_rate": 0, "iterations": 20}, "; converged"),
+        ("he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
     ],
 )
-def test_verdicts_follow_the_run(net, circles, schemes, keywords, expected):
-    state = np.random.get_state()
-    np.random.seed(3)
-    try:
-        result = fi.compare(*circles[:2], net, [schemes], **keywords)
-    finally:
-        np.random.set_state(state)
-    assert expected in result.verdict(schemes)
+def test_verdicts_follow_the_run(net, circles, scheme, keywords, expected):
+    seed = 3 if scheme == "random" else None
+    result = fi.compare(*circles[:2], net, [scheme], seed=seed, **keywords)
+    assert expected in result.verdict(scheme)
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        ([np.inf] * 20, "cost infinite to the end"),
+        ([np.inf] * 19 + [1.0], "cost infinite until the last tenth"),
+        ([1.0] * 10 + [np.inf] * 10, "cost infinite to the end"),
+        ([0.0] * 20, "converged"),
+        ([1.0] * 18 + [1.5, 2.0], "cost still rising, 100% in the last tenth"),
+        ([1.0] * 18 + [0.7, 0.5], "cost still falling, 50% in the last tenth"),
+    ],
+)
+def test_pace(costs, expected):
+    assert comparison._pace(np.array(costs)) == expected
 
 
 def test_callback_names_the_scheme(net, circles):
@@ -112,5 +127,21 @@ def test_bad_schemes(net, circles, schemes, error, message):
 
 def test_bad_test_data(net, circles):
     X, Y, X_test, Y_test = circles
-    with pytest.raises(ValueError, match="Y: expected shape"):
+    with pytest.raises(ValueError, match=r"Y_test: expected shape \(1, 100\) to match X_test"):
         fi.compare(X, Y, net, ["he"], test=(X_test, Y_test[0]))
+    with pytest.raises(ValueError, match=r"X_test: expected shape \(2, n_examples\)"):
+        fi.compare(X, Y, net, ["he"], test=(X_test.T, Y_test))
+
+
+def test_not_a_network(circles):
+    with pytest.raises(TypeError, match="network: expected a Network; got list"):
+        fi.compare(*circles[:2], [2, 1], ["he"])
+
+
+def test_generator_is_one_seed_for_all(net, circles):
+    result = fi.compare(
+        *circles[:2], net, ["he_normal", "he_uniform"], iterations=1, seed=np.random.default_rng(0)
+    )
+    seed = int(np.random.default_rng(0).integers(2**63))
+    for scheme in result.runs:
+        assert_array_equal(result.starts[scheme], net.initialize(scheme, seed=seed))

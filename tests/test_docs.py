@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,10 +43,15 @@ def test_links_within_the_repository():
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("row", re.findall(r"^\| one iteration .*\|$", README, re.MULTILINE))
-def test_readme_speeds_reach_what_they_must(row):
-    """The committed report itself: a target that is missed must be marked as such."""
-    *_, measured, target = [cell.strip() for cell in row.strip("|").split("|")]
-    if target and measured.startswith("**"):
+def test_readme_marks_every_speed_that_was_missed():
+    """The committed report, row by row: a target that was not reached says so."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in README.splitlines()
+        if line.startswith("| one iteration of the lesson")
+    ]
+    with_target = [row for row in rows if row[-1]]
+    assert len(with_target) == 5
+    for *_, measured, target in with_target:
         missed = float(measured.strip("*")) < float(target.split()[0])
         assert missed == target.endswith("(missed)")

@@ -4,6 +4,8 @@ The oracle is the lesson's own arithmetic, written out once more in NumPy at the
 and the figures that the lesson publishes.
 """
 
+import re
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -86,9 +88,9 @@ def test_compare_prints_the_lessons_table(circles):
         assert rows[scheme]["train accuracy"] == pytest.approx(train, abs=atol)
         assert rows[scheme]["test accuracy"] == pytest.approx(test, abs=atol)
     assert "layers 1 and 2 are still identical" in rows["zeros"]["verdict"]
-    assert "learned nothing" in rows["zeros"]["verdict"]
+    assert "no better than always guessing one class; converged" in rows["zeros"]["verdict"]
     assert "saturated at the start" in rows["random"]["verdict"]
-    assert rows["he"]["verdict"].startswith("learned, cost still falling")
+    assert rows["he"]["verdict"].startswith("better than always guessing one class; cost still f")
 
 
 def test_float32_learns_the_same(circles):
@@ -182,6 +184,52 @@ def test_no_warning_escapes(circles):
     assert init_utils.compute_loss(a3, Y) == np.inf
     assert_array_equal(init_utils.sigmoid(np.array([-1e9, 0, 1e9])), [0, 0.5, 1])
     assert_array_equal(init_utils.relu([[-1, 2]]), [[0, 2]])
+    huge = {name: np.full(2, 1e300) for name in ("W1", "dW1")}
+    init_utils.update_parameters({"W1": huge["W1"]}, huge, 1e300)
+    assert isinstance(init_utils.sigmoid(0.0), float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "X_shape", "message"),
+    [
+        ({}, (300, 2), "X: expected shape (2, 2); got (300, 2)"),  # the .T that one forgets
+        ({}, (1, 300), "X: expected shape (2, 300); got (1, 300)"),
+        ({}, (300,), "X: expected 2 dimensions; got shape (300,)"),
+        ({"b1": (3, 1)}, (2, 300), "b1: expected shape (10, 1); got (3, 1)"),
+        ({"b3": (1,)}, (2, 300), "b3: expected shape (1, 1); got (1,)"),
+        ({"W2": (5, 11)}, (2, 300), "W2: expected shape (5, 10); got (5, 11)"),
+        ({"W2": (5, 7)}, (2, 300), "W2: expected shape (5, 10); got (5, 7)"),
+        ({"W3": (5,)}, (2, 300), "W3: expected 2 dimensions; got shape (5,)"),
+    ],
+)
+def test_forward_refuses_what_does_not_fit(changes, X_shape, message):
+    parameters = init_utils.initialize_parameters_he([2, 10, 5, 1])
+    parameters |= {name: np.zeros(shape) for name, shape in changes.items()}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        init_utils.forward_propagation(np.ones(X_shape), parameters)
+
+
+@pytest.mark.parametrize(
+    ("X_shape", "Y_shape", "message"),
+    [
+        ((2, 400), (1, 300), "X: expected shape (2, 300); got (2, 400)"),
+        ((2, 5), (1, 300), "X: expected shape (2, 300); got (2, 5)"),
+        ((1, 300), (1, 300), "X: expected shape (2, 300); got (1, 300)"),
+        ((2, 300), (300,), "Y: expected shape (1, 300); got (300,)"),
+        ((2, 300), (1, 299), "Y: expected shape (1, 300); got (1, 299)"),
+    ],
+)
+def test_backward_refuses_what_does_not_fit(circles, X_shape, Y_shape, message):
+    parameters = init_utils.initialize_parameters_he([2, 10, 5, 1])
+    _, cache = init_utils.forward_propagation(circles[0], parameters)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        init_utils.backward_propagation(np.ones(X_shape), np.ones(Y_shape), cache)
+
+
+def test_model_says_that_it_diverged(capsys, circles):
+    parameters = init_utils.model(circles[0], circles[1], learning_rate=1e200)
+    assert "Diverged at iteration 1:" in capsys.readouterr().out
+    assert all(np.isfinite(value).all() for value in parameters.values())
 
 
 def test_model_of_an_unknown_scheme(circles):

@@ -59,12 +59,14 @@ def test_pack_refuses_what_does_not_fit(net, theta):
     [
         ([], ValueError, "sizes: expected at least two"),
         ([2], ValueError, "sizes: expected at least two"),
-        ([2, 0, 1], ValueError, "sizes: expected each at least 1; got 0"),
-        ([2, -3, 1], ValueError, "sizes: expected each at least 1; got -3"),
+        ([2, 0, 1], ValueError, "sizes: expected each from 1 to 2**31 - 1; got 0"),
+        ([2, -3, 1], ValueError, "sizes: expected each from 1 to 2**31 - 1; got -3"),
         ([2, 3.0, 1], TypeError, "sizes: expected integers; got 3.0"),
         ([2, True, 1], TypeError, "sizes: expected integers; got True"),
         ("2,1", TypeError, "sizes: expected a sequence of integers; got '2,1'"),
         (3, TypeError, "sizes: expected a sequence of integers; got 3"),
+        ({2, 3, 1}, TypeError, "sizes: expected a sequence of integers; got {1, 2, 3}"),
+        ([2, 10**30, 1], ValueError, "sizes: expected each from 1 to 2**31 - 1; got 1000"),
     ],
 )
 def test_bad_sizes(sizes, error, message):
@@ -101,6 +103,7 @@ def bad_inputs():
         "X with infinity": (infinite, Y, ValueError, "X: expected finite float64 numbers"),
         "X of objects": (X.astype(object), Y, TypeError, "X: expected real numbers; got dtype obj"),
         "X complex": (X.astype(complex), Y, TypeError, "X: expected real numbers; got dtype comp"),
+        "X masked": (np.ma.array(X), Y, TypeError, "X: expected every number; got a masked array"),
         "X of strings": (X.astype(str), Y, TypeError, "X: expected real numbers; got dtype <U"),
         "Y of rank 1": (X, Y[0], ValueError,
                         "Y: expected shape (1, 300) to match X (2, 300); got (300,)"),
@@ -133,6 +136,7 @@ def bad_thetas():
     good = np.zeros(91)
     frozen = good.copy()
     frozen.flags.writeable = False
+    unaligned = np.zeros(91 * 8 + 1, np.uint8)[1:].view(np.float64)
     return {
         "short": (good[:-1], ValueError, "theta: expected shape (91,); got (90,)"),
         "matrix": (good[None], ValueError, "theta: expected shape (91,); got (1, 91)"),
@@ -143,6 +147,7 @@ def bad_thetas():
         "list": (good.tolist(), TypeError, "theta: expected a NumPy array; got list"),
         "read-only": (frozen, ValueError, "theta: expected a writable array"),
         "strided": (np.zeros(182)[::2], ValueError, "theta: expected a contiguous array"),
+        "unaligned": (unaligned, ValueError, "theta: expected an aligned array"),
         "NaN": (good + np.nan, ValueError, "theta: expected finite numbers"),
     }
 
@@ -167,6 +172,7 @@ def test_inputs_that_are_only_read(net, theta, circles):
     for other_theta, other_X, other_Y in (
         (frozen, np.asfortranarray(X), Y.astype(bool)),
         (spread[::2], wide[:, ::2], Y.astype(np.uint8).tolist()),
+        (theta, X.astype(">f8"), Y.astype(">i2")),
         (theta, X.tolist(), Y.astype(np.float32)),
     ):
         again, gradient_again = net.loss_and_gradient(other_theta, other_X, other_Y)

@@ -4,10 +4,12 @@ import doctest
 import importlib
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 import textwrap
 from importlib.metadata import metadata, version
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +112,22 @@ def test_level_that_cannot_run_fails_loudly(forced, message):
             print(error)
     """
     assert run(script, FASTINIT_KERNELS=forced).startswith(message)
+
+
+def test_source_tree_explains_itself(tmp_path):
+    """A package folder without compiled modules, in front of the installed one."""
+    source = Path(fastinit.__file__).parent
+    shutil.copytree(
+        source, tmp_path / "fastinit", ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.dylib")
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", "import fastinit"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "ImportError: fastinit: the compiled kernels are not here." in result.stderr
 
 
 def test_whole_lesson_on_the_reference():

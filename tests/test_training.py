@@ -83,6 +83,42 @@ def test_callback_sees_the_run_and_stops_it(net, theta, circles):
     assert_array_equal(theta, expected)
 
 
+def test_anything_true_stops(net, theta, circles):
+    run = fi.train(net, theta, *circles[:2], iterations=10**6, callback=lambda run: np.True_)
+    assert run.iterations == 1
+
+
+def test_slow_callback_slows_nothing_else(net, theta, circles):
+    """Its time is not taken for the kernel's: the slices still grow to 20 ms of training."""
+    seen = []
+
+    def callback(run):
+        seen.append(run.iterations)
+        time.sleep(0.03)
+        return len(seen) == 8
+
+    fi.train(net, theta, *circles[:2], iterations=10**7, callback=callback)
+    assert seen[-1] - seen[-2] > 100
+
+
+def test_callback_hears_of_the_divergence(net, theta, circles):
+    seen = []
+    run = fi.train(
+        net, theta, *circles[:2], learning_rate=1e200, iterations=1000,
+        callback=lambda run: seen.append(run.diverged_at),
+    )  # fmt: skip
+    assert seen[-1] == run.diverged_at is not None
+
+
+def test_theta_of_a_subclass_is_the_same_object(net, theta, circles, tmp_path):
+    mapped = np.memmap(tmp_path / "theta", dtype=np.float64, shape=(91,), mode="w+")
+    mapped[:] = theta
+    run = fi.train(net, mapped, *circles[:2], iterations=10)
+    assert run.theta is mapped
+    fi.train(net, theta, *circles[:2], iterations=10)
+    assert_array_equal(np.asarray(mapped), theta)
+
+
 def test_callback_that_raises_loses_nothing(net, theta, circles):
     seen = []
 
@@ -125,8 +161,15 @@ def test_infinite_cost_is_no_divergence(net, circles):
         ({"learning_rate": np.nan}, ValueError, "learning_rate: expected finite and >= 0; got nan"),
         ({"learning_rate": np.inf}, ValueError, "learning_rate: expected finite and >= 0; got inf"),
         ({"learning_rate": "0.1"}, TypeError, "learning_rate: expected a number; got str"),
+        (
+            {"learning_rate": 10**400},
+            ValueError,
+            "learning_rate: expected finite and >= 0; got 100",
+        ),
+        ({"learning_rate": np.array([0.1])}, TypeError, "learning_rate: expected a number; got nd"),
+        ({"iterations": 10**30}, ValueError, "iterations: expected from 0 to 2**48 - 1; got 1000"),
         ({"learning_rate": 1j}, TypeError, "learning_rate: expected a number; got complex"),
-        ({"iterations": -1}, ValueError, "iterations: expected >= 0; got -1"),
+        ({"iterations": -1}, ValueError, "iterations: expected from 0 to 2**48 - 1; got -1"),
         ({"iterations": 10.0}, TypeError, "iterations: expected an integer; got float"),
         ({"iterations": True}, TypeError, "iterations: expected an integer; got bool"),
         ({"optimizer": "adam"}, TypeError, "optimizer: expected GradientDescent; got str"),

@@ -13,7 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastinit.kernels import cpu
+try:
+    from fastinit.kernels import cpu
+except ImportError as error:
+    raise ImportError(
+        "fastinit: the compiled kernels are not here. This is the source tree, not the installed "
+        "package: leave its folder, or start Python with -P"
+    ) from error
 
 # Best first; the last is built everywhere.
 LEVELS = ("x86_64_v4", "x86_64_v3", "baseline")

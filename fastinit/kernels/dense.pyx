@@ -18,7 +18,7 @@ are in ``fastinit/reference.py``.
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, log
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -353,7 +353,7 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + 0.5000000000000018
         p = p * r + 1.0
         p = p * r + 1.0
-        return p * double_from_bits((double_bits(shifted) + 1022) << 52) * 2
+        return p * double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1022) << 52)) * 2
     else:
         shifted = x * <float>1.44269504 + <float>12582912.0
         n = shifted - <float>12582912.0
@@ -365,7 +365,7 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + <float>0.499999920561197
         p = p * r + <float>1.0000000364309274
         p = p * r + <float>1.0000000005563752
-        return p * float_from_bits((float_bits(shifted) + 126) << 23) * 2
+        return p * float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 126) << 23)) * 2
 
 
 cdef inline real sigmoid_of(real z) noexcept nogil:
@@ -537,6 +537,16 @@ cdef double gradient_block(
     return total
 
 
+cdef inline int look_for_signals(Py_ssize_t* work, Py_ssize_t more) except -1 nogil:
+    """Let Ctrl-C raise, every SIGNAL_WORK multiply-adds."""
+    work[0] += more
+    if work[0] > SIGNAL_WORK:
+        work[0] = 0
+        with gil:
+            PyErr_CheckSignals()
+    return 0
+
+
 cdef int gradient_pass(
     const Py_ssize_t* sizes, Py_ssize_t n_layers, Py_ssize_t n_parameters, const real* theta,
     const real* X, const real* Y, Py_ssize_t m, Py_ssize_t width, const real* X_tail,
@@ -560,11 +570,7 @@ cdef int gradient_pass(
             width if padded else m, Y + start, m, n, <real>(1.0 / m), gradient, activations, width,
         )
         start += n
-        work[0] += 3 * n * n_parameters
-        if work[0] > SIGNAL_WORK:
-            work[0] = 0
-            with gil:
-                PyErr_CheckSignals()
+        look_for_signals(work, 3 * n * n_parameters)
     cost[0] = total / m
     return 0
 
@@ -758,7 +764,7 @@ def forward(
 ):
     """Overwrite ``out`` with the network's output, after the sigmoid."""
     cdef Py_ssize_t m = X.shape[1]
-    cdef Py_ssize_t start = 0, n, o, e, rows = 0
+    cdef Py_ssize_t start = 0, n, o, e, rows = 0, work = 0
     cdef Scratch scratch
     cdef real* activations
     cdef real* Z
@@ -781,6 +787,7 @@ def forward(
                     for e in range(n):
                         out[o, start + e] = sigmoid_of(Z[o * scratch.width + e])
                 start += n
+                look_for_signals(&work, n * theta.shape[0])
     finally:
         free(scratch.memory)
 
