@@ -5,10 +5,14 @@ Everything that is not about compiling stands in pyproject.toml.
 
 import os
 import platform
+import sysconfig
+import tempfile
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 DEBUG = os.environ.get("FASTINIT_DEBUG_BUILD", "") == "1"
 
@@ -44,9 +48,10 @@ DIRECTIVES = {
 
 def levels() -> list[str]:
     """Return the CPU levels to build for this machine's architecture."""
-    # A universal macOS build compiles each source for two architectures with one set of flags.
     x86_64 = platform.machine().lower() in ("x86_64", "amd64")
-    cross = "arm64" in os.environ.get("ARCHFLAGS", "")
+    # A universal macOS build compiles each source for two architectures with one set of flags.
+    universal = "-arch arm64" if sysconfig.get_platform().endswith("universal2") else ""
+    cross = "arm64" in os.environ.get("ARCHFLAGS", universal)
     return list(GCC_LEVELS) if x86_64 and not cross else ["baseline"]
 
 
@@ -80,13 +85,30 @@ class BuildExt(build_ext):
         """Add the flags of compiler and level to each extension, then build all at once."""
         self.parallel = self.parallel or os.cpu_count()
         msvc = self.compiler.compiler_type == "msvc"
-        for extension in self.extensions:
+        flags = MSVC_LEVELS if msvc else GCC_LEVELS
+        known = {level: self._accepts(flags[level]) for level in levels()}
+        for extension in list(self.extensions):
             _, _, level = extension.name.partition("_")
             extension.extra_compile_args += ["/O2"] if msvc else GCC_FLAGS
-            if level:
-                extension.define_macros += [] if msvc else GCC_MACROS
-                extension.extra_compile_args += (MSVC_LEVELS if msvc else GCC_LEVELS)[level]
+            if not level:
+                continue
+            if not known[level]:
+                self.warn(f"{extension.name} left out: this compiler has no {flags[level][0]}")
+                self.extensions.remove(extension)
+            extension.define_macros += [] if msvc else GCC_MACROS
+            extension.extra_compile_args += flags[level]
         super().build_extensions()
+
+    def _accepts(self, flags: list[str]) -> bool:
+        """Whether the compiler knows these flags; those before GCC 11 and Clang 12 do not."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "nothing.c")
+            source.write_text("int nothing;\n")
+            try:
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+            except CompileError:
+                return False
+        return True
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExt})

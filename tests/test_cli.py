@@ -9,6 +9,9 @@ import pytest
 import fastinit as fi
 from fastinit import cli
 
+pytest.importorskip("matplotlib")
+pytest.importorskip("rich")
+
 LESSON = ["zeros", "random", "he"]
 
 

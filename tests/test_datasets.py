@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from sklearn.datasets import make_circles
 
 from fastinit import datasets
+
+make_circles = pytest.importorskip("sklearn.datasets").make_circles
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@ import re
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from scipy.optimize import check_grad, minimize
 
 import fastinit as fi
 
@@ -201,6 +200,7 @@ def test_loss_and_gradient_out(net, theta, circles):
 
 def test_scipy_minimises_it(net, theta, circles):
     X, Y, _, _ = circles
+    minimize = pytest.importorskip("scipy.optimize").minimize
     result = minimize(net.loss_and_gradient, theta, jac=True, args=(X, Y), method="L-BFGS-B")
     assert result.fun < 0.05
     assert net.accuracy(result.x, X, Y) > 0.98
@@ -209,6 +209,7 @@ def test_scipy_minimises_it(net, theta, circles):
 def test_gradient_is_that_of_the_loss(net, circles):
     X, Y, _, _ = circles
     theta = net.initialize("he_normal", seed=1)
+    check_grad = pytest.importorskip("scipy.optimize").check_grad
     error = check_grad(
         lambda t: net.loss_and_gradient(t, X, Y)[0],
         lambda t: net.loss_and_gradient(t, X, Y)[1],

@@ -1,14 +1,14 @@
-import matplotlib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-
 import fastinit as fi
-from fastinit import init_utils, plots
+from fastinit import init_utils
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
+plots = pytest.importorskip("fastinit.plots")
 
 
 @pytest.fixture(autouse=True)
