@@ -60,6 +60,47 @@ cdef extern from *:
     static const double LN2_HIGH = 6.93147180369123816490e-01, LN2_LOW = 1.90821492927058770002e-10;
     static const double RIGHT_ANGLE = 1.57079632679489661923;
 
+    /* The quantiles of the normal distribution: Wichura (1988), algorithm AS 241, PPND7 and PPND16.
+       The denominators of PPND7 end in 1, which is left out. */
+    static const float CENTRAL_NUM[4] = {
+        5.9109374720e+1f, 1.5929113202e+2f, 5.0434271938e+1f, 3.3871327179e+0f};
+    static const float CENTRAL_DEN[3] = {
+        6.7187563600e+1f, 7.8757757664e+1f, 1.7895169469e+1f};
+    static const float TAIL_NUM[4] = {
+        1.7023821103e-1f, 1.3067284816e+0f, 2.7568153900e+0f, 1.4234372777e+0f};
+    static const float TAIL_DEN[2] = {
+        1.2021132975e-1f, 7.3700164250e-1f};
+    static const float FAR_NUM[4] = {
+        1.7337203997e-2f, 4.2868294337e-1f, 3.0812263860e+0f, 6.6579051150e+0f};
+    static const float FAR_DEN[2] = {
+        1.2258202635e-2f, 2.4197894225e-1f};
+    static const double CENTRAL_NUM_D[8] = {
+        2.5090809287301226727e+3, 3.3430575583588128105e+4, 6.7265770927008700853e+4,
+        4.5921953931549871457e+4, 1.3731693765509461125e+4, 1.9715909503065514427e+3,
+        1.3314166789178437745e+2, 3.3871328727963666080e+0};
+    static const double CENTRAL_DEN_D[8] = {
+        5.2264952788528545610e+3, 2.8729085735721942674e+4, 3.9307895800092710610e+4,
+        2.1213794301586595867e+4, 5.3941960214247511077e+3, 6.8718700749205790830e+2,
+        4.2313330701600911252e+1, 1.0};
+    static const double TAIL_NUM_D[8] = {
+        7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1,
+        1.27045825245236838258e+0, 3.64784832476320460504e+0, 5.76949722146069140550e+0,
+        4.63033784615654529590e+0, 1.42343711074968357734e+0};
+    static const double TAIL_DEN_D[8] = {
+        1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2,
+        1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940e+0,
+        2.05319162663775882187e+0, 1.0};
+    static const double FAR_NUM_D[8] = {
+        2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3,
+        2.65321895265761230930e-2, 2.96560571828504891230e-1, 1.78482653991729133580e+0,
+        5.46378491116411436990e+0, 6.65790464350110377720e+0};
+    static const double FAR_DEN_D[8] = {
+        2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
+        7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
+        5.99832206555887937690e-1, 1.0};
+    static const float CENTRAL = 0.425f, CENTRAL_SQUARE = 0.180625f;
+    static const float TAIL = 1.6f, FAR_AWAY = 5.0f;
+
     /* Doubles as bits: 1, sqrt(1/2), 2**52, a mantissa, a sign. */
     static const uint64_t ONE_BITS = 0x3ff0000000000000, ROOT_BITS = 0x3fe6a09e667f3bcd;
     static const uint64_t SHIFT_BITS = 0x4330000000000000, MANTISSA = 0x000fffffffffffff;
@@ -72,6 +113,19 @@ cdef extern from *:
     const double* LOG_D
     const double* SINE_D
     const double* COSINE_D
+    const float* CENTRAL_NUM
+    const float* CENTRAL_DEN
+    const float* TAIL_NUM
+    const float* TAIL_DEN
+    const float* FAR_NUM
+    const float* FAR_DEN
+    const float CENTRAL, CENTRAL_SQUARE, TAIL, FAR_AWAY
+    const double* CENTRAL_NUM_D
+    const double* CENTRAL_DEN_D
+    const double* TAIL_NUM_D
+    const double* TAIL_DEN_D
+    const double* FAR_NUM_D
+    const double* FAR_DEN_D
     const double LN2_HIGH, LN2_LOW, RIGHT_ANGLE
     const uint64_t ONE_BITS, ROOT_BITS, SHIFT_BITS, MANTISSA, SIGN
 
@@ -89,7 +143,13 @@ cdef struct Draw:
     uint64_t stream
     double a
     double b
-    double c
+    double largest
+    double lowest
+    double left
+    double right
+    double total
+    double exponent
+    double unit
 
 ctypedef void (*draw_floats)(float* out, uint64_t group, const Draw* draw) noexcept nogil
 ctypedef void (*draw_doubles)(double* out, uint64_t group, const Draw* draw) noexcept nogil
@@ -141,7 +201,7 @@ cdef void uniform_floats(float* out, uint64_t group, const Draw* draw) noexcept 
     """``low + unit * width`` with 24 random bits, at most ``largest``."""
     cdef uint32_t words[4][BLOCKS]
     cdef float low = <float>draw.a, step = <float>draw.b * <float>(1.0 / (1 << 24))
-    cdef float largest = <float>draw.c, x
+    cdef float largest = <float>draw.largest, x
     cdef Py_ssize_t w, j
     philox(words, group * BLOCKS, draw.stream, draw.key)
     for w in range(4):
@@ -156,7 +216,7 @@ cdef void uniform_doubles(double* out, uint64_t group, const Draw* draw) noexcep
     cdef double x
     cdef Py_ssize_t w, j
     cdef uint64_t bits
-    cdef double low = draw.a, width = draw.b, largest = draw.c
+    cdef double low = draw.a, width = draw.b, largest = draw.largest
     philox(words, group * BLOCKS, draw.stream, draw.key)
     for w in range(2):
         for j in range(BLOCKS):
@@ -230,6 +290,119 @@ cdef void normal_doubles(double* out, uint64_t group, const Draw* draw) noexcept
         mixed = (s ^ c) & (0 - (bits >> 63))
         out[j] = mean + radius * double_from_bits(<int64_t>(c ^ mixed))
         out[BLOCKS + j] = mean + radius * double_from_bits(<int64_t>(s ^ mixed))
+
+
+# --- truncated normal ---------------------------------------------------------------------------
+# Inverse transform from the nearer tail. Of a point at the share v of the mass, `left + v * total`
+# lies to the left of it and `right + (1 - v) * total` to the right; the quantile of the smaller one
+# is accurate in either tail. Both are given times a power of two, so that no tail is too far out
+# for a float: `exponent` takes it back in the logarithm, `unit` elsewhere.
+
+cdef void truncated_normal_floats(float* out, uint64_t group, const Draw* draw) noexcept nogil:
+    cdef uint32_t words[4][BLOCKS]
+    cdef float numerator[BLOCKS]
+    cdef float denominator[BLOCKS]
+    cdef float root[BLOCKS]
+    cdef int32_t side[BLOCKS]
+    cdef float mean = <float>draw.a, std = <float>draw.b
+    cdef float lowest = <float>draw.lowest, largest = <float>draw.largest
+    cdef float left = <float>draw.left, right = <float>draw.right, total = <float>draw.total
+    cdef float exponent = <float>draw.exponent, unit = <float>draw.unit
+    cdef float on_left, on_right, q, y, r, x, central, tail
+    cdef int32_t k, far
+    cdef Py_ssize_t w, j
+    philox(words, group * BLOCKS, draw.stream, draw.key)
+    for w in range(4):
+        far = 0
+        for j in range(BLOCKS):
+            k = <int32_t>(words[w][j] >> 1)
+            on_left = left + (<float>k + HALF) * TO_UNIT * total
+            on_right = right + (<float>(0x7fffffff - k) + HALF) * TO_UNIT * total
+            q = on_left if on_left < on_right else on_right
+            side[j] = 1 if on_left < on_right else 0
+            y = HALF - q * unit
+            root[j] = sqrtf(-log_float(q, exponent))
+            r = CENTRAL_SQUARE - y * y
+            x = root[j] - TAIL
+            central = y * (((CENTRAL_NUM[0] * r + CENTRAL_NUM[1]) * r + CENTRAL_NUM[2]) * r
+                           + CENTRAL_NUM[3])
+            tail = ((TAIL_NUM[0] * x + TAIL_NUM[1]) * x + TAIL_NUM[2]) * x + TAIL_NUM[3]
+            numerator[j] = central if y <= CENTRAL else tail
+            central = ((CENTRAL_DEN[0] * r + CENTRAL_DEN[1]) * r + CENTRAL_DEN[2]) * r + ONE
+            tail = (TAIL_DEN[0] * x + TAIL_DEN[1]) * x + ONE
+            denominator[j] = central if y <= CENTRAL else tail
+            far |= 1 if root[j] > FAR_AWAY else 0
+        if far:
+            for j in range(BLOCKS):
+                x = root[j] - FAR_AWAY
+                tail = ((FAR_NUM[0] * x + FAR_NUM[1]) * x + FAR_NUM[2]) * x + FAR_NUM[3]
+                numerator[j] = tail if root[j] > FAR_AWAY else numerator[j]
+                tail = (FAR_DEN[0] * x + FAR_DEN[1]) * x + ONE
+                denominator[j] = tail if root[j] > FAR_AWAY else denominator[j]
+        for j in range(BLOCKS):
+            x = numerator[j] / denominator[j]
+            x = mean + std * float_from_bits(float_bits(x) ^ (side[j] << 31))
+            x = x if x > lowest else lowest
+            out[w * BLOCKS + j] = x if x < largest else largest
+
+
+cdef inline double horner(const double* coefficients, double x) noexcept nogil:
+    """Return the polynomial of degree 7 with these coefficients, the highest first."""
+    cdef double p = coefficients[0]
+    p = p * x + coefficients[1]
+    p = p * x + coefficients[2]
+    p = p * x + coefficients[3]
+    p = p * x + coefficients[4]
+    p = p * x + coefficients[5]
+    p = p * x + coefficients[6]
+    return p * x + coefficients[7]
+
+
+cdef void truncated_normal_doubles(double* out, uint64_t group, const Draw* draw) noexcept nogil:
+    cdef uint32_t words[4][BLOCKS]
+    cdef double numerator[BLOCKS]
+    cdef double denominator[BLOCKS]
+    cdef double root[BLOCKS]
+    cdef uint64_t side[BLOCKS]
+    cdef double mean = draw.a, std = draw.b, lowest = draw.lowest, largest = draw.largest
+    cdef double left = draw.left, right = draw.right, total = draw.total
+    cdef double exponent = draw.exponent, unit = draw.unit
+    cdef double v, on_left, on_right, q, y, r, x, central, tail
+    cdef uint64_t bits, far
+    cdef Py_ssize_t w, j
+    philox(words, group * BLOCKS, draw.stream, draw.key)
+    for w in range(2):
+        far = 0
+        for j in range(BLOCKS):
+            bits = words[2 * w][j] | (<uint64_t>words[2 * w + 1][j] << 32)
+            v = double_from_bits((bits >> 12) | ONE_BITS) - 0.99999999999999988898
+            on_left = left + v * total
+            on_right = right + (1.0 - v) * total
+            q = on_left if on_left < on_right else on_right
+            side[j] = SIGN if on_left < on_right else 0
+            y = 0.5 - q * unit
+            root[j] = sqrt(-log_double(q, exponent))
+            r = 0.180625 - y * y
+            x = root[j] - 1.6
+            central = y * horner(CENTRAL_NUM_D, r)
+            tail = horner(TAIL_NUM_D, x)
+            numerator[j] = central if y <= 0.425 else tail
+            central = horner(CENTRAL_DEN_D, r)
+            tail = horner(TAIL_DEN_D, x)
+            denominator[j] = central if y <= 0.425 else tail
+            far |= 1 if root[j] > 5.0 else 0
+        if far:
+            for j in range(BLOCKS):
+                x = root[j] - 5.0
+                tail = horner(FAR_NUM_D, x)
+                numerator[j] = tail if root[j] > 5.0 else numerator[j]
+                tail = horner(FAR_DEN_D, x)
+                denominator[j] = tail if root[j] > 5.0 else denominator[j]
+        for j in range(BLOCKS):
+            x = numerator[j] / denominator[j]
+            x = mean + std * double_from_bits(<int64_t>(<uint64_t>double_bits(x) ^ side[j]))
+            x = x if x > lowest else lowest
+            out[w * BLOCKS + j] = x if x < largest else largest
 
 
 # --- where the values go ------------------------------------------------------------------------
@@ -332,7 +505,7 @@ def uniform(
     """Overwrite ``out`` with ``low + unit * width``, at most ``largest``."""
     cdef Draw draw
     draw.key, draw.stream = key, stream
-    draw.a, draw.b, draw.c = low, width, largest
+    draw.a, draw.b, draw.largest = low, width, largest
     with nogil:
         fill(out, first, step, uniform_floats, uniform_doubles, &draw, brain)
 
@@ -347,3 +520,23 @@ def normal(
     draw.a, draw.b = mean, std
     with nogil:
         fill(out, first, step, normal_floats, normal_doubles, &draw, brain)
+
+
+def truncated_normal(
+    cell[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream,
+    double mean, double std, double left, double right, double total, double exponent,
+    double unit, double lowest, double largest, bint brain,
+):
+    """Overwrite ``out`` with draws from the part of the normal distribution between two bounds.
+
+    ``left`` and ``right`` are the masses outside the bounds and ``total`` the mass between them,
+    all divided by ``unit = 2**exponent``. No value leaves ``lowest`` to ``largest``.
+    """
+    cdef Draw draw
+    draw.key, draw.stream = key, stream
+    draw.a, draw.b = mean, std
+    draw.left, draw.right, draw.total = left, right, total
+    draw.exponent, draw.unit = exponent, unit
+    draw.lowest, draw.largest = lowest, largest
+    with nogil:
+        fill(out, first, step, truncated_normal_floats, truncated_normal_doubles, &draw, brain)
