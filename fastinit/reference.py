@@ -154,79 +154,131 @@ BLOCKS = 64  # consecutive counters to a group; see kernels/random.pyx
 # Polynomials by dtype, the highest coefficient first; the sources stand in kernels/random.pyx.
 _LOG = {
     np.dtype(np.float32): (
-        7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
-        -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+        7.0376836292e-2,
+        -1.1514610310e-1,
+        1.1676998740e-1,
+        -1.2420140846e-1,
+        1.4249322787e-1,
+        -1.6668057665e-1,
+        2.0000714765e-1,
+        -2.4999993993e-1,
+        3.3333331174e-1,
     ),
     np.dtype(np.float64): (
-        1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01,
-        2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01,
+        1.479819860511658591e-01,
+        1.531383769920937332e-01,
+        1.818357216161805012e-01,
+        2.222219843214978396e-01,
+        2.857142874366239149e-01,
+        3.999999999940941908e-01,
         6.666666666666735130e-01,
     ),
 }
 _SINE = {
     np.dtype(np.float32): (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1),
     np.dtype(np.float64): (
-        1.58969099521155010221e-10, -2.50507602534068634195e-08, 2.75573137070700676789e-06,
-        -1.98412698298579493134e-04, 8.33333333332248946124e-03, -1.66666666666666324348e-01,
+        1.58969099521155010221e-10,
+        -2.50507602534068634195e-08,
+        2.75573137070700676789e-06,
+        -1.98412698298579493134e-04,
+        8.33333333332248946124e-03,
+        -1.66666666666666324348e-01,
     ),
 }
 _COSINE = {
     np.dtype(np.float32): (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2),
     np.dtype(np.float64): (
-        -1.13596475577881948265e-11, 2.08757232129817482790e-09, -2.75573143513906633035e-07,
-        2.48015872894767294178e-05, -1.38888888888741095749e-03, 4.16666666666666019037e-02,
+        -1.13596475577881948265e-11,
+        2.08757232129817482790e-09,
+        -2.75573143513906633035e-07,
+        2.48015872894767294178e-05,
+        -1.38888888888741095749e-03,
+        4.16666666666666019037e-02,
     ),
 }
 _CENTRAL_NUM = {
-    np.dtype(np.float32): (5.9109374720e+1, 1.5929113202e+2, 5.0434271938e+1, 3.3871327179e+0),
+    np.dtype(np.float32): (5.9109374720e1, 1.5929113202e2, 5.0434271938e1, 3.3871327179e0),
     np.dtype(np.float64): (
-        2.5090809287301226727e+3, 3.3430575583588128105e+4, 6.7265770927008700853e+4,
-        4.5921953931549871457e+4, 1.3731693765509461125e+4, 1.9715909503065514427e+3,
-        1.3314166789178437745e+2, 3.3871328727963666080e+0,
+        2.5090809287301226727e3,
+        3.3430575583588128105e4,
+        6.7265770927008700853e4,
+        4.5921953931549871457e4,
+        1.3731693765509461125e4,
+        1.9715909503065514427e3,
+        1.3314166789178437745e2,
+        3.3871328727963666080e0,
     ),
 }
 _CENTRAL_DEN = {
-    np.dtype(np.float32): (6.7187563600e+1, 7.8757757664e+1, 1.7895169469e+1, 1.0),
+    np.dtype(np.float32): (6.7187563600e1, 7.8757757664e1, 1.7895169469e1, 1.0),
     np.dtype(np.float64): (
-        5.2264952788528545610e+3, 2.8729085735721942674e+4, 3.9307895800092710610e+4,
-        2.1213794301586595867e+4, 5.3941960214247511077e+3, 6.8718700749205790830e+2,
-        4.2313330701600911252e+1, 1.0,
+        5.2264952788528545610e3,
+        2.8729085735721942674e4,
+        3.9307895800092710610e4,
+        2.1213794301586595867e4,
+        5.3941960214247511077e3,
+        6.8718700749205790830e2,
+        4.2313330701600911252e1,
+        1.0,
     ),
 }
 _TAIL_NUM = {
-    np.dtype(np.float32): (1.7023821103e-1, 1.3067284816e+0, 2.7568153900e+0, 1.4234372777e+0),
+    np.dtype(np.float32): (1.7023821103e-1, 1.3067284816e0, 2.7568153900e0, 1.4234372777e0),
     np.dtype(np.float64): (
-        7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1,
-        1.27045825245236838258e+0, 3.64784832476320460504e+0, 5.76949722146069140550e+0,
-        4.63033784615654529590e+0, 1.42343711074968357734e+0,
+        7.74545014278341407640e-4,
+        2.27238449892691845833e-2,
+        2.41780725177450611770e-1,
+        1.27045825245236838258e0,
+        3.64784832476320460504e0,
+        5.76949722146069140550e0,
+        4.63033784615654529590e0,
+        1.42343711074968357734e0,
     ),
 }
 _TAIL_DEN = {
     np.dtype(np.float32): (1.2021132975e-1, 7.3700164250e-1, 1.0),
     np.dtype(np.float64): (
-        1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2,
-        1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940e+0,
-        2.05319162663775882187e+0, 1.0,
+        1.05075007164441684324e-9,
+        5.47593808499534494600e-4,
+        1.51986665636164571966e-2,
+        1.48103976427480074590e-1,
+        6.89767334985100004550e-1,
+        1.67638483018380384940e0,
+        2.05319162663775882187e0,
+        1.0,
     ),
 }
 _FAR_NUM = {
-    np.dtype(np.float32): (1.7337203997e-2, 4.2868294337e-1, 3.0812263860e+0, 6.6579051150e+0),
+    np.dtype(np.float32): (1.7337203997e-2, 4.2868294337e-1, 3.0812263860e0, 6.6579051150e0),
     np.dtype(np.float64): (
-        2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3,
-        2.65321895265761230930e-2, 2.96560571828504891230e-1, 1.78482653991729133580e+0,
-        5.46378491116411436990e+0, 6.65790464350110377720e+0,
+        2.01033439929228813265e-7,
+        2.71155556874348757815e-5,
+        1.24266094738807843860e-3,
+        2.65321895265761230930e-2,
+        2.96560571828504891230e-1,
+        1.78482653991729133580e0,
+        5.46378491116411436990e0,
+        6.65790464350110377720e0,
     ),
 }
 _FAR_DEN = {
     np.dtype(np.float32): (1.2258202635e-2, 2.4197894225e-1, 1.0),
     np.dtype(np.float64): (
-        2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
-        7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
-        5.99832206555887937690e-1, 1.0,
+        2.04426310338993978564e-15,
+        1.42151175831644588870e-7,
+        1.84631831751005468180e-5,
+        7.86869131145613259100e-4,
+        1.48753612908506148525e-2,
+        1.36929880922735805310e-1,
+        5.99832206555887937690e-1,
+        1.0,
     ),
 }
 
 Words = NDArray[np.uint64]
+# float32 or float64, told apart at run time: the bits decide what is right here, not the types.
+Reals = NDArray[Any]
+Polynomial = dict[Any, tuple[float, ...]]
 
 
 def _elements(
@@ -254,27 +306,26 @@ def _philox(block: Words, key: int, stream: int) -> tuple[Words, Words, Words, W
     return x0, x1, x2, x3
 
 
-def _horner(coefficients: dict[np.dtype[Any], tuple[float, ...]], x: NDArray[Real]) -> NDArray[Real]:
+def _horner(coefficients: Polynomial, x: Reals) -> Reals:
     first, *others = (x.dtype.type(c) for c in coefficients[x.dtype])
-    p = first * x + others[0]
+    p: Reals = first * x + others[0]
     for c in others[1:]:
         p = p * x + c
     return p
 
 
-def _log(x: NDArray[Real], exponent: float = 0.0) -> NDArray[Real]:
+def _log(x: Reals, exponent: float = 0.0) -> Reals:
     """Return ``log(x * 2**exponent)`` of normal positive numbers."""
     if x.dtype == np.float32:
         bits = x.view(np.int32) - np.int32(0x3F3504F3)
         k = (bits >> 23).astype(np.float32) + np.float32(exponent)
         f = ((bits & 0x007FFFFF) + np.int32(0x3F3504F3)).view(np.float32) - np.float32(1)
-        return k * np.float32(0.693147182464599609375) + (
-            f + (f * f) * (_horner(_LOG, f) * f - np.float32(0.5))
-        )
+        log: Reals = f + (f * f) * (_horner(_LOG, f) * f - np.float32(0.5))
+        return k * np.float32(0.693147182464599609375) + log
     root = np.uint64(0x3FE6A09E667F3BCD)
-    bits = x.view(np.uint64) + (np.uint64(0x3FF0000000000000) - root)
-    k = (bits >> np.uint64(52)).astype(np.float64) - 1023.0 + exponent
-    f = ((bits & np.uint64(0x000FFFFFFFFFFFFF)) + root).view(np.float64) - 1.0
+    wide = x.view(np.uint64) + (np.uint64(0x3FF0000000000000) - root)
+    k = (wide >> np.uint64(52)).astype(np.float64) - 1023.0 + exponent
+    f = ((wide & np.uint64(0x000FFFFFFFFFFFFF)) + root).view(np.float64) - 1.0
     s = f / (2.0 + f)
     z = s * s
     half_square = 0.5 * f * f
@@ -282,7 +333,7 @@ def _log(x: NDArray[Real], exponent: float = 0.0) -> NDArray[Real]:
     return k * 6.93147180369123816490e-01 - ((half_square - low) - f)
 
 
-def _sine_cosine(angle: NDArray[Real]) -> tuple[NDArray[Real], NDArray[Real]]:
+def _sine_cosine(angle: Reals) -> tuple[Reals, Reals]:
     """Return sine and cosine of angles in [-pi/4, pi/4]."""
     z = angle * angle
     half = angle.dtype.type(0.5)
@@ -290,7 +341,7 @@ def _sine_cosine(angle: NDArray[Real]) -> tuple[NDArray[Real], NDArray[Real]]:
     return sine, angle.dtype.type(1) - half * z + z * z * _horner(_COSINE, z)
 
 
-def _quantile(q: NDArray[Real], exponent: float, unit: float) -> NDArray[Real]:
+def _quantile(q: Reals, exponent: float, unit: float) -> Reals:
     """Return z where the mass ``q * unit`` lies beyond z: ``unit`` is ``2**exponent``, q <= 1/2."""
     real = q.dtype.type
     y = real(0.5) - q * real(unit)
@@ -305,14 +356,14 @@ def _quantile(q: NDArray[Real], exponent: float, unit: float) -> NDArray[Real]:
     return numerator / denominator
 
 
-def _unit_double(bits: Words, origin: float) -> NDArray[np.float64]:
+def _unit_double(bits: Words, origin: float) -> Reals:
     """Return the top 52 bits as a number in [1, 2), less ``origin``."""
     return ((bits >> np.uint64(12)) | np.uint64(0x3FF0000000000000)).view(np.float64) - origin
 
 
-def _drawn(out: NDArray[Any], first: int, step: int, key: int, stream: int) -> tuple[
-    list[Words], NDArray[np.intp]
-]:
+def _drawn(
+    out: NDArray[Any], first: int, step: int, key: int, stream: int
+) -> tuple[list[Words], NDArray[np.intp]]:
     """Return every element's words, 32 bits each or 64 for doubles, and which of them it takes."""
     doubles = out.dtype == np.float64
     block, place = _elements(out.shape, first, step, BLOCKS * (2 if doubles else 4))
@@ -354,6 +405,7 @@ def uniform(
     """Overwrite ``out`` with ``low + unit * width``, at most ``largest``."""
     x, place = _drawn(out, first, step, key, stream)
     bits = np.choose(place, x)
+    values: Reals
     if out.dtype == np.float64:
         values = low + _unit_double(bits, 1.0) * width
     else:
@@ -376,9 +428,9 @@ def normal(
     """Overwrite ``out`` with draws from the normal distribution (Box and Muller)."""
     x, place = _drawn(out, first, step, key, stream)
     pair = place & ~1
+    u: Reals
+    angle: Reals
     for_radius, for_angle = np.choose(pair, x), np.choose(pair + 1, x)
-    u: NDArray[Any]
-    angle: NDArray[Any]
     if out.dtype == np.float64:
         u = _unit_double(for_radius, 1 - 2.0**-53)
         angle = _unit_double(for_angle << np.uint64(2), 1.5) * 1.57079632679489661923
@@ -418,8 +470,8 @@ def truncated_normal(
     """Overwrite ``out`` with draws from the part of the normal distribution between two bounds."""
     x, place = _drawn(out, first, step, key, stream)
     bits = np.choose(place, x)
-    v: NDArray[Any]
-    rest: NDArray[Any]
+    v: Reals
+    rest: Reals
     if out.dtype == np.float64:
         v = _unit_double(bits, 1 - 2.0**-53)
         rest = 1.0 - v
