@@ -1,4 +1,4 @@
-"""The command line: ``fastinit compare`` runs the lesson, ``fastinit info`` tells what runs here."""
+"""The command line: ``fastinit compare`` runs the lesson, ``fastinit info`` names the kernels."""
 
 import argparse
 import importlib.util
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (OSError, TypeError, ValueError) as error:
+    except (MemoryError, OSError, TypeError, ValueError) as error:
         message = " ".join(str(error).split())
         print(f"fastinit {arguments.command}: {message}", file=sys.stderr)
         return 2
@@ -145,7 +145,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     if X.ndim != 2 or Y.ndim != 2:
         raise ValueError(f"X, Y: expected shapes (n_features, m), (1, m); got {X.shape}, {Y.shape}")
     network = Network([X.shape[0], *arguments.hidden, Y.shape[0]])
-    folder = _folder(arguments.out)
+    _check_folder(arguments.out)
 
     def trained(callback: Callable[[str, Run], Any] | None) -> Comparison:
         return compare(
@@ -161,19 +161,20 @@ def _compare(arguments: argparse.Namespace) -> None:
         )
 
     result = trained(None) if arguments.json else _watched(trained, arguments)
-    pictures = _save_pictures(result, folder)
+    pictures = _save_pictures(result, arguments.out)
     if arguments.json:
         print(json.dumps(_document(result, arguments, pictures), indent=2, allow_nan=False))
     else:
-        _print_result(result, folder, pictures)
+        _print_result(result, arguments.out, pictures)
 
 
 def _load(path: Path) -> tuple[Any, Any, Any, Any]:
     """Return X, Y, X_test, Y_test of an .npz file, the last two None if it has none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("one array, not several")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("one array, not several")
+        with file:
             missing = {"X", "Y"} - set(file)
             if missing:
                 raise ValueError(f"no array {' or '.join(sorted(missing))} in it")
@@ -186,16 +187,11 @@ def _load(path: Path) -> tuple[Any, Any, Any, Any]:
         ) from None
 
 
-def _folder(path: Path) -> Path:
-    """Make the folder for the pictures now: better to fail before the training than after."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError as error:
-        raise ValueError(
-            f"--out: expected a folder to write to; got {path}: {error.strerror}"
-        ) from None
+def _check_folder(path: Path) -> None:
+    """Fail before the training, not after it, where no picture could be written; write nothing."""
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"--out: expected a folder to write to; got {path}")
 
 
 def _watched(
@@ -208,16 +204,20 @@ def _watched(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as progress:
-        tasks: dict[str, Any] = {}
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    tasks: dict[str, Any] = {}
 
-        def advance(scheme: str, run: Run) -> None:
-            if scheme not in tasks:
-                tasks[scheme] = progress.add_task(scheme, total=arguments.iterations)
-            progress.update(tasks[scheme], completed=run.iterations)
+    def advance(scheme: str, run: Run) -> None:
+        progress.start()  # not before: bad input prints one line and nothing else
+        if scheme not in tasks:
+            tasks[scheme] = progress.add_task(scheme, total=arguments.iterations)
+        progress.update(tasks[scheme], completed=run.iterations)
 
+    try:
         result = trained(advance)
+    finally:
+        if tasks:
+            progress.stop()
     for scheme, run in result.runs.items():
         print(f"{scheme}:")
         for i in range(0, run.iterations, 1000):
@@ -230,6 +230,7 @@ def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
     """Write every picture under another name first, so that none is ever seen half-written."""
     from fastinit import plots
 
+    folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     for name, figure in plots.figures(result).items():
         pictures[name] = folder / f"{name}.png"

@@ -53,6 +53,8 @@ class Table(Sequence[dict[str, Any]]):
             ]
 
     def __repr__(self) -> str:
+        if not self._rows:
+            return "(no rows)"
         lines = [self.columns, *self.cells()]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         lines.insert(1, ["-" * width for width in widths])

@@ -135,7 +135,7 @@ def forward_propagation(X: ArrayLike, parameters: Mapping[str, Array]) -> tuple[
 
 def backward_propagation(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters:
     """Return the gradients of all steps: ``dz3, dW3, db3, da2, dz2, ... dW1, db1``."""
-    (z1, a1, W1, b1, z2, a2, W2, b2, z3, a3, W3, b3) = cache
+    _, a1, W1, _, _, a2, W2, _, _, a3, W3, _ = cache
     dz = 1.0 / np.shape(X)[1] * (_matrix(a3) - _matrix(Y))
     gradients = {"dz3": dz}
     for layer, W, a in ((3, W3, a2), (2, W2, a1), (1, W1, X)):
@@ -154,7 +154,7 @@ def backward_propagation(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters
 def update_parameters(
     parameters: Parameters, grads: Mapping[str, Array], learning_rate: float
 ) -> Parameters:
-    """Take one step of gradient descent; the dictionary is updated and returned, as in the lesson."""
+    """Take one step of gradient descent; update the dictionary and return it, as in the lesson."""
     for name in parameters:
         parameters[name] = parameters[name] - learning_rate * grads[f"d{name}"]
     return parameters

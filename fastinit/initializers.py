@@ -58,7 +58,9 @@ class Initializer(Protocol):
 
     def __call__(
         self, shape: Shape | None = None, /, *, seed: Seed = None, stream: int = 0, out: Any = None
-    ) -> Any: ...
+    ) -> Any:
+        """Return ``out``, filled; or a new array of that shape."""
+        ...
 
 
 # --- values that no fan decides -------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Every picture. matplotlib is imported here and nowhere else.
 
-Each function takes ``ax``, draws on it, and returns it; without one it draws on the current axes, as
-pyplot does. The colours are those of Okabe and Ito, which stay apart for colour-blind readers; line
-styles and markers tell curves and classes apart in grey.
+Each function takes ``ax``, draws on it, and returns it; without one it draws on the current axes,
+as pyplot does. The colours are those of Okabe and Ito, which stay apart for colour-blind readers;
+line styles and markers tell curves and classes apart in grey.
 """
 
 from collections.abc import Callable
@@ -39,9 +39,15 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
     for label, (marker, color) in enumerate(MARKERS):
         chosen = X[:, label == Y]
         ax.scatter(
-            *chosen, s=22, marker=marker, color=color, edgecolors="white", linewidths=0.5,
+            chosen[0],
+            chosen[1],
+            s=22,
+            marker=marker,
+            color=color,
+            edgecolors="white",
+            linewidths=0.5,
             label=f"class {label}",
-        )  # fmt: skip
+        )
     ax.set(xlabel="x1", ylabel="x2")
     return ax
 

@@ -6,41 +6,40 @@ everything on this file.
 """
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Real = TypeVar("Real", np.float32, np.float64)
+Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
 
 # As in the kernels, infinities and NaN are results here, not news.
 _quiet = np.errstate(all="ignore")
 
 
 @_quiet
-def linear(W: NDArray[Real], b: NDArray[Real], A: NDArray[Real], out: NDArray[Real]) -> None:
+def linear(W: Array, b: Array, A: Array, out: Array) -> None:
     """Overwrite ``out`` with ``W @ A + b``."""
     np.matmul(W, A, out=out)
     out += b
 
 
 @_quiet
-def linear_relu(W: NDArray[Real], b: NDArray[Real], A: NDArray[Real], out: NDArray[Real]) -> None:
+def linear_relu(W: Array, b: Array, A: Array, out: Array) -> None:
     """Overwrite ``out`` with ``max(W @ A + b, 0)``; NaN stays NaN."""
     linear(W, b, A, out)
     np.maximum(out, 0, out=out)
 
 
 @_quiet
-def sigmoid(Z: NDArray[Real], out: NDArray[Real]) -> None:
+def sigmoid(Z: Array, out: Array) -> None:
     """Overwrite ``out`` with ``1 / (1 + exp(-Z))``."""
     out[...] = 1 / (1 + np.exp(-Z))
 
 
 @_quiet
-def sigmoid_cross_entropy(
-    Z: NDArray[Real], Y: NDArray[Real], A: NDArray[Real], dZ: NDArray[Real]
-) -> float:
+def sigmoid_cross_entropy(Z: Array, Y: Array, A: Array, dZ: Array) -> float:
     """Overwrite ``A`` with ``sigmoid(Z)`` and ``dZ`` with ``(A - Y) / m``; return the cost."""
     m = Z.shape[1]
     sigmoid(Z, A)
@@ -52,12 +51,12 @@ def sigmoid_cross_entropy(
 
 @_quiet
 def backward(
-    W: NDArray[Real],
-    A: NDArray[Real],
-    dZ: NDArray[Real],
-    dW: NDArray[Real],
-    db: NDArray[Real],
-    dA: NDArray[Real] | None,
+    W: Array,
+    A: Array,
+    dZ: Array,
+    dW: Array,
+    db: Array,
+    dA: Array | None,
 ) -> None:
     """Accumulate ``dW += dZ @ A.T`` and ``db += sum(dZ)``; overwrite ``dA`` unless it is None."""
     dW += dZ @ A.T
@@ -67,24 +66,20 @@ def backward(
 
 
 @_quiet
-def update_parameters(theta: NDArray[Real], gradient: NDArray[Real], learning_rate: float) -> None:
+def update_parameters(theta: Array, gradient: Array, learning_rate: float) -> None:
     """Update ``theta -= learning_rate * gradient`` in place."""
     theta -= theta.dtype.type(learning_rate) * gradient
 
 
-def _layers(
-    sizes: NDArray[np.intp], theta: NDArray[Real]
-) -> Iterator[tuple[NDArray[Real], NDArray[Real]]]:
+def _layers(sizes: NDArray[np.intp], theta: Array) -> Iterator[tuple[Array, Array]]:
     """Yield (W, b) of each layer as views of ``theta``."""
     end = 0
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         start, middle, end = end, end + n_out * n_in, end + n_out * (n_in + 1)
         yield theta[start:middle].reshape(n_out, n_in), theta[middle:end].reshape(n_out, 1)
 
 
-def _activations(
-    sizes: NDArray[np.intp], theta: NDArray[Real], X: NDArray[Real]
-) -> list[NDArray[Real]]:
+def _activations(sizes: NDArray[np.intp], theta: Array, X: Array) -> list[Array]:
     """Return X and what every layer makes of it; the last layer stays linear."""
     activations = [X]
     layers = list(_layers(sizes, theta))
@@ -95,19 +90,17 @@ def _activations(
     return activations
 
 
-def forward(
-    sizes: NDArray[np.intp], theta: NDArray[Real], X: NDArray[Real], out: NDArray[Real]
-) -> None:
+def forward(sizes: NDArray[np.intp], theta: Array, X: Array, out: Array) -> None:
     """Overwrite ``out`` with the network's output, after the sigmoid."""
     sigmoid(_activations(sizes, theta, X)[-1], out)
 
 
 def loss_and_gradient(
     sizes: NDArray[np.intp],
-    theta: NDArray[Real],
-    X: NDArray[Real],
-    Y: NDArray[Real],
-    gradient: NDArray[Real],
+    theta: Array,
+    X: Array,
+    Y: Array,
+    gradient: Array,
 ) -> float:
     """Overwrite ``gradient`` with the cost's derivative by ``theta``; return the cost."""
     *inputs, Z = _activations(sizes, theta, X)
@@ -127,9 +120,9 @@ def loss_and_gradient(
 @_quiet
 def descend(
     sizes: NDArray[np.intp],
-    theta: NDArray[Real],
-    X: NDArray[Real],
-    Y: NDArray[Real],
+    theta: Array,
+    X: Array,
+    Y: Array,
     learning_rate: float,
     costs: NDArray[np.float64],
 ) -> int:
@@ -276,8 +269,6 @@ _FAR_DEN = {
 }
 
 Words = NDArray[np.uint64]
-# float32 or float64, told apart at run time: the bits decide what is right here, not the types.
-Reals = NDArray[Any]
 Polynomial = dict[Any, tuple[float, ...]]
 
 
@@ -306,21 +297,21 @@ def _philox(block: Words, key: int, stream: int) -> tuple[Words, Words, Words, W
     return x0, x1, x2, x3
 
 
-def _horner(coefficients: Polynomial, x: Reals) -> Reals:
+def _horner(coefficients: Polynomial, x: Array) -> Array:
     first, *others = (x.dtype.type(c) for c in coefficients[x.dtype])
-    p: Reals = first * x + others[0]
+    p: Array = first * x + others[0]
     for c in others[1:]:
         p = p * x + c
     return p
 
 
-def _log(x: Reals, exponent: float = 0.0) -> Reals:
+def _log(x: Array, exponent: float = 0.0) -> Array:
     """Return ``log(x * 2**exponent)`` of normal positive numbers."""
     if x.dtype == np.float32:
         bits = x.view(np.int32) - np.int32(0x3F3504F3)
         k = (bits >> 23).astype(np.float32) + np.float32(exponent)
         f = ((bits & 0x007FFFFF) + np.int32(0x3F3504F3)).view(np.float32) - np.float32(1)
-        log: Reals = f + (f * f) * (_horner(_LOG, f) * f - np.float32(0.5))
+        log: Array = f + (f * f) * (_horner(_LOG, f) * f - np.float32(0.5))
         return k * np.float32(0.693147182464599609375) + log
     root = np.uint64(0x3FE6A09E667F3BCD)
     wide = x.view(np.uint64) + (np.uint64(0x3FF0000000000000) - root)
@@ -333,7 +324,7 @@ def _log(x: Reals, exponent: float = 0.0) -> Reals:
     return k * 6.93147180369123816490e-01 - ((half_square - low) - f)
 
 
-def _sine_cosine(angle: Reals) -> tuple[Reals, Reals]:
+def _sine_cosine(angle: Array) -> tuple[Array, Array]:
     """Return sine and cosine of angles in [-pi/4, pi/4]."""
     z = angle * angle
     half = angle.dtype.type(0.5)
@@ -341,7 +332,7 @@ def _sine_cosine(angle: Reals) -> tuple[Reals, Reals]:
     return sine, angle.dtype.type(1) - half * z + z * z * _horner(_COSINE, z)
 
 
-def _quantile(q: Reals, exponent: float, unit: float) -> Reals:
+def _quantile(q: Array, exponent: float, unit: float) -> Array:
     """Return z where the mass ``q * unit`` lies beyond z: ``unit`` is ``2**exponent``, q <= 1/2."""
     real = q.dtype.type
     y = real(0.5) - q * real(unit)
@@ -356,7 +347,7 @@ def _quantile(q: Reals, exponent: float, unit: float) -> Reals:
     return numerator / denominator
 
 
-def _unit_double(bits: Words, origin: float) -> Reals:
+def _unit_double(bits: Words, origin: float) -> Array:
     """Return the top 52 bits as a number in [1, 2), less ``origin``."""
     return ((bits >> np.uint64(12)) | np.uint64(0x3FF0000000000000)).view(np.float64) - origin
 
@@ -405,7 +396,7 @@ def uniform(
     """Overwrite ``out`` with ``low + unit * width``, at most ``largest``."""
     x, place = _drawn(out, first, step, key, stream)
     bits = np.choose(place, x)
-    values: Reals
+    values: Array
     if out.dtype == np.float64:
         values = low + _unit_double(bits, 1.0) * width
     else:
@@ -428,8 +419,8 @@ def normal(
     """Overwrite ``out`` with draws from the normal distribution (Box and Muller)."""
     x, place = _drawn(out, first, step, key, stream)
     pair = place & ~1
-    u: Reals
-    angle: Reals
+    u: Array
+    angle: Array
     for_radius, for_angle = np.choose(pair, x), np.choose(pair + 1, x)
     if out.dtype == np.float64:
         u = _unit_double(for_radius, 1 - 2.0**-53)
@@ -470,8 +461,8 @@ def truncated_normal(
     """Overwrite ``out`` with draws from the part of the normal distribution between two bounds."""
     x, place = _drawn(out, first, step, key, stream)
     bits = np.choose(place, x)
-    v: Reals
-    rest: Reals
+    v: Array
+    rest: Array
     if out.dtype == np.float64:
         v = _unit_double(bits, 1 - 2.0**-53)
         rest = 1.0 - v

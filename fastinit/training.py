@@ -159,7 +159,7 @@ def train(
         if np.may_share_memory(theta, array):
             raise ValueError(f"theta: expected memory of its own; got an overlap with {name}")
 
-    costs = np.full(iterations, np.nan)
+    costs = np.empty(iterations)
     run = Run(network, theta, optimizer, costs[:0])
     start = now = perf_counter()
     done, size = 0, 1
@@ -171,6 +171,7 @@ def train(
         run.seconds = now - start
         run.costs = costs[:done]
         if whole < len(piece):
+            costs[done:] = np.nan
             run.costs, run.diverged_at = costs, done
             break
         # Towards the time a slice should take, but never in one leap: the first are short.

@@ -1,1 +1,3 @@
+__test__: dict[str, str]  # Cython puts one into every module
+
 def missing() -> dict[str, tuple[str, ...]]: ...

@@ -5,42 +5,46 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Real = TypeVar("Real", np.float32, np.float64)
+_Real = TypeVar("_Real", np.float32, np.float64)
 
-def linear(W: NDArray[Real], b: NDArray[Real], A: NDArray[Real], out: NDArray[Real]) -> None: ...
-def linear_relu(
-    W: NDArray[Real], b: NDArray[Real], A: NDArray[Real], out: NDArray[Real]
+__test__: dict[str, str]  # Cython puts one into every module
+
+def linear(
+    W: NDArray[_Real], b: NDArray[_Real], A: NDArray[_Real], out: NDArray[_Real]
 ) -> None: ...
-def sigmoid(Z: NDArray[Real], out: NDArray[Real]) -> None: ...
+def linear_relu(
+    W: NDArray[_Real], b: NDArray[_Real], A: NDArray[_Real], out: NDArray[_Real]
+) -> None: ...
+def sigmoid(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def sigmoid_cross_entropy(
-    Z: NDArray[Real], Y: NDArray[Real], A: NDArray[Real], dZ: NDArray[Real]
+    Z: NDArray[_Real], Y: NDArray[_Real], A: NDArray[_Real], dZ: NDArray[_Real]
 ) -> float: ...
 def backward(
-    W: NDArray[Real],
-    A: NDArray[Real],
-    dZ: NDArray[Real],
-    dW: NDArray[Real],
-    db: NDArray[Real],
-    dA: NDArray[Real] | None,
+    W: NDArray[_Real],
+    A: NDArray[_Real],
+    dZ: NDArray[_Real],
+    dW: NDArray[_Real],
+    db: NDArray[_Real],
+    dA: NDArray[_Real] | None,
 ) -> None: ...
 def update_parameters(
-    theta: NDArray[Real], gradient: NDArray[Real], learning_rate: float
+    theta: NDArray[_Real], gradient: NDArray[_Real], learning_rate: float
 ) -> None: ...
 def forward(
-    sizes: NDArray[np.intp], theta: NDArray[Real], X: NDArray[Real], out: NDArray[Real]
+    sizes: NDArray[np.intp], theta: NDArray[_Real], X: NDArray[_Real], out: NDArray[_Real]
 ) -> None: ...
 def loss_and_gradient(
     sizes: NDArray[np.intp],
-    theta: NDArray[Real],
-    X: NDArray[Real],
-    Y: NDArray[Real],
-    gradient: NDArray[Real],
+    theta: NDArray[_Real],
+    X: NDArray[_Real],
+    Y: NDArray[_Real],
+    gradient: NDArray[_Real],
 ) -> float: ...
 def descend(
     sizes: NDArray[np.intp],
-    theta: NDArray[Real],
-    X: NDArray[Real],
-    Y: NDArray[Real],
+    theta: NDArray[_Real],
+    X: NDArray[_Real],
+    Y: NDArray[_Real],
     learning_rate: float,
     costs: NDArray[np.float64],
 ) -> int: ...

@@ -138,12 +138,12 @@ cdef inline void product_tile(
     """``rows`` by ``registers`` sums; both are constants at every call, so all loops unroll."""
     cdef real acc[ROWS][2 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t _term
     cdef int r, v
     for r in range(rows):
         for v in range(registers):
             fill(&acc[r][v * lanes], b[r] if b != NULL else 0)
-    for i in range(n_terms):
+    for _term in range(n_terms):
         for r in range(rows):
             for v in range(registers):
                 multiply_add(&acc[r][v * lanes], A + v * lanes, W[r * row_step])
@@ -243,7 +243,7 @@ cdef inline void gradient_tile(
     const real* dZ, Py_ssize_t dZ_step, const real* A, Py_ssize_t A_step, Py_ssize_t columns,
     real* dW, Py_ssize_t dW_step, real* db, int rows, int inputs, bint bias,
 ) noexcept nogil:
-    """``rows`` by ``inputs`` entries of ``dW``, and ``rows`` of ``db`` if ``bias``; all constants."""
+    """``rows`` by ``inputs`` entries of ``dW``, and of ``db`` if ``bias``; all three constants."""
     cdef real acc[ROWS][3 * MOST_LANES]
     cdef real d[MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
@@ -389,7 +389,7 @@ cdef double sigmoid_cross_entropy_block(
     A sum of logarithms is the logarithm of a product: each p is split into mantissa and exponent,
     mantissas are multiplied and exponents added, lane by lane, and the logarithm is taken once.
 
-    ``A`` may be NULL. ``dZ`` may be ``Z``: each piece is read whole, into ``a``, before it is written.
+    ``A`` may be NULL. ``dZ`` may be ``Z``: each piece is read whole, into ``a``, and then written.
     """
     cdef real a[LOSS_WIDTH]
     cdef real mantissas[LOSS_WIDTH]
@@ -711,7 +711,7 @@ def backward(
 ):
     """Accumulate ``dW += dZ @ A.T`` and ``db += sum(dZ)``; overwrite ``dA``.
 
-    ``dA = (W.T @ dZ) * (A > 0)``: the mask is that of the ReLU which made ``A``. ``dA`` may be ``A``.
+    ``dA = (W.T @ dZ) * (A > 0)``: the mask of the ReLU that made ``A``. ``dA`` may be ``A``.
     """
     cdef Py_ssize_t m = A.shape[1]
     cdef bint wanted = dA is not None

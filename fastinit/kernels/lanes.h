@@ -22,40 +22,35 @@ enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 
 #if defined(__GNUC__) || defined(__clang__)
 
+/* The sum of the lanes, by halves of a register: 64 bytes to 32, 32 to 16, the last by hand. */
 typedef float float_16 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef float float_32 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double double_16 __attribute__((vector_size(16), aligned(8), may_alias));
 typedef double double_32 __attribute__((vector_size(32), aligned(8), may_alias));
 
-/* Sums by halves of a register: 64 bytes to 32, 32 to 16, and the last by hand. */
-static inline float float_sum_16(const float_16 x) { return (x[0] + x[2]) + (x[1] + x[3]); }
-static inline double double_sum_16(const double_16 x) { return x[0] + x[1]; }
-#define SUM_16(real, x) real##_sum_16(*(const real##_16 *)(x))
-#define SUM_32(real, x) \
-    real##_sum_16(((const real##_16 *)(x))[0] + ((const real##_16 *)(x))[1])
-
-static inline float float_sum_halves(const void *x)
+static inline float float_sum_16(const void *p)
 {
-#if defined(__AVX512F__)
-    const float_32 y = ((const float_32 *)x)[0] + ((const float_32 *)x)[1];
-    return SUM_32(float, &y);
-#elif defined(__AVX2__)
-    return SUM_32(float, x);
-#else
-    return SUM_16(float, x);
-#endif
+    const float_16 x = *(const float_16 *)p;
+    return (x[0] + x[2]) + (x[1] + x[3]);
 }
-static inline double double_sum_halves(const void *x)
+static inline double double_sum_16(const void *p)
 {
-#if defined(__AVX512F__)
-    const double_32 y = ((const double_32 *)x)[0] + ((const double_32 *)x)[1];
-    return SUM_32(double, &y);
-#elif defined(__AVX2__)
-    return SUM_32(double, x);
-#else
-    return SUM_16(double, x);
-#endif
+    const double_16 x = *(const double_16 *)p;
+    return x[0] + x[1];
 }
+#define DEFINE_SUM(real)                                                                           \
+    static inline real real##_sum_32(const void *p)                                                \
+    {                                                                                              \
+        const real##_16 x = ((const real##_16 *)p)[0] + ((const real##_16 *)p)[1];                 \
+        return real##_sum_16(&x);                                                                  \
+    }                                                                                              \
+    static inline real real##_sum_64(const void *p)                                                \
+    {                                                                                              \
+        const real##_32 x = ((const real##_32 *)p)[0] + ((const real##_32 *)p)[1];                 \
+        return real##_sum_32(&x);                                                                  \
+    }
+DEFINE_SUM(float)
+DEFINE_SUM(double)
 
 #define DEFINE_LANES(real, integer)                                                                \
     typedef real real##_lanes                                                                      \
@@ -96,7 +91,8 @@ static inline double double_sum_halves(const void *x)
     static inline real real##_sum(const real *a)                                                   \
     {                                                                                              \
         const real##_lanes x = *(const real##_lanes *)a;                                           \
-        return real##_sum_halves(&x);                                                              \
+        return VECTOR_BYTES == 64 ? real##_sum_64(&x)                                              \
+                                  : VECTOR_BYTES == 32 ? real##_sum_32(&x) : real##_sum_16(&x);    \
     }
 
 #else
@@ -130,6 +126,14 @@ static inline double double_sum_halves(const void *x)
     static inline void real##_relu_backward(real *a, const real *da)                               \
     {                                                                                              \
         for (int v = 0; v < real##_n; v++) a[v] = da[v] * (real)(a[v] > 0);                        \
+    }                                                                                              \
+    static inline real real##_sum(const real *a)                                                   \
+    {                                                                                              \
+        real s[real##_n];                                                                          \
+        real##_copy(s, a);                                                                         \
+        for (int half = real##_n / 2; half > 0; half /= 2)                                         \
+            for (int v = 0; v < half; v++) s[v] += s[v + half];                                    \
+        return s[0];                                                                               \
     }
 
 #endif

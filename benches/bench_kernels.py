@@ -1,0 +1,111 @@
+"""What does each kernel gain over the same step in NumPy?
+
+Shapes of the lesson (10 by 2, 300 examples) and of a wider layer (64 by 64, 256 examples). PyTorch,
+where installed, does the same step eagerly on one thread.
+"""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from timing import Contender, in_turns, ratio
+
+from fastinit import kernels, reference
+
+SHAPES = {"10x2, 300": (10, 2, 300), "64x64, 256": (64, 64, 256)}
+KERNELS = ("linear_relu", "backward", "sigmoid_cross_entropy", "update_parameters")
+
+
+def arguments(kernel: str, shape: tuple[int, int, int], dtype: str) -> list:
+    n_out, n_in, m = shape
+    rng = np.random.default_rng(0)
+
+    def draw(*lengths: int) -> np.ndarray:
+        return rng.standard_normal(lengths).astype(dtype)
+
+    W, b, A, dZ = draw(n_out, n_in), draw(n_out, 1), draw(n_in, m), draw(n_out, m)
+    return {
+        "linear_relu": [W, b, A, dZ],
+        "backward": [W, A, dZ, np.zeros_like(W), np.zeros_like(b), np.zeros_like(A)],
+        "sigmoid_cross_entropy": [
+            draw(1, m), (draw(1, m) > 0).astype(dtype), draw(1, m), draw(1, m),
+        ],
+        "update_parameters": [draw(n_out * (n_in + 1)), draw(n_out * (n_in + 1)), 1e-9],
+    }[kernel]  # fmt: skip
+
+
+def repeated(function, values: list) -> Contender:
+    def contender(n: int) -> None:
+        for _ in range(n):
+            function(*values)
+
+    return contender
+
+
+def torch_step(kernel: str, values: list) -> Contender:
+    import torch
+
+    torch.set_num_threads(1)
+    t = [torch.from_numpy(v) if isinstance(v, np.ndarray) else v for v in values]
+
+    def linear_relu(W, b, A, out):
+        torch.addmm(b, W, A, out=out).relu_()
+
+    def backward(W, A, dZ, dW, db, dA):
+        dW.addmm_(dZ, A.T)
+        db.add_(dZ.sum(1, keepdim=True))
+        torch.mm(W.T, dZ, out=dA).mul_(A > 0)
+
+    def sigmoid_cross_entropy(Z, Y, A, dZ):
+        torch.sigmoid(Z, out=A)
+        torch.sub(A, Y, out=dZ).mul_(1 / Z.shape[1])
+        return torch.nn.functional.binary_cross_entropy(A, Y).item()
+
+    def update_parameters(theta, gradient, learning_rate):
+        theta.sub_(gradient, alpha=learning_rate)
+
+    step = locals()[kernel]
+    return repeated(torch.inference_mode()(step), t)
+
+
+def contenders(kernel: str, shape: tuple[int, int, int], dtype: str) -> dict[str, Contender]:
+    def fresh() -> list:
+        return arguments(kernel, shape, dtype)
+
+    found = {
+        "fastinit": repeated(getattr(kernels.dense, kernel), fresh()),
+        "NumPy": repeated(getattr(reference, kernel), fresh()),
+    }
+    if find_spec("torch") is not None:
+        found["PyTorch"] = torch_step(kernel, fresh())
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", ["fastinit", "NumPy", "PyTorch"])
+def test_kernel(benchmark, kernel, shape, dtype, name):
+    found = contenders(kernel, SHAPES[shape], dtype)
+    if name not in found:
+        pytest.skip(f"{name} is not installed")
+    benchmark.group = f"{kernel}, {shape}, {dtype}"
+    benchmark(found[name], 10)
+
+
+def ratios() -> list[dict]:
+    """Return one row per kernel, shape and peer, float32."""
+    rows = []
+    for kernel in KERNELS:
+        for label, shape in SHAPES.items():
+            times = in_turns(contenders(kernel, shape, "float32"), turns=11, seconds=0.02)
+            rows += [
+                {
+                    "question": f"`{kernel}`, {label}, float32",
+                    "peer": peer,
+                    "measured": ratio(times, peer, "fastinit"),
+                }
+                for peer in times
+                if peer != "fastinit"
+            ]
+    return rows

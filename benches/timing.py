@@ -1,0 +1,44 @@
+"""How the benches measure: in turns, in one process, as ratios.
+
+Machines are shared and their clocks drift, so an absolute time says little. Contenders take turns,
+each turn long enough to time well, and what is quoted is the median over the turns of the ratio
+within a turn.
+"""
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+Contender = Callable[[int], object]  # does its work n times
+
+
+def calibrated(contender: Contender, seconds: float) -> int:
+    """Return how often the contender's work fits into a turn; this warms it up, too."""
+    n = 1
+    contender(1)
+    while True:
+        start = perf_counter()
+        contender(n)
+        spent = perf_counter() - start
+        if spent > seconds / 4:
+            return max(1, round(n * seconds / spent))
+        n *= 4
+
+
+def in_turns(
+    contenders: dict[str, Contender], *, turns: int = 15, seconds: float = 0.05
+) -> dict[str, list[float]]:
+    """Return the seconds per piece of work of each contender, turn by turn."""
+    counts = {name: calibrated(contender, seconds) for name, contender in contenders.items()}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(turns):
+        for name, contender in contenders.items():
+            start = perf_counter()
+            contender(counts[name])
+            times[name].append((perf_counter() - start) / counts[name])
+    return times
+
+
+def ratio(times: dict[str, list[float]], peer: str, ours: str) -> float:
+    """Return how many times as long the peer takes: the median over the turns."""
+    return median(theirs / own for theirs, own in zip(times[peer], times[ours], strict=True))

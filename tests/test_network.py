@@ -1,0 +1,264 @@
+import re
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from scipy.optimize import check_grad, minimize
+
+import fastinit as fi
+
+
+@pytest.fixture
+def net():
+    return fi.Network([2, 10, 5, 1])
+
+
+@pytest.fixture
+def theta(net):
+    return net.initialize("he", seed=3)
+
+
+def test_repr_makes_it_again(net):
+    assert eval(repr(net), {"Network": fi.Network}) == net
+    assert hash(eval(repr(net), {"Network": fi.Network})) == hash(net)
+    assert net != fi.Network([2, 10, 5, 1], dtype="float32")
+    assert net != "net"
+
+
+def test_layout(net):
+    assert (net.n_layers, net.n_parameters) == (3, 91)
+    theta = np.arange(91.0)
+    parameters = net.unpack(theta)
+    assert list(parameters) == ["W1", "b1", "W2", "b2", "W3", "b3"]
+    assert [value.shape for value in parameters.values()] == [
+        (10, 2), (10, 1), (5, 10), (5, 1), (1, 5), (1, 1),
+    ]  # fmt: skip
+    assert_array_equal(np.concatenate([value.ravel() for value in parameters.values()]), theta)
+    parameters["b2"][0, 0] = -1
+    assert theta[80] == -1, "views share memory"
+    assert_array_equal(net.pack(parameters), theta)
+    assert not np.shares_memory(net.pack(parameters), theta)
+
+
+def test_pack_refuses_what_does_not_fit(net, theta):
+    parameters = dict(net.unpack(theta))
+    with pytest.raises(ValueError, match="parameters: expected the keys W1, b1"):
+        net.pack({name: parameters[name] for name in ("W1", "b1")})
+    with pytest.raises(
+        ValueError, match=r"parameters\['b1'\]: expected shape \(10, 1\); got \(10,\)"
+    ):
+        net.pack(parameters | {"b1": np.zeros(10)})
+    with pytest.raises(
+        TypeError, match=r"parameters\['W1'\]: expected real numbers; got .*complex"
+    ):
+        net.pack(parameters | {"W1": np.zeros((10, 2), complex)})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ([], ValueError, "sizes: expected at least two"),
+        ([2], ValueError, "sizes: expected at least two"),
+        ([2, 0, 1], ValueError, "sizes: expected each at least 1; got 0"),
+        ([2, -3, 1], ValueError, "sizes: expected each at least 1; got -3"),
+        ([2, 3.0, 1], TypeError, "sizes: expected integers; got 3.0"),
+        ([2, True, 1], TypeError, "sizes: expected integers; got True"),
+        ("2,1", TypeError, "sizes: expected a sequence of integers; got '2,1'"),
+        (3, TypeError, "sizes: expected a sequence of integers; got 3"),
+    ],
+)
+def test_bad_sizes(sizes, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        fi.Network(sizes)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"dtype": "int64"}, TypeError, "dtype: expected float32 or float64; got int64"),
+        ({"dtype": "complex64"}, TypeError, "dtype: expected float32 or float64"),
+        ({"hidden": "cubic"}, ValueError, "hidden: expected 'relu'; got 'cubic'"),
+        ({"output": "linear"}, ValueError, "output: expected 'sigmoid'; got 'linear'"),
+    ],
+)
+def test_bad_keywords(keywords, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        fi.Network([2, 1], **keywords)
+
+
+def bad_inputs():
+    X, Y = np.zeros((2, 300)), np.zeros((1, 300))
+    holed = X.copy()
+    holed[1, 7] = np.nan
+    infinite = X.copy()
+    infinite[0, 0] = np.inf
+    return {
+        "X of rank 1": (X[0], Y, ValueError, "X: expected shape (2, n_examples); got (300,)"),
+        "X of rank 3": (X[None], Y, ValueError, "X: expected shape (2, n_examples); got (1, 2"),
+        "X transposed": (X.T, Y, ValueError, "X: expected shape (2, n_examples); got (300, 2)"),
+        "X empty": (X[:, :0], Y[:, :0], ValueError, "X: expected at least one example"),
+        "X with NaN": (holed, Y, ValueError, "X: expected finite float64 numbers"),
+        "X with infinity": (infinite, Y, ValueError, "X: expected finite float64 numbers"),
+        "X of objects": (X.astype(object), Y, TypeError, "X: expected real numbers; got dtype obj"),
+        "X complex": (X.astype(complex), Y, TypeError, "X: expected real numbers; got dtype comp"),
+        "X of strings": (X.astype(str), Y, TypeError, "X: expected real numbers; got dtype <U"),
+        "Y of rank 1": (X, Y[0], ValueError,
+                        "Y: expected shape (1, 300) to match X (2, 300); got (300,)"),
+        "Y too short": (X, Y[:, :9], ValueError, "Y: expected shape (1, 300) to match X"),
+        "Y of 2": (X, Y + 2, ValueError, "Y: expected labels 0 and 1; got 2.0"),
+        "Y of halves": (X, Y + 0.5, ValueError, "Y: expected labels 0 and 1; got 0.5"),
+        "Y of NaN": (X, Y + np.nan, ValueError, "Y: expected labels 0 and 1; got nan"),
+        "Y complex": (X, Y + 1j, TypeError, "Y: expected real numbers; got dtype complex128"),
+        "Y of objects": (X, Y.astype(object), TypeError, "Y: expected real numbers; got dtype ob"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", bad_inputs())
+@pytest.mark.parametrize("call", ["train", "loss_and_gradient", "accuracy", "compare"])
+def test_bad_data(net, theta, case, call):
+    X, Y, error, message = bad_inputs()[case]
+    before = theta.copy()
+    calls = {
+        "train": lambda: fi.train(net, theta, X, Y),
+        "compare": lambda: fi.compare(X, Y, net, ["he"], seed=3),
+        "accuracy": lambda: net.accuracy(theta, X, Y),
+        "loss_and_gradient": lambda: net.loss_and_gradient(theta, X, Y),
+    }
+    with pytest.raises(error, match=re.escape(message)):
+        calls[call]()
+    assert_array_equal(theta, before)
+
+
+def bad_thetas():
+    good = np.zeros(91)
+    frozen = good.copy()
+    frozen.flags.writeable = False
+    return {
+        "short": (good[:-1], ValueError, "theta: expected shape (91,); got (90,)"),
+        "matrix": (good[None], ValueError, "theta: expected shape (91,); got (1, 91)"),
+        "float32": (good.astype("f4"), TypeError, "theta: expected dtype float64; got float32"),
+        "integers": (good.astype(int), TypeError, "theta: expected dtype float64; got int64"),
+        "complex": (good.astype(complex), TypeError, "theta: expected dtype float64; got complex"),
+        "objects": (good.astype(object), TypeError, "theta: expected dtype float64; got object"),
+        "list": (good.tolist(), TypeError, "theta: expected a NumPy array; got list"),
+        "read-only": (frozen, ValueError, "theta: expected a writable array"),
+        "strided": (np.zeros(182)[::2], ValueError, "theta: expected a contiguous array"),
+        "NaN": (good + np.nan, ValueError, "theta: expected finite numbers"),
+    }
+
+
+@pytest.mark.parametrize("case", bad_thetas())
+def test_bad_theta(net, circles, case):
+    theta, error, message = bad_thetas()[case]
+    with pytest.raises(error, match=re.escape(message)):
+        fi.train(net, theta, circles[0], circles[1])
+
+
+def test_inputs_that_are_only_read(net, theta, circles):
+    """Read-only, strided, Fortran-ordered, integer: all are accepted where nothing is written."""
+    X, Y, _, _ = circles
+    cost, gradient = net.loss_and_gradient(theta, X, Y)
+    wide = np.zeros((2, 600))
+    wide[:, ::2] = X
+    frozen = theta.copy()
+    frozen.flags.writeable = False
+    spread = np.zeros(182)
+    spread[::2] = theta
+    for other_theta, other_X, other_Y in (
+        (frozen, np.asfortranarray(X), Y.astype(bool)),
+        (spread[::2], wide[:, ::2], Y.astype(np.uint8).tolist()),
+        (theta, X.tolist(), Y.astype(np.float32)),
+    ):
+        again, gradient_again = net.loss_and_gradient(other_theta, other_X, other_Y)
+        assert again == cost
+        assert_array_equal(gradient_again, gradient)
+        assert_array_equal(net.predict(other_theta, other_X), net.predict(theta, X))
+
+
+def test_loss_and_gradient_out(net, theta, circles):
+    X, Y, _, _ = circles
+    cost, gradient = net.loss_and_gradient(theta, X, Y)
+    out = np.full(91, np.nan)
+    again, same = net.loss_and_gradient(theta, X, Y, out=out)
+    assert same is out
+    assert again == cost
+    assert_array_equal(out, gradient)
+    with pytest.raises(
+        ValueError, match="out: expected memory of its own; got an overlap with theta"
+    ):
+        net.loss_and_gradient(theta, X, Y, out=theta)
+    with pytest.raises(ValueError, match="out: expected memory of its own; got an overlap with X"):
+        net.loss_and_gradient(theta, X, Y, out=X.reshape(-1)[:91])
+    with pytest.raises(ValueError, match=r"out: expected shape \(91,\); got \(90,\)"):
+        net.loss_and_gradient(theta, X, Y, out=np.empty(90))
+
+
+def test_scipy_minimises_it(net, theta, circles):
+    X, Y, _, _ = circles
+    result = minimize(net.loss_and_gradient, theta, jac=True, args=(X, Y), method="L-BFGS-B")
+    assert result.fun < 0.05
+    assert net.accuracy(result.x, X, Y) > 0.98
+
+
+def test_gradient_is_that_of_the_loss(net, circles):
+    X, Y, _, _ = circles
+    theta = net.initialize("he_normal", seed=1)
+    error = check_grad(
+        lambda t: net.loss_and_gradient(t, X, Y)[0],
+        lambda t: net.loss_and_gradient(t, X, Y)[1],
+        theta,
+    )
+    assert error < 1e-5
+
+
+def test_predictions(net, theta, circles):
+    X, Y, _, _ = circles
+    p = net.predict_proba(theta, X)
+    assert p.shape == (1, 300)
+    assert ((p > 0) & (p < 1)).all()
+    assert_array_equal(net.predict(theta, X), p > 0.5)
+    assert net.accuracy(theta, X, Y) == np.mean((p > 0.5) == Y)
+    assert net.predict(theta, X[:, :0]).shape == (1, 0)
+    assert not net.predict(np.zeros(91), X).any(), "one half is not above one half"
+
+
+def test_many_outputs(circles):
+    X, Y, _, _ = circles
+    net = fi.Network([2, 8, 3], dtype="float32")
+    theta = net.initialize("he_normal", seed=0)
+    labels = np.vstack([Y, 1 - Y, Y])
+    run = fi.train(net, theta, X, labels, learning_rate=0.5, iterations=2000)
+    assert run.costs[-1] < run.costs[0] / 2
+    assert net.predict(theta, X).shape == (3, 300)
+
+
+def test_lesson_schemes(net):
+    state = np.random.RandomState(3)
+    views = net.unpack(net.initialize("random", seed=3))
+    for layer in (1, 2, 3):
+        assert_array_equal(views[f"W{layer}"], state.randn(*views[f"W{layer}"].shape) * 10)
+        assert (views[f"b{layer}"] == 0).all()
+    saved = np.random.get_state()
+    try:
+        np.random.seed(11)
+        from_global = net.initialize("he")
+        assert_array_equal(from_global, net.initialize("he", seed=11))
+    finally:
+        np.random.set_state(saved)
+    assert not net.initialize("zeros").any()
+
+
+def test_initialize(net):
+    first = net.initialize("he_normal", seed=0)
+    assert_array_equal(first, net.initialize("he_normal", seed=0))
+    assert (first != net.initialize("he_normal", seed=1)).any()
+    assert (net.initialize("he_normal") != net.initialize("he_normal")).any()
+    views = net.unpack(first)
+    assert (views["b1"] == 0).all()
+    assert len(np.unique(first)) == 20 + 50 + 5 + 1, "no two layers share draws"
+    assert net.unpack(first)["W2"].std() == pytest.approx(np.sqrt(2 / 10), rel=0.5)
+
+
+def test_initialize_unknown(net):
+    with pytest.raises(ValueError, match=r"scheme: expected one of zeros, .*he_normal.*got 'hee'"):
+        net.initialize("hee")

@@ -1,0 +1,175 @@
+"""The package as a whole: the process is left alone, stubs are true, examples run."""
+
+import doctest
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import metadata, version
+
+import pytest
+
+import fastinit
+from fastinit import kernels
+
+MODULES = sorted(
+    name
+    for _, name, _ in pkgutil.walk_packages(fastinit.__path__, "fastinit.")
+    if not name.endswith("__main__")
+)
+
+
+def run(script, **environment):
+    """Run a script in a process of its own and return what it prints."""
+    return subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", textwrap.dedent(script)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_version_is_one():
+    assert version("fastinit-nn") == fastinit.__version__
+    assert metadata("fastinit-nn")["License-Expression"] == "BSD-3-Clause"
+
+
+def test_import_leaves_the_process_alone():
+    output = run("""
+        import sys, threading
+        import numpy as np
+        np.random.seed(0)
+        state = np.random.get_state()
+        errors = np.geterr()
+        before = set(sys.modules)
+        import fastinit as fi
+        X = np.ones((2, 9)); Y = np.ones((1, 9))
+        net = fi.Network([2, 3, 1])
+        fi.train(net, net.initialize("he_normal", seed=0), X, Y, iterations=10)
+        tiny = np.array([5e-324, 2.2250738585072014e-308])
+        assert (tiny / 2 * 2)[1] == tiny[1] and tiny[0] > 0, "subnormals survive"
+        assert np.float32(1e-45) > 0
+        after = np.random.get_state()
+        assert (state[1] == after[1]).all() and state[2:] == after[2:]
+        assert np.geterr() == errors
+        assert threading.active_count() == 1
+        optional = {"matplotlib", "sklearn", "rich", "scipy", "pandas", "torch", "jax"}
+        print(*sorted(optional & {name.partition(".")[0] for name in set(sys.modules) - before}))
+    """)
+    assert output == "\n"
+
+
+def test_import_is_fast():
+    """Under 0.1 s beyond NumPy's own import: the median of five processes."""
+    script = """
+        import time
+        import numpy
+        start = time.perf_counter()
+        import fastinit
+        print(time.perf_counter() - start)
+    """
+    assert sorted(float(run(script)) for _ in range(5))[2] < 0.1
+
+
+@pytest.mark.parametrize("level", [*kernels.LEVELS, "reference"])
+def test_level_can_be_forced(level):
+    if level != "reference" and kernels.why_not(level) is not None:
+        pytest.skip(f"{level}: {kernels.why_not(level)}")
+    script = """
+        import fastinit as fi
+        config = fi.show_config("dicts")
+        print(config["kernels"], config["because"], fi.kernels.dense.__name__)
+    """
+    name = "fastinit.reference" if level == "reference" else f"fastinit.kernels.dense_{level}"
+    assert run(script, FASTINIT_KERNELS=level) == f"{level} forced by FASTINIT_KERNELS {name}\n"
+
+
+@pytest.mark.parametrize(
+    ("forced", "message"),
+    [
+        (
+            "x86_64_v9",
+            "FASTINIT_KERNELS: expected one of x86_64_v4, x86_64_v3, baseline, reference",
+        ),
+        ("x86_64_v4", "FASTINIT_KERNELS=x86_64_v4: not "),
+    ],
+)
+def test_level_that_cannot_run_fails_loudly(forced, message):
+    """A stand-in for a processor without AVX-512; on others than x86-64 the level is not built."""
+    script = """
+        import sys, types
+        cpu = types.ModuleType("fastinit.kernels.cpu")
+        cpu.missing = lambda: {"x86_64_v4": ("avx512f",), "x86_64_v3": ()}
+        sys.modules["fastinit.kernels.cpu"] = cpu
+        try:
+            import fastinit
+        except ImportError as error:
+            print(error)
+    """
+    assert run(script, FASTINIT_KERNELS=forced).startswith(message)
+
+
+def test_whole_lesson_on_the_reference():
+    output = run(
+        """
+        import fastinit as fi
+        X, Y, X_test, Y_test = fi.datasets.load_dataset()
+        net = fi.Network([2, 10, 5, 1])
+        run = fi.train(net, net.initialize("he", seed=3), X, Y, iterations=1001)
+        print(f"{run.costs[0]:.12f} {run.costs[1000]:.12f}")
+        """,
+        FASTINIT_KERNELS="reference",
+    )
+    assert output == "0.883053746342 0.687982591973\n"
+
+
+def test_show_config(capsys):
+    assert fastinit.show_config() is None
+    printed = capsys.readouterr().out
+    config = fastinit.show_config("dicts")
+    for name in ("fastinit", "kernels", "because", "numpy", "python", "cores"):
+        assert name in config
+        assert str(config[name]) in printed
+    with pytest.raises(ValueError, match="mode: expected stdout or dicts; got 'json'"):
+        fastinit.show_config("json")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    import numpy as np
+
+    state = np.random.get_state()
+    try:
+        results = doctest.testmod(importlib.import_module(name))
+    finally:
+        np.random.set_state(state)
+    assert results.failed == 0
+
+
+def test_public_functions_are_documented():
+    for name in fastinit.__all__:
+        thing = getattr(fastinit, name)
+        assert thing.__doc__, name
+        if callable(thing) and not isinstance(thing, type(doctest)):
+            assert ">>>" in (thing.__doc__ or "") or name in {"Comparison", "Run"}, name
+
+
+def test_stubs_are_true():
+    """stubtest holds every .pyi file against the compiled module that it describes."""
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "mypy.stubtest",
+            "fastinit.kernels.dense",
+            "fastinit.kernels.cpu",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
