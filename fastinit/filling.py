@@ -372,7 +372,7 @@ def _array_of(out: Any) -> Any:
     if hasattr(out, "__dlpack__"):
         return np.from_dlpack(out)
     raise TypeError(
-        f"out: expected a NumPy array, or anything with DLPack or a buffer; got {type(out).__name__}"
+        f"out: expected a NumPy array, DLPack or a buffer on the CPU; got {type(out).__name__}"
     )
 
 

@@ -371,7 +371,7 @@ CUT_STD = 0.87962566103423978
 
 
 def he_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Normal with variance ``2 / fan_in``, for ReLU (He et al. 2015, arXiv:1502.01852).
+    """Draw normals of variance ``2 / fan_in``, for ReLU (He et al. 2015, arXiv:1502.01852).
 
     The plain normal, as in the paper, in PyTorch's ``kaiming_normal_`` and in the lesson. Keras and
     JAX truncate it: ``variance_scaling(shape, 2.0, "fan_in", "truncated_normal")``.
@@ -385,7 +385,7 @@ def he_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def he_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Uniform with variance ``2 / fan_in`` (He et al. 2015, arXiv:1502.01852).
+    """Draw uniforms of variance ``2 / fan_in`` (He et al. 2015, arXiv:1502.01852).
 
     Examples
     --------
@@ -396,7 +396,7 @@ def he_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def glorot_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Normal with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
+    """Draw normals of variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
 
     Keras and JAX truncate it: ``variance_scaling(shape, 1.0, "fan_avg", "truncated_normal")``.
 
@@ -409,7 +409,7 @@ def glorot_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def glorot_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Uniform with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
+    """Draw uniforms of variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010).
 
     Examples
     --------
@@ -420,7 +420,7 @@ def glorot_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def lecun_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Normal with variance ``1 / fan_in`` (LeCun et al. 1998), for tanh and SELU.
+    """Draw normals of variance ``1 / fan_in`` (LeCun et al. 1998), for tanh and SELU.
 
     Keras and JAX truncate it: ``variance_scaling(shape, 1.0, "fan_in", "truncated_normal")``.
 
@@ -433,7 +433,7 @@ def lecun_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def lecun_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Uniform with variance ``1 / fan_in`` (LeCun et al. 1998).
+    """Draw uniforms of variance ``1 / fan_in`` (LeCun et al. 1998).
 
     Examples
     --------
@@ -499,7 +499,7 @@ def kaiming_normal(
     nonlinearity: str = "leaky_relu",
     **keywords: Unpack[Fans],
 ) -> Any:
-    """Normal with standard deviation ``gain / sqrt(fan)``, torch's ``kaiming_normal_``.
+    """Draw normals of standard deviation ``gain / sqrt(fan)``, torch's ``kaiming_normal_``.
 
     With its defaults it is :func:`he_normal`.
 
@@ -518,7 +518,7 @@ def kaiming_uniform(
     nonlinearity: str = "leaky_relu",
     **keywords: Unpack[Fans],
 ) -> Any:
-    """Uniform with standard deviation ``gain / sqrt(fan)``, torch's ``kaiming_uniform_``.
+    """Draw uniforms of standard deviation ``gain / sqrt(fan)``, torch's ``kaiming_uniform_``.
 
     With its defaults it is :func:`he_uniform`.
 
@@ -563,7 +563,7 @@ def xavier_uniform(shape: Shape | None = None, gain: float = 1.0, **keywords: Un
 
 
 def torch_linear(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Uniform on ±1/√fan_in: the weights of ``torch.nn.Linear`` and ``Conv``.
+    """Fill as ``torch.nn.Linear`` and ``Conv`` do: uniform on ±1/√fan_in.
 
     As a network's scheme it fills the biases alike.
 
@@ -576,7 +576,7 @@ def torch_linear(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def keras_dense(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """The default of ``keras.layers.Dense``: :func:`glorot_uniform`, and biases zero.
+    """Fill as ``keras.layers.Dense`` does: :func:`glorot_uniform`, and biases zero.
 
     Examples
     --------
@@ -587,7 +587,7 @@ def keras_dense(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def flax_dense(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """The default of ``flax.linen.Dense``: a LeCun normal cut at 2 deviations, and biases zero.
+    """Fill as ``flax.linen.Dense`` does: LeCun normals cut at 2 deviations, and biases zero.
 
     Examples
     --------
@@ -598,7 +598,7 @@ def flax_dense(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def sklearn_mlp(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """The default of ``sklearn.neural_network.MLPClassifier``: Glorot's uniform on ±√(6/fans).
+    """Fill as ``sklearn.neural_network.MLPClassifier`` does: uniform on ±√(6/fans).
 
     ``fans`` is fan_in + fan_out. As a network's scheme it fills the biases alike. (With logistic
     activations scikit-learn takes 2 in the place of 6.)
@@ -835,7 +835,7 @@ def sparse(
     out_axis: int = 0,
     **keywords: Unpack[Common],
 ) -> Any:
-    """Normal weights of which every input loses the same share of its outputs (Martens 2010).
+    """Draw normals, then cut the same share of every input's weights (Martens 2010).
 
     In each column exactly ``ceil(sparsity * n_out)`` weights are zero, as in torch's ``sparse_``.
     Which ones: those with the smallest random words of stream ``stream + 2**63``.
@@ -870,7 +870,7 @@ def sparse(
     lost = math.ceil(sparsity * n_out)
     if lost == 0 or words.size == 0:
         return filling.result
-    # The index in the low half breaks ties between equal words, so the mask is one on every platform.
+    # The index in the low half breaks ties, so the mask is the same on every platform.
     place = np.arange(n_out, dtype=np.uint64)
     ranked = words.astype(np.uint64) << np.uint64(32) | (place[:, None] if by_column else place)
     last = np.partition(ranked, lost - 1, axis=axis).take([lost - 1], axis=axis)
@@ -886,7 +886,7 @@ def zero_init(
     out_axis: int = 0,
     **keywords: Unpack[Common],
 ) -> Any:
-    """ZerO: zeros and ones only, by identity and Hadamard matrices (Zhao et al. 2022).
+    """Fill without chance, by identity and Hadamard matrices: ZerO (Zhao et al. 2022).
 
     The identity, a part of it where the outputs are fewer, and a scaled part of a Hadamard matrix
     where they are more. A convolution has it at the middle of its field.

@@ -311,7 +311,10 @@ def _log(x: Array, exponent: float = 0.0) -> Array:
         bits = x.view(np.int32) - np.int32(0x3F3504F3)
         k = (bits >> 23).astype(np.float32) + np.float32(exponent)
         f = ((bits & 0x007FFFFF) + np.int32(0x3F3504F3)).view(np.float32) - np.float32(1)
-        log: Array = f + (f * f) * (_horner(_LOG, f) * f - np.float32(0.5))
+        g = f * f
+        even, odd = ({g.dtype: _LOG[g.dtype][start::2]} for start in (0, 1))
+        polynomial = _horner(odd, g) * f + _horner(even, g)
+        log: Array = f + g * (polynomial * f - np.float32(0.5))
         return k * np.float32(0.693147182464599609375) + log
     root = np.uint64(0x3FE6A09E667F3BCD)
     wide = x.view(np.uint64) + (np.uint64(0x3FF0000000000000) - root)

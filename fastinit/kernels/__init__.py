@@ -1,7 +1,7 @@
 """The only door to compiled code: picks one CPU level, once, when fastinit is imported.
 
-``dense`` and ``random`` are the chosen level's modules. ``FASTINIT_KERNELS`` forces a level by name, or
-``reference`` for the NumPy twin; a level that cannot run here raises ``ImportError``.
+``dense`` and ``random`` are the chosen level's modules. ``FASTINIT_KERNELS`` forces a level by
+name, or ``reference`` for the NumPy twin; a level that cannot run here raises ``ImportError``.
 """
 
 import importlib

@@ -16,13 +16,14 @@ enum { BLOCKS = 64 };
 #include <immintrin.h>
 
 #if defined(__AVX512F__)
-enum { PAIRS = 8 };
+/* Chains of rounds side by side hide the multiplier's latency; as many as the registers hold. */
+enum { PAIRS = 8, CHAINS = 4 };
 #define LOW_PRODUCT(a, b) (word_lanes)_mm512_mul_epu32((__m512i)(a), (__m512i)(b))
 #elif defined(__AVX2__)
-enum { PAIRS = 4 };
+enum { PAIRS = 4, CHAINS = 2 };
 #define LOW_PRODUCT(a, b) (word_lanes)_mm256_mul_epu32((__m256i)(a), (__m256i)(b))
 #else
-enum { PAIRS = 2 };
+enum { PAIRS = 2, CHAINS = 2 };
 #define LOW_PRODUCT(a, b) (word_lanes)_mm_mul_epu32((__m128i)(a), (__m128i)(b))
 #endif
 typedef uint64_t word_lanes __attribute__((vector_size(PAIRS * 8), aligned(4), may_alias));
@@ -31,60 +32,56 @@ typedef uint64_t word_lanes __attribute__((vector_size(PAIRS * 8), aligned(4), m
 
 #else
 
-enum { PAIRS = 1 };
+enum { PAIRS = 1, CHAINS = 2 };
 typedef uint64_t word_lanes;
 #define LOW_PRODUCT(a, b) ((uint64_t)(uint32_t)(a) * (uint32_t)(b))
 #define EACH(x) (x)
-#define STORE(out, x) ((out)[0] = (uint32_t)(x), (out)[1] = (uint32_t)((x) >> 32))
+/* Word by word, for machines that store the high half first. */
+#define STORE(out, x)                                                                              \
+    do {                                                                                           \
+        const word_lanes stored = (x);                                                             \
+        (out)[0] = (uint32_t)stored;                                                               \
+        (out)[1] = (uint32_t)(stored >> 32);                                                       \
+    } while (0)
 
 #endif
-
-typedef struct { word_lanes x0, x1, x2, x3; } philox_counters;
-
-static inline philox_counters philox_rounds(philox_counters c, uint64_t key)
-{
-    const word_lanes m0 = EACH((uint64_t)0xD2511F53), m1 = EACH((uint64_t)0xCD9E8D57);
-    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    for (int round = 0; round < 10; round++) {
-        const word_lanes p0 = LOW_PRODUCT(c.x0, m0), p1 = LOW_PRODUCT(c.x2, m1);
-        c.x0 = (p1 >> 32) ^ c.x1 ^ EACH((uint64_t)k0);
-        c.x1 = p1;
-        c.x2 = (p0 >> 32) ^ c.x3 ^ EACH((uint64_t)k1);
-        c.x3 = p0;
-        k0 += 0x9E3779B9;
-        k1 += 0xBB67AE85;
-    }
-    return c;
-}
-
-/* Even and odd counters side by side are 32-bit words in order, without a shuffle. */
-#define PACK(out, even, odd)                                                                       \
-    do {                                                                                           \
-        const word_lanes packed = ((even) & EACH((uint64_t)0xFFFFFFFF)) | ((odd) << 32);           \
-        STORE(out, packed);                                                                        \
-    } while (0)
 
 /* Overwrite words[w][b] with word w of block first + b, for BLOCKS blocks. */
 static inline void philox(uint32_t words[4][BLOCKS], uint64_t first, uint64_t stream, uint64_t key)
 {
-    const word_lanes zero = EACH((uint64_t)0);
-    for (int block = 0; block < BLOCKS; block += 2 * PAIRS) {
+    const word_lanes m0 = EACH((uint64_t)0xD2511F53), m1 = EACH((uint64_t)0xCD9E8D57);
+    const word_lanes low = EACH((uint64_t)0xFFFFFFFF);
+    for (int block = 0; block < BLOCKS; block += CHAINS * PAIRS) {
+        word_lanes x0[CHAINS], x1[CHAINS], x2[CHAINS], x3[CHAINS];
         uint64_t even[PAIRS];
+        uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
         for (int pair = 0; pair < PAIRS; pair++)
             even[pair] = first + block + 2 * pair;
-        philox_counters a, b;
-        a.x0 = *(const word_lanes *)even;
-        b.x0 = a.x0 + 1;
-        a.x1 = a.x0 >> 32;
-        b.x1 = b.x0 >> 32;
-        a.x2 = b.x2 = zero + stream;
-        a.x3 = b.x3 = zero + (stream >> 32);
-        a = philox_rounds(a, key);
-        b = philox_rounds(b, key);
-        PACK(&words[0][block], a.x0, b.x0);
-        PACK(&words[1][block], a.x1, b.x1);
-        PACK(&words[2][block], a.x2, b.x2);
-        PACK(&words[3][block], a.x3, b.x3);
+        for (int c = 0; c < CHAINS; c++) {
+            x0[c] = *(const word_lanes *)even + (uint64_t)(c / 2 * 2 * PAIRS + c % 2);
+            x1[c] = x0[c] >> 32;
+            x2[c] = EACH(stream);
+            x3[c] = EACH(stream >> 32);
+        }
+        for (int round = 0; round < 10; round++) {
+            for (int c = 0; c < CHAINS; c++) {
+                const word_lanes p0 = LOW_PRODUCT(x0[c], m0), p1 = LOW_PRODUCT(x2[c], m1);
+                x0[c] = (p1 >> 32) ^ x1[c] ^ EACH((uint64_t)k0);
+                x1[c] = p1;
+                x2[c] = (p0 >> 32) ^ x3[c] ^ EACH((uint64_t)k1);
+                x3[c] = p0;
+            }
+            k0 += 0x9E3779B9;
+            k1 += 0xBB67AE85;
+        }
+        /* An even and an odd counter in one lane are 32-bit words in order, without a shuffle. */
+        for (int c = 0; c < CHAINS; c += 2) {
+            const int b = block + c * PAIRS;
+            STORE(&words[0][b], (x0[c] & low) | (x0[c + 1] << 32));
+            STORE(&words[1][b], (x1[c] & low) | (x1[c + 1] << 32));
+            STORE(&words[2][b], (x2[c] & low) | (x2[c + 1] << 32));
+            STORE(&words[3][b], (x3[c] & low) | (x3[c + 1] << 32));
+        }
     }
 }
 

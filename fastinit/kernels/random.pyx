@@ -163,16 +163,11 @@ cdef inline float log_float(float x, float exponent) noexcept nogil:
     cdef int32_t bits = float_bits(x) - 0x3f3504f3
     cdef float k = <float>(bits >> 23) + exponent
     cdef float f = float_from_bits((bits & 0x007fffff) + 0x3f3504f3) - ONE
-    cdef float p = LOG[0]
-    p = p * f + LOG[1]
-    p = p * f + LOG[2]
-    p = p * f + LOG[3]
-    p = p * f + LOG[4]
-    p = p * f + LOG[5]
-    p = p * f + LOG[6]
-    p = p * f + LOG[7]
-    p = p * f + LOG[8]
-    return k * LN2 + (f + (f * f) * (p * f - HALF))
+    # Even and odd powers apart: as many operations as Horner's rule, half the time to wait.
+    cdef float g = f * f
+    cdef float even = (((LOG[0] * g + LOG[2]) * g + LOG[4]) * g + LOG[6]) * g + LOG[8]
+    cdef float odd = ((LOG[1] * g + LOG[3]) * g + LOG[5]) * g + LOG[7]
+    return k * LN2 + (f + g * ((odd * f + even) * f - HALF))
 
 
 cdef inline double log_double(double x, double exponent) noexcept nogil:
