@@ -345,7 +345,8 @@ def _cells_of(out: Any) -> tuple[NDArray[Any], str]:
     kind = _kind_of(array.dtype, "out: expected dtype")
     if not array.flags.writeable:
         raise ValueError("out: expected a writable array; got a read-only one")
-    if any(n > 1 and not stride for n, stride in zip(array.shape, array.strides, strict=True)):
+    lengths = zip(array.shape, array.strides, strict=True)
+    if array.size and any(n > 1 and not stride for n, stride in lengths):
         raise ValueError("out: expected a cell per element; got a broadcast array")
     if not array.flags.aligned:
         raise ValueError("out: expected aligned memory; got an unaligned array")

@@ -378,6 +378,11 @@ def _store(out: NDArray[Any], values: NDArray[Any], brain: bool) -> None:
         out[...] = values.astype(np.float16).view(np.uint16)
 
 
+def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None:
+    """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
+    out[...] = _philox(np.uint64(first) + np.arange(out.shape[1], dtype=np.uint64), key, stream)
+
+
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None:
     """Overwrite ``out`` with the generator's own words, in the order in which floats take them."""
     x, place = _drawn(out, first, step, key, stream)

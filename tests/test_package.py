@@ -166,6 +166,7 @@ def test_stubs_are_true():
             "-m",
             "mypy.stubtest",
             "fastinit.kernels.dense",
+            "fastinit.kernels.random",
             "fastinit.kernels.cpu",
         ],
         capture_output=True,

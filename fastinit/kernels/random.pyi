@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None: ...
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None: ...
 def uniform(
     out: NDArray[Any],

@@ -477,6 +477,18 @@ cdef void fill(
 
 # --- the kernels --------------------------------------------------------------------------------
 
+def counters(uint32_t[:, :] out, uint64_t first, uint64_t key, uint64_t stream):
+    """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
+    cdef uint32_t drawn[4][BLOCKS]
+    cdef Py_ssize_t w, b
+    with nogil:
+        for b in range(out.shape[1]):
+            if b % BLOCKS == 0:
+                philox(drawn, first + <uint64_t>b, stream, key)
+            for w in range(4):
+                out[w, b] = drawn[w][b % BLOCKS]
+
+
 def words(uint32_t[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream):
     """Overwrite ``out`` with the generator's own words, in the order in which floats take them."""
     cdef uint32_t drawn[4][BLOCKS]
