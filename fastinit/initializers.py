@@ -8,7 +8,8 @@ stream : int, default 0
     Tells the tensors of one model apart: same seed, independent values. ``Network.initialize``
     numbers the tensors in the order W1, b1, W2, b2, ... from 0.
 dtype : float64, float32, float16 or bfloat16, default float64
-    Halves are the float32 values rounded to nearest even; bfloat16 needs the package ml_dtypes.
+    Halves are the float32 values rounded to nearest even, and kept within the bounds where there
+    are any; bfloat16 needs the package ml_dtypes.
 out : array, optional
     Filled in place and returned: an ndarray or memmap of any strides, or anything on the CPU with
     DLPack or the buffer protocol, such as a torch tensor, whose autograd takes no notice.
@@ -124,9 +125,8 @@ def _uniform(filling: Filling, low: float, high: float) -> Any:
     lowest, largest = at_least(low, filling.kind), below(high, filling.kind)
     if lowest > largest:
         raise ValueError(f"low, high: expected a {filling.kind} between them; got {low} and {high}")
-    return filling.draw(
-        kernels.random.uniform, lowest, filling.number("high - low", high - lowest), largest
-    )
+    width = filling.number("high - low", high - low)
+    return filling.draw(kernels.random.uniform, low, width, lowest, largest)
 
 
 def normal(

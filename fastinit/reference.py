@@ -398,10 +398,11 @@ def uniform(
     stream: int,
     low: float,
     width: float,
+    lowest: float,
     largest: float,
     brain: bool,
 ) -> None:
-    """Overwrite ``out`` with ``low + unit * width``, at most ``largest``."""
+    """Overwrite ``out`` with ``low + unit * width``, from ``lowest`` to ``largest``."""
     x, place = _drawn(out, first, step, key, stream)
     bits = np.choose(place, x)
     values: Array
@@ -410,7 +411,8 @@ def uniform(
     else:
         unit = (bits >> np.uint64(8)).astype(np.float32)
         values = np.float32(low) + unit * (np.float32(width) * np.float32(2**-24))
-    _store(out, np.minimum(values, values.dtype.type(largest)), brain)
+    real = values.dtype.type
+    _store(out, np.clip(values, real(lowest), real(largest)), brain)
 
 
 @_quiet

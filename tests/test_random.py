@@ -42,7 +42,7 @@ KNOWN = [
 
 # What each distribution's kernel is given after the stream.
 PARAMETERS = {
-    "uniform": (-3.0, 5.0, 2.0 - 2.0**-7),
+    "uniform": (-3.0, 5.0, -2.5, 2.0 - 2.0**-7),
     "normal": (0.5, 2.0),
     "truncated_normal": (0.25, 0.5, *initializers._masses(-1.0, 3.0), -0.25, 1.75),
     "far": (0.0, 1.0, *initializers._masses(20.0, 25.0), 20.0, 25.0),

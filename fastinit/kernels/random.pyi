@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__test__: dict[str, str]  # Cython puts one into every module
+
 def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None: ...
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None: ...
 def uniform(
@@ -19,6 +21,7 @@ def uniform(
     stream: int,
     low: float,
     width: float,
+    lowest: float,
     largest: float,
     brain: bool,
 ) -> None: ...

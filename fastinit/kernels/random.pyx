@@ -193,30 +193,32 @@ cdef inline double log_double(double x, double exponent) noexcept nogil:
 # --- uniform ------------------------------------------------------------------------------------
 
 cdef void uniform_floats(float* out, uint64_t group, const Draw* draw) noexcept nogil:
-    """``low + unit * width`` with 24 random bits, at most ``largest``."""
+    """``low + unit * width`` with 24 random bits, from ``lowest`` to ``largest``."""
     cdef uint32_t words[4][BLOCKS]
     cdef float low = <float>draw.a, step = <float>draw.b * <float>(1.0 / (1 << 24))
-    cdef float largest = <float>draw.largest, x
+    cdef float lowest = <float>draw.lowest, largest = <float>draw.largest, x
     cdef Py_ssize_t w, j
     philox(words, group * BLOCKS, draw.stream, draw.key)
     for w in range(4):
         for j in range(BLOCKS):
             x = low + <float><int32_t>(words[w][j] >> 8) * step
+            x = x if x > lowest else lowest
             out[w * BLOCKS + j] = x if x < largest else largest
 
 
 cdef void uniform_doubles(double* out, uint64_t group, const Draw* draw) noexcept nogil:
-    """``low + unit * width`` with 52 random bits, at most ``largest``."""
+    """``low + unit * width`` with 52 random bits, from ``lowest`` to ``largest``."""
     cdef uint32_t words[4][BLOCKS]
     cdef double x
     cdef Py_ssize_t w, j
     cdef uint64_t bits
-    cdef double low = draw.a, width = draw.b, largest = draw.largest
+    cdef double low = draw.a, width = draw.b, lowest = draw.lowest, largest = draw.largest
     philox(words, group * BLOCKS, draw.stream, draw.key)
     for w in range(2):
         for j in range(BLOCKS):
             bits = words[2 * w][j] | (<uint64_t>words[2 * w + 1][j] << 32)
             x = low + (double_from_bits((bits >> 12) | ONE_BITS) - 1.0) * width
+            x = x if x > lowest else lowest
             out[w * BLOCKS + j] = x if x < largest else largest
 
 
@@ -507,12 +509,12 @@ def words(uint32_t[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint6
 
 def uniform(
     cell[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream,
-    double low, double width, double largest, bint brain,
+    double low, double width, double lowest, double largest, bint brain,
 ):
-    """Overwrite ``out`` with ``low + unit * width``, at most ``largest``."""
+    """Overwrite ``out`` with ``low + unit * width``, from ``lowest`` to ``largest``."""
     cdef Draw draw
     draw.key, draw.stream = key, stream
-    draw.a, draw.b, draw.largest = low, width, largest
+    draw.a, draw.b, draw.lowest, draw.largest = low, width, lowest, largest
     with nogil:
         fill(out, first, step, uniform_floats, uniform_doubles, &draw, brain)
 
