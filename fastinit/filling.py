@@ -287,7 +287,7 @@ def _check_shape(shape: Shape) -> tuple[int, ...]:
 def _check_window(window: Window, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Return (start, stop) for every axis."""
     if window is None:
-        return tuple((0, length) for length in shape)
+        return tuple([(0, length) for length in shape])
     if isinstance(window, slice):
         window = (window,)
     if not isinstance(window, tuple) or not all(isinstance(part, slice) for part in window):
@@ -311,14 +311,23 @@ def _check_window(window: Window, shape: tuple[int, ...]) -> tuple[tuple[int, in
     return tuple(limits)
 
 
+def _kind_of_target(dtype: np.dtype[Any]) -> str:
+    """Return the name of the dtype of ``out``."""
+    if not dtype.isnative:
+        raise TypeError(f"out: expected the byte order of this machine; got {dtype.str}")
+    return _kind_of(dtype, "out: expected dtype")
+
+
 def _kind_of(dtype: Any, expected: str = "dtype: expected") -> str:
     """Return the name of a dtype that can be filled."""
     # NumPy knows bfloat16 only while ml_dtypes is loaded.
-    found = None if dtype == "bfloat16" else np.dtype(dtype)
-    if found is None or found.name == "bfloat16":
+    if isinstance(dtype, str) and dtype == "bfloat16":
         return "bfloat16"
+    found = np.dtype(dtype)
     if found in _KINDS:
         return _KINDS[found]
+    if found.name == "bfloat16":
+        return "bfloat16"
     raise TypeError(f"{expected} float64, float32, float16 or bfloat16; got {found}")
 
 
@@ -337,41 +346,45 @@ def _dtype_of(kind: str) -> np.dtype[Any]:
 
 def _cells_of(out: Any) -> tuple[NDArray[Any], str]:
     """Return the memory of ``out`` as an array the kernels write to, and the name of its dtype."""
-    array = out if isinstance(out, np.ndarray) else _array_of(out)
-    if isinstance(array, tuple):
-        return array
-    if not array.dtype.isnative:
-        raise TypeError(f"out: expected the byte order of this machine; got {array.dtype.str}")
-    kind = _kind_of(array.dtype, "out: expected dtype")
-    if not array.flags.writeable:
+    if isinstance(out, np.ndarray):
+        array, kind = out, None
+    else:
+        array, kind = _array_of(out)
+    kind = kind or _KINDS.get(array.dtype) or _kind_of_target(array.dtype)
+    flags = array.flags
+    if not flags.writeable:
         raise ValueError("out: expected a writable array; got a read-only one")
-    lengths = zip(array.shape, array.strides, strict=True)
-    if array.size and any(n > 1 and not stride for n, stride in lengths):
-        raise ValueError("out: expected a cell per element; got a broadcast array")
-    if not array.flags.aligned:
+    if not flags.aligned:
         raise ValueError("out: expected aligned memory; got an unaligned array")
+    if not flags.c_contiguous and array.size:
+        lengths = zip(array.shape, array.strides, strict=True)
+        if any(n > 1 and not stride for n, stride in lengths):
+            raise ValueError("out: expected a cell per element; got a broadcast array")
     if kind in HALVES:
         array = array.view(np.uint16)
     return array, kind
 
 
-def _array_of(out: Any) -> Any:
-    """Return an array over the memory of a tensor or buffer on the CPU; never a copy."""
+def _array_of(out: Any) -> tuple[NDArray[Any], str | None]:
+    """Return an array over the memory of a tensor or buffer on the CPU, never a copy.
+
+    The second value names the dtype where the array cannot: NumPy has no bfloat16 of its own.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(out, torch.Tensor):
         if out.device.type != "cpu":
             raise TypeError(f"out: expected a tensor on the CPU; got one on {out.device}")
-        # Detached it shares the memory and no history. NumPy has no bfloat16 to see it as.
+        # Detached it shares the memory and no history.
         plain = out.detach()
         if plain.dtype == torch.bfloat16:
-            return plain.view(torch.uint16).numpy(), "bfloat16"
-        return plain.numpy()
+            return plain.view(torch.int16).numpy().view(np.uint16), "bfloat16"
+        return plain.numpy(), None
     try:
-        return np.asarray(memoryview(out))
+        return np.asarray(memoryview(out)), None
     except TypeError:
         pass
     if hasattr(out, "__dlpack__"):
-        return np.from_dlpack(out)
+        return np.from_dlpack(out), None
     raise TypeError(
         f"out: expected a NumPy array, DLPack or a buffer on the CPU; got {type(out).__name__}"
     )

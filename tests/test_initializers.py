@@ -476,6 +476,17 @@ def test_torch(kind):
     assert torch.equal(module.weight.detach(), out.detach())
 
 
+def test_refused_tensors():
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(ValueError, match="out: expected a cell per element"):
+            fi.normal(out=torch.zeros(1, dtype=dtype).expand(3), seed=0)
+    with pytest.raises(TypeError, match="out: expected a tensor on the CPU; got one on meta"):
+        fi.normal(out=torch.zeros(3, device="meta"), seed=0)
+    with pytest.raises(TypeError, match=r"out: expected dtype float64.*; got int32"):
+        fi.normal(out=torch.zeros(3, dtype=torch.int32), seed=0)
+
+
 def test_jax_arrays_are_immutable():
     jax = pytest.importorskip("jax")
     with pytest.raises(ValueError, match="out: expected a writable array"):
