@@ -300,7 +300,7 @@ cdef void truncated_normal_floats(float* out, uint64_t group, const Draw* draw) 
     cdef float numerator[BLOCKS]
     cdef float denominator[BLOCKS]
     cdef float root[BLOCKS]
-    cdef int32_t side[BLOCKS]
+    cdef float side[BLOCKS]
     cdef float mean = <float>draw.a, std = <float>draw.b
     cdef float lowest = <float>draw.lowest, largest = <float>draw.largest
     cdef float left = <float>draw.left, right = <float>draw.right, total = <float>draw.total
@@ -316,7 +316,7 @@ cdef void truncated_normal_floats(float* out, uint64_t group, const Draw* draw) 
             on_left = left + (<float>k + HALF) * TO_UNIT * total
             on_right = right + (<float>(0x7fffffff - k) + HALF) * TO_UNIT * total
             q = on_left if on_left < on_right else on_right
-            side[j] = 1 if on_left < on_right else 0
+            side[j] = -ONE if on_left < on_right else ONE
             y = HALF - q * unit
             root[j] = sqrtf(-log_float(q, exponent))
             r = CENTRAL_SQUARE - y * y
@@ -328,17 +328,18 @@ cdef void truncated_normal_floats(float* out, uint64_t group, const Draw* draw) 
             central = ((CENTRAL_DEN[0] * r + CENTRAL_DEN[1]) * r + CENTRAL_DEN[2]) * r + ONE
             tail = (TAIL_DEN[0] * x + TAIL_DEN[1]) * x + ONE
             denominator[j] = central if y <= CENTRAL else tail
-            far |= 1 if root[j] > FAR_AWAY else 0
-        if far:
+            far |= float_bits(FAR_AWAY - root[j])  # the sign says whether it is negative
+        if far < 0:
             for j in range(BLOCKS):
                 x = root[j] - FAR_AWAY
+                y, r = numerator[j], denominator[j]
                 tail = ((FAR_NUM[0] * x + FAR_NUM[1]) * x + FAR_NUM[2]) * x + FAR_NUM[3]
-                numerator[j] = tail if root[j] > FAR_AWAY else numerator[j]
+                numerator[j] = tail if root[j] > FAR_AWAY else y
                 tail = (FAR_DEN[0] * x + FAR_DEN[1]) * x + ONE
-                denominator[j] = tail if root[j] > FAR_AWAY else denominator[j]
+                denominator[j] = tail if root[j] > FAR_AWAY else r
         for j in range(BLOCKS):
             x = numerator[j] / denominator[j]
-            x = mean + std * float_from_bits(float_bits(x) ^ (side[j] << 31))
+            x = mean + std * (side[j] * x)
             x = x if x > lowest else lowest
             out[w * BLOCKS + j] = x if x < largest else largest
 
@@ -360,7 +361,7 @@ cdef void truncated_normal_doubles(double* out, uint64_t group, const Draw* draw
     cdef double numerator[BLOCKS]
     cdef double denominator[BLOCKS]
     cdef double root[BLOCKS]
-    cdef uint64_t side[BLOCKS]
+    cdef double side[BLOCKS]
     cdef double mean = draw.a, std = draw.b, lowest = draw.lowest, largest = draw.largest
     cdef double left = draw.left, right = draw.right, total = draw.total
     cdef double exponent = draw.exponent, unit = draw.unit
@@ -376,7 +377,7 @@ cdef void truncated_normal_doubles(double* out, uint64_t group, const Draw* draw
             on_left = left + v * total
             on_right = right + (1.0 - v) * total
             q = on_left if on_left < on_right else on_right
-            side[j] = SIGN if on_left < on_right else 0
+            side[j] = -1.0 if on_left < on_right else 1.0
             y = 0.5 - q * unit
             root[j] = sqrt(-log_double(q, exponent))
             r = 0.180625 - y * y
@@ -387,17 +388,18 @@ cdef void truncated_normal_doubles(double* out, uint64_t group, const Draw* draw
             central = horner(CENTRAL_DEN_D, r)
             tail = horner(TAIL_DEN_D, x)
             denominator[j] = central if y <= 0.425 else tail
-            far |= 1 if root[j] > 5.0 else 0
-        if far:
+            far |= <uint64_t>double_bits(5.0 - root[j])
+        if far & SIGN:
             for j in range(BLOCKS):
                 x = root[j] - 5.0
+                y, r = numerator[j], denominator[j]
                 tail = horner(FAR_NUM_D, x)
-                numerator[j] = tail if root[j] > 5.0 else numerator[j]
+                numerator[j] = tail if root[j] > 5.0 else y
                 tail = horner(FAR_DEN_D, x)
-                denominator[j] = tail if root[j] > 5.0 else denominator[j]
+                denominator[j] = tail if root[j] > 5.0 else r
         for j in range(BLOCKS):
             x = numerator[j] / denominator[j]
-            x = mean + std * double_from_bits(<int64_t>(<uint64_t>double_bits(x) ^ side[j]))
+            x = mean + std * (side[j] * x)
             x = x if x > lowest else lowest
             out[w * BLOCKS + j] = x if x < largest else largest
 
