@@ -83,7 +83,8 @@ class BuildExt(build_ext):
     """Choose the flags here, where the kind of compiler is known at last."""
 
     def build_extensions(self) -> None:
-        """Add the flags of compiler and level to each extension, then build as ever."""
+        """Add the flags of compiler and level to each extension, then build all at once."""
+        self.parallel = self.parallel or os.cpu_count()
         msvc = self.compiler.compiler_type == "msvc"
         for extension in self.extensions:
             body, _, level = extension.name.rpartition(".")[2].partition("_")

@@ -50,7 +50,9 @@ def table(rows: list[dict]) -> str:
             measured = f"{row['measured']:.0%}"
         else:
             measured = f"**{row['measured']:.1f}**"
-        target = row.get("target") or ""
+        target = str(row.get("target") or "")
+        if target and row.get("measured", 0) < row["target"]:
+            target += " (missed)"
         lines.append(f"| {row['question']} | {row['peer']} | {measured} | {target} |")
     return "\n".join(lines)
 

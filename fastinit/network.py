@@ -32,6 +32,15 @@ class Network:
     dtype : float64 or float32, default float64
         Of parameters and arithmetic.
 
+    Attributes
+    ----------
+    n_parameters : int
+        The length of ``theta``.
+    n_layers : int
+        Layers with parameters: the hidden ones and the output.
+    layout : ndarray of intp
+        The sizes again, as the kernels take them.
+
     Examples
     --------
     >>> import fastinit as fi
@@ -75,7 +84,7 @@ class Network:
         self.output = output
         self.dtype = np.dtype(dtype)
         self.n_parameters = sum(n_out * (n_in + 1) for n_in, n_out in pairwise(self.sizes))
-        self.layout = np.array(self.sizes, dtype=np.intp)  # the sizes again, for the kernels
+        self.layout = np.array(self.sizes, dtype=np.intp)
         self.layout.flags.writeable = False
 
     def __repr__(self) -> str:
@@ -92,7 +101,7 @@ class Network:
 
     @property
     def n_layers(self) -> int:
-        """Layers with parameters: hidden ones and the output."""
+        """Layers with parameters."""
         return len(self.sizes) - 1
 
     # --- parameters ---------------------------------------------------------------------------
@@ -153,6 +162,8 @@ class Network:
         """
         if isinstance(scheme, str) or callable(scheme):
             scheme = [scheme] * self.n_layers
+        if not isinstance(scheme, Sequence):
+            raise TypeError(f"scheme: expected a name, a callable or a sequence; got {scheme!r}")
         schemes = list(scheme)
         if len(schemes) != self.n_layers:
             raise ValueError(

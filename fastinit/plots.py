@@ -6,7 +6,7 @@ line styles and markers tell curves and classes apart in grey.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -74,15 +74,20 @@ def decision_boundary(
     return examples(X, Y, ax=ax)
 
 
-def costs(comparison: Comparison, *, ax: Axes | None = None) -> Axes:
-    """Draw the cost of each scheme over the iterations; infinite costs leave a gap."""
+def costs(
+    comparison: Comparison, *, yscale: Literal["log", "linear"] = "log", ax: Axes | None = None
+) -> Axes:
+    """Draw the cost of each scheme over the iterations; infinite costs leave a gap.
+
+    Logarithmic by default: large random weights begin a hundred times higher than they end.
+    """
     ax = plt.gca() if ax is None else ax
     for k, (scheme, run) in enumerate(comparison.runs.items()):
         values = np.where(np.isfinite(run.costs), run.costs, np.nan)
         ax.plot(
             values, color=COLORS[k % len(COLORS)], linestyle=STYLES[k % len(STYLES)], label=scheme
         )
-    ax.set(xlabel="iteration", ylabel="cost (cross-entropy, nats)", ylim=(0, None))
+    ax.set(xlabel="iteration", ylabel="cost (cross-entropy, nats)", yscale=yscale)
     ax.grid(alpha=0.3)
     ax.legend(title="initialisation", frameon=False)
     return ax
@@ -108,15 +113,15 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     """Return the lesson's pictures by name: costs, and for two features data and boundaries."""
     found = {}
     if comparison.X.shape[0] == 2 and comparison.Y.shape[0] == 1:
-        found["data"] = Figure(figsize=(5, 4.6), layout="constrained")
+        found["data"] = Figure(figsize=(5, 5), layout="compressed")
         ax = examples(comparison.X, comparison.Y, ax=found["data"].subplots())
         ax.set(title="Training data", aspect="equal")
         ax.legend(frameon=False, loc="upper right")
-    found["costs"] = Figure(figsize=(7, 4.2), layout="constrained")
+    found["costs"] = Figure(figsize=(8, 4.6), layout="constrained")
     costs(comparison, ax=found["costs"].subplots()).set_title("Cost while training")
     if "data" in found:
         n = len(comparison.runs)
-        found["boundaries"] = Figure(figsize=(4.4 * n, 4.4), layout="constrained")
+        found["boundaries"] = Figure(figsize=(4.2 * n, 4.6), layout="compressed")
         axes = found["boundaries"].subplots(1, n, sharex=True, sharey=True, squeeze=False)
         for ax, scheme in zip(axes[0], comparison.runs, strict=True):
             boundary_of(comparison, scheme, ax=ax).set_aspect("equal")

@@ -357,6 +357,8 @@ def test_schemes_of_a_network_are_checked():
         net.initialize(["zeros"] * 3)
     with pytest.raises(TypeError, match="scheme: expected a name or a callable; got 3"):
         net.initialize(["zeros", 3])
+    with pytest.raises(TypeError, match="scheme: expected a name, a callable or a sequence; got 3"):
+        net.initialize(3)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

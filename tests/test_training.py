@@ -204,6 +204,17 @@ def test_interrupt(sizes, m, most):
     if kernels.level == "reference":
         pytest.skip("the reference looks for signals only between NumPy calls")
     script = textwrap.dedent(INTERRUPTED.format(sizes=sizes, m=m, most=most))
+    # A second and third chance, for a machine that was busy elsewhere; never for theta.
+    for _ in range(3):
+        seconds, outcome = interrupted(script)
+        assert re.fullmatch(r"after \d+ whole iterations", outcome)
+        if seconds < 0.2:
+            return
+    pytest.fail(f"back after {seconds:.2f} s, three times over 0.2 s")
+
+
+def interrupted(script):
+    """Start the script, interrupt it, and return the seconds it took and what it says of theta."""
     command = [sys.executable, "-P", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "ready\n"
@@ -211,5 +222,4 @@ def test_interrupt(sizes, m, most):
         sent = time.time()
         child.send_signal(signal.SIGINT)
         returned, outcome = child.communicate(timeout=120)[0].splitlines()
-    assert float(returned) - sent < 0.2
-    assert re.fullmatch(r"after \d+ whole iterations", outcome)
+    return float(returned) - sent, outcome

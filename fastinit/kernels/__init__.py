@@ -73,12 +73,12 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     >>> show_config("dicts")["kernels"] in (*LEVELS, "reference")
     True
     """
-    from fastinit import __version__
+    from importlib.metadata import version  # here, for it alone would double the import time
 
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode: expected stdout or dicts; got {mode!r}")
     config = {
-        "fastinit": __version__,
+        "fastinit": version("fastinit-nn"),
         "kernels": level,
         "because": reason,
         "levels": {name: why_not(name) or "runs here" for name in LEVELS},

@@ -632,6 +632,16 @@ cdef inline const real* start_of(const real[:, ::1] a) noexcept nogil:
     return &a[0, 0] if a.shape[0] > 0 and a.shape[1] > 0 else NULL
 
 
+cdef inline void affine(
+    const real[:, ::1] W, const real[:, ::1] b, const real[:, ::1] A, real[:, ::1] out,
+    Finish finish,
+) noexcept nogil:
+    product(
+        start_of(W), W.shape[1], 1, W.shape[0], W.shape[1], start_of(b), start_of(A), A.shape[1],
+        <real*>start_of(out), out.shape[1], out.shape[1], finish,
+    )
+
+
 def linear(
     const real[:, ::1] W,      # (n_out, n_in)
     const real[:, ::1] b,      # (n_out, 1)
@@ -640,10 +650,7 @@ def linear(
 ):
     """Overwrite ``out`` with ``W @ A + b``."""
     with nogil:
-        product(
-            start_of(W), W.shape[1], 1, W.shape[0], W.shape[1], start_of(b), start_of(A),
-            A.shape[1], <real*>start_of(out), out.shape[1], out.shape[1], LINEAR,
-        )
+        affine(W, b, A, out, LINEAR)
 
 
 def linear_relu(
@@ -654,10 +661,7 @@ def linear_relu(
 ):
     """Overwrite ``out`` with ``max(W @ A + b, 0)``; NaN stays NaN."""
     with nogil:
-        product(
-            start_of(W), W.shape[1], 1, W.shape[0], W.shape[1], start_of(b), start_of(A),
-            A.shape[1], <real*>start_of(out), out.shape[1], out.shape[1], RELU,
-        )
+        affine(W, b, A, out, RELU)
 
 
 def sigmoid(
