@@ -190,7 +190,7 @@ def test_windows_and_strides(kind, case, order, flips):
 @pytest.mark.parametrize("threads", [1, 2, 3, 7, None])
 @pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
 def test_threads(kind, threads):
-    shape = (11, 123_457)  # rows no multiple of a group, enough for seven threads and more
+    shape = (17, 123_457)  # rows no multiple of a group, enough for seven threads and more
     assert math.prod(shape) > 7 * filling.THREAD_ELEMENTS
     expected = np.empty(shape, CELLS[kind][0])
     kernels.random.normal(expected.reshape(1, -1), 0, 0, 8, 0, 0.0, 1.0, False)
