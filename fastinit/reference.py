@@ -268,6 +268,20 @@ _FAR_DEN = {
     ),
 }
 
+_NEAR_NUM: dict[Any, tuple[float, ...]] = {
+    np.dtype(np.float32): (
+        -2.4766809723e3,
+        1.6911899083e4,
+        2.2613970259e4,
+        4.7802340476e3,
+        2.7448827333e2,
+        4.2645668678e0,
+    ),
+}
+_NEAR_DEN: dict[Any, tuple[float, ...]] = {
+    np.dtype(np.float32): (1.4096455973e4, 9.7333429098e3, 1.5165275136e3, 7.2536552462e1, 1.0)
+}
+
 Words = NDArray[np.uint64]
 Polynomial = dict[Any, tuple[float, ...]]
 
@@ -348,6 +362,14 @@ def _quantile(q: Array, exponent: float, unit: float) -> Array:
     numerator = np.where(beyond, _horner(_FAR_NUM, far), numerator)
     denominator = np.where(beyond, _horner(_FAR_DEN, far), denominator)
     return numerator / denominator
+
+
+def _near_quantile(q: Array, unit: float) -> Array:
+    """Return what ``_quantile`` does where the mass is at least 0.0215; float32 only."""
+    y = np.float32(0.5) - q * np.float32(unit)
+    r = np.float32(0.23) - y * y
+    z: Array = y * _horner(_NEAR_NUM, r) / _horner(_NEAR_DEN, r)
+    return z
 
 
 def _unit_double(bits: Words, origin: float) -> Array:
@@ -484,6 +506,8 @@ def truncated_normal(
     real = v.dtype.type
     on_left = real(left) + v * real(total)
     on_right = real(right) + rest * real(total)
-    z = _quantile(np.minimum(on_left, on_right), exponent, unit)
+    q = np.minimum(on_left, on_right)
+    near = real is np.float32 and left * unit >= 0.0215 and right * unit >= 0.0215
+    z = _near_quantile(q, unit) if near else _quantile(q, exponent, unit)
     values = real(mean) + real(std) * np.where(on_left < on_right, -z, z)
     _store(out, np.clip(values, real(lowest), real(largest)), brain)

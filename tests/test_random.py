@@ -45,10 +45,15 @@ PARAMETERS = {
     "uniform": (-3.0, 5.0, -2.5, 2.0 - 2.0**-7),
     "normal": (0.5, 2.0),
     "truncated_normal": (0.25, 0.5, *initializers._masses(-1.0, 3.0), -0.25, 1.75),
+    "near": (0.25, 0.5, *initializers._masses(-2.0, 1.0), -0.75, 0.75),
     "far": (0.0, 1.0, *initializers._masses(20.0, 25.0), 20.0, 25.0),
     "both tails": (0.0, 1.0, *initializers._masses(-math.inf, 8.0), -40.0, 8.0),
 }
-KERNEL_OF = {"far": "truncated_normal", "both tails": "truncated_normal"}
+KERNEL_OF = {
+    "near": "truncated_normal",
+    "far": "truncated_normal",
+    "both tails": "truncated_normal",
+}
 # dtype of the cells, and whether halves are bfloat16
 CELLS = {"float64": (np.float64, 0), "float32": (np.float32, 0), "float16": (np.uint16, 0),
          "bfloat16": (np.uint16, 1)}  # fmt: skip
@@ -342,7 +347,9 @@ def test_normal_reaches_far():
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])
-@pytest.mark.parametrize(("lower", "upper"), [(-2, 2), (5, 6), (-1, 30), (-9, -0.5), (20, 25)])
+@pytest.mark.parametrize(
+    ("lower", "upper"), [(-2, 2), (-0.5, 1.5), (5, 6), (-1, 30), (-9, -0.5), (20, 25)]
+)
 def test_truncated_distribution(kind, lower, upper):
     values = fi.truncated_normal(N // 10, 0, 1, lower, upper, seed=0, dtype=kind)
     assert lower <= values.min() <= values.max() <= upper
@@ -421,6 +428,12 @@ def test_quantile_float():
     q = q.astype(np.float32)
     found = reference._quantile(q, 0.0, 1.0)
     assert ulps(found, -special.ndtri(q.astype(np.float64))) < 6
+
+
+def test_near_quantile_float():
+    """The last of the uniform's bits is worth 2.5 units of the quantile at the edge, 2.02."""
+    q = np.linspace(0.0215, 0.4999, 200_001).astype(np.float32)
+    assert ulps(reference._near_quantile(q, 1.0), -special.ndtri(q.astype(np.float64))) < 6
 
 
 def exactly(function, x):
