@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastinit import initializers
-from fastinit.initializers import Seed
+from fastinit.initializers import Initializer, Seed
 from fastinit.kernels import dense
 
 Array = NDArray[Any]
+Scheme = str | Initializer
 
 
 class Network:
@@ -136,28 +137,58 @@ class Network:
                 raise ValueError(f"parameters[{name!r}]: expected {self.dtype} numbers; got larger")
         return theta
 
-    def initialize(self, scheme: str, *, seed: Seed = None) -> Array:
-        """Return a new ``theta``: weights by the scheme, biases zero.
+    def initialize(self, scheme: Scheme | Sequence[Scheme], *, seed: Seed = None) -> Array:
+        """Return a new ``theta``: weights by the scheme, biases zero unless a preset says else.
 
         Parameters
         ----------
-        scheme : str
-            One of :func:`fastinit.initializers.names`. ``zeros``, ``random`` and ``he`` are the
-            lesson's own draws.
+        scheme : str, callable, or a sequence of them
+            One of :func:`fastinit.initializers.names`, or a callable that fills ``out=`` and takes
+            ``seed=`` and ``stream=`` as they do; or one for each layer. ``zeros``, ``random`` and
+            ``he`` are the lesson's own draws.
         seed : int, SeedSequence, Generator or None
             None draws fresh entropy; for ``random`` and ``he`` it means NumPy's global random state
-            as it stands, and an int seeds NumPy's legacy generator.
+            as it stands, and an int seeds NumPy's legacy generator. The other schemes number their
+            streams W1, b1, W2, b2, ... from 0.
 
         Returns
         -------
         ndarray of shape (n_parameters,)
+
+        Examples
+        --------
+        >>> from functools import partial
+        >>> from fastinit import orthogonal
+        >>> Network([2, 3, 1]).initialize([partial(orthogonal, gain=2.0), "zeros"], seed=0).shape
+        (13,)
         """
-        fill = initializers.get(scheme)
-        seed = initializers.shared_seed(scheme, seed)
+        if isinstance(scheme, str) or callable(scheme):
+            scheme = [scheme] * self.n_layers
+        if not isinstance(scheme, Sequence):
+            raise TypeError(f"scheme: expected a name, a callable or a sequence; got {scheme!r}")
+        schemes = list(scheme)
+        if len(schemes) != self.n_layers:
+            raise ValueError(
+                f"scheme: expected one for each of {self.n_layers} layers; got {len(schemes)}"
+            )
+        fills = []
+        for each in schemes:
+            if not isinstance(each, str) and not callable(each):
+                raise TypeError(f"scheme: expected a name or a callable; got {each!r}")
+            fills.append(initializers.get(each) if isinstance(each, str) else each)
+        # One seed for all layers of a kind, taken once: a generator moves on as it is asked.
+        seeds: dict[bool, Seed] = {}
         theta = np.zeros(self.n_parameters, self.dtype)
         views = self.unpack(theta)
-        for layer in range(1, self.n_layers + 1):
-            fill(out=views[f"W{layer}"], seed=seed, stream=layer - 1)
+        for layer, fill in enumerate(fills, start=1):
+            lesson = fill in (initializers.random, initializers.he)
+            if lesson not in seeds:
+                seeds[lesson] = initializers.shared_seed(fill, seed)
+            stream = 2 * (layer - 1)
+            fill(out=views[f"W{layer}"], seed=seeds[lesson], stream=stream)
+            initializers.fill_bias(
+                fill, views[f"b{layer}"], self.sizes[layer - 1], seeds[lesson], stream + 1
+            )
         return theta
 
     # --- forward and backward -----------------------------------------------------------------

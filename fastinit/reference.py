@@ -1,7 +1,8 @@
 """Every kernel again, in plain NumPy: the permanent slow twin.
 
-Same names, same arguments, same meaning as ``fastinit.kernels.dense``; the tests hold each pair
-together. ``FASTINIT_KERNELS=reference`` runs everything on this file.
+Same names, same arguments, same meaning as ``fastinit.kernels.dense`` and ``.random``; the tests
+hold each pair together, the random ones to the last bit. ``FASTINIT_KERNELS=reference`` runs
+everything on this file.
 """
 
 from collections.abc import Iterator
@@ -137,3 +138,376 @@ def descend(
         theta[...] = updated
         costs[i] = cost
     return len(costs)
+
+
+# --- random: element index in, value out ----------------------------------------------------------
+
+BLOCKS = 64  # consecutive counters to a group; see kernels/random.pyx
+
+# Polynomials by dtype, the highest coefficient first; the sources stand in kernels/random.pyx.
+_LOG = {
+    np.dtype(np.float32): (
+        7.0376836292e-2,
+        -1.1514610310e-1,
+        1.1676998740e-1,
+        -1.2420140846e-1,
+        1.4249322787e-1,
+        -1.6668057665e-1,
+        2.0000714765e-1,
+        -2.4999993993e-1,
+        3.3333331174e-1,
+    ),
+    np.dtype(np.float64): (
+        1.479819860511658591e-01,
+        1.531383769920937332e-01,
+        1.818357216161805012e-01,
+        2.222219843214978396e-01,
+        2.857142874366239149e-01,
+        3.999999999940941908e-01,
+        6.666666666666735130e-01,
+    ),
+}
+_SINE = {
+    np.dtype(np.float32): (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1),
+    np.dtype(np.float64): (
+        1.58969099521155010221e-10,
+        -2.50507602534068634195e-08,
+        2.75573137070700676789e-06,
+        -1.98412698298579493134e-04,
+        8.33333333332248946124e-03,
+        -1.66666666666666324348e-01,
+    ),
+}
+_COSINE = {
+    np.dtype(np.float32): (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2),
+    np.dtype(np.float64): (
+        -1.13596475577881948265e-11,
+        2.08757232129817482790e-09,
+        -2.75573143513906633035e-07,
+        2.48015872894767294178e-05,
+        -1.38888888888741095749e-03,
+        4.16666666666666019037e-02,
+    ),
+}
+_CENTRAL_NUM = {
+    np.dtype(np.float32): (5.9109374720e1, 1.5929113202e2, 5.0434271938e1, 3.3871327179e0),
+    np.dtype(np.float64): (
+        2.5090809287301226727e3,
+        3.3430575583588128105e4,
+        6.7265770927008700853e4,
+        4.5921953931549871457e4,
+        1.3731693765509461125e4,
+        1.9715909503065514427e3,
+        1.3314166789178437745e2,
+        3.3871328727963666080e0,
+    ),
+}
+_CENTRAL_DEN = {
+    np.dtype(np.float32): (6.7187563600e1, 7.8757757664e1, 1.7895169469e1, 1.0),
+    np.dtype(np.float64): (
+        5.2264952788528545610e3,
+        2.8729085735721942674e4,
+        3.9307895800092710610e4,
+        2.1213794301586595867e4,
+        5.3941960214247511077e3,
+        6.8718700749205790830e2,
+        4.2313330701600911252e1,
+        1.0,
+    ),
+}
+_TAIL_NUM = {
+    np.dtype(np.float32): (1.7023821103e-1, 1.3067284816e0, 2.7568153900e0, 1.4234372777e0),
+    np.dtype(np.float64): (
+        7.74545014278341407640e-4,
+        2.27238449892691845833e-2,
+        2.41780725177450611770e-1,
+        1.27045825245236838258e0,
+        3.64784832476320460504e0,
+        5.76949722146069140550e0,
+        4.63033784615654529590e0,
+        1.42343711074968357734e0,
+    ),
+}
+_TAIL_DEN = {
+    np.dtype(np.float32): (1.2021132975e-1, 7.3700164250e-1, 1.0),
+    np.dtype(np.float64): (
+        1.05075007164441684324e-9,
+        5.47593808499534494600e-4,
+        1.51986665636164571966e-2,
+        1.48103976427480074590e-1,
+        6.89767334985100004550e-1,
+        1.67638483018380384940e0,
+        2.05319162663775882187e0,
+        1.0,
+    ),
+}
+_FAR_NUM = {
+    np.dtype(np.float32): (1.7337203997e-2, 4.2868294337e-1, 3.0812263860e0, 6.6579051150e0),
+    np.dtype(np.float64): (
+        2.01033439929228813265e-7,
+        2.71155556874348757815e-5,
+        1.24266094738807843860e-3,
+        2.65321895265761230930e-2,
+        2.96560571828504891230e-1,
+        1.78482653991729133580e0,
+        5.46378491116411436990e0,
+        6.65790464350110377720e0,
+    ),
+}
+_FAR_DEN = {
+    np.dtype(np.float32): (1.2258202635e-2, 2.4197894225e-1, 1.0),
+    np.dtype(np.float64): (
+        2.04426310338993978564e-15,
+        1.42151175831644588870e-7,
+        1.84631831751005468180e-5,
+        7.86869131145613259100e-4,
+        1.48753612908506148525e-2,
+        1.36929880922735805310e-1,
+        5.99832206555887937690e-1,
+        1.0,
+    ),
+}
+
+_NEAR_NUM: dict[Any, tuple[float, ...]] = {
+    np.dtype(np.float32): (
+        -2.4766809723e3,
+        1.6911899083e4,
+        2.2613970259e4,
+        4.7802340476e3,
+        2.7448827333e2,
+        4.2645668678e0,
+    ),
+}
+_NEAR_DEN: dict[Any, tuple[float, ...]] = {
+    np.dtype(np.float32): (1.4096455973e4, 9.7333429098e3, 1.5165275136e3, 7.2536552462e1, 1.0)
+}
+
+Words = NDArray[np.uint64]
+Polynomial = dict[Any, tuple[float, ...]]
+
+
+def _elements(
+    shape: tuple[int, ...], first: int, step: int, size: int
+) -> tuple[Words, NDArray[np.intp]]:
+    """Return each element's counter block, and its place among the ``size`` words of a group."""
+    rows, columns = (np.arange(n, dtype=np.uint64) for n in shape)
+    index = np.uint64(first) + (rows * np.uint64(step))[:, None] + columns
+    offset = index % np.uint64(size)
+    block = index // np.uint64(size) * np.uint64(BLOCKS) + offset % np.uint64(BLOCKS)
+    return block, (offset // np.uint64(BLOCKS)).astype(np.intp)
+
+
+def _philox(block: Words, key: int, stream: int) -> tuple[Words, Words, Words, Words]:
+    """Return the four 32-bit words of each counter (block, stream), Philox 4x32-10."""
+    low, high = np.uint64(0xFFFFFFFF), np.uint64(32)
+    x0, x1 = block & low, block >> high
+    x2, x3 = (np.full_like(block, half) for half in (stream & 0xFFFFFFFF, stream >> 32))
+    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * x0, np.uint64(0xCD9E8D57) * x2
+        x0, x1 = (p1 >> high) ^ x1 ^ np.uint64(k0), p1 & low
+        x2, x3 = (p0 >> high) ^ x3 ^ np.uint64(k1), p0 & low
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return x0, x1, x2, x3
+
+
+def _horner(coefficients: Polynomial, x: Array) -> Array:
+    first, *others = (x.dtype.type(c) for c in coefficients[x.dtype])
+    p: Array = first * x + others[0]
+    for c in others[1:]:
+        p = p * x + c
+    return p
+
+
+def _log(x: Array, exponent: float = 0.0) -> Array:
+    """Return ``log(x * 2**exponent)`` of normal positive numbers."""
+    if x.dtype == np.float32:
+        bits = x.view(np.int32) - np.int32(0x3F3504F3)
+        k = (bits >> 23).astype(np.float32) + np.float32(exponent)
+        f = ((bits & 0x007FFFFF) + np.int32(0x3F3504F3)).view(np.float32) - np.float32(1)
+        g = f * f
+        even, odd = ({g.dtype: _LOG[g.dtype][start::2]} for start in (0, 1))
+        polynomial = _horner(odd, g) * f + _horner(even, g)
+        log: Array = f + g * (polynomial * f - np.float32(0.5))
+        return k * np.float32(0.693147182464599609375) + log
+    root = np.uint64(0x3FE6A09E667F3BCD)
+    wide = x.view(np.uint64) + (np.uint64(0x3FF0000000000000) - root)
+    k = (wide >> np.uint64(52)).astype(np.float64) - 1023.0 + exponent
+    f = ((wide & np.uint64(0x000FFFFFFFFFFFFF)) + root).view(np.float64) - 1.0
+    s = f / (2.0 + f)
+    z = s * s
+    half_square = 0.5 * f * f
+    low = s * (half_square + _horner(_LOG, z) * z) + k * 1.90821492927058770002e-10
+    return k * 6.93147180369123816490e-01 - ((half_square - low) - f)
+
+
+def _sine_cosine(angle: Array) -> tuple[Array, Array]:
+    """Return sine and cosine of angles in [-pi/4, pi/4]."""
+    z = angle * angle
+    half = angle.dtype.type(0.5)
+    sine = angle + angle * z * _horner(_SINE, z)
+    return sine, angle.dtype.type(1) - half * z + z * z * _horner(_COSINE, z)
+
+
+def _quantile(q: Array, exponent: float, unit: float) -> Array:
+    """Return z where the mass ``q * unit`` lies beyond z: ``unit`` is ``2**exponent``, q <= 1/2."""
+    real = q.dtype.type
+    y = real(0.5) - q * real(unit)
+    root = np.sqrt(-_log(q, exponent))
+    r, tail, far = real(0.180625) - y * y, root - real(1.6), root - real(5)
+    central = y <= real(0.425)
+    beyond = root > real(5)
+    numerator = np.where(central, y * _horner(_CENTRAL_NUM, r), _horner(_TAIL_NUM, tail))
+    denominator = np.where(central, _horner(_CENTRAL_DEN, r), _horner(_TAIL_DEN, tail))
+    numerator = np.where(beyond, _horner(_FAR_NUM, far), numerator)
+    denominator = np.where(beyond, _horner(_FAR_DEN, far), denominator)
+    return numerator / denominator
+
+
+def _near_quantile(q: Array, unit: float) -> Array:
+    """Return what ``_quantile`` does where the mass is at least 0.0215; float32 only."""
+    y = np.float32(0.5) - q * np.float32(unit)
+    r = np.float32(0.23) - y * y
+    z: Array = y * _horner(_NEAR_NUM, r) / _horner(_NEAR_DEN, r)
+    return z
+
+
+def _unit_double(bits: Words, origin: float) -> Array:
+    """Return the top 52 bits as a number in [1, 2), less ``origin``."""
+    return ((bits >> np.uint64(12)) | np.uint64(0x3FF0000000000000)).view(np.float64) - origin
+
+
+def _drawn(
+    out: NDArray[Any], first: int, step: int, key: int, stream: int
+) -> tuple[list[Words], NDArray[np.intp]]:
+    """Return every element's words, 32 bits each or 64 for doubles, and which of them it takes."""
+    doubles = out.dtype == np.float64
+    block, place = _elements(out.shape, first, step, BLOCKS * (2 if doubles else 4))
+    x = _philox(block, key, stream)
+    if doubles:
+        return [x[0] | x[1] << np.uint64(32), x[2] | x[3] << np.uint64(32)], place
+    return list(x), place
+
+
+def _store(out: NDArray[Any], values: NDArray[Any], brain: bool) -> None:
+    """Write floats, rounded to nearest even where ``out`` holds the bits of halves."""
+    if out.dtype != np.uint16:
+        out[...] = values
+    elif brain:
+        bits = values.view(np.uint32).astype(np.uint64)
+        out[...] = (bits + 0x7FFF + ((bits >> np.uint64(16)) & np.uint64(1))) >> np.uint64(16)
+    else:
+        out[...] = values.astype(np.float16).view(np.uint16)
+
+
+def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None:
+    """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
+    out[...] = _philox(np.uint64(first) + np.arange(out.shape[1], dtype=np.uint64), key, stream)
+
+
+def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None:
+    """Overwrite ``out`` with the generator's own words, in the order in which floats take them."""
+    x, place = _drawn(out, first, step, key, stream)
+    out[...] = np.choose(place, x)
+
+
+@_quiet
+def uniform(
+    out: NDArray[Any],
+    first: int,
+    step: int,
+    key: int,
+    stream: int,
+    low: float,
+    width: float,
+    lowest: float,
+    largest: float,
+    brain: bool,
+) -> None:
+    """Overwrite ``out`` with ``low + unit * width``, from ``lowest`` to ``largest``."""
+    x, place = _drawn(out, first, step, key, stream)
+    bits = np.choose(place, x)
+    values: Array
+    if out.dtype == np.float64:
+        values = low + _unit_double(bits, 1.0) * width
+    else:
+        unit = (bits >> np.uint64(8)).astype(np.float32)
+        values = np.float32(low) + unit * (np.float32(width) * np.float32(2**-24))
+    real = values.dtype.type
+    _store(out, np.clip(values, real(lowest), real(largest)), brain)
+
+
+@_quiet
+def normal(
+    out: NDArray[Any],
+    first: int,
+    step: int,
+    key: int,
+    stream: int,
+    mean: float,
+    std: float,
+    brain: bool,
+) -> None:
+    """Overwrite ``out`` with draws from the normal distribution (Box and Muller)."""
+    x, place = _drawn(out, first, step, key, stream)
+    pair = place & ~1
+    u: Array
+    angle: Array
+    for_radius, for_angle = np.choose(pair, x), np.choose(pair + 1, x)
+    if out.dtype == np.float64:
+        u = _unit_double(for_radius, 1 - 2.0**-53)
+        angle = _unit_double(for_angle << np.uint64(2), 1.5) * 1.57079632679489661923
+        bit = 62
+    else:
+        half = np.float32(0.5)
+        u = ((for_radius >> np.uint64(1)).astype(np.float32) + half) * np.float32(2**-31)
+        signed = (for_angle << np.uint64(2)).astype(np.uint32).view(np.int32)
+        angle = signed.astype(np.float32) * np.float32(3.6572966e-10)
+        bit = 30
+    real = angle.dtype.type
+    radius = np.sqrt(real(-2) * _log(u)) * real(std)
+    sine, cosine = _sine_cosine(angle)
+    cosine = np.where(for_angle >> np.uint64(bit) & np.uint64(1), -cosine, cosine)
+    swapped = (for_angle >> np.uint64(bit + 1) & np.uint64(1)).astype(bool)
+    _store(out, real(mean) + radius * np.where(swapped == (place % 2 == 0), sine, cosine), brain)
+
+
+@_quiet
+def truncated_normal(
+    out: NDArray[Any],
+    first: int,
+    step: int,
+    key: int,
+    stream: int,
+    mean: float,
+    std: float,
+    left: float,
+    right: float,
+    total: float,
+    exponent: float,
+    unit: float,
+    lowest: float,
+    largest: float,
+    brain: bool,
+) -> None:
+    """Overwrite ``out`` with draws from the part of the normal distribution between two bounds."""
+    x, place = _drawn(out, first, step, key, stream)
+    bits = np.choose(place, x)
+    v: Array
+    rest: Array
+    if out.dtype == np.float64:
+        v = _unit_double(bits, 1 - 2.0**-53)
+        rest = 1.0 - v
+    else:
+        k = bits >> np.uint64(1)
+        half, scale = np.float32(0.5), np.float32(2**-31)
+        v = (k.astype(np.float32) + half) * scale
+        rest = ((np.uint64(0x7FFFFFFF) - k).astype(np.float32) + half) * scale
+    real = v.dtype.type
+    on_left = real(left) + v * real(total)
+    on_right = real(right) + rest * real(total)
+    q = np.minimum(on_left, on_right)
+    near = real is np.float32 and left * unit >= 0.0215 and right * unit >= 0.0215
+    z = _near_quantile(q, unit) if near else _quantile(q, exponent, unit)
+    values = real(mean) + real(std) * np.where(on_left < on_right, -z, z)
+    _store(out, np.clip(values, real(lowest), real(largest)), brain)

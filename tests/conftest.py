@@ -9,14 +9,14 @@ from fastinit import datasets, kernels
 LEVELS = (*kernels.LEVELS, "reference")
 
 
-def load(level: str) -> ModuleType:
-    """The dense kernels of a level; skips with one of two reasons, never silently."""
+def load(level: str, body: str = "dense") -> ModuleType:
+    """The dense or random kernels of a level; skips with one of two reasons, never silently."""
     if level == "reference":
         return importlib.import_module("fastinit.reference")
     problem = kernels.why_not(level)
     if problem is not None:
         pytest.skip(f"{level}: {problem}")
-    return importlib.import_module(f"fastinit.kernels.dense_{level}")
+    return importlib.import_module(f"fastinit.kernels.{body}_{level}")
 
 
 @pytest.fixture(params=LEVELS)
@@ -27,6 +27,11 @@ def level(request):
 @pytest.fixture
 def dense(level):
     return load(level)
+
+
+@pytest.fixture
+def random(level):
+    return load(level, "random")
 
 
 @pytest.fixture(params=["float64", "float32"])

@@ -180,7 +180,7 @@ def test_public_functions_are_documented():
 def test_stubs_are_true():
     """stubtest holds every .pyi file against the compiled module that it describes."""
     pytest.importorskip("mypy")
-    modules = ["fastinit.kernels.dense", "fastinit.kernels.cpu"]
+    modules = [f"fastinit.kernels.{name}" for name in ("dense", "random", "cpu")]
     environment = {name: value for name, value in os.environ.items() if name != "FASTINIT_KERNELS"}
     result = subprocess.run(
         [sys.executable, "-P", "-m", "mypy.stubtest", *modules],

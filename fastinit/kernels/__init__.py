@@ -1,7 +1,7 @@
 """The only door to compiled code: picks one CPU level, once, when fastinit is imported.
 
-``dense`` is the chosen level's module. ``FASTINIT_KERNELS`` forces a level by name, or
-``reference`` for the NumPy twin; a level that cannot run here raises ``ImportError``.
+``dense`` and ``random`` are the chosen level's modules. ``FASTINIT_KERNELS`` forces a level by
+name, or ``reference`` for the NumPy twin; a level that cannot run here raises ``ImportError``.
 """
 
 import importlib
@@ -9,6 +9,7 @@ import importlib.util
 import os
 import platform
 import sys
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -49,11 +50,20 @@ def _choose() -> tuple[str, str]:
 
 
 level, reason = _choose()
-dense = importlib.import_module(
-    "fastinit.reference" if level == "reference" else f"fastinit.kernels.dense_{level}"
-)
-# As os.path is posixpath: one name for whichever module was chosen.
-sys.modules["fastinit.kernels.dense"] = dense
+
+
+def _load(body: str) -> ModuleType:
+    """Return the chosen level's module of one kernel body."""
+    module = importlib.import_module(
+        "fastinit.reference" if level == "reference" else f"fastinit.kernels.{body}_{level}"
+    )
+    # As os.path is posixpath: one name for whichever module was chosen.
+    sys.modules[f"fastinit.kernels.{body}"] = module
+    return module
+
+
+dense = _load("dense")
+random = _load("random")
 
 
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:

@@ -1,0 +1,54 @@
+"""The interface of the random kernels; every CPU level and ``fastinit.reference`` has the same.
+
+``out[r, c]`` is element ``first + r * step + c`` of a whole array. Where ``out`` is of uint16 it
+holds the bits of halves: of bfloat16 if ``brain``, of float16 if not.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__test__: dict[str, str]  # Cython puts one into every module
+
+def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None: ...
+def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None: ...
+def uniform(
+    out: NDArray[Any],
+    first: int,
+    step: int,
+    key: int,
+    stream: int,
+    low: float,
+    width: float,
+    lowest: float,
+    largest: float,
+    brain: bool,
+) -> None: ...
+def normal(
+    out: NDArray[Any],
+    first: int,
+    step: int,
+    key: int,
+    stream: int,
+    mean: float,
+    std: float,
+    brain: bool,
+) -> None: ...
+def truncated_normal(
+    out: NDArray[Any],
+    first: int,
+    step: int,
+    key: int,
+    stream: int,
+    mean: float,
+    std: float,
+    left: float,
+    right: float,
+    total: float,
+    exponent: float,
+    unit: float,
+    lowest: float,
+    largest: float,
+    brain: bool,
+) -> None: ...

@@ -1,0 +1,692 @@
+"""The schemes: what each fills in, where it goes, and what is refused."""
+
+import array
+import math
+import subprocess
+import sys
+import textwrap
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import integrate, special, stats
+
+import fastinit as fi
+from fastinit import filling, initializers
+
+CONVOLUTIONS = ("dirac", "delta_orthogonal")
+SHAPES = {name: (6, 4, 3, 3) if name in CONVOLUTIONS else (6, 4) for name in initializers.names()}
+LESSON = ("random", "he")
+OURS = [name for name in initializers.names() if name not in LESSON]
+
+
+# --- what the schemes fill in ---------------------------------------------------------------------
+
+# Scale, fan of a (300, 500) matrix, distribution.
+VARIANCES = {
+    "he_normal": (2.0, 500, "normal"),
+    "he_uniform": (2.0, 500, "uniform"),
+    "glorot_normal": (1.0, 400, "normal"),
+    "glorot_uniform": (1.0, 400, "uniform"),
+    "lecun_normal": (1.0, 500, "normal"),
+    "lecun_uniform": (1.0, 500, "uniform"),
+    "kaiming_normal": (2.0, 500, "normal"),
+    "kaiming_uniform": (2.0, 500, "uniform"),
+    "xavier_normal": (1.0, 400, "normal"),
+    "xavier_uniform": (1.0, 400, "uniform"),
+    "torch_linear": (1 / 3, 500, "uniform"),
+    "keras_dense": (1.0, 400, "uniform"),
+    "flax_dense": (1.0, 500, "truncated_normal"),
+    "sklearn_mlp": (1.0, 400, "uniform"),
+    "variance_scaling": (1.0, 500, "normal"),
+}
+CUT = 0.87962566103423978
+STANDARD = {
+    "normal": stats.norm(),
+    "uniform": stats.uniform(-math.sqrt(3), 2 * math.sqrt(3)),
+    "truncated_normal": stats.truncnorm(-2, 2, scale=1 / CUT),
+}
+
+
+@pytest.mark.parametrize("name", VARIANCES)
+def test_distribution_of_named_schemes(name):
+    scale, fan, distribution = VARIANCES[name]
+    W = initializers.get(name)((300, 500), seed=0)
+    found = stats.kstest(W.ravel() / math.sqrt(scale / fan), STANDARD[distribution].cdf)
+    assert found.pvalue > 1e-4
+
+
+def test_all_scaled_schemes_are_listed_above():
+    others = {"zeros", "ones", "constant", "uniform", "normal", "truncated_normal", "orthogonal"}
+    others |= {"identity", "dirac", "delta_orthogonal", "sparse", "zero_init", *LESSON}
+    assert set(initializers.names()) == set(VARIANCES) | others
+
+
+@pytest.mark.parametrize("distribution", STANDARD)
+@pytest.mark.parametrize(
+    ("mode", "fan"),
+    [("fan_in", 72), ("fan_out", 288), ("fan_avg", 180), ("fan_geo_avg", math.sqrt(72 * 288))],
+)
+def test_variance_scaling_modes(mode, fan, distribution):
+    """A convolution's fans count the receptive field; the axes may lie as in torch or in Keras."""
+    shape = (32, 8, 3, 3)
+    W = fi.variance_scaling(shape, 3.0, mode, distribution, in_axis=1, seed=0)
+    # The sample variance of n draws has a standard error of sqrt((kurtosis - 1) / n), at most
+    # sqrt(2 / n), of itself.
+    assert abs(W.var() * fan / 3 - 1) < 4 * math.sqrt(2 / W.size)
+    turned = fi.variance_scaling((3, 3, 8, 32), 3.0, mode, distribution, in_axis=2, out_axis=3,
+                                 seed=0)  # fmt: skip
+    assert_array_equal(turned.ravel(), W.ravel())
+
+
+def test_truncated_normal_keeps_its_variance():
+    """The widening that undoes the cut, against numerical integration."""
+    density = partial(np.multiply, 1 / math.sqrt(2 * math.pi))
+    inside = integrate.quad(lambda z: z * z * density(math.exp(-z * z / 2)), -2, 2)[0]
+    mass = special.ndtr(2) - special.ndtr(-2)
+    assert pytest.approx(math.sqrt(inside / mass), rel=1e-12) == initializers.CUT_STD
+
+
+def test_constants():
+    assert_array_equal(fi.zeros((2, 3)), np.zeros((2, 3)))
+    assert_array_equal(fi.ones(3, dtype="float16"), np.ones(3, np.float16))
+    assert_array_equal(fi.constant((2,), 0.1, dtype="float32"), np.full(2, 0.1, np.float32))
+
+
+def test_zero_variance():
+    assert not fi.variance_scaling((3, 3), 0.0, seed=0).any()
+    assert_array_equal(fi.normal(3, 2.5, 0.0, seed=0), [2.5] * 3)
+    assert_array_equal(fi.truncated_normal(3, 2.5, 0.0, seed=0), [2.5] * 3)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("mean", "std", "lower", "upper"),
+    [(0, 0.1, -2, 2), (0, 0.3, 5, 6), (100, 0.7, -0.3, 0.4), (-7, 1e-3, -9, 1), (0, 1, 0, 0.01)],
+)
+def test_never_outside_the_bounds_after_rounding(kind, mean, std, lower, upper):
+    if kind == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    W = fi.truncated_normal(100_000, mean, std, lower, upper, seed=0, dtype=kind)
+    W = W.astype(np.float64)
+    assert mean + std * lower <= W.min() <= W.max() <= mean + std * upper
+    U = fi.uniform(100_000, mean + std * lower, mean + std * upper, seed=0, dtype=kind)
+    assert mean + std * lower <= U.astype(np.float64).min()
+    assert U.astype(np.float64).max() < mean + std * upper
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "name", ["normal", "uniform", "he_normal", "he_uniform", "sparse", "orthogonal"]
+)
+def test_halves_are_floats_rounded_to_nearest_even(name, kind):
+    dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if kind == "bfloat16" else kind)
+    shape = (200, 300)
+    halves = initializers.get(name)(shape, seed=0, dtype=kind)
+    assert halves.dtype == dtype
+    floats = initializers.get(name)(shape, seed=0, dtype="float32")
+    # Up to its last bits, which the rounding may tip over, orthogonal is a BLAS product.
+    if name == "orthogonal":
+        assert_allclose(halves.astype(float), floats, rtol=0, atol=2.0**-8)
+    elif name in ("uniform", "he_uniform"):  # what would round to a bound stays within
+        limit = math.sqrt(3) * math.sqrt(2 / 300)
+        low, high = (0.0, 1.0) if name == "uniform" else (-limit, limit)
+        bounds = filling.at_least(low, kind), filling.below(high, kind)
+        assert_array_equal(halves, np.clip(floats.astype(dtype).astype(float), *bounds))
+    else:
+        assert_array_equal(halves, floats.astype(dtype))
+
+
+def test_float16_over_its_whole_range():
+    """Subnormals, halves between two neighbours, the largest, and infinity beyond it."""
+    for std in (1e-7, 1e-5, 1.0, 3e4, 6e4):
+        halves = fi.normal(100_000, std=std, seed=0, dtype="float16")
+        with np.errstate(over="ignore"):
+            rounded = fi.normal(100_000, std=std, seed=0, dtype="float32").astype(np.float16)
+        assert_array_equal(halves, rounded)
+
+
+# --- matrices with a structure --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (5, 5), (3, 200), (200, 3), (64, 64), (65, 130), (600, 700), (8, 3, 3, 3)]
+)
+def test_orthogonal(shape, dtype):
+    W = fi.orthogonal(shape, 2.0, seed=0, dtype=dtype)
+    matrix = W.reshape(shape[0], -1).astype(np.float64) / 2
+    if len(matrix) > matrix.shape[1]:
+        matrix = matrix.T
+    # Each reflector leaves an error of a few eps in each entry, a random walk over n of them.
+    bound = 10 * math.sqrt(matrix.shape[1]) * np.finfo(dtype).eps
+    assert_allclose(matrix @ matrix.T, np.eye(len(matrix)), rtol=0, atol=bound)
+    assert_allclose(fi.orthogonal(shape, 2.0, seed=0, dtype=dtype), W, rtol=0, atol=bound)
+
+
+def test_orthogonal_is_a_qr_decomposition():
+    """The reflectors are those of a matrix with the same Q and a positive diagonal of R."""
+    Q = fi.orthogonal((40, 40), seed=5)
+    V = np.triu(fi.normal((40, 40), seed=5))
+    # Column k of R above its diagonal is free; the matrix Q @ R has R by uniqueness.
+    R = np.diag(np.linalg.norm(V, axis=1))
+    q, r = np.linalg.qr(Q.T @ R)
+    assert_allclose(q * np.sign(np.diag(r)), Q.T, atol=1e-12)
+    # Its first vector is the first row of normals, normalised.
+    assert_allclose(Q[0], V[0] / np.linalg.norm(V[0]), atol=1e-13)
+
+
+def test_orthogonal_is_haar():
+    """Of 20,000 matrices: each entry's distribution, traces, determinants, eigenvalue angles."""
+    n = 4
+    Q = np.stack([fi.orthogonal((n, n), seed=0, stream=i) for i in range(20_000)])
+    # An entry is a coordinate of a point on the sphere: its square is Beta(1/2, (n - 1) / 2).
+    for i, j in ((0, 0), (0, 3), (3, 0), (3, 3), (2, 1)):
+        assert stats.kstest(Q[:, i, j] ** 2, stats.beta(0.5, (n - 1) / 2).cdf).pvalue > 1e-4
+        assert stats.binomtest(int((Q[:, i, j] > 0).sum()), len(Q)).pvalue > 1e-4
+    assert stats.binomtest(int((np.linalg.det(Q) > 0).sum()), len(Q)).pvalue > 1e-4
+    # Under Haar's measure E[trace Q] = 0, E[(trace Q)**2] = 1, E[(trace Q)**4] = 3 for n >= 4
+    # (Diaconis and Shahshahani 1994); 1e-3 is four times the errors 1/sqrt, sqrt(2), sqrt(96).
+    trace = np.trace(Q, axis1=1, axis2=2)
+    for k, expected, variance in ((1, 0, 1), (2, 1, 2), (4, 3, 96)):
+        assert abs(np.mean(trace**k) - expected) < 4 * math.sqrt(variance / len(Q))
+    # Invariant under rotation: so is the distribution of an entry of any product.
+    turned = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0] @ Q
+    assert stats.ks_2samp(turned[:, 1, 2], Q[:, 1, 2]).pvalue > 1e-4
+
+
+def test_orthogonal_windows_are_parts():
+    whole = fi.orthogonal((7, 9), seed=1)
+    assert_allclose(fi.orthogonal((7, 9), seed=1, window=np.s_[2:5, 3:]), whole[2:5, 3:])
+
+
+def test_dirac_is_torchs():
+    torch = pytest.importorskip("torch")
+    for shape, groups in [
+        ((4, 4, 3), 1),
+        ((6, 2, 3, 4), 1),
+        ((6, 2, 5, 3), 3),
+        ((2, 5, 1, 1, 2), 2),
+    ]:
+        expected = torch.nn.init.dirac_(torch.empty(shape), groups).numpy()
+        assert_array_equal(fi.dirac(shape, groups), expected)
+
+
+def test_dirac_hands_channels_through():
+    X = np.arange(12.0).reshape(2, 6)
+    W = fi.dirac((2, 2, 3))
+    for channel in range(2):
+        out = sum(np.convolve(X[i], W[channel, i][::-1], "same") for i in range(2))
+        assert_array_equal(out, X[channel])
+
+
+def test_delta_orthogonal():
+    W = fi.delta_orthogonal((5, 3, 3, 4), 2.0, seed=0)
+    tap = W[:, :, 1, 2].copy()
+    assert_allclose(tap.T @ tap, 4 * np.eye(3), atol=1e-13)
+    W[:, :, 1, 2] = 0
+    assert not W.any()
+
+
+def test_identity():
+    assert_array_equal(fi.identity((3, 5), 0.5), 0.5 * np.eye(3, 5))
+    window = np.s_[1:3, 2:5]
+    assert_array_equal(fi.identity((3, 5), window=window), np.eye(3, 5)[window])
+
+
+def test_zero_init():
+    """An isometry for every shape, equal to SciPy's Hadamard matrix where that is defined."""
+    from scipy.linalg import hadamard
+
+    assert_array_equal(fi.zero_init((3, 5)), np.eye(3, 5))
+    assert_array_equal(fi.zero_init((4, 4)), np.eye(4))
+    expected = hadamard(8)[:6, :3] * 2.0 ** (-(3 - 1) / 2)
+    assert_allclose(fi.zero_init((6, 3)), expected, rtol=1e-15)
+    window = np.s_[1:5, 1:2]
+    assert_array_equal(fi.zero_init((6, 3), window=window), fi.zero_init((6, 3))[window])
+    convolution = fi.zero_init((6, 3, 3, 3))
+    assert_array_equal(convolution[:, :, 1, 1], fi.zero_init((6, 3)))
+    assert np.count_nonzero(convolution) == 18
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9, 1.0])
+def test_sparse(sparsity):
+    W = fi.sparse((50, 400), sparsity, 2.0, seed=0)
+    assert ((W == 0).sum(axis=0) == math.ceil(sparsity * 50)).all()
+    values = W[W != 0]
+    if values.size:
+        assert stats.kstest(values, stats.norm(0, 2).cdf).pvalue > 1e-4
+    for window in (np.s_[3:40, 5:300], np.s_[10:10], np.s_[:, 399:]):
+        part = fi.sparse((50, 400), sparsity, 2.0, seed=0, window=window)
+        assert_array_equal(part, W[window])
+    across = fi.sparse((50, 400), sparsity, in_axis=0, out_axis=1, seed=0, window=np.s_[7:30, 9:])
+    assert_array_equal(
+        across, fi.sparse((50, 400), sparsity, in_axis=0, out_axis=1, seed=0)[7:30, 9:]
+    )
+
+
+def test_sparse_chooses_evenly():
+    """Every weight is lost as often as any other, and whatever its value."""
+    lost = np.stack([fi.sparse((10, 20), 0.5, seed=0, stream=i) == 0 for i in range(2000)])
+    assert stats.chisquare(lost.sum(axis=0).ravel()).pvalue > 1e-4
+    whole = np.abs(np.stack([fi.normal((10, 20), seed=0, stream=i) for i in range(2000)]))
+    assert abs(np.corrcoef(lost.ravel(), whole.ravel())[0, 1]) < 4 / math.sqrt(lost.size)
+
+
+def test_gain():
+    torch = pytest.importorskip("torch")
+    shared = ("linear", "conv1d", "conv2d", "conv3d", "sigmoid", "tanh", "relu", "selu")
+    for name in shared:
+        assert fi.gain(name) == torch.nn.init.calculate_gain(name)
+    for slope in (None, 0.2, 1):
+        expected = torch.nn.init.calculate_gain("leaky_relu", slope)
+        assert fi.gain("leaky_relu", slope) == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("gelu", lambda z: z * special.ndtr(z)),
+        ("silu", lambda z: z * special.expit(z)),
+        ("relu", lambda z: max(z, 0.0)),
+    ],
+)
+def test_gain_keeps_the_second_moment(name, function):
+    moment = integrate.quad(lambda z: function(z) ** 2 * stats.norm.pdf(z), -12, 12, points=[0])[0]
+    assert fi.gain(name) == pytest.approx(1 / math.sqrt(moment), rel=1e-7)
+
+
+def test_kaiming_and_xavier_take_torchs_arguments():
+    torch = pytest.importorskip("torch")
+    shape = (400, 500)
+    for ours, theirs, arguments in (
+        (fi.kaiming_normal, torch.nn.init.kaiming_normal_, (0.5, "fan_out")),
+        (fi.kaiming_uniform, torch.nn.init.kaiming_uniform_, (0.0, "fan_in", "tanh")),
+        (fi.xavier_normal, torch.nn.init.xavier_normal_, (3.0,)),
+        (fi.xavier_uniform, torch.nn.init.xavier_uniform_, (0.5,)),
+    ):
+        expected = theirs(torch.empty(shape), *arguments).std().item()
+        # Two sample deviations of n draws, each with a standard error of at most 1/sqrt(2 n).
+        assert abs(ours(shape, *arguments, seed=0).std() / expected - 1) < 4 / math.sqrt(200_000)
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+def test_streams_of_a_network():
+    """W1, b1, W2, b2, ... take the streams 0, 1, 2, 3, ..."""
+    net = fi.Network([3, 4, 2])
+    theta = net.unpack(net.initialize("torch_linear", seed=7))
+    limits = {"W1": 3, "b1": 3, "W2": 4, "b2": 4}
+    for stream, (name, fan_in) in enumerate(limits.items()):
+        limit = 1 / math.sqrt(fan_in)
+        expected = fi.uniform(theta[name].shape, -limit, limit, seed=7, stream=stream)
+        # The limits, sqrt(3) * sqrt(1 / 3 / fan_in) and 1 / sqrt(fan_in), agree to two roundings.
+        assert_allclose(theta[name], expected, rtol=0, atol=4 * np.spacing(limit))
+
+
+def test_bias_of_presets():
+    net = fi.Network([30, 500, 1])
+    for name, limit in (("torch_linear", 30**-0.5), ("sklearn_mlp", math.sqrt(6 / 530))):
+        bias = net.unpack(net.initialize(name, seed=0))["b1"]
+        found = stats.kstest(bias.ravel(), stats.uniform(-limit, 2 * limit).cdf)
+        assert found.pvalue > 1e-4
+    for name in ("keras_dense", "flax_dense", "he_normal"):
+        assert not net.unpack(net.initialize(name, seed=0))["b1"].any()
+
+
+def test_schemes_per_layer():
+    net = fi.Network([3, 4, 2])
+    schemes = ["he", partial(fi.orthogonal, gain=2.0)]
+    theta = net.unpack(net.initialize(schemes, seed=3))
+    assert_array_equal(theta["W1"], initializers.he((4, 3), seed=3))
+    assert_allclose(theta["W2"], fi.orthogonal((2, 4), 2.0, seed=3, stream=2))
+    # A generator is asked once, whatever the number of layers.
+    generator = np.random.default_rng(0)
+    key = np.random.default_rng(0).integers(2**64, dtype=np.uint64)
+    assert_array_equal(
+        net.initialize("normal", seed=generator), net.initialize("normal", seed=int(key))
+    )
+
+
+def test_schemes_of_a_network_are_checked():
+    net = fi.Network([3, 4, 2])
+    with pytest.raises(ValueError, match="scheme: expected one for each of 2 layers; got 3"):
+        net.initialize(["zeros"] * 3)
+    with pytest.raises(TypeError, match="scheme: expected a name or a callable; got 3"):
+        net.initialize(["zeros", 3])
+    with pytest.raises(TypeError, match="scheme: expected a name, a callable or a sequence; got 3"):
+        net.initialize(3)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_lsuv(dtype):
+    net = fi.Network([5, 30, 20, 2], dtype=dtype)
+    X = fi.normal((5, 400), std=3.0, seed=1)
+    for scheme in ("orthogonal", "torch_linear"):
+        start = net.initialize(scheme, seed=0)
+        kept = start.copy()
+        theta = fi.lsuv(net, start, X)
+        assert_array_equal(start, kept)
+        A = X
+        parameters = net.unpack(theta)
+        for layer in (1, 2, 3):
+            Z = parameters[f"W{layer}"] @ A + parameters[f"b{layer}"]
+            assert abs(Z.var() - 1) < 0.01 + 1e-4
+            A = np.maximum(Z, 0)
+    with pytest.raises(ValueError, match="theta: expected outputs of layer 1 that vary"):
+        fi.lsuv(net, net.initialize("zeros"), X)
+
+
+# --- where it goes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
+def test_every_scheme_fills_any_target(name, kind):
+    scheme, shape = initializers.get(name), SHAPES[name]
+    whole = scheme(shape, seed=2, dtype=kind)
+    assert whole.dtype == kind
+    assert whole.shape == shape
+    turned = np.full(shape[::-1], np.nan, kind).T
+    assert scheme(out=turned, seed=2) is turned
+    assert_array_equal(turned, whole)
+    window = (slice(1, 5), slice(1, 3))
+    big = np.full((9, *shape[1:]), np.nan, kind)
+    rows = big[2:6, 1:3]
+    assert_array_equal(scheme(shape, seed=2, out=rows, window=window), whole[window])
+    assert np.isnan(big).sum() == big.size - rows.size
+    assert_array_equal(scheme(shape, seed=2, dtype=kind, threads=2), whole)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("length", [0, 1])
+def test_empty_and_single(name, length):
+    """Nothing to fill is filled without a warning."""
+    shape = (length, *SHAPES[name][1:]) if name != "delta_orthogonal" else (4, length, 3)
+    assert initializers.get(name)(shape, seed=0).shape == shape
+
+
+def test_zero_fans_leave_nothing_to_fill():
+    for shape in ((0, 3), (3, 0), (0, 0)):
+        for mode in ("fan_in", "fan_out", "fan_avg", "fan_geo_avg"):
+            assert fi.variance_scaling(shape, 1.0, mode, seed=0).shape == shape
+
+
+def test_memmap(tmp_path):
+    path = tmp_path / "weights.npy"
+    out = np.lib.format.open_memmap(path, "w+", np.float32, (100, 50))
+    fi.he_normal(out=out[20:], seed=1)
+    out.flush()
+    loaded = np.load(path)
+    assert_array_equal(loaded[20:], fi.he_normal((80, 50), seed=1, dtype="float32"))
+    assert not loaded[:20].any()
+
+
+def test_buffers():
+    out = array.array("f", [9.0] * 10)
+    assert fi.normal(out=out, seed=1) is out
+    assert_array_equal(np.array(out), fi.normal(10, seed=1, dtype="float32"))
+    fi.normal(out=memoryview(out), seed=2)
+    assert_array_equal(np.array(out), fi.normal(10, seed=2, dtype="float32"))
+    frozen = memoryview(np.ones(2).tobytes()).cast("d")
+    with pytest.raises(ValueError, match="out: expected a writable array"):
+        fi.normal(out=frozen, seed=0)
+    with pytest.raises(TypeError, match=r"out: expected dtype float64.*; got uint8"):
+        fi.normal(out=bytearray(8), seed=0)
+
+
+class WithDLPack:
+    """An array that shows itself through DLPack alone."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __dlpack__(self, **keywords):
+        return self.values.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self.values.__dlpack_device__()
+
+
+def test_dlpack():
+    out = WithDLPack(np.zeros((3, 4)))
+    if not np.from_dlpack(out).flags.writeable:
+        pytest.skip(f"NumPy {np.__version__} takes DLPack read-only")
+    assert fi.normal(out=out, seed=1) is out
+    assert_array_equal(out.values, fi.normal((3, 4), seed=1))
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "bfloat16"])
+def test_torch(kind):
+    torch = pytest.importorskip("torch")
+    out = torch.full((40, 30), math.nan, dtype=getattr(torch, kind), requires_grad=True)
+    assert fi.he_normal(out=out, seed=1) is out
+    assert out.requires_grad
+    assert out.is_leaf
+    floats = fi.he_normal((40, 30), seed=1, dtype="float64" if kind == "float64" else "float32")
+    assert torch.equal(out.detach(), torch.from_numpy(floats).to(out.dtype))
+    turned = torch.empty(30, 40, dtype=out.dtype).T
+    fi.he_normal(out=turned, seed=1)
+    assert torch.equal(turned, out.detach())
+    (out.float() ** 2).sum().backward()
+    assert out.grad is not None
+    module = torch.nn.Linear(30, 40).to(out.dtype)
+    fi.he_normal(out=module.weight, seed=1)
+    assert torch.equal(module.weight.detach(), out.detach())
+
+
+def test_refused_tensors():
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(ValueError, match="out: expected a cell per element"):
+            fi.normal(out=torch.zeros(1, dtype=dtype).expand(3), seed=0)
+    with pytest.raises(TypeError, match="out: expected a tensor on the CPU; got one on meta"):
+        fi.normal(out=torch.zeros(3, device="meta"), seed=0)
+    with pytest.raises(TypeError, match=r"out: expected dtype float64.*; got int32"):
+        fi.normal(out=torch.zeros(3, dtype=torch.int32), seed=0)
+
+
+def test_jax_arrays_are_immutable():
+    jax = pytest.importorskip("jax")
+    with pytest.raises(ValueError, match="out: expected a writable array"):
+        fi.normal(out=jax.numpy.zeros(3), seed=0)
+
+
+def test_bfloat16_is_no_dependency():
+    """No ml_dtypes: a clear message; and filling imports neither it nor a framework."""
+    code = """
+        import sys
+        sys.modules["ml_dtypes"] = None
+        import fastinit as fi
+        fi.he_normal((3, 3), dtype="float16", seed=0)
+        assert not {"torch", "jax", "scipy"} & set(sys.modules)
+        try:
+            fi.normal(3, dtype="bfloat16")
+        except TypeError as error:
+            print(error)
+    """
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.startswith("dtype: expected the package ml_dtypes beside bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("seed", "key"),
+    [
+        (5, 5),
+        (np.uint64(2**64 - 1), 2**64 - 1),
+        (np.random.SeedSequence(9), int(np.random.SeedSequence(9).generate_state(1, np.uint64)[0])),
+        (
+            np.random.default_rng(9),
+            int(np.random.default_rng(9).integers(2**64, dtype=np.uint64)),
+        ),
+    ],
+)
+def test_seeds(seed, key):
+    assert_array_equal(fi.normal(5, seed=seed), fi.normal(5, seed=key))
+
+
+def test_no_seed_is_fresh_entropy_and_touches_no_global_state():
+    state = np.random.get_state()[1].copy()
+    assert (fi.normal(5) != fi.normal(5)).all()
+    assert_array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_neighbours_of_a_bound(kind):
+    """at_least and below against a walk through all of a range's numbers."""
+    if kind == "bfloat16":
+        bits = np.arange(0x3F00, 0x4080, dtype=np.uint32) << 16
+        numbers = np.concatenate([-bits.view(np.float32)[::-1], bits.view(np.float32)])
+    else:
+        dtype = np.dtype(kind).type
+        numbers = [dtype(0.5)]
+        while len(numbers) < 400:
+            numbers.append(np.nextafter(numbers[-1], dtype(9)))
+        numbers = np.concatenate([-np.array(numbers)[::-1], numbers])
+    numbers = numbers.astype(np.float64)
+    for low, high in pairwise(numbers):
+        if (low < 0) == (high < 0):
+            for value in (math.nextafter(low, 9), (low + high) / 2, high):
+                assert filling.at_least(value, kind) == high
+                assert filling.below(value, kind) == low
+            assert filling.at_most(high, kind) == high
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+REFUSED = [
+    (lambda o: fi.normal(out=o, std=-1), ValueError, "std: expected >= 0; got -1"),
+    (lambda o: fi.truncated_normal(out=o, std=-1), ValueError, "std: expected >= 0; got -1"),
+    (lambda o: fi.sparse(out=o, std=-1), ValueError, "std: expected >= 0; got -1"),
+    (lambda o: fi.sparse(out=o, sparsity=1.5), ValueError, "sparsity: expected 0 <= .* got 1.5"),
+    (lambda o: fi.variance_scaling(out=o, scale=-1), ValueError, "scale: expected >= 0; got -1"),
+    (lambda o: fi.truncated_normal(out=o, lower=2, upper=2), ValueError, "lower, upper: expected"),
+    (lambda o: fi.truncated_normal(out=o, lower=3, upper=2), ValueError, "lower, upper: expected"),
+    (lambda o: fi.truncated_normal(out=o, lower=38, upper=39), ValueError, "lower, upper: .* 37"),
+    (lambda o: fi.uniform(out=o, low=1, high=1), ValueError, "low, high: expected low < high"),
+    (lambda o: fi.uniform(out=o, low=2, high=1), ValueError, "low, high: expected low < high"),
+    (lambda o: fi.uniform(out=o, low=-1e308, high=1e308), ValueError, "high - low: .* got inf"),
+    (lambda o: fi.normal(out=o, std=math.nan), ValueError, "std: expected a finite.*; got nan"),
+    (lambda o: fi.normal(out=o, mean=math.nan), ValueError, "mean: expected a finite.*; got nan"),
+    (lambda o: fi.uniform(out=o, low=math.nan), ValueError, "low: expected a finite.*; got nan"),
+    (lambda o: fi.uniform(out=o, high=math.inf), ValueError, "high: expected a finite.*; got inf"),
+    (lambda o: fi.truncated_normal(out=o, lower=math.nan), ValueError, "lower: .*; got nan"),
+    (lambda o: fi.truncated_normal(out=o, upper=math.nan), ValueError, "upper: .*; got nan"),
+    (lambda o: fi.variance_scaling(out=o, scale=math.nan), ValueError, "scale: .*; got nan"),
+    (lambda o: fi.orthogonal(out=o, gain=math.nan), ValueError, "gain: .*; got nan"),
+    (lambda o: fi.normal(out=o, std="1"), TypeError, "std: expected a number; got str"),
+    (lambda o: fi.normal(out=o, seed=-1), ValueError, "seed: expected 0 <= seed < 2.*; got -1"),
+    (lambda o: fi.normal(out=o, seed=2**64), ValueError, "seed: expected 0 <= seed < 2"),
+    (lambda o: fi.normal(out=o, seed=1.0), TypeError, "seed: expected int.*; got float"),
+    (lambda o: fi.normal(out=o, seed="1"), TypeError, "seed: expected int.*; got str"),
+    (lambda o: fi.normal(out=o, seed=True), TypeError, "seed: expected int.*; got bool"),
+    (lambda o: fi.normal(out=o, stream=-1), ValueError, "stream: expected 0 <= stream .*; got -1"),
+    (lambda o: fi.normal(out=o, stream=2**63), ValueError, "stream: expected 0 <= stream < 2"),
+    (lambda o: fi.normal(out=o, stream=0.5), TypeError, "stream: expected an integer; got float"),
+    (lambda o: fi.normal(out=o, threads=0), ValueError, "threads: expected 1 <= threads .*; got 0"),
+    (lambda o: fi.normal(out=o, threads=1.5), TypeError, "threads: expected an integer; got float"),
+    (lambda o: fi.normal((3, 5), out=o), ValueError, r"out: expected shape \(3, 5\); got \(3, 4\)"),
+    (lambda o: fi.normal(out=o, dtype="float32"), TypeError, "dtype: expected that of out"),
+    (lambda o: fi.normal(out=o, window=np.s_[:]), TypeError, "window: expected shape= beside it"),
+    (lambda o: fi.normal((6, 4), out=o, window=np.s_[3:7]), ValueError, "window: expected axis 0"),
+    (lambda o: fi.normal((6, 4), out=o, window=np.s_[-7:3]), ValueError, "window: expected axis 0"),
+    (lambda o: fi.normal((6, 4), out=o, window=np.s_[::2]), ValueError, "window: .* a step"),
+    (lambda o: fi.normal((6, 4), out=o, window=(3,)), TypeError, "window: expected a slice or a"),
+    (lambda o: fi.normal((6, 4), out=o, window=np.s_[:, :, :]), ValueError, "window: .* at most"),
+    (lambda o: fi.normal((6, 4), out=o, window=slice(0.5)), TypeError, "window: expected integers"),
+    (lambda o: fi.variance_scaling(out=o, mode="fan"), ValueError, "mode: expected .*; got 'fan'"),
+    (
+        lambda o: fi.variance_scaling(out=o, distribution="cauchy"),
+        ValueError,
+        "distribution: expected normal.*; got 'cauchy'",
+    ),
+    (lambda o: fi.he_normal(out=o, in_axis=2), ValueError, "in_axis: expected an axis .*; got 2"),
+    (lambda o: fi.he_normal(out=o, in_axis=0), ValueError, "in_axis, out_axis: expected two axes"),
+    (lambda o: fi.he_normal(out=o[0]), ValueError, "shape: expected at least 2 axes"),
+    (lambda o: fi.dirac(out=o), ValueError, "shape: expected 3 to 5 axes"),
+    (lambda o: fi.dirac(out=o[..., None], groups=2), ValueError, "groups: expected a divisor"),
+    (lambda o: fi.delta_orthogonal(out=o), ValueError, "shape: expected 3 to 5 axes"),
+    (lambda o: fi.delta_orthogonal(out=o[..., None]), ValueError, "shape: expected at most"),
+    (lambda o: fi.identity(out=o[0]), ValueError, "shape: expected 2 axes"),
+    (lambda o: fi.kaiming_normal(out=o, nonlinearity="x"), ValueError, "nonlinearity: expected"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_refused_before_anything_is_written(call, error, message):
+    out = np.full((3, 4), 7.0)
+    with pytest.raises(error, match=message):
+        call(out)
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.ones(3, int), TypeError, "out: expected dtype float64.*; got int64"),
+        (np.ones(3, complex), TypeError, "out: expected dtype float64.*; got complex128"),
+        (np.ones(3, ">f4"), TypeError, "out: expected the byte order of this machine; got >f4"),
+        (np.broadcast_to(1.0, 3), ValueError, "out: expected a writable array"),
+        (np.frombuffer(bytearray(25), "f8", 3, 1), ValueError, "out: expected aligned memory"),
+        ([1.0, 2.0], TypeError, "out: expected a NumPy array, DLPack or a buffer.*; got list"),
+    ],
+)
+def test_refused_targets(out, error, message):
+    with pytest.raises(error, match=message):
+        fi.normal(out=out, seed=0)
+
+
+def test_refused_broadcast_target():
+    out = np.lib.stride_tricks.as_strided(np.ones(1), (3,), (0,))
+    with pytest.raises(ValueError, match="out: expected a cell per element"):
+        fi.normal(out=out, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        (None, TypeError, "shape: expected a shape, or an array as out="),
+        (-1, ValueError, "shape: expected lengths >= 0"),
+        ((2, -3), ValueError, "shape: expected lengths >= 0"),
+        (2.0, TypeError, "shape: expected integers; got 2.0"),
+        ((2, 3.0), TypeError, "shape: expected integers"),
+        ("23", TypeError, "shape: expected integers; got '23'"),
+        ((2**32, 2**31), ValueError, "shape: expected fewer than 2.*63 elements"),
+        ((2**200,), ValueError, "shape: expected fewer than 2.*63 elements"),
+    ],
+)
+def test_refused_shapes(shape, error, message):
+    with pytest.raises(error, match=message):
+        fi.normal(shape, seed=0)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "complex64", "longdouble", ">f4"])
+def test_refused_dtypes(dtype):
+    with pytest.raises(TypeError, match="dtype: expected float64, float32, float16 or bfloat16"):
+        fi.normal(3, dtype=dtype)
+
+
+def test_narrow_bounds_need_a_number_between():
+    with pytest.raises(ValueError, match="low, high: expected a float16 between them"):
+        fi.uniform(3, 1.0001, 1.0002, dtype="float16")
+    with pytest.raises(ValueError, match="lower, upper: expected a float32 between the bounds"):
+        fi.truncated_normal(3, 1.0, 1e-9, 1.0, 2.0, dtype="float32")
+    with pytest.raises(ValueError, match="mean: expected a finite float16; got 70000"):
+        fi.normal(3, 70000, dtype="float16")
+
+
+def test_unknown_gain():
+    with pytest.raises(ValueError, match=r"nonlinearity: expected one of linear, .*; got 'x'"):
+        fi.gain("x")
+    with pytest.raises(ValueError, match="param: expected none for relu; got 1"):
+        fi.gain("relu", 1)
+    with pytest.raises(TypeError, match="param: expected a number; got str"):
+        fi.gain("leaky_relu", "1")
