@@ -1,4 +1,4 @@
-"""How long does it take to fill weights?
+"""How fast are the fills?
 
 float32 unless the row says else. The peers fill warm memory in place where they can; JAX and Keras
 return new arrays. "1 thread" and "2 threads" hold for both sides; NumPy's generators have one.
@@ -33,8 +33,8 @@ SCHEMES = {
     "sparse": ("sparse_", None),
     "orthogonal": ("orthogonal_", "orthogonal"),
 }
-# Algorithms of higher order than the number of elements stop here.
-CUBIC = ("orthogonal",)
+# A cubic algorithm, and one that sorts: minutes at the largest size, here and elsewhere.
+SLOW = ("orthogonal", "sparse")
 DISTRIBUTIONS = {"uniform": "random", "normal": "standard_normal"}
 
 
@@ -85,18 +85,19 @@ def keras_fill(name: str, shape: tuple[int, int]) -> Callable[[], object]:
     return lambda: np.asarray(draw(shape, "float32"))
 
 
-def peers(scheme: str, shape: tuple[int, int], threads: int) -> dict[str, Callable[[], object]]:
+def peers(scheme: str, shape: tuple[int, int]) -> dict[str, Callable[[], object]]:
     """Whoever is installed and has the scheme; NumPy has no threads and JAX no count of them."""
     in_torch, in_jax = SCHEMES[scheme]
     found = {}
     if in_torch and find_spec("torch"):
-        found[f"torch.nn.init.{in_torch}"] = torch_fill(in_torch, shape, threads)
-    if scheme in DISTRIBUTIONS and threads == 1:
-        found[f"NumPy {DISTRIBUTIONS[scheme]}"] = numpy_fill(DISTRIBUTIONS[scheme], shape)
-    if in_jax and threads == 2 and find_spec("jax"):
-        found[f"jax {in_jax}"] = jax_fill(in_jax, shape)
-    if in_jax and threads == 2 and find_spec("keras"):
-        found[f"keras {in_jax}"] = keras_fill(in_jax, shape)
+        for threads in (1, 2):
+            found[f"torch, {threads}"] = torch_fill(in_torch, shape, threads)
+    if scheme in DISTRIBUTIONS:
+        found["NumPy"] = numpy_fill(DISTRIBUTIONS[scheme], shape)
+    if in_jax and find_spec("jax"):
+        found["JAX"] = jax_fill(in_jax, shape)
+    if in_jax and find_spec("keras"):
+        found["Keras"] = keras_fill(in_jax, shape)
     return found
 
 
@@ -107,129 +108,104 @@ def peers(scheme: str, shape: tuple[int, int], threads: int) -> dict[str, Callab
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_fill(benchmark, scheme, size, threads):
-    if size == LARGE and scheme in CUBIC:
-        pytest.skip("10,000 x 10,000 by a cubic algorithm")
+    if size == LARGE and scheme in SLOW:
+        pytest.skip("takes minutes at this size")
     benchmark.group = f"{scheme}, {size:,}, {threads} threads"
     benchmark.pedantic(ours(scheme, np.ones(SIZES[size], np.float32), threads), rounds=5)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("peer", ["torch, 1", "torch, 2", "NumPy", "JAX", "Keras"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_peers(benchmark, scheme, size, threads):
-    if size == LARGE and scheme in CUBIC:
-        pytest.skip("10,000 x 10,000 by a cubic algorithm")
-    found = peers(scheme, SIZES[size], threads)
-    if not found:
-        pytest.skip("no peer installed that has the scheme")
-    benchmark.group = f"{scheme}, {size:,}, {threads} threads"
-    benchmark.pedantic(lambda: [fill() for fill in found.values()], rounds=1, warmup_rounds=1)
+def test_peer(benchmark, scheme, size, peer):
+    if size == LARGE and scheme in SLOW:
+        pytest.skip("takes minutes at this size")
+    found = peers(scheme, SIZES[size])
+    if peer not in found:
+        pytest.skip(f"{peer} is not installed or has no such scheme")
+    benchmark.group = f"{scheme}, {size:,}"
+    benchmark.pedantic(found[peer], rounds=3, warmup_rounds=1)
 
 
-# --- python benches/report.py: the promises, then every scheme -----------------------------------
-
-
-def promises() -> list[dict]:
-    out = np.ones(PROMISED, np.float32)
-    whole = {
-        threads: {
-            name: repeated(ours(name, out, threads))
-            for name in ("he_normal", "he_uniform", "truncated_normal")
-        }
-        for threads in (1, 2)
-    }
-    rows = []
-
-    def row(question: str, peer: str, theirs: Contender, mine: Contender, target: str) -> None:
-        times = in_turns({"peer": theirs, "fastinit": mine}, turns=5, seconds=0.02)
-        measured = ratio(times, "peer", "fastinit")
-        rows.append({"question": question, "peer": peer, "measured": measured, "target": target})
-
-    if find_spec("torch"):
-        import torch
-
-        for threads, target in ((2, "6"), (1, "3.2")):
-            theirs = repeated(torch_fill("kaiming_normal_", PROMISED, threads))
-            question = f"he_normal, 67 million, threads: {threads}"
-            row(question, "torch kaiming_normal_", theirs, whole[threads]["he_normal"], target)
-        theirs = repeated(torch_fill("kaiming_uniform_", PROMISED, 2))
-        row(
-            "he_uniform, 67 million, threads: 2",
-            "torch kaiming_uniform_",
-            theirs,
-            whole[2]["he_uniform"],
-            "5.5",
-        )
-        theirs = repeated(torch_fill("trunc_normal_", PROMISED, 2))
-        row(
-            "truncated_normal, 67 million, threads: 2",
-            "torch trunc_normal_",
-            theirs,
-            whole[2]["truncated_normal"],
-            "60",
-        )
-        tensor = torch.ones(PROMISED, dtype=torch.bfloat16)
-        theirs = repeated(torch_fill("normal_", PROMISED, 2, "bfloat16"))
-        row(
-            "he_normal, 67 million bfloat16, threads: 2",
-            "torch normal_",
-            theirs,
-            repeated(ours("he_normal", tensor, 2)),
-            "6",
-        )
-        square = np.ones((2048, 2048), np.float32)
-        theirs = repeated(torch_fill("orthogonal_", square.shape, 2))
-        row(
-            "orthogonal, 2048 x 2048",
-            "torch orthogonal_",
-            theirs,
-            repeated(lambda: fi.orthogonal(out=square, seed=0)),
-            "1",
-        )
-    else:
-        rows.append({"question": "he_normal", "peer": "torch", "skipped": "not installed"})
-    theirs = repeated(numpy_fill("standard_normal", PROMISED))
-    row(
-        "he_normal, 67 million, threads: 2",
-        "NumPy SFC64 standard_normal",
-        theirs,
-        whole[2]["he_normal"],
-        "10.5",
-    )
-    row(
-        "he_normal, 67 million, threads: 2",
-        "the limit: ndarray.fill, one thread",
-        repeated(lambda: out.fill(1)),
-        whole[2]["he_normal"],
-        "0.67",
-    )
-    small = np.ones(SIZES[SMALL], np.float32)
-    row(
-        "he_normal, 1,000, whole call",
-        "NumPy SFC64 standard_normal",
-        repeated(numpy_fill("standard_normal", SIZES[SMALL])),
-        repeated(ours("he_normal", small, 2)),
-        "0.67",
-    )
-    return rows
+# --- python benches/report.py: the promises, then every scheme at every size ---------------------
 
 
 def ratios() -> list[dict]:
-    rows = promises()
+    """Return one row per promise."""
+    out = np.ones(PROMISED, np.float32)
+    small = np.ones(SIZES[SMALL], np.float32)
+    square = np.ones((2048, 2048), np.float32)
+
+    def torch_peer(name: str, shape: tuple[int, int], threads: int, dtype: str = "float32"):
+        return lambda: torch_fill(name, shape, threads, dtype)
+
+    def half() -> Callable[[], object]:
+        import torch
+
+        return ours("he_normal", torch.ones(PROMISED, dtype=torch.bfloat16), 2)
+
+    def numpy_peer(shape: tuple[int, int]):
+        return lambda: numpy_fill("standard_normal", shape)
+
+    two, big = "2 threads", "67 million"
+    fast = {name: lambda n=name: ours(n, out, 2) for name in ("he_normal", "he_uniform")}
+    table = [
+        (f"`he_normal`, {big}, {two}", "torch `kaiming_normal_`", 6,
+         torch_peer("kaiming_normal_", PROMISED, 2), fast["he_normal"]),
+        (f"`he_normal`, {big}, 1 thread", "torch `kaiming_normal_`", 3.2,
+         torch_peer("kaiming_normal_", PROMISED, 1), lambda: ours("he_normal", out, 1)),
+        (f"`he_normal`, {big}, {two}", "NumPy `SFC64` `standard_normal(out=)`", 10.5,
+         numpy_peer(PROMISED), fast["he_normal"]),
+        (f"`he_uniform`, {big}, {two}", "torch `kaiming_uniform_`", 5.5,
+         torch_peer("kaiming_uniform_", PROMISED, 2), fast["he_uniform"]),
+        (f"`truncated_normal`, {big}, {two}", "torch `trunc_normal_`", 60,
+         torch_peer("trunc_normal_", PROMISED, 2), lambda: ours("truncated_normal", out, 2)),
+        (f"`he_normal`, {big} bfloat16, {two}", "torch `normal_`", 6,
+         torch_peer("normal_", PROMISED, 2, "bfloat16"), half),
+        (f"`orthogonal`, 2048 x 2048, {two}", "torch `orthogonal_`", 1,
+         torch_peer("orthogonal_", square.shape, 2), lambda: ours("orthogonal", square, 2)),
+        # At most 1.5 times the time is at least 0.67 times as fast.
+        (f"`he_normal`, {big}, {two}", "the limit: `ndarray.fill`, one thread", 0.67,
+         lambda: lambda: out.fill(1), fast["he_normal"]),
+        ("`he_normal`, 1,000, whole call", "NumPy `standard_normal(out=)`", 0.67,
+         numpy_peer(SIZES[SMALL]), lambda: ours("he_normal", small, None)),
+    ]  # fmt: skip
+    rows = []
+    for question, peer, target, theirs, mine in table:
+        row = {"question": question, "peer": peer, "target": target}
+        if "torch" in peer and find_spec("torch") is None:
+            rows.append(row | {"skipped": "torch is not installed"})
+            continue
+        contenders = {"peer": repeated(theirs()), "fastinit": repeated(mine())}
+        times = in_turns(contenders, turns=9, seconds=0.02)
+        rows.append(row | {"measured": ratio(times, "peer", "fastinit")})
+    return rows
+
+
+def matrix() -> list[dict]:
+    """Return one row per scheme and size: how many times as long each peer takes.
+
+    ``fill`` is ``ndarray.fill`` on one thread, the limit, against fastinit's two.
+    """
+    rows = []
     for scheme in SCHEMES:
-        for size in (SMALL, MIDDLE):
-            shape = SIZES[size]
-            for threads in (1, 2):
-                mine = repeated(ours(scheme, np.ones(shape, np.float32), threads))
-                for peer, theirs in peers(scheme, shape, threads).items():
-                    times = in_turns(
-                        {"peer": repeated(theirs), "fastinit": mine}, turns=5, seconds=0.01
-                    )
-                    rows.append(
-                        {
-                            "question": f"{scheme}, {size:,}, threads: {threads}",
-                            "peer": peer,
-                            "measured": ratio(times, "peer", "fastinit"),
-                        }
-                    )
+        for size, shape in SIZES.items():
+            if size == LARGE and scheme in SLOW:
+                continue
+            out = np.ones(shape, np.float32)
+            contenders = {f"fastinit, {threads}": ours(scheme, out, threads) for threads in (1, 2)}
+            contenders |= peers(scheme, shape) | {"fill": lambda out=out: out.fill(1)}
+            times = in_turns(
+                {name: repeated(work) for name, work in contenders.items()},
+                turns=3 if size == LARGE else 7,
+                seconds=0.01,
+            )
+            row = {"scheme": f"`{scheme}`", "elements": f"{size:,}"}
+            row["ns per element, 1 and 2 threads"] = " / ".join(
+                f"{min(times[f'fastinit, {threads}']) / size * 1e9:.2f}" for threads in (1, 2)
+            )
+            for name in ("torch, 1", "torch, 2", "NumPy", "JAX", "Keras", "fill"):
+                own = "fastinit, 1" if name in ("torch, 1", "NumPy") else "fastinit, 2"
+                row[name] = f"{ratio(times, name, own):.2g}" if name in times else ""
+            rows.append(row)
     return rows

@@ -57,6 +57,14 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def whole_table(rows: list[dict]) -> str:
+    """Every column that any row fills, folded away in the README."""
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    lines = [columns, ["---"] * 2 + ["--:"] * (len(columns) - 2)]
+    lines += [[row[name] for name in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="put the tables into the README")
@@ -67,7 +75,11 @@ def main() -> None:
         module = importlib.import_module(path.stem)
         question = (module.__doc__ or "").splitlines()[0]
         parts.append(f"**{question}**\n\n{table(module.ratios())}")
-        print(f"{parts[-1]}\n", flush=True)
+        if hasattr(module, "matrix"):
+            rows = whole_table(module.matrix())
+            what = "Every scheme at every size, as times as fast"
+            parts.append(f"<details><summary>{what}</summary>\n\n{rows}\n\n</details>")
+        print("\n\n".join(parts[1:]), flush=True)
     print(parts[0])
     if write:
         text = README.read_text(encoding="utf-8")
