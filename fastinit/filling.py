@@ -5,7 +5,6 @@ one array of cells that the kernels know, and runs a kernel over disjoint ranges
 """
 
 import math
-import os
 import sys
 import threading
 from collections import deque
@@ -15,6 +14,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from fastinit.kernels import usable_cores
 
 Seed = int | np.random.SeedSequence | np.random.Generator | np.random.RandomState | None
 Shape = int | tuple[int, ...]
@@ -223,13 +224,6 @@ def _pieces(
         height = size // columns
         for row in range(0, rows, height):
             yield cells[row : row + height], first + row * step, step
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # --- checks ---------------------------------------------------------------------------------------
