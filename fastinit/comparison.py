@@ -201,7 +201,7 @@ def compare(
         X_test = network.check_X(test[0], name="X_test")
         test = (X_test, network.check_Y(test[1], X_test, name="Y_test"))
     if isinstance(seed, np.random.Generator):
-        seed = int(seed.integers(2**63))  # once: a generator moves on as it is asked
+        seed = int(seed.integers(2**32))  # once: a generator moves on as it is asked
 
     result = Comparison(X, Y, test)
     for scheme in schemes:

@@ -985,11 +985,23 @@ def lsuv(
 # --- the lesson's own draws -------------------------------------------------------------------
 
 
-def _legacy(seed: Any) -> Any:
-    """Return a legacy generator: of a seed, one handed in, or NumPy's global one for None."""
+def _legacy(seed: Seed) -> Any:
+    """Return the legacy generator of a seed: NumPy's global one for None."""
     if seed is None:
         return np.random
-    return seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
+    if isinstance(seed, np.random.RandomState):
+        return seed
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed: expected 0 <= seed < 2**32 for a lesson's scheme; got {seed}")
+        return np.random.RandomState(int(seed))
+    if isinstance(seed, np.random.Generator):
+        seed = np.random.SeedSequence(key_of(seed))
+    if isinstance(seed, np.random.SeedSequence):
+        return np.random.RandomState(np.random.MT19937(seed))
+    raise TypeError(
+        f"seed: expected int, SeedSequence, Generator or None; got {type(seed).__name__}"
+    )
 
 
 def random(
@@ -1090,5 +1102,5 @@ def shared_seed(scheme: str | Callable[..., Any], seed: Seed) -> Seed:
     a key and tell the layers apart by ``stream``.
     """
     if scheme in ("random", "he", random, he):
-        return np.random.RandomState(seed) if isinstance(seed, (int, np.integer)) else seed
+        return None if seed is None else _legacy(seed)
     return key_of(seed)

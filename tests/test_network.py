@@ -255,6 +255,25 @@ def test_lesson_schemes(net):
     assert not net.initialize("zeros").any()
 
 
+def test_lesson_schemes_take_every_kind_of_seed(net):
+    sequence = np.random.SeedSequence(3)
+    first = net.initialize("he", seed=sequence)
+    assert_array_equal(first, net.initialize("he", seed=np.random.SeedSequence(3)))
+    generator = np.random.default_rng(3)
+    assert (net.initialize("he", seed=generator) != net.initialize("he", seed=generator)).any()
+    for theta in (first, net.initialize("random", seed=np.random.default_rng(0))):
+        assert len(np.unique(theta)) == 20 + 50 + 5 + 1, "no two layers share draws"
+
+
+@pytest.mark.parametrize("scheme", ["zeros", "he", "random", "he_normal"])
+@pytest.mark.parametrize(
+    ("seed", "error"), [([1, 2], TypeError), (True, TypeError), (1.5, TypeError), (-1, ValueError)]
+)
+def test_bad_seeds(net, scheme, seed, error):
+    with pytest.raises(error, match="seed: expected"):
+        net.initialize(scheme, seed=seed)
+
+
 def test_initialize(net):
     first = net.initialize("he_normal", seed=0)
     assert_array_equal(first, net.initialize("he_normal", seed=0))
