@@ -143,7 +143,7 @@ def torch_loop(compiled: bool = False) -> Contender:
     return iterate
 
 
-def scikit_learn() -> Contender:
+def scikit_learn(shuffle: bool = False) -> Contender:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
@@ -154,7 +154,7 @@ def scikit_learn() -> Contender:
         # n_iter_no_change and tol: no early stop; alpha and momentum: plain gradient descent.
         model = MLPClassifier(
             (10, 5), solver="sgd", batch_size=300, learning_rate_init=RATE, momentum=0, alpha=0,
-            shuffle=False, max_iter=n, tol=0, n_iter_no_change=n + 1, random_state=0,
+            shuffle=shuffle, max_iter=n, tol=0, n_iter_no_change=n + 1, random_state=0,
         )  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -238,6 +238,10 @@ CONTENDERS = {
     "PyTorch eager, 1 thread": ("torch", torch_loop),
     "PyTorch compiled, 1 thread": ("torch", lambda: torch_loop(compiled=True)),
     "scikit-learn MLPClassifier, full batch": ("sklearn", scikit_learn),
+    "scikit-learn MLPClassifier, shuffling as it does by default": (
+        "sklearn",
+        lambda: scikit_learn(shuffle=True),
+    ),
 }
 TARGETS = {
     "the lesson's NumPy code": 15,
