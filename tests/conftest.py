@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fastinit import datasets, kernels
+from fastinit import Network, datasets, kernels
 
 LEVELS = (*kernels.LEVELS, "reference")
 
@@ -42,6 +42,17 @@ def random(level):
 @pytest.fixture(params=["float64", "float32"])
 def dtype(request):
     return np.dtype(request.param)
+
+
+@pytest.fixture
+def net():
+    """The lesson's network."""
+    return Network([2, 10, 5, 1])
+
+
+@pytest.fixture
+def theta(net):
+    return net.initialize("he", seed=3)
 
 
 @pytest.fixture

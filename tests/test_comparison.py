@@ -8,11 +8,6 @@ import fastinit as fi
 from fastinit import comparison
 
 
-@pytest.fixture
-def net():
-    return fi.Network([2, 10, 5, 1])
-
-
 def test_every_scheme_starts_alike(net, circles):
     """The order of the schemes changes nothing, and the global state stays where it was."""
     X, Y, _, _ = circles

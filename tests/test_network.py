@@ -7,16 +7,6 @@ from numpy.testing import assert_array_equal
 import fastinit as fi
 
 
-@pytest.fixture
-def net():
-    return fi.Network([2, 10, 5, 1])
-
-
-@pytest.fixture
-def theta(net):
-    return net.initialize("he", seed=3)
-
-
 def test_repr_makes_it_again(net):
     assert eval(repr(net), {"Network": fi.Network}) == net
     assert hash(eval(repr(net), {"Network": fi.Network})) == hash(net)

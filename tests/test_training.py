@@ -10,16 +10,6 @@ import fastinit as fi
 from fastinit import kernels, reference
 
 
-@pytest.fixture
-def net():
-    return fi.Network([2, 10, 5, 1])
-
-
-@pytest.fixture
-def theta(net):
-    return net.initialize("he", seed=3)
-
-
 def test_trains_in_place(net, theta, circles):
     start = theta.copy()
     run = fi.train(net, theta, *circles[:2], iterations=100)
