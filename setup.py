@@ -30,6 +30,8 @@ MSVC_LEVELS = {"baseline": [], "x86_64_v3": ["/arch:AVX2"], "x86_64_v4": ["/arch
 # so lets the compiler vectorise branches and square roots. Never -ffast-math, never -Ofast: they
 # break NaN and infinity, and linking with them makes the whole process flush subnormals to zero.
 GCC_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
+if not DEBUG:
+    GCC_FLAGS.append("-g0")  # debug information would be five sixths of the wheel
 
 # The bodies, and what only one of them needs. A multiply and an add contracted into one instruction
 # round once instead of twice: other bits wherever the CPU has the instruction.
