@@ -8,11 +8,11 @@ gradient at a layer overwrites that layer's activations. What happens to the gra
 parameters depends on the network:
 
 - *narrow*: blocks are so small that they stay in the first-level cache, and each adds its share to
-  the gradient at once. The blocks form a fixed number of parts with a gradient each, which are added
-  up in order.
+  the gradient at once. The blocks form a fixed number of parts with a gradient each, which are
+  added up in order.
 - *wide*: a gradient as large as the weights would have to be read and written for every block. So
-  the blocks of up to SUPER_BYTES of examples keep what the products need, and when all are back, every
-  row of weights gets its whole gradient at once, and its update while that is in cache.
+  some blocks keep what the products need, and when all are back, every row of weights gets its
+  whole gradient at once, and its update while that is in cache.
 - *BLAS*: the largest products are left to NumPy's BLAS and its own threads, a layer at a time, with
   all that is elementwise in one pass between them.
 
@@ -95,7 +95,7 @@ cdef enum:
     # From so many on its products are NumPy's BLAS's; then examples are taken so many at a time.
     BLAS_PARAMETERS = 1 << 18
     BLAS_EXAMPLES = 1024
-    # Bytes of a row of a block, and of all examples whose blocks are kept, in a wide network.
+    # In a wide network, the bytes of a row of one block, and of all blocks that are kept.
     WIDE_BYTES = 256
     SUPER_BYTES = 2048
     # Into so many parts the blocks of a batch are cut, where the work is worth it.
@@ -146,7 +146,7 @@ cdef struct Plan:
     Py_ssize_t n_parameters
     const Py_ssize_t* sizes
     Py_ssize_t* weights_at       # where the weights of each layer begin in theta
-    Py_ssize_t* rows_at          # where the rows of each layer begin in a block; 0 is the first hidden
+    Py_ssize_t* rows_at          # where the rows of each layer begin in a block
     Py_ssize_t* panels_at        # where the transposed inputs of each layer begin
     Hidden hidden
     double slope
@@ -195,6 +195,7 @@ cdef struct Plan:
     void* state
     void* gradient               # one for each part
     void* transposed             # the weights of a wide network again, columns first
+    void* examples               # of one block, as they lie in X; of each thread
     void* X_blocks
     void* Y_blocks
     void* weight_blocks
@@ -243,29 +244,43 @@ cdef void next_batch(Plan* plan, size_t itemsize) noexcept nogil:
 
 # --- one block of examples through the whole network ------------------------------------------
 
+cdef inline Py_ssize_t example_of(const Plan* plan, Py_ssize_t e) noexcept nogil:
+    """Which of all examples is number ``e`` of the batch."""
+    return e if plan.batch == NULL else plan.batch[e]
+
+
 cdef void pack_block(
-    const real* X, const Plan* plan, Py_ssize_t start, Py_ssize_t n, real* X_block, real* Y_block,
-    real* weight_block,
+    const real* X, const Plan* plan, Py_ssize_t start, Py_ssize_t n, real* examples, real* X_block,
+    real* Y_block, real* weight_block,
 ) noexcept nogil:
     """Copy a block's examples, repeating the last one up to the block's width.
 
-    A repeated example overflows where the original does, so it brings in no NaN of its own.
+    A repeated example overflows where the original does, so it brings in no NaN of its own. Where
+    an example lies in one piece, it is copied to ``examples`` first: transposing that is faster
+    than scattering numbers.
     """
     cdef Py_ssize_t width = plan.width, n_in = plan.sizes[0], n_out = plan.sizes[plan.n_layers]
-    cdef Py_ssize_t e, i, x
+    cdef Py_ssize_t e, i, last = start + n - 1
     cdef const real* Y = <const real*>plan.Y
-    cdef const real* example
-    for e in range(width):
-        x = start + min(e, n - 1)
-        if plan.batch != NULL:
-            x = plan.batch[x]
-        example = X + x * plan.X_column
+    if plan.X_row == 1:
+        for e in range(width):
+            memcpy(
+                examples + e * n_in, X + example_of(plan, min(start + e, last)) * plan.X_column,
+                n_in * sizeof(real),
+            )
+        transpose(examples, n_in, width, n_in, X_block, width)
+    else:
         for i in range(n_in):
-            X_block[i * width + e] = example[i * plan.X_row]
-        for i in range(n_out):
-            Y_block[i * width + e] = Y[i * plan.m + x]
-        if plan.weights != NULL:
-            weight_block[e] = (<const real*>plan.weights)[x]
+            for e in range(width):
+                X_block[i * width + e] = X[
+                    i * plan.X_row + example_of(plan, min(start + e, last)) * plan.X_column
+                ]
+    for i in range(n_out):
+        for e in range(width):
+            Y_block[i * width + e] = Y[i * plan.m + example_of(plan, min(start + e, last))]
+    if plan.weights != NULL:
+        for e in range(width):
+            weight_block[e] = (<const real*>plan.weights)[example_of(plan, min(start + e, last))]
 
 
 cdef void forward_block(
@@ -328,7 +343,10 @@ cdef double gradient_block(
         w = <real*>plan.weight_blocks + slot * width
     activations = <real*>plan.activations + (slot if plan.wide else rank) * rows_of(plan) * width
     if not plan.packed:
-        pack_block(<const real*>plan.X, plan, start, n, X, Y, w)
+        pack_block(
+            <const real*>plan.X, plan, start, n,
+            <real*>plan.examples + rank * plan.sizes[0] * width, X, Y, w,
+        )
         if plan.wide:
             make_panels(
                 X, width, plan.sizes[0], panels + slot * width * pair, plan.held * width * pair
@@ -517,8 +535,8 @@ cdef void add_parts(const real* theta, Plan* plan) noexcept nogil:
     """Add the parts' gradients to the first, in order."""
     cdef real* gradient = <real*>plan.gradient
     cdef const real* other = gradient
-    cdef Py_ssize_t part, k
-    for part in range(1, plan.parts):
+    cdef Py_ssize_t _part, k
+    for _part in range(1, plan.parts):
         other += plan.n_parameters
         for k in range(plan.n_parameters):
             gradient[k] += other[k]
@@ -557,7 +575,9 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
             t = team_take(&plan.team)
             while t < tasks and not plan.interrupted:
                 if plan.wide:
-                    plan.partial_costs[t] = gradient_block(theta, plan, start + t, rank, <real*>NULL)
+                    plan.partial_costs[t] = gradient_block(
+                        theta, plan, start + t, rank, <real*>NULL
+                    )
                     if rank == 0:
                         look_for_signals(plan, 3 * plan.width * plan.n_parameters * plan.team.size)
                 else:
@@ -687,6 +707,7 @@ cdef class Descent:
         tasks = max(plan.held, plan.n_pieces) if plan.wide else plan.parts
         plan.team.size = max(min(threads, tasks), 1) if many else 1
 
+        plan.examples = self.allocate(plan.team.size * plan.sizes[0] * width * itemsize)
         plan.X_blocks = self.allocate(plan.held * plan.sizes[0] * width * itemsize)
         n_out = plan.sizes[plan.n_layers]
         plan.Y_blocks = self.allocate(plan.held * n_out * width * itemsize)
@@ -903,7 +924,8 @@ cdef int run_blas(
                 rows = sizes[1:]
                 kept = rows if keeps_slopes(plan.hidden) else [0] * len(rows)
                 memory[n_columns] = (
-                    matrices(rows, n_columns, dtype), matrices(rows[:-1], n_columns, dtype),
+                    matrices(rows, n_columns, dtype),
+                    matrices(rows[: len(rows) - 1], n_columns, dtype),
                     matrices(kept, n_columns, dtype),
                 )
             A, dA, slopes = memory[n_columns]
@@ -1051,8 +1073,8 @@ def loss(
     """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
 
     ``w`` is 1 without ``weights``. Where all weights are zero, cost and ``dZ`` are. The saturating
-    cross-entropy is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``: infinite where
-    the sigmoid saturates on the wrong side.
+    cross-entropy is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``, infinite
+    where the sigmoid saturates on the wrong side.
     """
     cdef Loss kind = LOSSES[loss]
     cdef Py_ssize_t m = Z.shape[1], n_out = Z.shape[0]
@@ -1186,8 +1208,8 @@ def forward(
         for block in range(plan.blocks):
             n = min(plan.width, m - block * plan.width)
             pack_block(
-                <const real*>plan.X, plan, block * plan.width, n, <real*>plan.X_blocks,
-                <real*>plan.Y_blocks, <real*>plan.weight_blocks,
+                <const real*>plan.X, plan, block * plan.width, n, <real*>plan.examples,
+                <real*>plan.X_blocks, <real*>plan.Y_blocks, <real*>plan.weight_blocks,
             )
             forward_block(
                 &theta[0], plan, <const real*>plan.X_blocks, <real*>plan.activations,

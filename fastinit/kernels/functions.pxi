@@ -215,7 +215,7 @@ cdef inline real half_erfc(real x, real gauss) noexcept nogil:
     return <real>0.5 * gauss * p / (1 + 2 * x)
 
 
-# --- activations: rows of pre-activations in, activations and their derivatives out -----------------
+# --- activations: rows of pre-activations in, activations and their derivatives out -------------
 
 cdef enum Hidden:
     H_RELU

@@ -264,7 +264,7 @@ cdef void gradient_product(
             gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 1)
 
 
-# --- gradients of wide layers: lanes along the inputs, over transposed activations -----------------
+# --- gradients of wide layers: lanes along the inputs, over transposed activations ---------------
 
 cdef inline void outer_tile(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t blocks,
