@@ -1,5 +1,6 @@
 # Elementary functions and activations, one number at a time: the loops around them vectorise. All
-# branches are selections, and every comparison is false for NaN, which passes through.
+# branches are selections, and every comparison is false for NaN, which passes through. A bare number
+# is a double to Cython, and would make doubles of the floats around it: hence <real>.
 
 cdef inline real exponential(real x) noexcept nogil:
     """Return exp(x) within one unit in the last place, for x where it is a normal number.
@@ -27,7 +28,7 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + 0.5000000000000018
         p = p * r + 1.0
         p = p * r + 1.0
-        return p * double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1022) << 52)) * 2
+        return p * double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1022) << 52)) * <real>2
     else:
         shifted = x * <float>1.44269504 + <float>12582912.0
         n = shifted - <float>12582912.0
@@ -39,7 +40,7 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + <float>0.499999920561197
         p = p * r + <float>1.0000000364309274
         p = p * r + <float>1.0000000005563752
-        return p * float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 126) << 23)) * 2
+        return p * float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 126) << 23)) * <real>2
 
 
 cdef inline real sigmoid_of(real z) noexcept nogil:
@@ -51,7 +52,7 @@ cdef inline real sigmoid_of(real z) noexcept nogil:
     cdef real a
     x = lowest if x < lowest else x
     # Comparisons are false for NaN, which passes through.
-    a = 1 / (1 + exponential(highest if x > highest else x))
+    a = <real>1 / (<real>1 + exponential(highest if x > highest else x))
     return 0 if x > highest else a
 
 
@@ -101,7 +102,7 @@ cdef inline real expm1_of(real x) noexcept nogil:
         q = q * r + <float>0.16666666719007714
         q = q * r + <float>0.5000000013462218
         scale = float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 127) << 23))
-    return scale * (r + r * r * q) + (scale - 1)
+    return scale * (r + r * r * q) + (scale - <real>1)
 
 
 cdef inline real log_of_sum(real f, real k) noexcept nogil:
@@ -110,7 +111,7 @@ cdef inline real log_of_sum(real f, real k) noexcept nogil:
     With s = f / (2 + f), log(1 + f) is 2 atanh(s); the polynomials in s^2 are those of fdlibm's
     e_log.c and e_logf.c.
     """
-    cdef real s = f / (2 + f)
+    cdef real s = f / (<real>2 + f)
     cdef real z = s * s
     cdef real half_square = <real>0.5 * f * f
     cdef real p
@@ -143,25 +144,25 @@ cdef inline real log_of(real x) noexcept nogil:
         wide = double_bits(x) - <int64_t>0x3FE6A09E667F3BCD
         k = <double>(wide >> 52)
         m = double_from_bits((wide & <int64_t>0xFFFFFFFFFFFFF) + <int64_t>0x3FE6A09E667F3BCD)
-        y = log_of_sum[double](m - 1, k)
+        y = log_of_sum[double](m - <real>1, k)
     else:
         narrow = float_bits(x) - 0x3F3504F3
         k = <float>(narrow >> 23)
         m = float_from_bits((narrow & 0x7FFFFF) + 0x3F3504F3)
-        y = log_of_sum[float](m - 1, k)
+        y = log_of_sum[float](m - <real>1, k)
     return y if x - x == 0 else x
 
 
 cdef inline real log1p_of(real x) noexcept nogil:
     """Return log(1 + x) for 0 <= x <= 1."""
     cdef real k = 1 if x > <real>0.41421356 else 0
-    return log_of_sum((x - 1) * <real>0.5 if x > <real>0.41421356 else x, k)
+    return log_of_sum((x - <real>1) * <real>0.5 if x > <real>0.41421356 else x, k)
 
 
 cdef inline real tanh_of(real x) noexcept nogil:
     """Return tanh(x): with t = exp(-2 |x|) - 1, it is -t / (t + 2) and the sign of x."""
-    cdef real t = expm1_of(-2 * (x if x > 0 else -x))
-    t = t / (t + 2)
+    cdef real t = expm1_of(<real>-2 * (x if x > 0 else -x))
+    t = t / (t + <real>2)
     return -t if x > 0 else t
 
 
@@ -173,7 +174,7 @@ cdef inline real half_erfc(real x, real gauss) noexcept nogil:
 
     .. [1] Shepherd and Laframboise, Mathematics of Computation 36, 1981.
     """
-    cdef real t = (x - 3) / (x + 3)
+    cdef real t = (x - <real>3) / (x + <real>3)
     cdef real p
     if real is double:
         p = 9.862533510345587e-10
@@ -212,7 +213,7 @@ cdef inline real half_erfc(real x, real gauss) noexcept nogil:
         p = p * t - <float>0.047562156927520076
         p = p * t - <float>0.13562023891915578
         p = p * t + <float>1.2530080563677553
-    return <real>0.5 * gauss * p / (1 + 2 * x)
+    return <real>0.5 * gauss * p / (<real>1 + <real>2 * x)
 
 
 # --- activations: rows of pre-activations in, activations and their derivatives out -------------
@@ -265,7 +266,7 @@ cdef void activate_row(
             x = z[e]
             share = sigmoid_of(x)
             z[e] = x * share
-            slopes[e] = share + x * share * (1 - share)
+            slopes[e] = share + x * share * (<real>1 - share)
     elif hidden == H_GELU:
         for e in range(n):
             x = z[e]
@@ -273,7 +274,7 @@ cdef void activate_row(
             gauss = exp_of(<real>-0.5 * x * x)
             # The mass above |x|, then below x.
             share = half_erfc(y * <real>0.7071067811865476, gauss)
-            share = 1 - share if x > 0 else share
+            share = <real>1 - share if x > 0 else share
             z[e] = x * share
             slopes[e] = share + x * gauss * <real>0.3989422804014327
 
@@ -291,10 +292,10 @@ cdef void slopes_of_row(
             a[e] = 1 if a[e] > 0 else slope
     elif hidden == H_TANH:
         for e in range(n):
-            a[e] = (1 - a[e]) * (1 + a[e])
+            a[e] = (<real>1 - a[e]) * (<real>1 + a[e])
     elif hidden == H_SIGMOID:
         for e in range(n):
-            a[e] = a[e] * (1 - a[e])
+            a[e] = a[e] * (<real>1 - a[e])
     elif hidden == H_IDENTITY:
         for e in range(n):
             a[e] = 1

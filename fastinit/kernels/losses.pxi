@@ -44,7 +44,7 @@ cdef double saturating_row(
         for v in range(n):
             a[v] = sigmoid_of(dZ[start + v])
         for v in range(n):
-            p = a[v] if Y[start + v] > 0 else 1 - a[v]
+            p = a[v] if Y[start + v] > 0 else <real>1 - a[v]
             dZ[start + v] = (a[v] - Y[start + v]) * scale
             # As in nansum, what is not a number counts nothing.
             p = p if p == p else 1
@@ -92,7 +92,7 @@ cdef double weighted_saturating_row(
     cdef real a
     for e in range(m):
         a = sigmoid_of(dZ[e])
-        p = a if Y[e] > 0 else 1 - a
+        p = a if Y[e] > 0 else <real>1 - a
         if w[e] > 0 and p == p:
             total -= w[e] * c_log(p)
         if A != NULL:
@@ -112,7 +112,7 @@ cdef double sigmoid_row(
         z = dZ[e]
         y = Y[e]
         t = exp_of(-z if z > 0 else z)
-        a = 1 / (1 + t)
+        a = <real>1 / (<real>1 + t)
         a = a if z > 0 else t * a
         # The label is 0 or 1, so that no infinity meets its opposite.
         z = -z if y > 0 else z
@@ -177,7 +177,7 @@ cdef double softmax_block(
             dZ[o * step + e] = t
     for e in range(m):
         losses[e] += log_of(sums[e])
-        sums[e] = 1 / sums[e]
+        sums[e] = <real>1 / sums[e]
         top[e] = scale if w == NULL else w[e] * scale
     for o in range(n_out):
         for e in range(m):
