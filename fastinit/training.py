@@ -348,7 +348,7 @@ def train(
         if checked is None:
             raise ValueError("patience: expected validation data to watch; got none")
         if before:
-            raise ValueError("patience: expected none with resume; got {patience}")
+            raise ValueError(f"patience: expected none with resume; got {patience}")
     min_delta = checked_rate(min_delta, "min_delta")
     threads = usable_cores() if threads is None else _count("threads", threads, 1)
 

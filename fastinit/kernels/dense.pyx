@@ -855,11 +855,12 @@ cdef list matrices(rows, columns, dtype):
 
 cdef double gradient_by_blas(
     Descent descent, Layers theta, Layers gradient, X, const real[:, ::1] Y, const real[::1] w,
-    list A, list dA, list slopes, W_scratch, bint add,
+    list A, list dA, list slopes, W_scratch, bint add, bint update,
 ) except *:
     """Overwrite the gradient with that of these examples, or add it; return the sum of losses.
 
     ``A``, ``dA`` and ``slopes`` hold a matrix for each layer's output, ``X`` one for the examples.
+    With ``update``, the weights of each layer are updated while their gradient is in cache.
     """
     cdef Plan* plan = &descent.plan
     cdef Py_ssize_t layer, n = plan.n_layers
@@ -890,6 +891,10 @@ cdef double gradient_by_blas(
             np.add(gradient.W[layer], product, out=gradient.W[layer])
         else:
             np.matmul(dZ, inputs.T, out=gradient.W[layer])
+        if update:
+            with nogil:
+                if update_piece(<const real*>plan.theta, plan, &plan.pieces[layer]):
+                    plan.broken = True
         if layer > 0:
             np.matmul(theta.W[layer].T, dZ, out=dA[layer - 1])
     return total
@@ -902,7 +907,7 @@ cdef int run_blas(
     cdef Plan* plan = &descent.plan
     cdef Layers present = Layers(theta, sizes), other = Layers(following, sizes)
     cdef Layers g = Layers(np.asarray(gradient), sizes)
-    cdef Py_ssize_t start, stop, most, n_columns, layer
+    cdef Py_ssize_t start, stop, most, n_columns
     cdef const real[:, ::1] Y
     cdef const real[::1] w
     cdef double cost
@@ -918,6 +923,9 @@ cdef int run_blas(
         if plan.batch != NULL:
             batch = np.asarray(<Py_ssize_t[:plan.n]>plan.batch)
         for start in range(0, plan.n, most):
+            look_for_signals(plan, SIGNAL_WORK + 1)
+            if plan.interrupted:
+                raise descent.error
             stop = min(start + most, plan.n)
             n_columns = stop - start
             if n_columns not in memory:
@@ -933,18 +941,11 @@ cdef int run_blas(
             Y = np.ascontiguousarray(labels[:, chosen])
             w = None if weights is None else np.ascontiguousarray(weights[chosen])
             cost += gradient_by_blas(
-                descent, present, g, examples[chosen].T, Y, w, A, dA, slopes, scratch, start > 0
+                descent, present, g, examples[chosen].T, Y, w, A, dA, slopes, scratch, start > 0,
+                stop == plan.n and plan.rule != NO_UPDATE,
             )
-            look_for_signals(plan, SIGNAL_WORK)
-            if plan.interrupted:
-                raise descent.error
-        with nogil:
-            plan.cost = cost
-            if plan.rule != NO_UPDATE:
-                for layer in range(plan.n_pieces):
-                    if update_piece(<const real*>plan.theta, plan, &plan.pieces[layer]):
-                        plan.broken = True
-            finish_iteration(plan, sizeof(real))
+        plan.cost = cost
+        finish_iteration(plan, sizeof(real))
         if plan.stop:
             return 0
         present, other = other, present
