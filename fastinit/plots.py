@@ -175,7 +175,8 @@ def cost_bands(
     --------
     >>> rng = np.random.default_rng(0)
     >>> falling = np.exp(-np.arange(100) / 30) * rng.uniform(1, 2, size=(20, 1))
-    >>> ax = cost_bands({"he": falling, "zeros": np.full((20, 100), np.log(2))})
+    >>> curves = {"he": falling, "zeros": np.full((20, 100), np.log(2))}
+    >>> ax = cost_bands(curves, ax=Figure().subplots())
     >>> ax.get_yscale()
     'log'
     """
@@ -215,7 +216,8 @@ def outcomes(
 
     Examples
     --------
-    >>> ax = outcomes({"he": np.array([0.06, 0.07, 0.09]), "random": np.array([0.2, 0.4, np.inf])})
+    >>> costs = {"he": np.array([0.06, 0.07, 0.09]), "random": np.array([0.2, 0.4, np.inf])}
+    >>> ax = outcomes(costs, ax=Figure().subplots())
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['he', 'random (1 of 3 not finite)']
     """
@@ -276,7 +278,8 @@ def heat_map(
     --------
     >>> costs = np.array([[0.1, 0.2], [0.3, np.inf]])
     >>> names = {"row_label": "hidden layers", "column_label": "scale", "label": "final cost"}
-    >>> [text.get_text() for text in heat_map([2, 8], [1.0, 2.0], costs, **names).texts]
+    >>> ax = heat_map([2, 8], [1.0, 2.0], costs, **names, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.texts]
     ['0.1', '0.2', '0.3', 'inf']
     """
     ax = plt.gca() if ax is None else ax
