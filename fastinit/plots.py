@@ -7,18 +7,20 @@ current style, so that ``with plt.style.context("dark_background")`` gives dark 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import Comparison
+from fastinit.propagation import Propagation
 from fastinit.training import Run
 
 # https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
@@ -30,6 +32,30 @@ GRID = 400  # points along each axis of a decision boundary
 BINS = 30  # of a histogram
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
 QUARTILES = (0.25, 0.5, 0.75)
+LAYER_MARKERS = "o^sDvPX"
+
+
+class Quantity(NamedTuple):
+    """What ``profiles`` can draw: its axis, and where its values are."""
+
+    label: str
+    yscale: Literal["log", "linear"]
+    measured: Callable[[Propagation], NDArray[np.float64]]
+    expected: Callable[[Propagation], NDArray[np.float64]] | None = None
+
+
+QUANTITIES = {
+    "signal": Quantity(
+        "pre-activations, root mean square", "log", lambda p: p.z.rms, lambda p: p.theory.z_rms
+    ),
+    "gradient": Quantity(
+        "gradient, root mean square", "log", lambda p: p.dz.rms, lambda p: p.theory.dz_rms
+    ),
+    "update": Quantity("gradient / weights", "log", lambda p: p.gradient_to_parameter),
+    "rank": Quantity("effective rank", "linear", lambda p: p.effective_rank),
+    "dead units": Quantity("share of dead units", "linear", lambda p: p.dead_units),
+    "saturation": Quantity("share of saturated activations", "linear", lambda p: p.saturation),
+}
 
 
 def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
@@ -320,6 +346,74 @@ def heat_map(
     ax.set_yticks(range(len(rows)), [str(name) for name in rows])
     ax.set(xlabel=column_label, ylabel=row_label)
     ax.figure.colorbar(image, ax=ax, label=label)
+    return ax
+
+
+def profiles(
+    propagation: Propagation | Mapping[Any, Propagation | Sequence[Propagation]],
+    *,
+    quantity: str = "signal",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one quantity over the layers: markers for what was measured, lines for the theory.
+
+    Parameters
+    ----------
+    propagation : Propagation, or mapping of names to one or to several of them
+        As :mod:`fastinit.propagation` measures them: one network, or several under the names of
+        their schemes or, along a training, of the iterations. Of several under one name the median
+        is drawn, with bars from quartile to quartile, beside the theory of the first.
+    quantity : {"signal", "gradient", "update", "rank", "dead units", "saturation"}
+        Root mean square of the pre-activations or of the gradient by them; that of the gradient by
+        the weights, in units of the weights; effective rank; share of dead units or of saturated
+        activations.
+    ax : matplotlib Axes, optional
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> net = fi.Network([2, *[100] * 10, 1])
+    >>> measured = {
+    ...     scheme: fi.propagation.measure(net, net.initialize(scheme, seed=0), X, Y)
+    ...     for scheme in ["glorot_normal", "he_normal"]
+    ... }
+    >>> ax = profiles(measured, quantity="gradient", ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['glorot_normal', 'he_normal', 'mean-field theory']
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}; got {quantity!r}")
+    label, yscale, measured_in, expected_in = QUANTITIES[quantity]
+    ax = plt.gca() if ax is None else ax
+    named = propagation if isinstance(propagation, Mapping) else {"measured": propagation}
+    for k, (name, several) in enumerate(named.items()):
+        group = several if isinstance(several, Sequence) else [several]
+        layers = np.arange(1, group[0].network.n_layers + 1)
+        lower, median, upper = _quantiles(np.array([measured_in(p) for p in group]), QUARTILES)
+        color, style = _look(k)
+        zero = yscale == "log" and not np.nan_to_num(median).any()
+        ax.errorbar(
+            layers,
+            median,
+            yerr=[median - lower, upper - median] if len(group) > 1 else None,
+            marker=LAYER_MARKERS[k % len(LAYER_MARKERS)],
+            markersize=5,
+            capsize=2,
+            label=f"{name} (zero)" if zero else name,
+            color=color,
+            linestyle=style if expected_in is None else "none",
+        )
+        if expected_in is not None:
+            ax.plot(layers, expected_in(group[0]), color=color, linestyle=style, linewidth=1)
+    handles, labels = ax.get_legend_handles_labels()
+    if expected_in is not None:
+        handles.append(Line2D([], [], color=plt.rcParams["text.color"], linewidth=1))
+        labels.append("mean-field theory")
+    ax.set(xlabel="layer", ylabel=label, yscale=yscale)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    ax.legend(handles, labels, frameon=False)
     return ax
 
 

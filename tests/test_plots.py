@@ -203,6 +203,66 @@ def test_boundaries_side_by_side(comparison):
         plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh[:1])
 
 
+# --- layer by layer ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(circles):
+    net = fi.Network([2, 30, 30, 30, 1])
+
+    def stack(scheme):
+        thetas = np.stack([net.initialize(scheme, seed=seed) for seed in range(5)])
+        return fi.propagation.measure_stack(net, thetas, *circles[:2])
+
+    return {scheme: stack(scheme) for scheme in ("glorot_normal", "he_normal", "zeros")}
+
+
+def test_profiles_of_one_network(measured):
+    _, ax = plt.subplots()
+    one = measured["he_normal"][0]
+    assert plots.profiles(one, ax=ax) is ax
+    markers, theory = ax.lines
+    assert_array_equal(markers.get_xdata(), [1, 2, 3, 4])
+    assert_array_equal(markers.get_ydata(), one.z.rms)
+    assert_array_equal(theory.get_ydata(), one.theory.z_rms)
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("layer", "log")
+
+
+def test_profiles_of_stacks(measured):
+    _, ax = plt.subplots()
+    plots.profiles(measured, quantity="gradient", ax=ax)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["glorot_normal", "he_normal", "zeros", "mean-field theory"]
+    sizes = np.array([each.dz.rms for each in measured["glorot_normal"]])
+    assert_allclose(ax.containers[0].lines[0].get_ydata(), np.median(sizes, axis=0))
+    bars = np.array(ax.containers[0].lines[2][0].get_segments())[:, :, 1]
+    assert_allclose(bars, np.quantile(sizes, [0.25, 0.75], axis=0).T)
+
+
+@pytest.mark.parametrize("quantity", ["update", "rank", "dead units", "saturation"])
+def test_profiles_without_theory(measured, quantity):
+    _, ax = plt.subplots()
+    plots.profiles(measured, quantity=quantity, ax=ax)
+    ax.figure.canvas.draw()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert [label.split()[0] for label in labels] == list(measured)
+    assert ax.get_ylabel()
+
+
+def test_profiles_say_what_a_logarithm_cannot_show(measured):
+    ax = plots.profiles(measured, quantity="signal")
+    ax.figure.canvas.draw()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["glorot_normal", "he_normal", "zeros (zero)", "mean-field theory"]
+
+
+def test_profiles_refuse(measured):
+    with pytest.raises(
+        ValueError, match=r"quantity: expected one of signal, gradient, .*; got 'a'"
+    ):
+        plots.profiles(measured, quantity="a")
+
+
 # --- seen by everybody ------------------------------------------------------------------------
 
 
