@@ -392,7 +392,8 @@ def profiles(
         layers = np.arange(1, group[0].network.n_layers + 1)
         lower, median, upper = _quantiles(np.array([measured_in(p) for p in group]), QUARTILES)
         color, style = _look(k)
-        zero = yscale == "log" and not np.nan_to_num(median).any()
+        # A logarithmic axis shows no zeros, so the legend counts them.
+        zeros = np.count_nonzero(~(median > 0)) if yscale == "log" else 0
         ax.errorbar(
             layers,
             median,
@@ -400,12 +401,14 @@ def profiles(
             marker=LAYER_MARKERS[k % len(LAYER_MARKERS)],
             markersize=5,
             capsize=2,
-            label=f"{name} (zero)" if zero else name,
+            label=f"{name} (zero in {zeros} of {len(layers)} layers)" if zeros else name,
             color=color,
             linestyle=style if expected_in is None else "none",
         )
         if expected_in is not None:
-            ax.plot(layers, expected_in(group[0]), color=color, linestyle=style, linewidth=1)
+            expected = expected_in(group[0])
+            expected = np.where(expected > 0, expected, np.nan)
+            ax.plot(layers, expected, color=color, linestyle=style, linewidth=1)
     handles, labels = ax.get_legend_handles_labels()
     if expected_in is not None:
         handles.append(Line2D([], [], color=plt.rcParams["text.color"], linewidth=1))

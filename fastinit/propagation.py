@@ -561,14 +561,13 @@ def _problems(p: Propagation) -> Iterator[tuple[str, str]]:
     if dead.any():
         share = _share(p.dead_units[:-1][dead])
         yield "dead", f"{share} of the units of {_layers(dead)} are zero for every example"
-    saturated = p.saturation >= MAJORITY
-    if p.network.hidden not in ("tanh", "sigmoid"):
-        saturated[:-1] = False  # the others are flat on one side by design
+    # The other activations are flat on one side by design, and an output may well be sure.
+    saturated = (p.saturation[:-1] >= MAJORITY) & (p.network.hidden in ("tanh", "sigmoid"))
     if saturated.any():
         yield (
             "saturated",
-            f"{_share(p.saturation[saturated])} of the activations of {_layers(saturated)} pass on "
-            f"less than {SATURATED:.0%} of the gradient that they could",
+            f"{_share(p.saturation[:-1][saturated])} of the activations of {_layers(saturated)} "
+            f"pass on less than {SATURATED:.0%} of the gradient that they could",
         )
     rank = p.effective_rank[:-1]
     collapsed = several & (rank > 0) & (rank < COLLAPSED)
@@ -634,8 +633,10 @@ def _fold(factor: float) -> str:
     if not math.isfinite(factor):
         return "leaves the finite numbers"
     if factor == 0:
-        return "is lost"
+        return "vanishes"
     size = max(factor, 1 / factor)
+    if size < 1.05:
+        return "keeps its size"
     digits = f"{size:.2g}" if size < 10 or size >= 1e6 else f"{size:,.0f}"
     return f"{'grows' if factor >= 1 else 'shrinks'} {digits}-fold"
 
