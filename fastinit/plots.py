@@ -26,7 +26,7 @@ from fastinit.training import Run
 # https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
-REGIONS = ListedColormap(["#CFE3F0", "#F6DCC8"])
+REGIONS = ListedColormap(COLORS[:2])
 MARKERS = (("o", COLORS[0]), ("^", COLORS[1]))
 GRID = 400  # points along each axis of a decision boundary
 BINS = 30  # of a histogram
@@ -77,7 +77,7 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
             s=22,
             marker=marker,
             color=color,
-            edgecolors="white",
+            edgecolors=ax.get_facecolor(),
             linewidths=0.5,
             label=f"class {label}",
         )
@@ -103,7 +103,7 @@ def decision_boundary(
     low, high = X.min(axis=1) - 0.5, X.max(axis=1) + 0.5
     x1, x2 = np.meshgrid(*np.linspace(low, high, GRID, axis=1))
     classes = np.reshape(predict(np.column_stack([x1.ravel(), x2.ravel()])), x1.shape)
-    ax.contourf(x1, x2, classes, levels=[-0.5, 0.5, 1.5], cmap=REGIONS)
+    ax.contourf(x1, x2, classes, levels=[-0.5, 0.5, 1.5], cmap=REGIONS, alpha=0.25)
     return examples(X, Y, ax=ax)
 
 

@@ -32,8 +32,8 @@ from fastinit.training import Run, train
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 # Thresholds of the verdict. A signal or gradient has vanished or exploded when it changed its size
-# by more than this factor. He weights keep it on average; that much in 10 layers of 10 units is two
-# standard deviations of their luck, and wider networks stay closer.
+# by more than this factor. He weights keep it on average: by luck they change it that much in one
+# of thirty networks with 10 layers of 10 units, and in none of 300 with layers of 32.
 FACTOR = 10.0
 # An activation is saturated when it passes on less than this share of the gradient that it could;
 # for a sigmoid that is beyond 0.0025 and 0.9975.
@@ -167,8 +167,12 @@ class Propagation:
     def gradient_to_parameter(self) -> NDArray[np.float64]:
         """Root mean square of each layer's weight gradient, in units of its weights'.
 
-        Times the learning rate it is the share by which a first step changes the weights; about
-        0.001 is a good pace.
+        Times the learning rate it is the share by which a first step of gradient descent changes
+        the weights. A rule of thumb wants about 0.001 [1]_.
+
+        References
+        ----------
+        .. [1] https://cs231n.github.io/neural-networks-3/#ratio
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.dw.rms / self.w.rms
@@ -218,7 +222,6 @@ class Propagation:
         return f"{self.table()._repr_html_()}<p>{self.verdict}</p>"
 
 
-# An exploding network is what we are here to see: infinities and NaN are findings.
 @np.errstate(over="ignore", invalid="ignore")
 def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propagation:
     """Pass data through a network and the gradient back, and sum up what happens in each layer.
@@ -235,6 +238,11 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
     Returns
     -------
     Propagation
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that do not fit. Overflow on the way is no error, it is a finding.
 
     Examples
     --------
@@ -334,6 +342,11 @@ def along(
     snapshots : dict of int to Propagation
         Those that the training reached.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that do not fit, before anything is written.
+
     Examples
     --------
     >>> import fastinit as fi
@@ -410,6 +423,12 @@ def mean_field(
         Root mean square of the data.
     dz_rms : float
         Root mean square of the gradient at the pre-activations of the output.
+
+    Notes
+    -----
+    The schemes of this package have variances such as ``2 / fan_in`` (he), ``1 / fan_in`` (lecun,
+    orthogonal where it does not widen), ``2 / (fan_in + fan_out)`` (glorot). For other weights take
+    those that were drawn, as :func:`measure` does.
 
     References
     ----------

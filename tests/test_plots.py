@@ -300,6 +300,22 @@ def test_curves_are_seen_on_light_and_dark(style, curves):
         assert ax.xaxis.label.get_color() == plt.rcParams["axes.labelcolor"]
 
 
+@pytest.mark.parametrize(
+    ("style", "lightness"), [("default", (0.5, 1)), ("dark_background", (0, 0.1))]
+)
+def test_regions_follow_the_ground(style, lightness, circles):
+    with plt.style.context(style):
+        figure, ax = plt.subplots()
+        plots.decision_boundary(lambda p: p[:, 0] > 0, *circles[:2], ax=ax)
+        figure.canvas.draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+        x, y = ax.transData.transform([[-1.2, 1.2], [1.2, 1.2]]).astype(int).T
+        left, right = pixels[pixels.shape[0] - y, x]
+        assert tuple(left) != tuple(right)
+        for region in (left, right):
+            assert lightness[0] < plots._luminance(region) < lightness[1]
+
+
 def test_curves_are_told_apart_without_colour(curves):
     _, ax = plt.subplots()
     plots.cost_bands({str(k): curves["he"] for k in range(4)}, ax=ax)

@@ -330,6 +330,24 @@ def test_findings_of_a_deep_relu_network(scheme, findings, circles):
 
 
 @pytest.mark.parametrize(
+    ("hidden", "scheme", "scale", "findings"),
+    [
+        ("tanh", "glorot_normal", 1, ["healthy"]),
+        ("tanh", "glorot_normal", 5, ["saturated", "exploding gradient"]),
+        ("tanh", "glorot_normal", 0.3, ["vanishing signal", "vanishing gradient"]),
+        ("sigmoid", "glorot_normal", 1, ["collapsed", "vanishing gradient"]),
+        ("selu", "lecun_normal", 1, ["healthy"]),
+        ("leaky_relu", "he_normal", 1, ["healthy"]),
+        ("identity", "orthogonal", 1, ["healthy"]),
+    ],
+)
+def test_findings_of_other_activations(hidden, scheme, scale, findings, circles):
+    net = network(DEEP, hidden)
+    theta = scale * net.initialize(scheme, seed=0)
+    assert list(propagation.measure(net, theta, *circles[:2]).findings) == findings
+
+
+@pytest.mark.parametrize(
     ("scale", "finding"), [(0.5, "vanishing"), (1, "healthy"), (2, "exploding")]
 )
 def test_scale_decides_between_vanishing_and_exploding(scale, finding, circles):
