@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -26,13 +26,11 @@ from fastinit.training import Run
 # https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
-REGIONS = ListedColormap(COLORS[:2])
-MARKERS = (("o", COLORS[0]), ("^", COLORS[1]))
+MARKERS = "o^sDvPX"
 GRID = 400  # points along each axis of a decision boundary
 BINS = 30  # of a histogram
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
 QUARTILES = (0.25, 0.5, 0.75)
-LAYER_MARKERS = "o^sDvPX"
 
 
 class Quantity(NamedTuple):
@@ -64,19 +62,19 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     X : array_like of shape (2, m)
-    Y : array_like of m labels, each 0 or 1
+    Y : array_like of m labels: 0, 1, ...
     ax : matplotlib Axes, optional
     """
     ax = plt.gca() if ax is None else ax
     X, Y = np.asarray(X), np.ravel(Y)
-    for label, (marker, color) in enumerate(MARKERS):
+    for label in range(_n_classes(Y)):
         chosen = X[:, label == Y]
         ax.scatter(
             chosen[0],
             chosen[1],
             s=22,
-            marker=marker,
-            color=color,
+            marker=MARKERS[label % len(MARKERS)],
+            color=COLORS[label % len(COLORS)],
             edgecolors=ax.get_facecolor(),
             linewidths=0.5,
             label=f"class {label}",
@@ -88,14 +86,14 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
 def decision_boundary(
     predict: Callable[[Any], Any], X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw the regions of both classes, with the examples on top.
+    """Draw the regions of the classes, with the examples on top.
 
     Parameters
     ----------
     predict : callable
         From points of shape (n, 2) to their n classes.
     X : array_like of shape (2, m)
-    Y : array_like of m labels, each 0 or 1
+    Y : array_like of m labels: 0, 1, ...
     ax : matplotlib Axes, optional
     """
     ax = plt.gca() if ax is None else ax
@@ -103,7 +101,9 @@ def decision_boundary(
     low, high = X.min(axis=1) - 0.5, X.max(axis=1) + 0.5
     x1, x2 = np.meshgrid(*np.linspace(low, high, GRID, axis=1))
     classes = np.reshape(predict(np.column_stack([x1.ravel(), x2.ravel()])), x1.shape)
-    ax.contourf(x1, x2, classes, levels=[-0.5, 0.5, 1.5], cmap=REGIONS, alpha=0.25)
+    n = max(_n_classes(Y), _n_classes(classes))
+    colors = [COLORS[label % len(COLORS)] for label in range(n)]
+    ax.contourf(x1, x2, classes, levels=np.arange(n + 1) - 0.5, colors=colors, alpha=0.25)
     return examples(X, Y, ax=ax)
 
 
@@ -154,10 +154,11 @@ def boundaries(
     Parameters
     ----------
     runs : mapping of str to Run
-        What stands above each picture, before its accuracy, and the trained network of two features
-        and one output.
+        What stands above each picture, before its accuracy, and the trained network of two
+        features.
     X : array_like of shape (2, m)
-    Y : array_like of shape (1, m), each 0 or 1
+    Y : array_like
+        Labels as the networks take them, one for each example.
     axes : sequence of matplotlib Axes, optional
         One for each run; without them a row of new ones on the current figure.
     """
@@ -398,7 +399,7 @@ def profiles(
             layers,
             median,
             yerr=[median - lower, upper - median] if len(group) > 1 else None,
-            marker=LAYER_MARKERS[k % len(LAYER_MARKERS)],
+            marker=MARKERS[k % len(MARKERS)],
             markersize=5,
             capsize=2,
             label=f"{name} (zero in {zeros} of {len(layers)} layers)" if zeros else name,
@@ -445,6 +446,11 @@ def show() -> None:
 
 
 # --- what several pictures share --------------------------------------------------------------
+
+
+def _n_classes(labels: ArrayLike) -> int:
+    """Return how many classes there are; at least two, even if one was never seen."""
+    return max(2, int(np.max(labels, initial=0)) + 1)
 
 
 def _look(k: int) -> tuple[str, str]:

@@ -36,6 +36,19 @@ def test_each_takes_and_returns_axes(comparison):
     assert axes[1, 1].get_title().startswith("he: train ")
 
 
+def test_three_classes():
+    """Each with a marker and a region of its own."""
+    X = np.array([[0.0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1]])
+    _, ax = plt.subplots()
+    plots.decision_boundary(lambda points: points[:, 0].round().clip(0, 2), X, X[0], ax=ax)
+    regions, *markers = ax.collections
+    assert len(regions.get_facecolors()) == 3
+    assert [len(each.get_offsets()) for each in markers] == [2, 2, 2]
+    assert len({each.get_paths()[0].vertices.tobytes() for each in markers}) == 3
+    colors = [tuple(each.get_facecolors()[0][:3]) for each in markers]
+    assert colors == [tuple(color[:3]) for color in regions.get_facecolors()]
+
+
 def test_current_axes_without_any(comparison):
     _, ax = plt.subplots()
     assert plots.costs(comparison) is ax
