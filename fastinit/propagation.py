@@ -244,6 +244,11 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
     TypeError, ValueError
         For arguments that do not fit. Overflow on the way is no error, it is a finding.
 
+    Notes
+    -----
+    Some hundreds of examples tell as much as all of them; the activations and gradients of every
+    layer are in memory at once.
+
     Examples
     --------
     >>> import fastinit as fi

@@ -176,6 +176,35 @@ def test_number_of_examples_changes_no_size():
     assert_allclose(once.dw.std, twice.dw.std)
 
 
+def test_order_of_units_and_examples_does_not_matter():
+    net = network([3, 8, 6, 2])
+    theta = start(net)
+    X, Y = data(net)
+    rng = np.random.default_rng(1)
+    units, examples = rng.permutation(8), rng.permutation(X.shape[1])
+    shuffled = dict(net.unpack(theta.copy()))
+    shuffled |= {"W1": shuffled["W1"][units], "b1": shuffled["b1"][units]}
+    shuffled["W2"] = shuffled["W2"][:, units]
+    first = propagation.measure(net, theta, X, Y)
+    second = propagation.measure(net, net.pack(shuffled), X[:, examples], Y[:, examples])
+    for row, same in zip(first.table(), second.table(), strict=True):
+        assert row.pop("chi") == pytest.approx(same.pop("chi"), rel=1e-10)
+        assert row == pytest.approx(same, rel=1e-10)
+
+
+def test_relu_is_homogeneous():
+    """Weights c times as large, without biases: layer l grows c**l-fold; shares stay."""
+    net = network([3, 8, 6, 1])
+    theta = net.initialize("he_normal", seed=0)
+    X, Y = data(net)
+    first, second = (propagation.measure(net, c * theta, X, Y) for c in (1, 3))
+    assert_allclose(second.z.quantiles, first.z.quantiles * [[3], [9], [27]], rtol=1e-12)
+    assert_allclose(second.effective_rank, first.effective_rank, rtol=1e-6)
+    assert_array_equal(second.dead_activations, first.dead_activations)
+    assert_allclose(second.theory.z_rms, first.theory.z_rms * [3, 9, 27])
+    assert_allclose(second.theory.chi, 9 * first.theory.chi)
+
+
 # --- units ------------------------------------------------------------------------------------
 
 
