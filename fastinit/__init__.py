@@ -35,16 +35,31 @@ from fastinit.initializers import (
 )
 from fastinit.kernels import show_config
 from fastinit.network import Network
-from fastinit.optimizers import GradientDescent
-from fastinit.training import Run, train
+from fastinit.optimizers import (
+    LBFGS,
+    Adam,
+    AdamW,
+    Cosine,
+    GradientDescent,
+    InverseScaling,
+    Momentum,
+)
+from fastinit.training import Run, Stack, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
+    "Adam",
+    "AdamW",
     "Comparison",
+    "Cosine",
     "GradientDescent",
+    "InverseScaling",
+    "Momentum",
     "Network",
     "Run",
+    "Stack",
     "Table",
     "compare",
     "constant",
