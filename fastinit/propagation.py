@@ -18,13 +18,14 @@ References
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastinit import reference
 from fastinit.comparison import Table
 from fastinit.network import Array, Network
 from fastinit.training import Run, train
@@ -42,10 +43,6 @@ SATURATED = 0.01
 MAJORITY = 0.5
 # Examples that differ by a hundredth of what they have in common have an effective rank of 1.06.
 COLLAPSED = 1.06
-
-# Klambauer et al., "Self-normalizing neural networks", 2017, arXiv:1706.02515.
-SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])  # NumPy has none, and SciPy is not required
 
 
 # --- what is measured -------------------------------------------------------------------------
@@ -272,8 +269,9 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
     )
     W, b = parameters[::2], parameters[1::2]
     Z, A, slopes = _forward(network, W, b, X)
-    # The outputs' losses are chosen so that this is their gradient.
-    dZ, dA = _backward(W, slopes, A[-1] - Y)
+    A_out, dZ_out = _outputs(network, Z[-1], Y)
+    A.append(A_out)
+    dZ, dA = _backward(W, slopes, dZ_out)
     inputs, m = [X, *A[:-1]], X.shape[1]
     w, dz, x_rms = Moments.of(W), Moments.of(dZ), float(np.sqrt(np.mean(X**2)))
     return Propagation(
@@ -338,8 +336,8 @@ def along(
     at : sequence of int
         Before which iterations to measure, ascending; 0 is the start.
     **keywords
-        Those of :func:`fastinit.train`. Without ``iterations`` the training ends at the last of
-        ``at``.
+        Those of :func:`fastinit.train`, but ``epochs``, ``patience`` and L-BFGS. Without
+        ``iterations`` the training ends at the last of ``at``.
 
     Returns
     -------
@@ -368,26 +366,17 @@ def along(
     iterations = _iteration(keywords.pop("iterations", marks[-1]), name="iterations")
     if marks[-1] > iterations:
         raise ValueError(f"at: expected none after the {iterations} iterations; got {marks[-1]}")
+    network.check_theta(theta, written=True)  # one network: train would take a stack
     run = train(network, theta, X, Y, iterations=0, **keywords)
     snapshots = {}
     for mark in [*marks, iterations]:
         missing = mark - run.iterations
-        run = _continued(run, train(network, theta, X, Y, iterations=missing, **keywords))
-        if run.iterations < mark:
-            break
-        if mark in marks:
+        run = train(network, theta, X, Y, iterations=missing, resume=run, **keywords)
+        if run.iterations == mark and mark in marks:
             snapshots[mark] = measure(network, theta, X, Y)
+        if run.stopped_by != "iterations":
+            break
     return run, snapshots
-
-
-def _continued(first: Run, then: Run) -> Run:
-    """Return one run for two, the second of which went on where the first ended."""
-    return replace(
-        then,
-        costs=np.concatenate([first.costs, then.costs]),
-        diverged_at=None if then.diverged_at is None else first.iterations + then.diverged_at,
-        seconds=first.seconds + then.seconds,
-    )
 
 
 def _iteration(value: Any, *, name: str = "at") -> int:
@@ -512,7 +501,7 @@ def gaussian_mean(function: Callable[[Array], Array], std: float) -> float:
 def _forward(
     network: Network, W: Sequence[Array], b: Sequence[Array], X: Array
 ) -> tuple[list[Array], list[Array], list[Array]]:
-    """Return pre-activations and activations of each layer, and the slopes of the hidden ones."""
+    """Return the pre-activations of each layer, and activations and slopes of the hidden ones."""
     Z: list[Array] = []
     A, slopes = [X], []
     for W_l, b_l in zip(W[:-1], b[:-1], strict=True):
@@ -521,7 +510,6 @@ def _forward(
         A.append(A_l)
         slopes.append(slopes_l)
     Z.append(W[-1] @ A[-1] + b[-1])
-    A.append(_outputs(network, Z[-1]))
     return Z, A[1:], slopes
 
 
@@ -538,48 +526,16 @@ def _backward(
 
 def _activate(network: Network, Z: Array) -> tuple[Array, Array]:
     """Return the hidden activation of Z and its slopes."""
-    hidden = network.hidden
-    if hidden == "relu":
-        return np.maximum(Z, 0), np.where(Z > 0, 1.0, 0.0)
-    if hidden == "leaky_relu":
-        slope = getattr(network, "slope", 0.01)
-        return np.where(Z > 0, Z, slope * Z), np.where(Z > 0, 1.0, slope)
-    if hidden == "tanh":
-        A = np.tanh(Z)
-        return A, (1 - A) * (1 + A)
-    if hidden == "sigmoid":
-        return _sigmoid(Z), _sigmoid(Z) * _sigmoid(-Z)
-    if hidden == "identity":
-        return Z, np.ones_like(Z)
-    if hidden == "gelu":
-        mass = _erfc(-Z / math.sqrt(2)) / 2
-        density = np.exp(-(Z**2) / 2) / math.sqrt(2 * math.pi)
-        return Z * mass, mass + Z * density
-    if hidden == "silu":
-        share = _sigmoid(Z)
-        return Z * share, share * (1 + Z * _sigmoid(-Z))
-    negative = SELU_SCALE * SELU_ALPHA * np.expm1(np.minimum(Z, 0))
-    return (
-        np.where(Z > 0, SELU_SCALE * Z, negative),
-        np.where(Z > 0, SELU_SCALE, negative + SELU_SCALE * SELU_ALPHA),
-    )
+    A, slopes = np.empty_like(Z), np.empty_like(Z)
+    reference.activate(Z, network.hidden, network.slope, A, slopes)
+    return A, slopes
 
 
-def _outputs(network: Network, Z: Array) -> Array:
-    """Return what the output layer makes of Z."""
-    if network.output == "sigmoid":
-        return _sigmoid(Z)
-    if network.output == "softmax":
-        powers = np.exp(Z - Z.max(axis=0))
-        shares: Array = powers / powers.sum(axis=0)
-        return shares
-    return Z if network.output == "identity" else np.exp(Z)
-
-
-def _sigmoid(Z: Array) -> Array:
-    """Return ``1 / (1 + exp(-Z))``, to full precision where it is next to nothing."""
-    result: Array = np.exp(-np.logaddexp(0, -Z))
-    return result
+def _outputs(network: Network, Z: Array, Y: Array) -> tuple[Array, Array]:
+    """Return what the output layer makes of Z, and the gradient of each example's loss there."""
+    A, dZ = np.empty_like(Z), np.empty_like(Z)
+    reference.loss(Z, Y, None, network.loss, A, dZ)
+    return A, dZ * Z.shape[1]
 
 
 def _distinct_units(W: Sequence[Array], b: Sequence[Array]) -> Iterator[int]:

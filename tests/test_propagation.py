@@ -12,14 +12,7 @@ from fastinit import propagation
 
 HIDDEN = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
 OUTPUTS = ("sigmoid", "softmax", "identity", "exponential")
-TRAINED = ("relu",)
 DEEP = [2, *[100] * 10, 1]
-
-
-def network(sizes, hidden="relu", output="sigmoid"):
-    net = fi.Network(sizes)
-    net.hidden, net.output = hidden, output
-    return net
 
 
 def data(net, m=40, seed=0):
@@ -27,18 +20,6 @@ def data(net, m=40, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((net.sizes[0], m))
     return X, np.eye(net.sizes[-1])[rng.integers(0, net.sizes[-1], m)].T
-
-
-def cost(net, theta, X, Y):
-    parameters = list(net.unpack(theta).values())
-    Z = propagation._forward(net, parameters[::2], parameters[1::2], X)[0][-1]
-    losses = {
-        "sigmoid": np.logaddexp(0, Z) - Y * Z,
-        "softmax": Y * (np.log(np.exp(Z).sum(axis=0)) - Z),
-        "identity": (Z - Y) ** 2 / 2,
-        "exponential": np.exp(Z) - Y * Z,
-    }
-    return losses[net.output].sum() / X.shape[1]
 
 
 def start(net, seed=0):
@@ -49,9 +30,10 @@ def start(net, seed=0):
 # --- forward and backward ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hidden", TRAINED)
-def test_gradients_are_those_of_training(hidden):
-    net = network([3, 8, 6, 2], hidden)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_gradients_are_those_of_training(hidden, output):
+    net = fi.Network([3, 8, 6, 2], hidden=hidden, output=output)
     theta = start(net)
     X, Y = data(net)
     _, gradient = net.loss_and_gradient(theta, X, Y)
@@ -73,7 +55,7 @@ def test_gradients_are_those_of_training(hidden):
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_gradients_at_activations_by_central_differences(hidden, output):
     """A bias is added to each pre-activation: moving it for one example moves that alone."""
-    net = network([3, 4, 3, 2], hidden, output)
+    net = fi.Network([3, 4, 3, 2], hidden=hidden, output=output)
     theta = start(net)
     X, Y = data(net, m=1)
     measured = propagation.measure(net, theta, X, Y)
@@ -85,7 +67,7 @@ def test_gradients_at_activations_by_central_differences(hidden, output):
             for h in (1e-6, -1e-6):
                 moved = theta.copy()
                 net.unpack(moved)[name][unit] += h
-                costs.append(cost(net, moved, X, Y))
+                costs.append(net.loss_and_gradient(moved, X, Y)[0])
             found[unit] = (costs[0] - costs[1]) / 2e-6
         differences[layer] = found
     assert_allclose(measured.dz.std, [d.std() for d in differences.values()], rtol=1e-7)
@@ -95,42 +77,6 @@ def test_gradients_at_activations_by_central_differences(hidden, output):
     W = net.unpack(theta)
     behind = [W[f"W{layer + 2}"].T @ differences[layer + 1] for layer in range(2)]
     assert_allclose(measured.da.std, [d.std() for d in behind], rtol=1e-7)
-
-
-@pytest.mark.parametrize("hidden", HIDDEN)
-def test_slopes_by_central_differences(hidden):
-    """Away from the kink at 0 by more than the step."""
-    net = network([2, 3, 1], hidden)
-    Z = np.concatenate([-np.logspace(-3, 1.5, 40), np.logspace(-3, 1.5, 40)])
-    above, below = (propagation._activate(net, Z + h)[0] for h in (1e-5, -1e-5))
-    slopes = propagation._activate(net, Z)[1]
-    assert_allclose(slopes, (above - below) / 2e-5, rtol=1e-8, atol=1e-9)
-
-
-def test_activations_are_those_of_scipy():
-    special = pytest.importorskip("scipy.special")
-    Z = np.linspace(-30, 30, 241)
-    for hidden, expected in {
-        "relu": np.maximum(Z, 0),
-        "leaky_relu": np.where(Z > 0, Z, 0.01 * Z),
-        "tanh": np.tanh(Z),
-        "sigmoid": special.expit(Z),
-        "identity": Z,
-        "gelu": Z * special.ndtr(Z),
-        "silu": Z * special.expit(Z),
-        "selu": 1.0507009873554805 * np.where(Z > 0, Z, 1.6732632423543772 * special.expm1(Z)),
-    }.items():
-        net = network([2, 3, 1], hidden)
-        assert_allclose(propagation._activate(net, Z)[0], expected, rtol=1e-12, err_msg=hidden)
-    Z = Z[:240].reshape(3, 80)
-    for output, expected in {
-        "sigmoid": special.expit(Z),
-        "softmax": special.softmax(Z, axis=0),
-        "identity": Z,
-        "exponential": np.exp(Z),
-    }.items():
-        net = network([2, 3, 3], output=output)
-        assert_allclose(propagation._outputs(net, Z), expected, rtol=1e-13, err_msg=output)
 
 
 def test_by_hand():
@@ -177,7 +123,7 @@ def test_number_of_examples_changes_no_size():
 
 
 def test_order_of_units_and_examples_does_not_matter():
-    net = network([3, 8, 6, 2])
+    net = fi.Network([3, 8, 6, 2])
     theta = start(net)
     X, Y = data(net)
     rng = np.random.default_rng(1)
@@ -193,7 +139,7 @@ def test_order_of_units_and_examples_does_not_matter():
 
 def test_relu_is_homogeneous():
     """Weights c times as large, without biases: layer l grows c**l-fold; shares stay."""
-    net = network([3, 8, 6, 1])
+    net = fi.Network([3, 8, 6, 1])
     theta = net.initialize("he_normal", seed=0)
     X, Y = data(net)
     first, second = (propagation.measure(net, c * theta, X, Y) for c in (1, 3))
@@ -275,7 +221,7 @@ def test_gaussian_means_in_closed_form(q):
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_gaussian_means_by_adaptive_quadrature(hidden, q):
     integrate = pytest.importorskip("scipy.integrate")
-    net = network([2, 3, 1], hidden)
+    net = fi.Network([2, 3, 1], hidden=hidden)
     for which in (0, 1):
 
         def square(z, which=which):
@@ -322,7 +268,7 @@ def test_wide_networks_do_what_theory_says(hidden, scheme):
     Few outputs, for the theory takes the gradient there as independent of the weights before it;
     and so few that their own size is left to luck.
     """
-    net = network([100, *[300] * 5, 10], hidden)
+    net = fi.Network([100, *[300] * 5, 10], hidden=hidden)
     X, Y = data(net, m=60)
     thetas = np.stack([net.initialize(scheme, seed=seed) for seed in range(8)])
     measured = propagation.measure_stack(net, thetas, X, Y)
@@ -370,7 +316,7 @@ def test_findings_of_a_deep_relu_network(scheme, findings, circles):
     ],
 )
 def test_findings_of_other_activations(hidden, scheme, scale, findings, circles):
-    net = network(DEEP, hidden)
+    net = fi.Network(DEEP, hidden=hidden)
     theta = scale * net.initialize(scheme, seed=0)
     assert list(propagation.measure(net, theta, *circles[:2]).findings) == findings
 
@@ -452,6 +398,31 @@ def test_along_changes_nothing_of_the_training(net, theta, circles):
     assert_array_equal(snapshots[0].z.std, propagation.measure(net, start, X, Y).z.std)
     fi.train(net, start, X, Y, iterations=37)
     assert_array_equal(snapshots[37].dw.std, propagation.measure(net, start, X, Y).dw.std)
+
+
+@pytest.mark.parametrize("optimizer", [fi.Momentum(0.01), fi.Adam(0.01)])
+def test_along_keeps_optimizer_and_batches(net, theta, circles, optimizer):
+    """The memory of the optimiser, and the place in the shuffled epoch, survive the looks."""
+    keywords = {"optimizer": optimizer, "batch_size": 32, "seed": 3, "iterations": 60}
+    expected = fi.train(net, theta.copy(), *circles[:2], **keywords)
+    run, snapshots = propagation.along(net, theta, *circles[:2], at=[0, 7, 50], **keywords)
+    assert_array_equal(run.theta, expected.theta)
+    assert_array_equal(run.costs, expected.costs)
+    assert list(snapshots) == [0, 7, 50]
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"epochs": 3}, {"patience": 3}, {"optimizer": fi.LBFGS()}], ids=str
+)
+def test_along_refuses_what_cannot_be_resumed(net, theta, circles, keywords):
+    before = theta.copy()
+    if "patience" in keywords:
+        keywords = keywords | {"validation": circles[2:]}
+    with pytest.raises((TypeError, ValueError), match=r"^(epochs|patience|optimizer): expected"):
+        propagation.along(net, theta, *circles[:2], at=[0, 10], **keywords)
+    assert_array_equal(theta, before)
+    with pytest.raises(ValueError, match=r"theta: expected shape \(91,\); got \(2, 91\)"):
+        propagation.along(net, np.stack([theta, theta]), *circles[:2], at=[0, 10])
 
 
 def test_along_ends_at_the_last_mark(net, theta, circles):
