@@ -61,8 +61,8 @@ plt.show()
 #
 # - **Zeros** break no symmetry: all units of a layer are copies of one and stay so. The cost stays
 #   at ln 2, which is guessing.
-# - **Large random** weights break it, but blow the signal up: the first outputs are sure and wrong,
-#   the cost begins at infinity, and the training ends in a worse place.
+# - **Large random** weights break it, but blow the signal up: the first outputs are sure and often
+#   wrong, the cost begins in the thousands, and the training ends in a worse place.
 # - **He** weights keep signal and gradient at their size, and the network learns.
 #
 # ## Along the training
