@@ -1,6 +1,6 @@
 """Fill weights, train small networks, and see what the initialisation did."""
 
-from fastinit import datasets, initializers, optimizers
+from fastinit import datasets, initializers, optimizers, propagation
 from fastinit.comparison import Comparison, Table, compare
 from fastinit.initializers import (
     constant,
@@ -84,6 +84,7 @@ __all__ = [
     "ones",
     "optimizers",
     "orthogonal",
+    "propagation",
     "show_config",
     "sklearn_mlp",
     "sparse",

@@ -2,27 +2,58 @@
 
 Each function takes ``ax``, draws on it, and returns it; without one it draws on the current axes,
 as pyplot does. The colours are those of Okabe and Ito, which stay apart for colour-blind readers;
-line styles and markers tell curves and classes apart in grey.
+line styles and markers tell curves and classes apart in grey. Text and axes have the colours of the
+current style, so that ``with plt.style.context("dark_background")`` gives dark pictures.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import Comparison
+from fastinit.propagation import Propagation
+from fastinit.training import Run
 
-# https://jfly.uni-koeln.de/color/
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
-REGIONS = ListedColormap(["#CFE3F0", "#F6DCC8"])
-MARKERS = (("o", COLORS[0]), ("^", COLORS[1]))
+MARKERS = "o^sDvPX"
 GRID = 400  # points along each axis of a decision boundary
+BINS = 30  # of a histogram
+DECADES = 2  # positive values that span more are drawn on a logarithmic scale
+QUARTILES = (0.25, 0.5, 0.75)
+
+
+class Quantity(NamedTuple):
+    """What ``profiles`` can draw: its axis, and where its values are."""
+
+    label: str
+    yscale: Literal["log", "linear"]
+    measured: Callable[[Propagation], NDArray[np.float64]]
+    expected: Callable[[Propagation], NDArray[np.float64]] | None = None
+
+
+QUANTITIES = {
+    "signal": Quantity(
+        "pre-activations, root mean square", "log", lambda p: p.z.rms, lambda p: p.theory.z_rms
+    ),
+    "gradient": Quantity(
+        "gradient, root mean square", "log", lambda p: p.dz.rms, lambda p: p.theory.dz_rms
+    ),
+    "update": Quantity("gradient / weights", "log", lambda p: p.gradient_to_parameter),
+    "rank": Quantity("effective rank", "linear", lambda p: p.effective_rank),
+    "dead units": Quantity("share of dead units", "linear", lambda p: p.dead_units),
+    "saturation": Quantity("share of saturated activations", "linear", lambda p: p.saturation),
+}
 
 
 def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
@@ -31,20 +62,20 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     X : array_like of shape (2, m)
-    Y : array_like of m labels, each 0 or 1
+    Y : array_like of m labels: 0, 1, ...
     ax : matplotlib Axes, optional
     """
     ax = plt.gca() if ax is None else ax
     X, Y = np.asarray(X), np.ravel(Y)
-    for label, (marker, color) in enumerate(MARKERS):
+    for label in range(_n_classes(Y)):
         chosen = X[:, label == Y]
         ax.scatter(
             chosen[0],
             chosen[1],
             s=22,
-            marker=marker,
-            color=color,
-            edgecolors="white",
+            marker=MARKERS[label % len(MARKERS)],
+            color=COLORS[label % len(COLORS)],
+            edgecolors=ax.get_facecolor(),
             linewidths=0.5,
             label=f"class {label}",
         )
@@ -55,14 +86,14 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
 def decision_boundary(
     predict: Callable[[Any], Any], X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw the regions of both classes, with the examples on top.
+    """Draw the regions of the classes, with the examples on top.
 
     Parameters
     ----------
     predict : callable
         From points of shape (n, 2) to their n classes.
     X : array_like of shape (2, m)
-    Y : array_like of m labels, each 0 or 1
+    Y : array_like of m labels: 0, 1, ...
     ax : matplotlib Axes, optional
     """
     ax = plt.gca() if ax is None else ax
@@ -70,7 +101,9 @@ def decision_boundary(
     low, high = X.min(axis=1) - 0.5, X.max(axis=1) + 0.5
     x1, x2 = np.meshgrid(*np.linspace(low, high, GRID, axis=1))
     classes = np.reshape(predict(np.column_stack([x1.ravel(), x2.ravel()])), x1.shape)
-    ax.contourf(x1, x2, classes, levels=[-0.5, 0.5, 1.5], cmap=REGIONS)
+    n = max(_n_classes(Y), _n_classes(classes))
+    colors = [COLORS[label % len(COLORS)] for label in range(n)]
+    ax.contourf(x1, x2, classes, levels=np.arange(n + 1) - 0.5, colors=colors, alpha=0.25)
     return examples(X, Y, ax=ax)
 
 
@@ -109,6 +142,285 @@ def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) 
     return ax
 
 
+def boundaries(
+    runs: Mapping[str, Run],
+    X: ArrayLike,
+    Y: ArrayLike,
+    *,
+    axes: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Draw the decision boundaries of chosen runs side by side.
+
+    Parameters
+    ----------
+    runs : mapping of str to Run
+        What stands above each picture, before its accuracy, and the trained network of two
+        features.
+    X : array_like of shape (2, m)
+    Y : array_like
+        Labels as the networks take them, one for each example.
+    axes : sequence of matplotlib Axes, optional
+        One for each run; without them a row of new ones on the current figure.
+    """
+    if axes is None:
+        axes = list(plt.gcf().subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0])
+    if len(axes) != len(runs):
+        raise ValueError(f"axes: expected one for each of {len(runs)} runs; got {len(axes)}")
+    for ax, (name, run) in zip(axes, runs.items(), strict=True):
+        decision_boundary(_classifier(run), X, Y, ax=ax)
+        ax.set(title=f"{name}: {run.network.accuracy(run.theta, X, Y):.0%}", aspect="equal")
+        ax.label_outer()
+    return list(axes)
+
+
+def _classifier(run: Run) -> Callable[[Any], Any]:
+    return lambda points: run.network.predict(run.theta, points.T)
+
+
+def cost_bands(
+    curves: Mapping[str, NDArray[Any]],
+    *,
+    iterations: NDArray[Any] | None = None,
+    yscale: Literal["log", "linear"] = "log",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw per scheme the median cost over the iterations, in a band from quartile to quartile.
+
+    A cost that is not finite counts as infinite: a diverged run weighs on the quartiles of its
+    scheme, and what is not finite of them leaves a gap.
+
+    Parameters
+    ----------
+    curves : mapping of str to ndarray of shape (k, n_points)
+        The costs of k runs, one below the other.
+    iterations : ndarray of shape (n_points,), optional
+        Where the points lie; 0, 1, 2, ... without it.
+    yscale : "log" or "linear"
+    ax : matplotlib Axes, optional
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> falling = np.exp(-np.arange(100) / 30) * rng.uniform(1, 2, size=(20, 1))
+    >>> curves = {"he": falling, "zeros": np.full((20, 100), np.log(2))}
+    >>> ax = cost_bands(curves, ax=Figure().subplots())
+    >>> ax.get_yscale()
+    'log'
+    """
+    ax = plt.gca() if ax is None else ax
+    for k, (name, values) in enumerate(curves.items()):
+        values = np.asarray(values)
+        if values.ndim != 2:
+            raise ValueError(f"curves[{name!r}]: expected shape (k, n_points); got {values.shape}")
+        x = np.arange(values.shape[1]) if iterations is None else np.asarray(iterations)
+        if x.shape != values.shape[1:]:
+            raise ValueError(
+                f"iterations: expected shape {values.shape[1:]} to match curves[{name!r}]; "
+                f"got {x.shape}"
+            )
+        lower, median, upper = _quantiles(values, QUARTILES)
+        color, style = _look(k)
+        ax.plot(x, median, color=color, linestyle=style, label=name)
+        ax.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
+    ax.set(xlabel="iteration", ylabel="cost: median and quartiles", yscale=yscale)
+    ax.grid(alpha=0.3)
+    ax.legend(title="initialisation", frameon=False)
+    return ax
+
+
+def outcomes(
+    values: Mapping[str, NDArray[Any]], *, label: str = "final cost", ax: Axes | None = None
+) -> Axes:
+    """Draw a histogram per scheme over common bins; the legend counts what is not finite.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray of shape (k,)
+        One outcome for each run.
+    label : str
+        What the outcomes are. Positive ones that span decades have a logarithmic axis.
+    ax : matplotlib Axes, optional
+
+    Examples
+    --------
+    >>> costs = {"he": np.array([0.06, 0.07, 0.09]), "random": np.array([0.2, 0.4, np.inf])}
+    >>> ax = outcomes(costs, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['he', 'random (1 of 3 not finite)']
+    """
+    ax = plt.gca() if ax is None else ax
+    arrays = {name: np.ravel(array).astype(float) for name, array in values.items()}
+    finite = {name: array[np.isfinite(array)] for name, array in arrays.items()}
+    everything = np.concatenate([np.empty(0), *finite.values()])
+    logarithmic = _spans_decades(everything)
+    edges = np.histogram_bin_edges(np.log10(everything) if logarithmic else everything, BINS)
+    if logarithmic:
+        edges = 10**edges
+        # Rounding must not push the extremes out of the bins that were made for them.
+        edges[0], edges[-1] = everything.min(), everything.max()
+    for k, (name, array) in enumerate(finite.items()):
+        color, style = _look(k)
+        n, lost = len(arrays[name]), len(arrays[name]) - len(array)
+        counts, _ = np.histogram(array, edges)
+        ax.stairs(counts, edges, fill=True, color=color, alpha=0.2, linewidth=0)
+        ax.stairs(
+            counts,
+            edges,
+            color=color,
+            linestyle=style,
+            linewidth=1.5,
+            label=f"{name} ({lost} of {n} not finite)" if lost else name,
+        )
+    ax.set(xlabel=label, ylabel="runs", xscale="log" if logarithmic else "linear")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(title="initialisation", frameon=False)
+    return ax
+
+
+def heat_map(
+    rows: Sequence[Any],
+    columns: Sequence[Any],
+    values: NDArray[Any],
+    *,
+    row_label: str,
+    column_label: str,
+    label: str,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a table of numbers as coloured cells, such as the final cost over depth x scale.
+
+    Each cell tells its number, and a cell that is not finite is hatched and says so.
+
+    Parameters
+    ----------
+    rows, columns : sequence
+        What stands at the rows, from top to bottom, and at the columns.
+    values : ndarray of shape (len(rows), len(columns))
+        Positive ones that span decades have a logarithmic scale of colours.
+    row_label, column_label, label : str
+        What rows, columns and values are.
+    ax : matplotlib Axes, optional
+
+    Examples
+    --------
+    >>> costs = np.array([[0.1, 0.2], [0.3, np.inf]])
+    >>> names = {"row_label": "hidden layers", "column_label": "scale", "label": "final cost"}
+    >>> ax = heat_map([2, 8], [1.0, 2.0], costs, **names, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.texts]
+    ['0.1', '0.2', '0.3', 'inf']
+    """
+    ax = plt.gca() if ax is None else ax
+    values = np.asarray(values, dtype=float)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(
+            f"values: expected shape {(len(rows), len(columns))} to match rows and columns; "
+            f"got {values.shape}"
+        )
+    shown = np.ma.masked_invalid(values)
+    norm = LogNorm() if _spans_decades(shown.compressed()) else Normalize()
+    image = ax.imshow(shown, norm=norm, cmap="cividis", aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        finite = np.isfinite(value)
+        if not finite:
+            ax.add_patch(
+                Rectangle(
+                    (column - 0.5, row - 0.5),
+                    1,
+                    1,
+                    fill=False,
+                    hatch="///",
+                    linewidth=0,
+                    edgecolor=plt.rcParams["text.color"],
+                    alpha=0.4,
+                )
+            )
+        ground: Any = image.cmap(image.norm(value)) if finite else ax.get_facecolor()
+        ax.text(
+            column,
+            row,
+            f"{value:.2g}",
+            ha="center",
+            va="center",
+            color="black" if _luminance(ground[:3]) > 0.18 else "white",
+        )
+    ax.set_xticks(range(len(columns)), [str(name) for name in columns])
+    ax.set_yticks(range(len(rows)), [str(name) for name in rows])
+    ax.set(xlabel=column_label, ylabel=row_label)
+    ax.figure.colorbar(image, ax=ax, label=label)
+    return ax
+
+
+def profiles(
+    propagation: Propagation | Mapping[Any, Propagation | Sequence[Propagation]],
+    *,
+    quantity: str = "signal",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one quantity over the layers: markers for what was measured, lines for the theory.
+
+    Parameters
+    ----------
+    propagation : Propagation, or mapping of names to one or to several of them
+        As :mod:`fastinit.propagation` measures them: one network, or several under the names of
+        their schemes or, along a training, of the iterations. Of several under one name the median
+        is drawn, with bars from quartile to quartile, beside the theory of the first.
+    quantity : {"signal", "gradient", "update", "rank", "dead units", "saturation"}
+        Root mean square of the pre-activations or of the gradient by them; that of the gradient by
+        the weights, in units of the weights; effective rank; share of dead units or of saturated
+        activations.
+    ax : matplotlib Axes, optional
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> net = fi.Network([2, *[100] * 10, 1])
+    >>> measured = {
+    ...     scheme: fi.propagation.measure(net, net.initialize(scheme, seed=0), X, Y)
+    ...     for scheme in ["glorot_normal", "he_normal"]
+    ... }
+    >>> ax = profiles(measured, quantity="gradient", ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['glorot_normal', 'he_normal', 'mean-field theory']
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}; got {quantity!r}")
+    label, yscale, measured_in, expected_in = QUANTITIES[quantity]
+    ax = plt.gca() if ax is None else ax
+    named = propagation if isinstance(propagation, Mapping) else {"measured": propagation}
+    for k, (name, several) in enumerate(named.items()):
+        group = several if isinstance(several, Sequence) else [several]
+        layers = np.arange(1, group[0].network.n_layers + 1)
+        lower, median, upper = _quantiles(np.array([measured_in(p) for p in group]), QUARTILES)
+        color, style = _look(k)
+        # A logarithmic axis shows no zeros, so the legend counts them.
+        zeros = np.count_nonzero(~(median > 0)) if yscale == "log" else 0
+        ax.errorbar(
+            layers,
+            median,
+            yerr=[median - lower, upper - median] if len(group) > 1 else None,
+            marker=MARKERS[k % len(MARKERS)],
+            markersize=5,
+            capsize=2,
+            label=f"{name} (zero in {zeros} of {len(layers)} layers)" if zeros else name,
+            color=color,
+            linestyle=style if expected_in is None else "none",
+        )
+        if expected_in is not None:
+            expected = expected_in(group[0])
+            expected = np.where(expected > 0, expected, np.nan)
+            ax.plot(layers, expected, color=color, linestyle=style, linewidth=1)
+    handles, labels = ax.get_legend_handles_labels()
+    if expected_in is not None:
+        handles.append(Line2D([], [], color=plt.rcParams["text.color"], linewidth=1))
+        labels.append("mean-field theory")
+    ax.set(xlabel="layer", ylabel=label, yscale=yscale)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    ax.legend(handles, labels, frameon=False)
+    return ax
+
+
 def figures(comparison: Comparison) -> dict[str, Figure]:
     """Return the lesson's pictures by name: costs, and for two features data and boundaries."""
     found = {}
@@ -131,3 +443,42 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 def show() -> None:
     """Show the current figure, as pyplot does."""
     plt.show()
+
+
+# --- what several pictures share --------------------------------------------------------------
+
+
+def _n_classes(labels: ArrayLike) -> int:
+    """Return how many classes there are; at least two, even if one was never seen."""
+    return max(2, int(np.max(labels, initial=0)) + 1)
+
+
+def _look(k: int) -> tuple[str, str]:
+    """Return colour and line style of the k-th curve; the seventh has the colour of the text."""
+    colors = (*COLORS, plt.rcParams["text.color"])
+    return colors[k % len(colors)], STYLES[k % len(STYLES)]
+
+
+def _quantiles(values: NDArray[Any], shares: Sequence[float]) -> list[NDArray[Any]]:
+    """Return quantiles along the first axis as ``np.quantile`` does, but with infinities.
+
+    There infinity minus infinity, and infinity times zero, make NaN of quantiles that exist.
+    """
+    ordered = np.sort(np.where(np.isfinite(values), values, np.inf), axis=0)
+    found = []
+    for share in shares:
+        rank, rest = divmod(share * (len(ordered) - 1), 1)
+        below = ordered[int(rank)]
+        quantile = below if rest == 0 else (1 - rest) * below + rest * ordered[int(rank) + 1]
+        found.append(np.where(np.isfinite(quantile), quantile, np.nan))
+    return found
+
+
+def _spans_decades(values: NDArray[Any]) -> bool:
+    return bool(values.size and values.min() > 0 and values.max() > 10**DECADES * values.min())
+
+
+def _luminance(color: Sequence[float]) -> float:
+    """Return the relative luminance of WCAG 2: black and white text read alike on 0.18."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
 from fastinit import init_utils
@@ -36,13 +36,26 @@ def test_each_takes_and_returns_axes(comparison):
     assert axes[1, 1].get_title().startswith("he: train ")
 
 
+def test_three_classes():
+    """Each with a marker and a region of its own."""
+    X = np.array([[0.0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1]])
+    _, ax = plt.subplots()
+    plots.decision_boundary(lambda points: points[:, 0].round().clip(0, 2), X, X[0], ax=ax)
+    regions, *markers = ax.collections
+    assert len(regions.get_facecolors()) == 3
+    assert [len(each.get_offsets()) for each in markers] == [2, 2, 2]
+    assert len({each.get_paths()[0].vertices.tobytes() for each in markers}) == 3
+    colors = [tuple(each.get_facecolors()[0][:3]) for each in markers]
+    assert colors == [tuple(color[:3]) for color in regions.get_facecolors()]
+
+
 def test_current_axes_without_any(comparison):
     _, ax = plt.subplots()
     assert plots.costs(comparison) is ax
 
 
 def test_infinite_costs_leave_a_gap(circles):
-    net = fi.Network([2, 10, 5, 1])
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
     comparison = fi.compare(*circles[:2], net, ["random"], seed=3, iterations=50)
     infinite = np.isposinf(comparison.runs["random"].costs)
     assert infinite[0]
@@ -79,3 +92,247 @@ def test_lessons_plot(circles, monkeypatch):
     assert plt.gca() is axes
     assert axes.get_title() == "Model with Zeros initialization"
     assert axes.get_xlim() == (-1.5, 1.5)
+
+
+# --- many runs --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def curves():
+    rng = np.random.default_rng(0)
+    return {
+        "zeros": np.full((20, 50), np.log(2)),
+        "he": np.exp(-np.arange(50) / 10) * rng.uniform(1, 2, size=(20, 1)),
+    }
+
+
+def band(collection):
+    """The lower and upper edge that fill_between drew."""
+    points = collection.get_paths()[0].vertices
+    return [
+        [points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max()]
+        for x in np.unique(points[:, 0])
+    ]
+
+
+def test_cost_bands_are_median_and_quartiles(curves):
+    _, ax = plt.subplots()
+    iterations = np.arange(0, 500, 10)
+    assert plots.cost_bands(curves, iterations=iterations, ax=ax) is ax
+    for line, collection, (name, values) in zip(
+        ax.lines, ax.collections, curves.items(), strict=True
+    ):
+        assert line.get_label() == name
+        assert_array_equal(line.get_xdata(), iterations)
+        assert_allclose(line.get_ydata(), np.median(values, axis=0), rtol=1e-14)
+        assert_allclose(band(collection), np.quantile(values, [0.25, 0.75], axis=0).T, rtol=1e-14)
+    assert ax.get_yscale() == "log"
+    assert plots.cost_bands(curves, yscale="linear", ax=plt.figure().gca()).get_yscale() == "linear"
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+
+
+def test_diverged_runs_weigh_on_the_median():
+    """As infinite costs: two of five move it up to the worst finite one, three end it."""
+    values = np.array([[1.0, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, np.nan], [5, np.nan, np.inf]])
+    values = np.vstack([values, values])  # quartiles between a finite and an infinite cost
+    _, ax = plt.subplots()
+    plots.cost_bands({"random": values}, ax=ax)
+    assert_array_equal(ax.lines[0].get_ydata(), [3, 3, 3])
+    plots.cost_bands({"random": values[2:5]}, ax=ax)
+    assert_array_equal(ax.lines[1].get_ydata(), [4, 4, np.nan])
+
+
+@pytest.mark.parametrize("shares", [(0.25, 0.5, 0.75), (0, 0.1, 1)])
+@pytest.mark.parametrize("k", [1, 2, 3, 10, 11])
+def test_quantiles_are_those_of_numpy(k, shares):
+    values = np.random.default_rng(k).standard_normal((k, 7))
+    assert_allclose(
+        plots._quantiles(values, shares), np.quantile(values, shares, axis=0), rtol=1e-13
+    )
+
+
+def test_outcomes_are_all_counted():
+    values = {
+        "he": np.array([0.5, 0.6, 0.6, 0.7]),
+        "random": np.array([0.5, 0.9, np.inf, np.nan]),
+        "lost": np.array([np.inf]),
+    }
+    _, ax = plt.subplots()
+    assert plots.outcomes(values, label="final cost (nats)", ax=ax) is ax
+    assert [int(patch.get_data().values.sum()) for patch in ax.patches[1::2]] == [4, 2, 0]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["he", "random (2 of 4 not finite)", "lost (1 of 1 not finite)"]
+    assert ax.get_xlabel() == "final cost (nats)"
+    assert ax.get_ylabel() == "runs"
+    assert ax.get_xscale() == "linear"
+
+
+def test_outcomes_over_decades():
+    values = np.logspace(-7, 3, 111)
+    ax = plots.outcomes({"he": values})
+    assert ax.get_xscale() == "log"
+    assert ax.patches[1].get_data().values.sum() == 111
+
+
+def test_heat_map():
+    values = np.array([[1e-4, 0.5, 2], [0.1, np.nan, np.inf]])
+    _, ax = plt.subplots()
+    names = {"row_label": "hidden layers", "column_label": "scale", "label": "final cost"}
+    assert plots.heat_map([2, 8], [0.5, 1, 2], values, ax=ax, **names) is ax
+    assert [text.get_text() for text in ax.texts] == ["0.0001", "0.5", "2", "0.1", "nan", "inf"]
+    assert len(ax.patches) == 2, "what is not finite is hatched"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.5", "1", "2"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["2", "8"]
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("hidden layers", "scale")
+    assert ax.figure.axes[1].get_ylabel() == "final cost"
+    with pytest.raises(ValueError, match=r"values: expected shape \(2, 3\) to match .*\(3, 2\)"):
+        plots.heat_map([2, 8], [0.5, 1, 2], values.T, **names)
+
+
+@pytest.mark.parametrize("values", [np.full((1, 2), np.inf), np.zeros((1, 2)), -np.ones((1, 2))])
+def test_heat_map_of_one_value(values):
+    ax = plots.heat_map(["a"], ["b", "c"], values, row_label="x", column_label="y", label="z")
+    ax.figure.canvas.draw()
+    assert len(ax.texts) == 2
+
+
+def test_heat_map_numbers_are_legible():
+    """Contrast of WCAG 2: at least 4.5 between a number and its cell."""
+    values = np.linspace(0, 1, 50).reshape(5, 10)
+    ax = plots.heat_map(range(5), range(10), values, row_label="", column_label="", label="")
+    image = ax.images[0]
+    for text, value in zip(ax.texts, values.flat, strict=True):
+        assert contrast(text.get_color(), image.cmap(image.norm(value))) >= 4.5
+
+
+def test_boundaries_side_by_side(comparison):
+    axes = plots.boundaries(comparison.runs, comparison.X, comparison.Y)
+    assert len(axes) == 2
+    assert [ax.get_title() for ax in axes] == ["zeros: 50%", f"he: {comparison.accuracy('he'):.0%}"]
+    fresh = [plt.figure().gca() for _ in comparison.runs]
+    assert plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh) == fresh
+    with pytest.raises(ValueError, match="axes: expected one for each of 2 runs; got 1"):
+        plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh[:1])
+
+
+# --- layer by layer ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(circles):
+    net = fi.Network([2, 30, 30, 30, 1])
+
+    def stack(scheme):
+        thetas = np.stack([net.initialize(scheme, seed=seed) for seed in range(5)])
+        return fi.propagation.measure_stack(net, thetas, *circles[:2])
+
+    return {scheme: stack(scheme) for scheme in ("glorot_normal", "he_normal", "zeros")}
+
+
+def test_profiles_of_one_network(measured):
+    _, ax = plt.subplots()
+    one = measured["he_normal"][0]
+    assert plots.profiles(one, ax=ax) is ax
+    markers, theory = ax.lines
+    assert_array_equal(markers.get_xdata(), [1, 2, 3, 4])
+    assert_array_equal(markers.get_ydata(), one.z.rms)
+    assert_array_equal(theory.get_ydata(), one.theory.z_rms)
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("layer", "log")
+
+
+def test_profiles_of_stacks(measured):
+    _, ax = plt.subplots()
+    plots.profiles(measured, quantity="gradient", ax=ax)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[:2] == ["glorot_normal", "he_normal"]
+    assert labels[2:] == ["zeros (zero in 3 of 4 layers)", "mean-field theory"]
+    sizes = np.array([each.dz.rms for each in measured["glorot_normal"]])
+    assert_allclose(ax.containers[0].lines[0].get_ydata(), np.median(sizes, axis=0))
+    bars = np.array(ax.containers[0].lines[2][0].get_segments())[:, :, 1]
+    assert_allclose(bars, np.quantile(sizes, [0.25, 0.75], axis=0).T)
+
+
+@pytest.mark.parametrize("quantity", ["update", "rank", "dead units", "saturation"])
+def test_profiles_without_theory(measured, quantity):
+    _, ax = plt.subplots()
+    plots.profiles(measured, quantity=quantity, ax=ax)
+    ax.figure.canvas.draw()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert [label.split()[0] for label in labels] == list(measured)
+    assert ax.get_ylabel()
+
+
+def test_profiles_say_what_a_logarithm_cannot_show(measured):
+    ax = plots.profiles(measured, quantity="signal")
+    ax.figure.canvas.draw()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [
+        "glorot_normal",
+        "he_normal",
+        "zeros (zero in 4 of 4 layers)",
+        "mean-field theory",
+    ]
+
+
+def test_profiles_refuse(measured):
+    with pytest.raises(
+        ValueError, match=r"quantity: expected one of signal, gradient, .*; got 'a'"
+    ):
+        plots.profiles(measured, quantity="a")
+
+
+# --- seen by everybody ------------------------------------------------------------------------
+
+
+def contrast(first, second):
+    """The ratio of WCAG 2 between two colours."""
+    light, dark = sorted(
+        (plots._luminance(matplotlib.colors.to_rgb(color)) for color in (first, second)),
+        reverse=True,
+    )
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_contrast_is_that_of_wcag():
+    """Its two published ends, and the grey that just passes on white."""
+    assert contrast("white", "black") == pytest.approx(21)
+    assert contrast("red", "red") == 1
+    assert contrast("#767676", "white") == pytest.approx(4.54, abs=0.005)
+
+
+@pytest.mark.parametrize("style", ["default", "dark_background"])
+def test_curves_are_seen_on_light_and_dark(style, curves):
+    with plt.style.context(style):
+        _, ax = plt.subplots()
+        plots.cost_bands({str(k): curves["he"] for k in range(7)}, ax=ax)
+        ground = ax.get_facecolor()
+        for line in ax.lines:
+            assert contrast(line.get_color(), ground) >= 2
+        assert contrast(ax.lines[6].get_color(), ground) == pytest.approx(21)
+        assert ax.xaxis.label.get_color() == plt.rcParams["axes.labelcolor"]
+
+
+@pytest.mark.parametrize(
+    ("style", "lightness"), [("default", (0.5, 1)), ("dark_background", (0, 0.1))]
+)
+def test_regions_follow_the_ground(style, lightness, circles):
+    with plt.style.context(style):
+        figure, ax = plt.subplots()
+        plots.decision_boundary(lambda p: p[:, 0] > 0, *circles[:2], ax=ax)
+        figure.canvas.draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+        x, y = ax.transData.transform([[-1.2, 1.2], [1.2, 1.2]]).astype(int).T
+        left, right = pixels[pixels.shape[0] - y, x]
+        assert tuple(left) != tuple(right)
+        for region in (left, right):
+            assert lightness[0] < plots._luminance(region) < lightness[1]
+
+
+def test_curves_are_told_apart_without_colour(curves):
+    _, ax = plt.subplots()
+    plots.cost_bands({str(k): curves["he"] for k in range(4)}, ax=ax)
+    assert len({line.get_linestyle() for line in ax.lines}) == 4
+    _, ax = plt.subplots()
+    plots.outcomes({str(k): curves["he"][:, -1] for k in range(4)}, ax=ax)
+    assert len({patch.get_linestyle() for patch in ax.patches[1::2]}) == 4
