@@ -1,7 +1,7 @@
 """Fill weights, train small networks, and see what the initialisation did."""
 
 from fastinit import datasets, initializers, optimizers
-from fastinit.comparison import Comparison, Table, compare
+from fastinit.comparison import Comparison, Interrupted, Table, compare
 from fastinit.initializers import (
     constant,
     delta_orthogonal,
@@ -36,16 +36,22 @@ from fastinit.initializers import (
 from fastinit.kernels import show_config
 from fastinit.network import Network
 from fastinit.optimizers import GradientDescent
+from fastinit.store import Store
 from fastinit.training import Run, train
+from fastinit.trials import Cell, Trial
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cell",
     "Comparison",
     "GradientDescent",
+    "Interrupted",
     "Network",
     "Run",
+    "Store",
     "Table",
+    "Trial",
     "compare",
     "constant",
     "datasets",

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import Comparison
 from fastinit.training import Run
+from fastinit.trials import Trial
 
 # https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -92,7 +93,11 @@ def costs(
     for k, (scheme, run) in enumerate(comparison.runs.items()):
         values = np.where(np.isfinite(run.costs), run.costs, np.nan)
         ax.plot(
-            values, color=COLORS[k % len(COLORS)], linestyle=STYLES[k % len(STYLES)], label=scheme
+            run.points,
+            values,
+            color=COLORS[k % len(COLORS)],
+            linestyle=STYLES[k % len(STYLES)],
+            label=scheme,
         )
     ax.set(xlabel="iteration", ylabel="cost (cross-entropy, nats)", yscale=yscale)
     ax.grid(alpha=0.3)
@@ -109,15 +114,15 @@ def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) 
         comparison.Y,
         ax=ax,
     )
-    accuracies = [f"train {comparison.accuracy(scheme):.1%}"]
-    if comparison.test is not None:
-        accuracies.append(f"test {comparison.test_accuracy(scheme):.1%}")
+    accuracies = [f"train {run.train_accuracy:.1%}"]
+    if run.test_accuracy is not None:
+        accuracies.append(f"test {run.test_accuracy:.1%}")
     ax.set_title(f"{scheme}: {', '.join(accuracies)}")
     return ax
 
 
 def boundaries(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, Run | Trial],
     X: ArrayLike,
     Y: ArrayLike,
     *,
@@ -146,7 +151,7 @@ def boundaries(
     return list(axes)
 
 
-def _classifier(run: Run) -> Callable[[Any], Any]:
+def _classifier(run: Run | Trial) -> Callable[[Any], Any]:
     return lambda points: run.network.predict(run.theta, points.T)
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit import comparison
+from fastinit import trials
 
 
 def test_every_scheme_starts_alike(net, circles):
@@ -93,7 +93,7 @@ def test_verdicts_follow_the_run(net, circles, scheme, keywords, expected):
     ],
 )
 def test_pace(costs, expected):
-    assert comparison._pace(np.array(costs)) == expected
+    assert trials._pace(np.array(costs)) == expected
 
 
 def test_callback_names_the_scheme(net, circles):

@@ -196,7 +196,10 @@ def test_heat_map_numbers_are_legible():
 def test_boundaries_side_by_side(comparison):
     axes = plots.boundaries(comparison.runs, comparison.X, comparison.Y)
     assert len(axes) == 2
-    assert [ax.get_title() for ax in axes] == ["zeros: 50%", f"he: {comparison.accuracy('he'):.0%}"]
+    assert [ax.get_title() for ax in axes] == [
+        "zeros: 50%",
+        f"he: {comparison.runs['he'].train_accuracy:.0%}",
+    ]
     fresh = [plt.figure().gca() for _ in comparison.runs]
     assert plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh) == fresh
     with pytest.raises(ValueError, match="axes: expected one for each of 2 runs; got 1"):

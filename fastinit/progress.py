@@ -1,0 +1,81 @@
+"""Display: running medians and the time left, on a terminal."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+
+class Rows(Protocol):
+    """A table: the names of its columns, and its cells as printed."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+
+    def cells(self) -> Iterable[list[str]]:
+        """Yield each row as printed."""
+
+
+class Display:
+    """A live table above a progress bar, on standard error, while the context lasts.
+
+    Parameters
+    ----------
+    total : int
+        Steps of the whole work.
+    rows : callable
+        Returns the table as it stands.
+    wanted : bool
+        Without it, or where standard error is no terminal, nothing is shown.
+    """
+
+    def __init__(self, total: int, rows: Callable[[], Rows], wanted: bool) -> None:
+        self._live: Any = None
+        if not wanted:
+            return
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return
+        self._progress = Progress(
+            BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True)
+        )
+        self._task = self._progress.add_task("", total=total)
+        self._live = Live(
+            get_renderable=lambda: Group(rich_table(rows()), self._progress),
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def advance(self, steps: int) -> None:
+        """Note that so many steps are done; from any thread."""
+        if self._live is not None:
+            self._progress.advance(self._task, steps)
+
+
+def rich_table(rows: Rows, title: str | None = None) -> "RichTable":
+    """Return the rows as a table of rich, numbers to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title)
+    for name in rows.columns:
+        table.add_column(name, justify="left" if name in ("scheme", "verdict") else "right")
+    for cells in rows.cells():
+        table.add_row(*map(Text, cells))
+    return table
