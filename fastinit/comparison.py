@@ -57,12 +57,12 @@ class Table(Sequence[dict[str, Any]]):
         """Names of the columns, in order."""
         return list(self._rows[0]) if self._rows else []
 
-    def cells(self) -> Iterator[list[str]]:
-        """Yield each row as printed: numbers to six significant digits, nothing for None."""
+    def cells(self, digits: int = 6) -> Iterator[list[str]]:
+        """Yield each row as printed: numbers to so many significant digits, nothing for None."""
         for row in self._rows:
             yield [
-                "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-                for value in row.values()
+                "" if v is None else f"{v:.{digits}g}" if isinstance(v, float) else str(v)
+                for v in row.values()
             ]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
@@ -115,6 +115,10 @@ class Comparison:
     iterations : int
         That each run was to make.
     target_cost, target_accuracy : float or None
+    network : Network
+        That was given.
+    settings : dict
+        The keywords that were given and determine the outcome, for whoever wants it again.
     """
 
     X: Array
@@ -122,8 +126,10 @@ class Comparison:
     test: tuple[Array, Array] | None
     cells: tuple[Cell, ...]
     iterations: int
-    target_cost: float | None = None
-    target_accuracy: float | None = None
+    target_cost: float | None
+    target_accuracy: float | None
+    network: Network
+    settings: dict[str, Any]
     _found: dict[int, Trial] = field(default_factory=dict)  # by the cell's place in the grid
 
     @property
@@ -161,6 +167,13 @@ class Comparison:
     def of(self, scheme: str) -> list[Trial]:
         """Return the finished runs of one scheme."""
         return [trial for trial in self.trials if trial.cell.scheme == scheme]
+
+    def typical(self, scheme: str) -> Trial:
+        """Return a scheme's finished run of median final cost, the lower of the middle two."""
+        ordered = sorted(self.of(scheme), key=lambda trial: _or_infinite(trial.final_cost))
+        if not ordered:
+            raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
+        return ordered[(len(ordered) - 1) // 2]
 
     def curves(self) -> dict[str, NDArray[np.float64]]:
         """Return the cost curves of each scheme's whole runs, shape (k, n_points).
@@ -262,11 +275,11 @@ class Comparison:
             "runs": len(trials),
             "train accuracy": _quantile([t.train_accuracy for t in trials], 0.5),
             "test accuracy": _quantile(tests, 0.5) if tests else None,
-            "lower quartile": low,
+            "cost 25%": low,
             "median cost": median,
-            "upper quartile": high,
+            "cost 75%": high,
             **{
-                name: _quantile([_or_never(getattr(t, attribute)) for t in trials], 0.5)
+                name: _median_iterations([getattr(t, attribute) for t in trials])
                 for name, attribute in self._targets().items()
             },
             "converged": float(np.mean([t.converged for t in trials])),
@@ -426,6 +439,8 @@ def compare(
         raise ValueError(f"threads: expected at least 1; got {threads}")
 
     rates = _one_or_axis("learning_rate", learning_rate, learning_rates, "number", float)
+    if isinstance(seed, np.random.Generator):
+        seed = int(seed.integers(2**32))  # once: a generator moves on as it is asked
     own_seeds = _seeds(names, seed, seeds)
     cells = tuple(
         Cell(scheme, start, each, GradientDescent(rate).learning_rate)
@@ -436,7 +451,16 @@ def compare(
     )
     if len(set(cells)) < len(cells):
         raise ValueError("grid: expected each cell once; got several of the same network")
-    result = Comparison(X, Y, test, cells, iterations, target_cost, target_accuracy)
+    settings = {
+        "seed": seed, "seeds": seeds, "depths": depths, "widths": widths,
+        "learning_rate": learning_rate, "learning_rates": learning_rates,
+        "activations": activations, "iterations": iterations,
+        "target_cost": target_cost, "target_accuracy": target_accuracy,
+    }  # fmt: skip
+    settings = {name: _plain(value) for name, value in settings.items() if value is not None}
+    result = Comparison(
+        X, Y, test, cells, iterations, target_cost, target_accuracy, network, settings
+    )
     with ExitStack() as stack:
         workshop = _Workshop(
             result,
@@ -482,10 +506,15 @@ def _one_or_axis(name: str, one: Any, several: Any, what: str, kind: type) -> li
     return _axis(f"{name}s", several, what, kind)
 
 
+def _plain(value: Any) -> Any:
+    """Return an argument as it would be written in Python."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, range) else value
+
+
 def _seeds(schemes: list[str], seed: Seed, seeds: Any) -> dict[str, list[Seed]]:
     """Return the seeds of each scheme, so that every scheme starts alike."""
-    if isinstance(seed, np.random.Generator):
-        seed = int(seed.integers(2**32))  # once: a generator moves on as it is asked
     given = _one_or_axis("seed", seed, seeds, "integer", int)
     # The lesson's own function for He weights seeds itself with 3.
     lesson: dict[str, Seed] = {"random": None, "he": 3}
@@ -685,15 +714,21 @@ def _whole(trial: Trial, result: Comparison) -> bool:
 
 def _quantile(values: Sequence[float], share: float) -> float:
     """Return a quantile as ``np.quantile`` does, but with infinities; NaN counts as one."""
-    ordered = sorted(math.inf if math.isnan(value) else value for value in values)
+    ordered = sorted(map(_or_infinite, values))
     rank, rest = divmod(share * (len(ordered) - 1), 1)
     below, above = ordered[int(rank)], ordered[min(int(rank) + 1, len(ordered) - 1)]
     # Infinity minus infinity, and infinity times zero, would make NaN of quantiles that exist.
     return below if rest == 0 or below == above else (1 - rest) * below + rest * above
 
 
-def _or_never(iterations: int | None) -> float:
-    return math.inf if iterations is None else iterations
+def _or_infinite(cost: float) -> float:
+    return math.inf if math.isnan(cost) else cost
+
+
+def _median_iterations(iterations: Sequence[int | None]) -> float:
+    """Return the median; None counts as never. A whole number where it is finite."""
+    median = _quantile([math.inf if n is None else n for n in iterations], 0.5)
+    return round(median) if math.isfinite(median) else median
 
 
 def _share(flags: Sequence[bool]) -> str:

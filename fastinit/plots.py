@@ -31,6 +31,7 @@ GRID = 400  # points along each axis of a decision boundary
 BINS = 30  # of a histogram
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
 QUARTILES = (0.25, 0.5, 0.75)
+PER_ROW = 4  # decision boundaries side by side
 
 
 def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
@@ -106,8 +107,11 @@ def costs(
 
 
 def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) -> Axes:
-    """Draw where a scheme's trained network puts the line between the classes."""
-    run = comparison.runs[scheme]
+    """Draw where a scheme's trained network puts the line between the classes.
+
+    Of several runs it is the one of median cost.
+    """
+    run = comparison.typical(scheme)
     ax = decision_boundary(
         lambda points: run.network.predict(run.theta, points.T),
         comparison.X,
@@ -329,22 +333,60 @@ def heat_map(
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
-    """Return the lesson's pictures by name: costs, and for two features data and boundaries."""
+    """Return a comparison's pictures by name.
+
+    Costs always, for two features data and boundaries, for a grid the final costs, and for each
+    axis of architecture or learning rate that varies the median cost over it. Boundaries are those
+    of each scheme's run of median cost.
+    """
     found = {}
+    trials = {name: comparison.of(name) for name in comparison.schemes if comparison.of(name)}
+    several = len(comparison.cells) > len(comparison.schemes)
     if comparison.X.shape[0] == 2 and comparison.Y.shape[0] == 1:
         found["data"] = Figure(figsize=(5, 5), layout="compressed")
         ax = examples(comparison.X, comparison.Y, ax=found["data"].subplots())
         ax.set(title="Training data", aspect="equal")
         ax.legend(frameon=False, loc="upper right")
-    found["costs"] = Figure(figsize=(8, 4.6), layout="constrained")
-    costs(comparison, ax=found["costs"].subplots()).set_title("Cost while training")
+    found["costs"], ax = _panel("Cost while training")
+    if several:
+        points = max((t.points for own in trials.values() for t in own), key=len)
+        cost_bands(comparison.curves(), iterations=points, ax=ax)
+        found["outcomes"], ax = _panel("Where the runs ended")
+        finals = {name: np.array([t.final_cost for t in own]) for name, own in trials.items()}
+        outcomes(finals, ax=ax)
+    else:
+        costs(comparison, ax=ax)
     if "data" in found:
-        n = len(comparison.runs)
-        found["boundaries"] = Figure(figsize=(4.2 * n, 4.6), layout="compressed")
-        axes = found["boundaries"].subplots(1, n, sharex=True, sharey=True, squeeze=False)
-        for ax, scheme in zip(axes[0], comparison.runs, strict=True):
+        rows, columns = -(-len(trials) // PER_ROW), min(len(trials), PER_ROW)
+        found["boundaries"] = Figure(figsize=(4.2 * columns, 4.6 * rows), layout="compressed")
+        axes = found["boundaries"].subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax in axes.flat[len(trials) :]:
+            ax.remove()
+        for ax, scheme in zip(axes.flat, trials, strict=False):
             boundary_of(comparison, scheme, ax=ax).set_aspect("equal")
+    for axis in comparison.varying:
+        if axis != "seed":
+            name = axis.replace("_", " ")
+            found[axis], ax = _panel(f"Median final cost by {name}")
+            columns_of = list(dict.fromkeys(getattr(cell, axis) for cell in comparison.cells))
+            medians = {(r["scheme"], r[name]): r["median cost"] for r in comparison.summary(axis)}
+            heat_map(
+                list(trials),
+                columns_of,
+                np.array([[medians.get((s, c), np.nan) for c in columns_of] for s in trials]),
+                row_label="initialisation",
+                column_label=name,
+                label="median final cost",
+                ax=ax,
+            )
     return found
+
+
+def _panel(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    ax = figure.subplots()
+    ax.set_title(title)
+    return figure, ax
 
 
 def show() -> None:

@@ -14,8 +14,8 @@ class Rows(Protocol):
     def columns(self) -> list[str]:
         """Names of the columns, in order."""
 
-    def cells(self) -> Iterable[list[str]]:
-        """Yield each row as printed."""
+    def cells(self, digits: int = ..., /) -> Iterable[list[str]]:
+        """Yield each row as printed, numbers to so many significant digits."""
 
 
 class Display:
@@ -47,7 +47,7 @@ class Display:
         )
         self._task = self._progress.add_task("", total=total)
         self._live = Live(
-            get_renderable=lambda: Group(rich_table(rows()), self._progress),
+            get_renderable=lambda: Group(rich_table(rows(), compact=True), self._progress),
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -68,14 +68,21 @@ class Display:
             self._progress.advance(self._task, steps)
 
 
-def rich_table(rows: Rows, title: str | None = None) -> "RichTable":
-    """Return the rows as a table of rich, numbers to the right."""
+def rich_table(rows: Rows, title: str | None = None, *, compact: bool = False) -> "RichTable":
+    """Return the rows as a table of rich, numbers to the right.
+
+    A compact one has three digits and no frame, so that many columns fit into a terminal.
+    """
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title)
+    if compact:
+        table.box, table.padding = box.SIMPLE, (0, 0)
     for name in rows.columns:
-        table.add_column(name, justify="left" if name in ("scheme", "verdict") else "right")
-    for cells in rows.cells():
+        left = name in ("scheme", "verdict")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    for cells in rows.cells(3) if compact else rows.cells():
         table.add_row(*map(Text, cells))
     return table
