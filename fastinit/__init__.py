@@ -36,7 +36,6 @@ from fastinit.initializers import (
 from fastinit.kernels import show_config
 from fastinit.network import Network
 from fastinit.optimizers import GradientDescent
-from fastinit.store import Store
 from fastinit.training import Run, train
 from fastinit.trials import Cell, Trial
 
@@ -49,7 +48,6 @@ __all__ = [
     "Interrupted",
     "Network",
     "Run",
-    "Store",
     "Table",
     "Trial",
     "compare",

@@ -6,14 +6,13 @@ import html
 import inspect
 import json
 import math
-import operator
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +23,11 @@ from fastinit.kernels import usable_cores
 from fastinit.network import Array, Network
 from fastinit.optimizers import GradientDescent
 from fastinit.progress import Display
-from fastinit.store import Store
 from fastinit.training import Run, train
 from fastinit.trials import Cell, Trial, finished, majority, stride
+
+if TYPE_CHECKING:
+    from fastinit.store import Store
 
 AXES = ("seed", "depth", "width", "learning_rate", "activation")
 QUARTILES = (0.25, 0.5, 0.75)
@@ -429,14 +430,17 @@ def compare(
     if test is not None:
         X_test = network.check_X(test[0], name="X_test")
         test = (X_test, network.check_Y(test[1], X_test, name="Y_test"))
-    if operator.index(iterations) < 0:
+    if not 0 <= _integer("iterations", iterations) < 2**48:
         raise ValueError(f"iterations: expected from 0 to 2**48 - 1; got {iterations}")
+    if threads is not None and _integer("threads", threads) < 1:
+        raise ValueError(f"threads: expected at least 1; got {threads}")
+    for name, target in (("target_cost", target_cost), ("target_accuracy", target_accuracy)):
+        if target is not None:
+            _axis(name, [target], "number", float)
+    if target_cost is not None and not 0 < target_cost < math.inf:
+        raise ValueError(f"target_cost: expected a finite cost above 0; got {target_cost}")
     if target_accuracy is not None and not 0 < target_accuracy <= 1:
         raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {target_accuracy}")
-    if target_cost is not None and not 0 < target_cost < np.inf:
-        raise ValueError(f"target_cost: expected a finite cost above 0; got {target_cost}")
-    if threads is not None and operator.index(threads) < 1:
-        raise ValueError(f"threads: expected at least 1; got {threads}")
 
     rates = _one_or_axis("learning_rate", learning_rate, learning_rates, "number", float)
     if isinstance(seed, np.random.Generator):
@@ -461,24 +465,36 @@ def compare(
     result = Comparison(
         X, Y, test, cells, iterations, target_cost, target_accuracy, network, settings
     )
-    with ExitStack() as stack:
-        workshop = _Workshop(
-            result,
-            None if store is None else stack.enter_context(Store(store)),
-            stack.enter_context(Display(len(cells) * iterations, result.summary, progress is True)),
-            callback,
-        )
-        # The finished runs of a comparison are a fair sample of it when they come in any order, and
-        # processes that share a store then seldom train the same one at the same time.
-        places = np.random.default_rng().permutation(len(cells)) if store else range(len(cells))
-        threads = threads or (usable_cores() if callback is None else 1)
-        for _ in workshop.finish(map(int, places), threads):
-            if callable(progress):
-                progress(result)
+    # The finished runs of a comparison are a fair sample of it when they come in any order, and
+    # processes that share a store then seldom train the same one at the same time.
+    order = np.random.default_rng().permutation(len(cells)) if store else np.arange(len(cells))
+    try:
+        with ExitStack() as stack:
+            workshop = _Workshop(
+                result,
+                None if store is None else stack.enter_context(_opened(store)),
+                stack.enter_context(
+                    Display(len(cells) * iterations, result.summary, progress is True)
+                ),
+                callback,
+            )
+            workshop.finish(
+                order.tolist(),
+                threads or (usable_cores() if callback is None else 1),
+                after=(lambda: progress(result)) if callable(progress) else lambda: None,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(result) from None
     return result
 
 
 # --- the grid -----------------------------------------------------------------------------------
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer; got {type(value).__name__}")
+    return int(value)
 
 
 def _axis(name: str, values: Any, what: str, kind: type) -> list[Any]:
@@ -530,13 +546,15 @@ def _networks(network: Network, depths: Any, widths: Any, activations: Any) -> l
     shapes = [network.sizes]
     if depths is not None or widths is not None:
         hidden = network.sizes[1:-1]
-        if widths is None and len(set(hidden)) != 1:
+        own_depths = [len(hidden)] if depths is None else _axis("depths", depths, "integer", int)
+        own_widths = (
+            list(set(hidden)) if widths is None else _axis("widths", widths, "integer", int)
+        )
+        if widths is None and len(own_widths) != 1:
             raise ValueError(
                 f"depths: expected widths with them, for hidden layers of no one width; "
                 f"got {list(hidden)}"
             )
-        own_depths = [len(hidden)] if depths is None else _axis("depths", depths, "integer", int)
-        own_widths = [hidden[0]] if widths is None else _axis("widths", widths, "integer", int)
         if min(own_depths) < 0:
             raise ValueError(f"depths: expected at least 0; got {min(own_depths)}")
         shapes = [
@@ -554,6 +572,13 @@ def _networks(network: Network, depths: Any, widths: Any, activations: Any) -> l
     ]
 
 
+def _opened(path: str | os.PathLike[str]) -> "Store":
+    # Here, for not every build of Python has SQLite, and who stores nothing does not wait for it.
+    from fastinit.store import Store
+
+    return Store(path)
+
+
 # --- the training -------------------------------------------------------------------------------
 
 
@@ -563,7 +588,7 @@ class _Workshop:
     def __init__(
         self,
         result: Comparison,
-        store: Store | None,
+        store: "Store | None",
         display: Display,
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
@@ -576,17 +601,16 @@ class _Workshop:
         # As it stands now: it may move on while other runs train.
         self.global_state = np.random.get_state()
 
-    def finish(self, places: Iterable[int], threads: int) -> Iterator[None]:
-        """Finish the cells at these places of the grid, and yield after each."""
+    def finish(self, places: list[int], threads: int, after: Callable[[], Any]) -> None:
+        """Finish the cells at these places of the grid, and call ``after`` each."""
         with ThreadPoolExecutor(threads, thread_name_prefix="fastinit") as pool:
             futures = [pool.submit(self.trial, place) for place in places]
             try:
                 for future in as_completed(futures):
                     future.result()
-                    yield
-            except KeyboardInterrupt:
-                raise Interrupted(self.result) from None
+                    after()
             finally:
+                # After an error or Ctrl-C: those in flight stop within a slice of their training.
                 self.stopped.set()
                 pool.shutdown(cancel_futures=True)
 
@@ -685,7 +709,7 @@ class _Workshop:
             self.data,
             repr(cell.network),
             repr(GradientDescent(cell.learning_rate)),
-            operator.index(result.iterations),
+            int(result.iterations),
             result.target_cost,
             result.target_accuracy,
             cell.scheme,

@@ -82,7 +82,9 @@ def rich_table(rows: Rows, title: str | None = None, *, compact: bool = False) -
         table.box, table.padding = box.SIMPLE, (0, 0)
     for name in rows.columns:
         left = name in ("scheme", "verdict")
-        table.add_column(name, justify="left" if left else "right", overflow="fold")
+        table.add_column(
+            name, justify="left" if left else "right", overflow="fold", no_wrap=name == "scheme"
+        )
     for cells in rows.cells(3) if compact else rows.cells():
         table.add_row(*map(Text, cells))
     return table
