@@ -8,8 +8,9 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -377,7 +378,7 @@ def compare(
     progress : bool or callable, default False
         True shows running medians and the time left, if standard error is a terminal (this needs
         rich). A callable is called as ``progress(comparison)`` after every run, with all that is
-        finished.
+        finished, by the thread that trained it, one call at a time.
     callback : callable, optional
         Called as ``callback(scheme, run)`` while a run trains, by the thread that trains it;
         returning True ends this run. A run ended so is not written to the store.
@@ -476,13 +477,11 @@ def compare(
                 stack.enter_context(
                     Display(len(cells) * iterations, result.summary, progress is True)
                 ),
+                progress if callable(progress) else lambda _: None,
                 callback,
             )
-            workshop.finish(
-                order.tolist(),
-                threads or (usable_cores() if callback is None else 1),
-                after=(lambda: progress(result)) if callable(progress) else lambda: None,
-            )
+            threads = threads or (usable_cores() if callback is None else 1)
+            workshop.finish(order.tolist(), min(threads, len(cells)))
     except KeyboardInterrupt:
         raise Interrupted(result) from None
     return result
@@ -590,29 +589,46 @@ class _Workshop:
         result: Comparison,
         store: "Store | None",
         display: Display,
+        progress: Callable[[Comparison], Any],
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
         self.result = result
         self.store = store
         self.display = display
+        self.progress = progress
+        self.one_at_a_time = threading.Lock()
         self.callback = callback
         self.stopped = threading.Event()
         self.data = digest(result)
         # As it stands now: it may move on while other runs train.
         self.global_state = np.random.get_state()
 
-    def finish(self, places: list[int], threads: int, after: Callable[[], Any]) -> None:
-        """Finish the cells at these places of the grid, and call ``after`` each."""
+    def finish(self, places: Iterable[int], threads: int) -> None:
+        """Finish the cells at these places of the grid."""
+        left = deque(places)
         with ThreadPoolExecutor(threads, thread_name_prefix="fastinit") as pool:
-            futures = [pool.submit(self.trial, place) for place in places]
+            workers = [pool.submit(self.work, left) for _ in range(threads)]
             try:
-                for future in as_completed(futures):
-                    future.result()
-                    after()
+                # In short waits, for on Windows Ctrl-C does not end a long one.
+                while wait(workers, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
+                    if any(worker.done() and worker.exception() for worker in workers):
+                        break
             finally:
-                # After an error or Ctrl-C: those in flight stop within a slice of their training.
+                # After an error or Ctrl-C: what is in flight stops within a slice of its training.
                 self.stopped.set()
-                pool.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.result()
+
+    def work(self, left: deque[int]) -> None:
+        """Finish cells, in the calling thread, as long as any are left."""
+        while left and not self.stopped.is_set():
+            try:
+                place = left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.trial(place)
+            with self.one_at_a_time:
+                self.progress(self.result)
 
     def trial(self, place: int) -> None:
         """Finish one cell, in the calling thread, and note it in the result and in the store.
