@@ -468,7 +468,9 @@ def compare(
     )
     # The finished runs of a comparison are a fair sample of it when they come in any order, and
     # processes that share a store then seldom train the same one at the same time.
-    order = np.random.default_rng().permutation(len(cells)) if store else np.arange(len(cells))
+    order = np.arange(len(cells))
+    if store is not None:
+        np.random.default_rng().shuffle(order)
     try:
         with ExitStack() as stack:
             workshop = _Workshop(
@@ -642,7 +644,8 @@ class _Workshop:
         if found is None:
             found = self.train(cell, start)
             whole = _whole(found, result)
-            if self.stopped.is_set() and not whole:
+            # The way to a target accuracy may have been cut short, after a whole training.
+            if self.stopped.is_set() and (not whole or result.target_accuracy is not None):
                 return
             if self.store is not None and whole:
                 self.store.add(key, found)

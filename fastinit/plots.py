@@ -6,6 +6,7 @@ line styles and markers tell curves and classes apart in grey. Text and axes hav
 current style, so that ``with plt.style.context("dark_background")`` gives dark pictures.
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -366,20 +367,49 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
             boundary_of(comparison, scheme, ax=ax).set_aspect("equal")
     for axis in comparison.varying:
         if axis != "seed":
-            name = axis.replace("_", " ")
-            found[axis], ax = _panel(f"Median final cost by {name}")
-            columns_of = list(dict.fromkeys(getattr(cell, axis) for cell in comparison.cells))
-            medians = {(r["scheme"], r[name]): r["median cost"] for r in comparison.summary(axis)}
-            heat_map(
-                list(trials),
-                columns_of,
-                np.array([[medians.get((s, c), np.nan) for c in columns_of] for s in trials]),
-                row_label="initialisation",
-                column_label=name,
-                label="median final cost",
-                ax=ax,
-            )
+            found[axis], ax = _panel(f"Median final cost by {axis.replace('_', ' ')}")
+            medians_by(comparison, axis, ax=ax)
     return found
+
+
+def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> Axes:
+    """Draw the median final cost of each scheme for each value of one axis of the grid.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> net = fi.Network([2, 3, 1])
+    >>> result = fi.compare(X, Y, net, ["he"], seeds=[0, 1], widths=[2, 4], iterations=10)
+    >>> len(medians_by(result, "width", ax=Figure().subplots()).texts)
+    2
+    """
+    name = axis.replace("_", " ")
+    medians = {(r["scheme"], r[name]): r["median cost"] for r in comparison.summary(axis)}
+    schemes = list(dict.fromkeys(scheme for scheme, _ in medians))
+    values = list(dict.fromkeys(getattr(cell, axis) for cell in comparison.cells))
+    return heat_map(
+        schemes,
+        values,
+        np.array(
+            [[medians.get((scheme, value), np.nan) for value in values] for scheme in schemes]
+        ),
+        row_label="initialisation",
+        column_label=name,
+        label="median final cost",
+        ax=ax,
+    )
+
+
+def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
+    """Return :func:`figures` as PNG files for a web page, a light one or a dark one."""
+    files = {}
+    with plt.style.context("dark_background" if dark else "default"):
+        for name, figure in figures(comparison).items():
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=100)
+            files[name] = file.getvalue()
+    return files
 
 
 def _panel(title: str) -> tuple[Figure, Axes]:

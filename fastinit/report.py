@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 import os
 import shlex
 import tempfile
@@ -251,32 +250,23 @@ def _several(values: Sequence[Any]) -> str:
 
 def _pictures(comparison: Comparison) -> list[str]:
     """Return each picture twice, and let the browser choose: for light screens and for dark."""
-    import matplotlib.pyplot as plt
+    from fastinit import plots  # matplotlib takes a second, and not everybody has it
 
-    from fastinit import plots
-
-    drawn = {}
-    for style in ("default", "dark_background"):
-        with plt.style.context(style):
-            drawn[style] = {name: _png(f) for name, f in plots.figures(comparison).items()}
+    light, dark = plots.images(comparison), plots.images(comparison, dark=True)
     pictures = []
-    for name, light in drawn["default"].items():
+    for name in light:
         caption, alternative = _words(comparison, name)
         pictures += [
             '<figure class="wide" tabindex="0"><picture>',
-            f'<source srcset="{drawn["dark_background"][name]}" '
-            f'media="(prefers-color-scheme: dark)">',
-            f'<img class="{name}" src="{light}" alt="{_text(alternative)}">',
+            f'<source srcset="{_url(dark[name])}" media="(prefers-color-scheme: dark)">',
+            f'<img class="{name}" src="{_url(light[name])}" alt="{_text(alternative)}">',
             f"</picture><figcaption>{_text(caption)}</figcaption></figure>",
         ]
     return pictures
 
 
-def _png(figure: Any) -> str:
-    """Return the figure as a data URL."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+def _url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _words(comparison: Comparison, name: str) -> tuple[str, str]:
