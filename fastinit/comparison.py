@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import html
+import importlib
 import inspect
 import json
 import math
@@ -76,9 +77,9 @@ class Table(Sequence[dict[str, Any]]):
 
     def to_pandas(self) -> Any:
         """Return the rows as a ``pandas.DataFrame``."""
-        import pandas as pd
-
-        return pd.DataFrame(self._rows, columns=self.columns)
+        # By its name, for there are types of it only where its stubs are installed, too.
+        pandas: Any = importlib.import_module("pandas")
+        return pandas.DataFrame(self._rows, columns=self.columns)
 
     def __repr__(self) -> str:
         if not self._rows:
@@ -225,9 +226,10 @@ class Comparison:
             if name not in AXES:
                 raise ValueError(f"by: expected of {', '.join(AXES)}; got {name!r}")
         groups: dict[tuple[Any, ...], list[Trial]] = {}
-        for trial in self.trials:
-            key = (trial.cell.scheme, *(getattr(trial.cell, name) for name in by))
-            groups.setdefault(key, []).append(trial)
+        for scheme in self.schemes:
+            for trial in self.of(scheme):
+                key = (scheme, *(getattr(trial.cell, name) for name in by))
+                groups.setdefault(key, []).append(trial)
         names = ("scheme", *(name.replace("_", " ") for name in by))
         return Table(
             [dict(zip(names, key, strict=True)) | self._outcomes(groups[key]) for key in groups]
@@ -240,23 +242,23 @@ class Comparison:
             raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
         if len(trials) == 1:
             return trials[0].verdict
-        better = majority(self.Y)
+        guessing = majority(self.Y)
+        better = [trial.train_accuracy > guessing for trial in trials]
         shares = {
             "symmetry unbroken in": [trial.symmetric for trial in trials],
-            "better than always guessing one class in": [
-                trial.train_accuracy > better for trial in trials
-            ],
+            "better than always guessing one class in": better,
             "converged in": [trial.converged for trial in trials],
             "diverged in": [trial.diverged_at is not None for trial in trials],
         }
         parts = [f"{words} {_share(flags)}" for words, flags in shares.items() if any(flags)]
-        if not any(shares["better than always guessing one class in"]):
+        if not any(better):
             parts.append("never better than always guessing one class")
-        low, median, high = (_quantile([t.final_cost for t in trials], q) for q in QUARTILES)
-        parts.append(
-            f"median final cost {median:.3g}, half of the runs from {low:.3g} to {high:.3g}"
-        )
-        return "; ".join(parts)
+        if not self.iterations:
+            return "; ".join([*parts, "not trained"])
+        costs = [_quantile([trial.final_cost for trial in trials], share) for share in QUARTILES]
+        low, median, high = (f"{cost:.3g}" if cost < math.inf else "infinite" for cost in costs)
+        spread = "" if low == high else f", half of the runs from {low} to {high}"
+        return "; ".join([*parts, f"median final cost {median}{spread}"])
 
     def _row(self, trial: Trial) -> dict[str, Any]:
         record = trial.record()

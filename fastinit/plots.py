@@ -336,7 +336,7 @@ def heat_map(
 def figures(comparison: Comparison) -> dict[str, Figure]:
     """Return a comparison's pictures by name.
 
-    Costs always, for two features data and boundaries, for a grid the final costs, and for each
+    Costs, for two features data and boundaries, for a grid the final costs, and for each
     axis of architecture or learning rate that varies the median cost over it. Boundaries are those
     of each scheme's run of median cost.
     """
@@ -348,15 +348,17 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         ax = examples(comparison.X, comparison.Y, ax=found["data"].subplots())
         ax.set(title="Training data", aspect="equal")
         ax.legend(frameon=False, loc="upper right")
-    found["costs"], ax = _panel("Cost while training")
+    if comparison.iterations:
+        found["costs"], ax = _panel("Cost while training")
+        if several:
+            points = max((t.points for own in trials.values() for t in own), key=len)
+            cost_bands(comparison.curves(), iterations=points, ax=ax)
+        else:
+            costs(comparison, ax=ax)
     if several:
-        points = max((t.points for own in trials.values() for t in own), key=len)
-        cost_bands(comparison.curves(), iterations=points, ax=ax)
         found["outcomes"], ax = _panel("Where the runs ended")
         finals = {name: np.array([t.final_cost for t in own]) for name, own in trials.items()}
         outcomes(finals, ax=ax)
-    else:
-        costs(comparison, ax=ax)
     if "data" in found:
         rows, columns = -(-len(trials) // PER_ROW), min(len(trials), PER_ROW)
         found["boundaries"] = Figure(figsize=(4.2 * columns, 4.6 * rows), layout="compressed")

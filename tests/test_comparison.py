@@ -277,13 +277,22 @@ def test_grid_prints_its_summary(grid):
         "iterations to cost 0.69", "iterations to accuracy 0.6", "converged", "diverged",
     ]  # fmt: skip
     assert "diverged in 33% of runs" in grid.verdict("he_normal")
+    assert "; median final cost infinite, half of the runs from 0." in grid.verdict("he_normal")
     assert grid.verdict("zeros").startswith("symmetry unbroken in all runs")
+    assert "; never better than always guessing one class; " in grid.verdict("zeros")
     with pytest.raises(
         ValueError, match="runs: expected one run for each scheme; got a grid of 24"
     ):
         grid.runs["he_normal"]
     with pytest.raises(ValueError, match="by: expected of seed, depth"):
         grid.summary("colour")
+
+
+def test_verdict_of_untrained_runs(net, circles):
+    result = fi.compare(*circles[:2], net, ["he"], seeds=range(3), iterations=0)
+    assert result.verdict("he").endswith("; not trained")
+    with pytest.raises(ValueError, match="scheme: expected one with finished runs; got 'zeros'"):
+        result.verdict("zeros")
 
 
 def test_typical_run_has_the_median_cost(grid):
