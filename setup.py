@@ -7,6 +7,7 @@ import os
 import platform
 import sysconfig
 import tempfile
+from glob import glob
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -76,7 +77,7 @@ def extensions() -> list[Extension]:
                     f"fastinit.kernels.{body}_{level}",
                     [f"fastinit/kernels/{body}.pyx"],
                     include_dirs=["fastinit/kernels"],
-                    depends=["fastinit/kernels/lanes.h", "fastinit/kernels/philox.h"],
+                    depends=glob("fastinit/kernels/*.h") + glob("fastinit/kernels/*.pxi"),
                 )
                 for body in BODIES
             ],

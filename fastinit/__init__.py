@@ -1,6 +1,6 @@
 """Fill weights, train small networks, and see what the initialisation did."""
 
-from fastinit import datasets, initializers, optimizers
+from fastinit import datasets, initializers, optimizers, propagation
 from fastinit.comparison import Comparison, Interrupted, Table, compare
 from fastinit.initializers import (
     constant,
@@ -35,19 +35,34 @@ from fastinit.initializers import (
 )
 from fastinit.kernels import show_config
 from fastinit.network import Network
-from fastinit.optimizers import GradientDescent
-from fastinit.training import Run, train
+from fastinit.optimizers import (
+    LBFGS,
+    Adam,
+    AdamW,
+    Cosine,
+    GradientDescent,
+    InverseScaling,
+    Momentum,
+)
+from fastinit.training import Run, Stack, train
 from fastinit.trials import Cell, Trial
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
+    "Adam",
+    "AdamW",
     "Cell",
     "Comparison",
+    "Cosine",
     "GradientDescent",
     "Interrupted",
+    "InverseScaling",
+    "Momentum",
     "Network",
     "Run",
+    "Stack",
     "Table",
     "Trial",
     "compare",
@@ -73,6 +88,7 @@ __all__ = [
     "ones",
     "optimizers",
     "orthogonal",
+    "propagation",
     "show_config",
     "sklearn_mlp",
     "sparse",

@@ -214,7 +214,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     X, Y = np.asarray(data[0]), np.asarray(data[1])
     if X.ndim != 2 or Y.ndim != 2 or X.shape[1] != Y.shape[1]:
         raise ValueError(f"X, Y: expected shapes (n_features, m), (1, m); got {X.shape}, {Y.shape}")
-    network = Network([X.shape[0], *arguments.hidden, Y.shape[0]])
+    network = Network([X.shape[0], *arguments.hidden, Y.shape[0]], loss="saturating_cross_entropy")
     _check_folder("--out", arguments.out)
     for option in ("report", "csv"):
         path = getattr(arguments, option)

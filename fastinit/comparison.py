@@ -242,8 +242,9 @@ class Comparison:
             raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
         if len(trials) == 1:
             return trials[0].verdict
-        guessing = majority(self.Y)
-        better = [trial.train_accuracy > guessing for trial in trials]
+        guessing = majority(self.network, self.Y)
+        accuracies = [t.train_accuracy for t in trials if t.train_accuracy is not None]
+        better = [accuracy > guessing for accuracy in accuracies]
         shares = {
             "symmetry unbroken in": [trial.symmetric for trial in trials],
             "better than always guessing one class in": better,
@@ -251,7 +252,7 @@ class Comparison:
             "diverged in": [trial.diverged_at is not None for trial in trials],
         }
         parts = [f"{words} {_share(flags)}" for words, flags in shares.items() if any(flags)]
-        if not any(better):
+        if better and not any(better):
             parts.append("never better than always guessing one class")
         if not self.iterations:
             return "; ".join([*parts, "not trained"])
@@ -274,11 +275,10 @@ class Comparison:
 
     def _outcomes(self, trials: list[Trial]) -> dict[str, Any]:
         low, median, high = (_quantile([t.final_cost for t in trials], q) for q in QUARTILES)
-        tests = [t.test_accuracy for t in trials if t.test_accuracy is not None]
         return {
             "runs": len(trials),
-            "train accuracy": _quantile([t.train_accuracy for t in trials], 0.5),
-            "test accuracy": _quantile(tests, 0.5) if tests else None,
+            "train accuracy": _median_accuracy([t.train_accuracy for t in trials]),
+            "test accuracy": _median_accuracy([t.test_accuracy for t in trials]),
             "cost 25%": low,
             "median cost": median,
             "cost 75%": high,
@@ -376,7 +376,8 @@ def compare(
         An SQLite file (:class:`fastinit.store.Store`): every finished run is written there as it
         ends, and one that is there already is not trained again. Processes may share it.
     threads : int, optional
-        So many runs at a time; all usable cores if left out, and one if there is a callback.
+        At most so many; all usable cores if left out. So many runs train side by side, except with
+        a callback: then one after the other.
     progress : bool or callable, default False
         True shows running medians and the time left, if standard error is a terminal (this needs
         rich). A callable is called as ``progress(comparison)`` after every run, with all that is
@@ -440,19 +441,27 @@ def compare(
     for name, target in (("target_cost", target_cost), ("target_accuracy", target_accuracy)):
         if target is not None:
             _axis(name, [target], "number", float)
-    if target_cost is not None and not 0 < target_cost < math.inf:
-        raise ValueError(f"target_cost: expected a finite cost above 0; got {target_cost}")
-    if target_accuracy is not None and not 0 < target_accuracy <= 1:
-        raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {target_accuracy}")
+    if target_cost is not None and not math.isfinite(target_cost):
+        raise ValueError(f"target_cost: expected a finite cost; got {target_cost}")
+    if target_accuracy is not None:
+        if not 0 < target_accuracy <= 1:
+            raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {target_accuracy}")
+        if not network.classifies:
+            raise ValueError(
+                f"target_accuracy: expected output sigmoid or softmax; got {network.output!r}"
+            )
 
-    rates = _one_or_axis("learning_rate", learning_rate, learning_rates, "number", float)
+    rates = _one_or_axis("learning_rate", learning_rate, learning_rates, "number", float) or [0.01]
+    rates = [float(rate) for rate in _axis("learning_rate", rates, "number", float)]
+    for rate in rates:
+        GradientDescent(rate)  # raises for a rate that it cannot take
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**32))  # once: a generator moves on as it is asked
     own_seeds = _seeds(names, seed, seeds)
     cells = tuple(
-        Cell(scheme, start, each, GradientDescent(rate).learning_rate)
+        Cell(scheme, start, each, rate)
         for each in _networks(network, depths, widths, activations)
-        for rate in rates or [GradientDescent().learning_rate]
+        for rate in rates
         for scheme in names
         for start in own_seeds[scheme]
     )
@@ -484,8 +493,7 @@ def compare(
                 progress if callable(progress) else lambda _: None,
                 callback,
             )
-            threads = threads or (usable_cores() if callback is None else 1)
-            workshop.finish(order.tolist(), min(threads, len(cells)))
+            workshop.finish(order.tolist(), threads or usable_cores())
     except KeyboardInterrupt:
         raise Interrupted(result) from None
     return result
@@ -603,6 +611,7 @@ class _Workshop:
         self.one_at_a_time = threading.Lock()
         self.callback = callback
         self.stopped = threading.Event()
+        self.threads = 1  # of each training
         self.data = digest(result)
         # As it stands now: it may move on while other runs train.
         self.global_state = np.random.get_state()
@@ -610,8 +619,10 @@ class _Workshop:
     def finish(self, places: Iterable[int], threads: int) -> None:
         """Finish the cells at these places of the grid."""
         left = deque(places)
-        with ThreadPoolExecutor(threads, thread_name_prefix="fastinit") as pool:
-            workers = [pool.submit(self.work, left) for _ in range(threads)]
+        n = min(threads, len(left)) if self.callback is None else 1
+        self.threads = threads // n
+        with ThreadPoolExecutor(n, thread_name_prefix="fastinit") as pool:
+            workers = [pool.submit(self.work, left) for _ in range(n)]
             try:
                 # In short waits, for on Windows Ctrl-C does not end a long one.
                 while wait(workers, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
@@ -674,6 +685,7 @@ class _Workshop:
             result.Y,
             learning_rate=cell.learning_rate,
             iterations=result.iterations,
+            threads=self.threads,
             callback=advance,
         )
         self.display.advance(result.iterations - shown)
@@ -698,7 +710,7 @@ class _Workshop:
             return None
         step = stride(result.iterations)
         for done in range(0, iterations + 1, step):
-            if cell.network.accuracy(theta, result.X, result.Y) >= result.target_accuracy:
+            if cell.network.score(theta, result.X, result.Y)[1] >= result.target_accuracy:
                 return done
             train(
                 cell.network,
@@ -707,6 +719,7 @@ class _Workshop:
                 result.Y,
                 learning_rate=cell.learning_rate,
                 iterations=min(step, iterations - done),
+                threads=self.threads,
                 callback=lambda _: self.stopped.is_set(),
             )
         return None
@@ -768,6 +781,11 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 def _or_infinite(cost: float) -> float:
     return math.inf if math.isnan(cost) else cost
+
+
+def _median_accuracy(accuracies: Sequence[float | None]) -> float | None:
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    return _quantile(known, 0.5) if known else None
 
 
 def _median_iterations(iterations: Sequence[int | None]) -> float:

@@ -232,7 +232,7 @@ def model(
         raise ValueError(
             f"initialization: expected one of {', '.join(schemes)}; got {initialization!r}"
         )
-    network = Network([np.shape(X)[0], 10, 5, 1])
+    network = Network([np.shape(X)[0], 10, 5, 1], loss="saturating_cross_entropy")
     theta = network.pack(schemes[initialization](list(network.sizes)))
     milestones = count(0, 1000)
     upcoming = next(milestones)
@@ -247,7 +247,7 @@ def model(
                 f"Diverged at iteration {run.diverged_at}: the parameters are the last finite ones"
             )
 
-    run = training.train(
+    run: Run = training.train(
         network,
         theta,
         X,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -14,9 +14,27 @@ from fastinit.kernels import dense
 Array = NDArray[Any]
 Scheme = str | Initializer
 
+HIDDEN = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
+# The losses of each output, the default first. With each of them dZ is A - Y, over the examples.
+LOSSES = {
+    "sigmoid": ("sigmoid_cross_entropy", "saturating_cross_entropy"),
+    "softmax": ("softmax_cross_entropy",),
+    "identity": ("squared_error",),
+    "exponential": ("poisson",),
+}
+
+
+class Layout(NamedTuple):
+    """What the kernels must know of a network."""
+
+    sizes: NDArray[np.intp]
+    hidden: str
+    slope: float
+    loss: str
+
 
 class Network:
-    """A fully connected network: ReLU hidden layers and a sigmoid output.
+    """A fully connected network.
 
     Immutable: it knows shapes, not values. All parameters live in one contiguous vector ``theta``:
     W1, b1, W2, b2, ... each in C order, ``W_l`` of shape (n_out, n_in) and ``b_l`` (n_out, 1).
@@ -25,10 +43,28 @@ class Network:
     ----------
     sizes : sequence of int
         Units per layer, from the features to the outputs; at least two, each at least 1.
-    hidden : "relu"
-        Activation of the hidden layers.
-    output : "sigmoid"
-        Activation of the output layer; its loss is binary cross-entropy.
+    hidden : {"relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu"}
+        Activation of the hidden layers. ``gelu`` is the exact one, ``z * Phi(z)`` [1]_, as
+        PyTorch's default; ``silu`` is ``z * sigmoid(z)``; ``selu`` has the constants of [2]_.
+    slope : float, default 0.01
+        What ``leaky_relu`` multiplies negative numbers with; finite and not negative.
+    output : {"sigmoid", "softmax", "identity", "exponential"}
+        Activation of the output layer, which decides the loss and the labels ``Y``:
+
+        ============= ========================== ====================================
+        output        loss of an example         labels
+        ============= ========================== ====================================
+        sigmoid       binary cross-entropy       (n_outputs, m), each 0 or 1
+        softmax       cross-entropy              (m,) integers, or one-hot (n_outputs, m)
+        identity      half the squared error     (n_outputs, m), numbers
+        exponential   Poisson, ``A - Y log A``   (n_outputs, m), numbers >= 0
+        ============= ========================== ====================================
+
+        Losses are summed over independent outputs and averaged over the examples.
+    loss : str, optional
+        Computed from the logits by default, exact wherever they are finite. For ``sigmoid`` there
+        is also ``saturating_cross_entropy``, the lesson's: infinite where the sigmoid saturates on
+        the wrong side. Its gradient is the same.
     dtype : float64 or float32, default float64
         Of parameters and arithmetic.
 
@@ -38,8 +74,13 @@ class Network:
         The length of ``theta``.
     n_layers : int
         Layers with parameters: the hidden ones and the output.
-    layout : ndarray of intp
-        The sizes again, as the kernels take them.
+    layout : Layout
+        Sizes and functions, as the kernels take them.
+
+    References
+    ----------
+    .. [1] Hendrycks and Gimpel, "Gaussian error linear units", 2016, arXiv:1606.08415.
+    .. [2] Klambauer et al., "Self-normalizing neural networks", 2017, arXiv:1706.02515.
 
     Examples
     --------
@@ -59,7 +100,9 @@ class Network:
         sizes: Sequence[int],
         *,
         hidden: str = "relu",
+        slope: float = 0.01,
         output: str = "sigmoid",
+        loss: str | None = None,
         dtype: DTypeLike = np.float64,
     ) -> None:
         if isinstance(sizes, (str, bytes)) or not isinstance(sizes, (Sequence, np.ndarray)):
@@ -73,24 +116,40 @@ class Network:
             raise ValueError(
                 f"sizes: expected at least two, those of input and output; got {sizes!r}"
             )
-        if hidden != "relu":
-            raise ValueError(f"hidden: expected 'relu'; got {hidden!r}")
-        if output != "sigmoid":
-            raise ValueError(f"output: expected 'sigmoid'; got {output!r}")
+        if hidden not in HIDDEN:
+            raise ValueError(f"hidden: expected one of {', '.join(HIDDEN)}; got {hidden!r}")
+        if isinstance(slope, bool) or not isinstance(slope, (int, float, np.integer, np.floating)):
+            raise TypeError(f"slope: expected a number; got {type(slope).__name__}")
+        if not 0 <= slope <= np.finfo(np.float32).max:
+            raise ValueError(f"slope: expected finite and >= 0; got {slope}")
+        if output not in LOSSES:
+            raise ValueError(f"output: expected one of {', '.join(LOSSES)}; got {output!r}")
+        if output == "softmax" and sizes[-1] < 2:
+            raise ValueError(f"sizes: expected at least two outputs for softmax; got {sizes[-1]}")
+        if loss is None:
+            loss = LOSSES[output][0]
+        if loss not in LOSSES[output]:
+            expected = " or ".join(LOSSES[output])
+            raise ValueError(f"loss: expected {expected} with output {output!r}; got {loss!r}")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype: expected float32 or float64; got {np.dtype(dtype)}")
         self.sizes = tuple(int(size) for size in sizes)
         self.hidden = hidden
+        self.slope = float(slope)
         self.output = output
+        self.loss = loss
         self.dtype = np.dtype(dtype)
         self.n_parameters = sum(n_out * (n_in + 1) for n_in, n_out in pairwise(self.sizes))
-        self.layout = np.array(self.sizes, dtype=np.intp)
-        self.layout.flags.writeable = False
+        numbers = np.array(self.sizes, dtype=np.intp)
+        numbers.flags.writeable = False
+        self.layout = Layout(numbers, self.hidden, self.slope, self.loss)
 
     def __repr__(self) -> str:
+        slope = f", slope={self.slope!r}" if self.hidden == "leaky_relu" else ""
+        loss = f", loss={self.loss!r}" if self.loss != LOSSES[self.output][0] else ""
         return (
-            f"Network({list(self.sizes)}, hidden={self.hidden!r}, output={self.output!r}, "
-            f"dtype={self.dtype.name!r})"
+            f"Network({list(self.sizes)}, hidden={self.hidden!r}{slope}, "
+            f"output={self.output!r}{loss}, dtype={self.dtype.name!r})"
         )
 
     def __eq__(self, other: object) -> bool:
@@ -103,6 +162,11 @@ class Network:
     def n_layers(self) -> int:
         """Layers with parameters."""
         return len(self.sizes) - 1
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the outputs are probabilities of classes."""
+        return self.output in ("sigmoid", "softmax")
 
     # --- parameters ---------------------------------------------------------------------------
 
@@ -233,25 +297,72 @@ class Network:
 
     # --- forward and backward -----------------------------------------------------------------
 
-    def predict_proba(self, theta: Array, X: ArrayLike) -> Array:
-        """Return the outputs, probabilities of class 1, of shape (n_outputs, n_examples)."""
+    def _outputs(self, theta: Array, X: ArrayLike) -> Array:
         theta = self.check_theta(theta)
         X = self.check_X(X)
         out = np.empty((self.sizes[-1], X.shape[1]), self.dtype)
-        dense.forward(self.layout, theta, X, out)
+        dense.forward(self.layout, theta, X, None, None, out)
         return out
 
-    def predict(self, theta: Array, X: ArrayLike) -> NDArray[np.intp]:
-        """Return the classes, 0 or 1; class 1 is a probability above one half, strictly."""
-        return (self.predict_proba(theta, X) > 0.5).astype(np.intp)
+    def predict_proba(self, theta: Array, X: ArrayLike) -> Array:
+        """Return the probabilities, of shape (n_outputs, n_examples).
+
+        Of class 1 for each sigmoid output, of each class for softmax; other outputs have none.
+        """
+        self._check_classifies("predict_proba")
+        return self._outputs(theta, X)
+
+    def predict(self, theta: Array, X: ArrayLike) -> Array:
+        """Return what the network says of each example.
+
+        Returns
+        -------
+        ndarray
+            sigmoid: classes 0 or 1, (n_outputs, n_examples); class 1 is a probability above one
+            half, strictly. softmax: the likeliest class, (n_examples,). Others: the outputs.
+        """
+        outputs = self._outputs(theta, X)
+        if self.output == "sigmoid":
+            return (outputs > 0.5).astype(np.intp)
+        return outputs.argmax(axis=0) if self.output == "softmax" else outputs
 
     def accuracy(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> float:
-        """Return the share of predictions that agree with the labels."""
+        """Return the share of predictions that agree with the labels; classes only."""
+        self._check_classifies("accuracy")
+        theta = self.check_theta(theta)
         X = self.check_X(X)
-        return float(np.mean(self.predict(theta, X) == self.check_Y(Y, X)))
+        return self.score(theta, X, self.check_Y(Y, X))[1]
+
+    def cost(
+        self, theta: Array, X: ArrayLike, Y: ArrayLike, *, weights: ArrayLike | None = None
+    ) -> float:
+        """Return the cost: the mean loss over the examples, weighted if ``weights`` are given."""
+        theta = self.check_theta(theta)
+        X = self.check_X(X)
+        Y = self.check_Y(Y, X)
+        w = None if weights is None else self.check_weights(weights, X)
+        return self.score(theta, X, Y, w)[0]
+
+    def score(
+        self, theta: Array, X: Array, Y: Array, weights: Array | None = None
+    ) -> tuple[float, float]:
+        """Return cost and accuracy, NaN without classes, in one pass over checked arrays."""
+        out = np.empty((self.sizes[-1], X.shape[1]), self.dtype)
+        cost = dense.forward(self.layout, theta, X, Y, weights, out)
+        if self.output == "sigmoid":
+            return cost, float(np.mean((out > 0.5) == Y))
+        if self.output == "softmax":
+            return cost, float(np.mean(out.argmax(axis=0) == Y.argmax(axis=0)))
+        return cost, float("nan")
 
     def loss_and_gradient(
-        self, theta: Array, X: ArrayLike, Y: ArrayLike, *, out: Array | None = None
+        self,
+        theta: Array,
+        X: ArrayLike,
+        Y: ArrayLike,
+        *,
+        weights: ArrayLike | None = None,
+        out: Array | None = None,
     ) -> tuple[float, Array]:
         """Return the cost and its gradient by ``theta``.
 
@@ -262,21 +373,26 @@ class Network:
         ----------
         theta : ndarray of shape (n_parameters,)
         X : array_like of shape (n_features, n_examples)
-        Y : array_like of shape (n_outputs, n_examples), each 0 or 1
+        Y : array_like
+            Labels, as the output wants them: see :class:`Network`.
+        weights : array_like of shape (n_examples,), optional
+            How much each example counts; the cost is the weighted mean.
         out : ndarray of shape (n_parameters,), optional
             Where the gradient goes; it must not overlap the inputs.
         """
         theta = self.check_theta(theta)
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
+        if weights is not None:
+            weights = self.check_weights(weights, X)
         if out is None:
             out = np.empty(self.n_parameters, self.dtype)
         else:
             self.check_theta(out, name="out", written=True)
-            for name, array in (("theta", theta), ("X", X), ("Y", Y)):
-                if np.may_share_memory(out, array):
+            for name, array in (("theta", theta), ("X", X), ("Y", Y), ("weights", weights)):
+                if array is not None and np.may_share_memory(out, array):
                     raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
-        return dense.loss_and_gradient(self.layout, theta, X, Y, out), out
+        return dense.loss_and_gradient(self.layout, theta, X, Y, weights, out, 1), out
 
     # --- checks, for this room and those above it ---------------------------------------------
 
@@ -299,6 +415,17 @@ class Network:
             raise ValueError(f"{name}: expected a writable array; got a read-only one")
         return theta
 
+    def check_stack(self, theta: Array) -> Array:
+        """Return a stack of thetas, of shape (k, n_parameters), that will be written."""
+        if not isinstance(theta, np.ndarray):
+            raise TypeError(f"theta: expected a NumPy array; got {type(theta).__name__}")
+        if theta.ndim != 2 or len(theta) == 0:
+            raise ValueError(f"theta: expected shape (k, {self.n_parameters}); got {theta.shape}")
+        if not theta.flags.c_contiguous:
+            raise ValueError(f"theta: expected a contiguous array; got strides {theta.strides}")
+        self.check_theta(theta[0], written=True)
+        return theta
+
     def check_X(self, X: ArrayLike, *, name: str = "X") -> Array:
         """Return X contiguous and in the network's dtype, shape (n_features, n_examples)."""
         X = _real(name, X)
@@ -311,20 +438,64 @@ class Network:
         return X
 
     def check_Y(self, Y: ArrayLike, X: Array, *, name: str = "Y") -> Array:
-        """Return Y contiguous and in the network's dtype, each label exactly 0 or 1."""
+        """Return the labels as the kernels want them: numbers of shape (n_outputs, n_examples)."""
         Y = _real(name, Y)
         of_X = name.replace("Y", "X")
         if X.shape[1] == 0:
             raise ValueError(f"{of_X}: expected at least one example; got shape {X.shape}")
-        expected = (self.sizes[-1], X.shape[1])
-        if Y.shape != expected:
+        n, m = self.sizes[-1], X.shape[1]
+        if self.output == "softmax" and Y.ndim == 1 and len(Y) == m:
+            return self._one_hot(Y, name)
+        if Y.shape != (n, m):
+            expected = f"({m},) or ({n}, {m})" if self.output == "softmax" else f"({n}, {m})"
             raise ValueError(
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )
-        wrong = Y[(Y != 0) & (Y != 1)]
+        if self.classifies:
+            wrong, expected = Y[(Y != 0) & (Y != 1)], "labels 0 and 1"
+        else:
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(Y.astype(self.dtype))
+            counts = self.output == "exponential"
+            wrong = Y[~finite | (Y < 0)] if counts else Y[~finite]
+            expected = f"finite {self.dtype} numbers{' >= 0' if counts else ''}"
         if wrong.size:
-            raise ValueError(f"{name}: expected labels 0 and 1; got {wrong.flat[0]}")
+            raise ValueError(f"{name}: expected {expected}; got {wrong.flat[0]}")
+        if self.output == "softmax" and not ((ones := Y.sum(axis=0)) == 1).all():
+            e = int(np.flatnonzero(ones != 1)[0])
+            raise ValueError(
+                f"{name}: expected one 1 for each example; got {int(ones[e])} for example {e}"
+            )
         return np.require(Y, self.dtype, ["C", "A"])
+
+    def _one_hot(self, labels: Array, name: str) -> Array:
+        n = self.sizes[-1]
+        wrong = labels[~((labels >= 0) & (labels < n) & (labels == np.floor(labels)))]
+        if wrong.size:
+            raise ValueError(f"{name}: expected integers from 0 to {n - 1}; got {wrong.flat[0]}")
+        Y = np.zeros((n, len(labels)), self.dtype)
+        Y[labels.astype(np.intp), np.arange(len(labels))] = 1
+        return Y
+
+    def check_weights(self, weights: ArrayLike, X: Array) -> Array:
+        """Return the weights of the examples in the network's dtype, shape (n_examples,)."""
+        weights = _real("weights", weights)
+        if weights.shape != (X.shape[1],):
+            raise ValueError(
+                f"weights: expected shape ({X.shape[1]},) to match X {X.shape}; got {weights.shape}"
+            )
+        with np.errstate(over="ignore"):
+            weights = np.require(weights, self.dtype, ["C", "A"])
+        wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+        if wrong.size:
+            raise ValueError(f"weights: expected finite and >= 0; got {wrong[0]}")
+        if not weights.any():
+            raise ValueError("weights: expected at least one above 0; got only zeros")
+        return weights
+
+    def _check_classifies(self, what: str) -> None:
+        if not self.classifies:
+            raise ValueError(f"{what}: expected output sigmoid or softmax; got {self.output!r}")
 
 
 def _real(name: str, value: ArrayLike) -> Array:

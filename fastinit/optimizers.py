@@ -1,9 +1,98 @@
-"""Optimisers: settings only. The loops that obey them are kernels."""
+"""Optimisers and learning-rate schedules: settings only. The loops that obey them are kernels.
 
+``learning_rate`` is a number or a schedule: any callable from the iteration, counted from 0, to a
+number. ``l2`` adds ``l2 / 2 * sum(W ** 2)`` to what is minimised, over the weights and not over the
+biases; the costs that a run records are without it.
+"""
+
+import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+
+Rate = float | Callable[[int], float]
+
+
+class Rule(NamedTuple):
+    """What the update kernel must know of an optimiser."""
+
+    name: str
+    beta1: float = 0.0
+    beta2: float = 0.0
+    epsilon: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseScaling:
+    """A learning rate that falls as ``initial / (iteration + 1) ** power``.
+
+    Parameters
+    ----------
+    initial : float
+    power : float, default 0.5
+        As scikit-learn's ``power_t``.
+
+    Examples
+    --------
+    >>> InverseScaling(initial=0.1)(3)
+    0.05
+    """
+
+    initial: float
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self, initial=math.inf, power=math.inf)
+
+    def __call__(self, iteration: int) -> float:
+        """Return the learning rate of an iteration."""
+        return float(self.initial / (iteration + 1) ** self.power)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """A learning rate that falls by half a cosine to ``final``, and stays there [1]_.
+
+    Parameters
+    ----------
+    initial : float
+    iterations : int
+        After so many it has arrived.
+    final : float, default 0
+
+    References
+    ----------
+    .. [1] Loshchilov and Hutter, "SGDR", 2017, arXiv:1608.03983, without restarts.
+
+    Examples
+    --------
+    >>> rate = Cosine(initial=0.1, iterations=100)
+    >>> rate(0), round(rate(50), 12), rate(100)
+    (0.1, 0.05, 0.0)
+    """
+
+    initial: float
+    iterations: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, initial=math.inf, final=math.inf)
+        if isinstance(self.iterations, bool) or not isinstance(self.iterations, (int, np.integer)):
+            raise TypeError(f"iterations: expected an integer; got {self.iterations!r}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations: expected at least 1; got {self.iterations}")
+
+    def __call__(self, iteration: int) -> float:
+        """Return the learning rate of an iteration."""
+        if iteration >= self.iterations:
+            return self.final
+        share = (1 + math.cos(math.pi * iteration / self.iterations)) / 2
+        return self.final + (self.initial - self.final) * share
 
 
 @dataclass(frozen=True)
@@ -12,21 +101,223 @@ class GradientDescent:
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
+    learning_rate : float or callable, default 0.01
         The step per unit of gradient; finite and not negative.
+    l2 : float, default 0
+        Strength of the squared penalty on the weights.
 
     Examples
     --------
     >>> GradientDescent(0.1)
-    GradientDescent(learning_rate=0.1)
+    GradientDescent(learning_rate=0.1, l2=0.0)
     """
 
-    learning_rate: float = 0.01
+    learning_rate: Rate = 0.01
+    l2: float = 0.0
+    slots: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        rate = self.learning_rate
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
-            raise TypeError(f"learning_rate: expected a number; got {type(rate).__name__}")
-        if not 0 <= rate <= sys.float_info.max:
-            raise ValueError(f"learning_rate: expected finite and >= 0; got {rate}")
-        object.__setattr__(self, "learning_rate", float(rate))
+        _check_rate(self)
+        _check(self, l2=math.inf)
+
+    @property
+    def rule(self) -> Rule:
+        """The settings as the kernel takes them."""
+        return Rule("gradient_descent", l2=self.l2)
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Gradient descent with momentum: ``v = momentum * v + gradient; theta -= learning_rate * v``.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.01
+    momentum : float, default 0.9
+        From 0 up to, not including, 1.
+    nesterov : bool, default False
+        Step along ``gradient + momentum * v`` instead [1]_, as PyTorch does.
+    l2 : float, default 0
+        Strength of the squared penalty on the weights.
+
+    References
+    ----------
+    .. [1] Sutskever et al., "On the importance of initialization and momentum in deep learning",
+       ICML 2013.
+
+    Examples
+    --------
+    >>> Momentum(0.1, nesterov=True)
+    Momentum(learning_rate=0.1, momentum=0.9, nesterov=True, l2=0.0)
+    """
+
+    learning_rate: Rate = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    l2: float = 0.0
+    slots: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        _check_rate(self)
+        _check(self, momentum=1, l2=math.inf)
+        if not isinstance(self.nesterov, (bool, np.bool_)):
+            raise TypeError(f"nesterov: expected True or False; got {self.nesterov!r}")
+
+    @property
+    def rule(self) -> Rule:
+        """The settings as the kernel takes them."""
+        return Rule("nesterov" if self.nesterov else "momentum", self.momentum, l2=self.l2)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam [1]_: steps by the mean gradient over the root of the mean squared gradient.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.001
+    beta1, beta2 : float, default 0.9 and 0.999
+        How slowly both means forget; from 0 up to, not including, 1.
+    epsilon : float, default 1e-8
+        Added to the root, after its bias is corrected; above 0.
+    l2 : float, default 0
+        Strength of the squared penalty on the weights, through the gradient.
+
+    References
+    ----------
+    .. [1] Kingma and Ba, "Adam: a method for stochastic optimization", 2015, arXiv:1412.6980.
+
+    Examples
+    --------
+    >>> Adam().learning_rate
+    0.001
+    """
+
+    learning_rate: Rate = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    l2: float = 0.0
+    slots: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        _check_adam(self)
+        _check(self, l2=math.inf)
+
+    @property
+    def rule(self) -> Rule:
+        """The settings as the kernel takes them."""
+        return Rule("adam", self.beta1, self.beta2, self.epsilon, l2=self.l2)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay [1]_: weights shrink by ``learning_rate * weight_decay``.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, default 0.001
+    beta1, beta2, epsilon : float
+        As in :class:`Adam`.
+    weight_decay : float, default 0.01
+        Of the weights, not of the biases.
+
+    References
+    ----------
+    .. [1] Loshchilov and Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101.
+
+    Examples
+    --------
+    >>> AdamW(0.01).weight_decay
+    0.01
+    """
+
+    learning_rate: Rate = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    slots: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        _check_adam(self)
+        _check(self, weight_decay=math.inf)
+
+    @property
+    def rule(self) -> Rule:
+        """The settings as the kernel takes them."""
+        return Rule("adam", self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS, by ``scipy.optimize.minimize``; needs SciPy, and full batches.
+
+    It has no learning rate: a line search finds every step. One iteration may evaluate the cost
+    more than once.
+
+    Parameters
+    ----------
+    history : int, default 10
+        Corrections kept; SciPy's ``maxcor``.
+    tolerance : float, default 1e-5
+        Converged when no entry of the gradient is larger; SciPy's ``gtol``.
+    l2 : float, default 0
+        Strength of the squared penalty on the weights.
+
+    References
+    ----------
+    .. [1] Byrd, Lu, Nocedal and Zhu, "A limited memory algorithm for bound constrained
+       optimization", SIAM J. Sci. Comput. 16, 1995.
+
+    Examples
+    --------
+    >>> LBFGS().history
+    10
+    """
+
+    history: int = 10
+    tolerance: float = 1e-5
+    l2: float = 0.0
+    slots: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.history, bool) or not isinstance(self.history, (int, np.integer)):
+            raise TypeError(f"history: expected an integer; got {self.history!r}")
+        if self.history < 1:
+            raise ValueError(f"history: expected at least 1; got {self.history}")
+        _check(self, tolerance=math.inf, l2=math.inf)
+
+
+Optimizer = GradientDescent | Momentum | Adam | AdamW | LBFGS
+OPTIMIZERS = (GradientDescent, Momentum, Adam, AdamW, LBFGS)
+
+
+def checked_rate(rate: Any, name: str = "learning_rate") -> float:
+    """Return a learning rate as a float: finite and not negative."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number; got {type(rate).__name__}")
+    if not 0 <= rate <= sys.float_info.max:
+        raise ValueError(f"{name}: expected finite and >= 0; got {rate}")
+    return float(rate)
+
+
+def _check_rate(optimizer: Any) -> None:
+    if not callable(optimizer.learning_rate):
+        object.__setattr__(optimizer, "learning_rate", checked_rate(optimizer.learning_rate))
+
+
+def _check_adam(optimizer: Any) -> None:
+    _check_rate(optimizer)
+    _check(optimizer, beta1=1, beta2=1, epsilon=math.inf)
+    if optimizer.epsilon == 0:
+        raise ValueError("epsilon: expected above 0; got 0.0")
+
+
+def _check(settings: Any, **ends: float) -> None:
+    """Make the named settings floats, from 0 up to their ends."""
+    for name, end in ends.items():
+        value = checked_rate(getattr(settings, name), name)
+        if not value < end:
+            raise ValueError(f"{name}: expected from 0 up to, not including, {end}; got {value}")
+        object.__setattr__(settings, name, value)

@@ -8,31 +8,55 @@ current style, so that ``with plt.style.context("dark_background")`` gives dark 
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import Comparison
+from fastinit.propagation import Propagation
 from fastinit.training import Run
 from fastinit.trials import Trial
 
 # https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
-REGIONS = ListedColormap(["#CFE3F0", "#F6DCC8"])
-MARKERS = (("o", COLORS[0]), ("^", COLORS[1]))
+MARKERS = "o^sDvPX"
 GRID = 400  # points along each axis of a decision boundary
 BINS = 30  # of a histogram
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
 QUARTILES = (0.25, 0.5, 0.75)
 PER_ROW = 4  # decision boundaries side by side
+
+
+class Quantity(NamedTuple):
+    """What ``profiles`` can draw: its axis, and where its values are."""
+
+    label: str
+    yscale: Literal["log", "linear"]
+    measured: Callable[[Propagation], NDArray[np.float64]]
+    expected: Callable[[Propagation], NDArray[np.float64]] | None = None
+
+
+QUANTITIES = {
+    "signal": Quantity(
+        "pre-activations, root mean square", "log", lambda p: p.z.rms, lambda p: p.theory.z_rms
+    ),
+    "gradient": Quantity(
+        "gradient, root mean square", "log", lambda p: p.dz.rms, lambda p: p.theory.dz_rms
+    ),
+    "update": Quantity("gradient / weights", "log", lambda p: p.gradient_to_parameter),
+    "rank": Quantity("effective rank", "linear", lambda p: p.effective_rank),
+    "dead units": Quantity("share of dead units", "linear", lambda p: p.dead_units),
+    "saturation": Quantity("share of saturated activations", "linear", lambda p: p.saturation),
+}
 
 
 def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
@@ -41,20 +65,20 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     X : array_like of shape (2, m)
-    Y : array_like of m labels, each 0 or 1
+    Y : array_like of m labels: 0, 1, ...
     ax : matplotlib Axes, optional
     """
     ax = plt.gca() if ax is None else ax
     X, Y = np.asarray(X), np.ravel(Y)
-    for label, (marker, color) in enumerate(MARKERS):
+    for label in range(_n_classes(Y)):
         chosen = X[:, label == Y]
         ax.scatter(
             chosen[0],
             chosen[1],
             s=22,
-            marker=marker,
-            color=color,
-            edgecolors="white",
+            marker=MARKERS[label % len(MARKERS)],
+            color=COLORS[label % len(COLORS)],
+            edgecolors=ax.get_facecolor(),
             linewidths=0.5,
             label=f"class {label}",
         )
@@ -65,14 +89,14 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
 def decision_boundary(
     predict: Callable[[Any], Any], X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw the regions of both classes, with the examples on top.
+    """Draw the regions of the classes, with the examples on top.
 
     Parameters
     ----------
     predict : callable
         From points of shape (n, 2) to their n classes.
     X : array_like of shape (2, m)
-    Y : array_like of m labels, each 0 or 1
+    Y : array_like of m labels: 0, 1, ...
     ax : matplotlib Axes, optional
     """
     ax = plt.gca() if ax is None else ax
@@ -80,7 +104,9 @@ def decision_boundary(
     low, high = X.min(axis=1) - 0.5, X.max(axis=1) + 0.5
     x1, x2 = np.meshgrid(*np.linspace(low, high, GRID, axis=1))
     classes = np.reshape(predict(np.column_stack([x1.ravel(), x2.ravel()])), x1.shape)
-    ax.contourf(x1, x2, classes, levels=[-0.5, 0.5, 1.5], cmap=REGIONS)
+    n = max(_n_classes(Y), _n_classes(classes))
+    colors = [COLORS[label % len(COLORS)] for label in range(n)]
+    ax.contourf(x1, x2, classes, levels=np.arange(n + 1) - 0.5, colors=colors, alpha=0.25)
     return examples(X, Y, ax=ax)
 
 
@@ -116,7 +142,7 @@ def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) 
     ax = decision_boundary(
         lambda points: run.network.predict(run.theta, points.T),
         comparison.X,
-        comparison.Y,
+        _labels(comparison),
         ax=ax,
     )
     accuracies = [f"train {run.train_accuracy:.1%}"]
@@ -138,10 +164,11 @@ def boundaries(
     Parameters
     ----------
     runs : mapping of str to Run
-        What stands above each picture, before its accuracy, and the trained network of two features
-        and one output.
+        What stands above each picture, before its accuracy, and the trained network of two
+        features.
     X : array_like of shape (2, m)
-    Y : array_like of shape (1, m), each 0 or 1
+    Y : array_like
+        Labels as the networks take them, one for each example.
     axes : sequence of matplotlib Axes, optional
         One for each run; without them a row of new ones on the current figure.
     """
@@ -333,6 +360,77 @@ def heat_map(
     return ax
 
 
+def profiles(
+    propagation: Propagation | Mapping[Any, Propagation | Sequence[Propagation]],
+    *,
+    quantity: str = "signal",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one quantity over the layers: markers for what was measured, lines for the theory.
+
+    Parameters
+    ----------
+    propagation : Propagation, or mapping of names to one or to several of them
+        As :mod:`fastinit.propagation` measures them: one network, or several under the names of
+        their schemes or, along a training, of the iterations. Of several under one name the median
+        is drawn, with bars from quartile to quartile, beside the theory of the first.
+    quantity : {"signal", "gradient", "update", "rank", "dead units", "saturation"}
+        Root mean square of the pre-activations or of the gradient by them; that of the gradient by
+        the weights, in units of the weights; effective rank; share of dead units or of saturated
+        activations.
+    ax : matplotlib Axes, optional
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> net = fi.Network([2, *[100] * 10, 1])
+    >>> measured = {
+    ...     scheme: fi.propagation.measure(net, net.initialize(scheme, seed=0), X, Y)
+    ...     for scheme in ["glorot_normal", "he_normal"]
+    ... }
+    >>> ax = profiles(measured, quantity="gradient", ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['glorot_normal', 'he_normal', 'mean-field theory']
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity: expected one of {', '.join(QUANTITIES)}; got {quantity!r}")
+    label, yscale, measured_in, expected_in = QUANTITIES[quantity]
+    ax = plt.gca() if ax is None else ax
+    named = propagation if isinstance(propagation, Mapping) else {"measured": propagation}
+    for k, (name, several) in enumerate(named.items()):
+        group = several if isinstance(several, Sequence) else [several]
+        layers = np.arange(1, group[0].network.n_layers + 1)
+        lower, median, upper = _quantiles(np.array([measured_in(p) for p in group]), QUARTILES)
+        color, style = _look(k)
+        # A logarithmic axis shows no zeros, so the legend counts them.
+        zeros = np.count_nonzero(~(median > 0)) if yscale == "log" else 0
+        ax.errorbar(
+            layers,
+            median,
+            yerr=[median - lower, upper - median] if len(group) > 1 else None,
+            marker=MARKERS[k % len(MARKERS)],
+            markersize=5,
+            capsize=2,
+            label=f"{name} (zero in {zeros} of {len(layers)} layers)" if zeros else name,
+            color=color,
+            linestyle=style if expected_in is None else "none",
+        )
+        if expected_in is not None:
+            expected = expected_in(group[0])
+            expected = np.where(expected > 0, expected, np.nan)
+            ax.plot(layers, expected, color=color, linestyle=style, linewidth=1)
+    handles, labels = ax.get_legend_handles_labels()
+    if expected_in is not None:
+        handles.append(Line2D([], [], color=plt.rcParams["text.color"], linewidth=1))
+        labels.append("mean-field theory")
+    ax.set(xlabel="layer", ylabel=label, yscale=yscale)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    ax.legend(handles, labels, frameon=False)
+    return ax
+
+
 def figures(comparison: Comparison) -> dict[str, Figure]:
     """Return a comparison's pictures by name.
 
@@ -343,9 +441,11 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     found = {}
     trials = {name: comparison.of(name) for name in comparison.schemes if comparison.of(name)}
     several = len(comparison.cells) > len(comparison.schemes)
-    if comparison.X.shape[0] == 2 and comparison.Y.shape[0] == 1:
+    network = comparison.network
+    one_label = network.output == "softmax" or (network.classifies and network.sizes[-1] == 1)
+    if network.sizes[0] == 2 and one_label:
         found["data"] = Figure(figsize=(5, 5), layout="compressed")
-        ax = examples(comparison.X, comparison.Y, ax=found["data"].subplots())
+        ax = examples(comparison.X, _labels(comparison), ax=found["data"].subplots())
         ax.set(title="Training data", aspect="equal")
         ax.legend(frameon=False, loc="upper right")
     if comparison.iterations:
@@ -403,6 +503,12 @@ def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> 
     )
 
 
+def _labels(comparison: Comparison) -> NDArray[Any]:
+    """Return the class of each example."""
+    Y = comparison.Y
+    return np.ravel(Y) if len(Y) == 1 else np.argmax(Y, axis=0)
+
+
 def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
     """Return :func:`figures` as PNG files for a web page, a light one or a dark one."""
     files = {}
@@ -427,6 +533,11 @@ def show() -> None:
 
 
 # --- what several pictures share --------------------------------------------------------------
+
+
+def _n_classes(labels: ArrayLike) -> int:
+    """Return how many classes there are; at least two, even if one was never seen."""
+    return max(2, int(np.max(labels, initial=0)) + 1)
 
 
 def _look(k: int) -> tuple[str, str]:

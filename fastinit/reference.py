@@ -5,6 +5,7 @@ hold each pair together, the random ones to the last bit. ``FASTINIT_KERNELS=ref
 everything on this file.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -13,9 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
+Layout = Any  # fastinit.network.Layout: sizes, hidden, slope, loss
+Rule = Any  # fastinit.optimizers.Rule
 
 # As in the kernels, infinities and NaN are results here, not news.
 _quiet = np.errstate(all="ignore")
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+SELU_SCALE = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
 
 
 @_quiet
@@ -33,20 +40,98 @@ def linear_relu(W: Array, b: Array, A: Array, out: Array) -> None:
 
 
 @_quiet
+def exp(Z: Array, out: Array) -> None:
+    """Overwrite ``out`` with ``exp(Z)``."""
+    np.exp(Z, out=out)
+
+
+@_quiet
+def log1p(Z: Array, out: Array) -> None:
+    """Overwrite ``out`` with ``log(1 + Z)``, for ``Z`` from 0 to 1."""
+    np.log1p(Z, out=out)
+
+
+@_quiet
+def log(Z: Array, out: Array) -> None:
+    """Overwrite ``out`` with ``log(Z)``, for normal positive numbers."""
+    np.log(Z, out=out)
+
+
+@_quiet
 def sigmoid(Z: Array, out: Array) -> None:
     """Overwrite ``out`` with ``1 / (1 + exp(-Z))``."""
     out[...] = 1 / (1 + np.exp(-Z))
 
 
 @_quiet
-def sigmoid_cross_entropy(Z: Array, Y: Array, A: Array, dZ: Array) -> float:
-    """Overwrite ``A`` with ``sigmoid(Z)`` and ``dZ`` with ``(A - Y) / m``; return the cost."""
+def activate(Z: Array, hidden: str, slope: float, A: Array, slopes: Array) -> None:
+    """Overwrite ``A`` with the activation of ``Z``, and ``slopes`` with its derivative."""
+    real = Z.dtype.type
+    one = real(1)
+    if hidden == "relu":
+        A[...], slopes[...] = np.maximum(Z, 0), Z > 0
+    elif hidden == "leaky_relu":
+        slopes[...] = np.where(Z > 0, one, real(slope))
+        A[...] = np.where(Z > 0, Z, Z * real(slope))
+    elif hidden == "tanh":
+        np.tanh(Z, out=A)
+        slopes[...] = (one - A) * (one + A)
+    elif hidden == "sigmoid":
+        sigmoid(Z, A)
+        slopes[...] = A * (one - A)
+    elif hidden == "identity":
+        A[...], slopes[...] = Z, one
+    elif hidden == "gelu":
+        mass = (_erfc(Z * real(-math.sqrt(0.5))).astype(Z.dtype)) / 2
+        density = np.exp(-Z * Z / 2) * real(1 / math.sqrt(2 * math.pi))
+        slopes[...], A[...] = mass + Z * density, Z * mass
+    elif hidden == "silu":
+        share = 1 / (1 + np.exp(-Z))
+        slopes[...], A[...] = share + Z * share * (one - share), Z * share
+    else:
+        negative = real(SELU_SCALE * SELU_ALPHA) * np.expm1(np.minimum(Z, 0))
+        slopes[...] = np.where(Z > 0, real(SELU_SCALE), negative + real(SELU_SCALE * SELU_ALPHA))
+        A[...] = np.where(Z > 0, real(SELU_SCALE) * Z, negative)
+
+
+@_quiet
+def loss(Z: Array, Y: Array, weights: Array | None, loss: str, A: Array, dZ: Array) -> float:
+    """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
+
+    ``w`` is 1 without ``weights``. Where all weights are zero, cost and ``dZ`` are.
+    """
     m = Z.shape[1]
-    sigmoid(Z, A)
+    w = np.ones(m) if weights is None else weights.astype(np.float64)
+    total = w.sum()
+    if m and not total:
+        w, total = np.zeros(m), np.float64(1)
+    if loss == "softmax_cross_entropy":
+        highest = Z.max(axis=0, initial=-np.inf)
+        shifted = Z - highest
+        np.exp(shifted, out=A)
+        sums = A.sum(axis=0)
+        A /= sums
+        losses = np.log(sums) - np.where(Y > 0, shifted, 0).sum(axis=0)
+    elif loss == "squared_error":
+        A[...] = Z
+        losses = np.square(Z - Y) / 2
+    elif loss == "poisson":
+        np.exp(Z, out=A)
+        losses = A - Y * Z
+    else:
+        sigmoid(Z, A)
+        if loss == "saturating_cross_entropy":
+            losses = np.nan_to_num(
+                -np.log(A) * Y - np.log(1 - A) * (1 - Y), nan=0.0, posinf=np.inf, neginf=-np.inf
+            )
+        else:
+            # The label is 0 or 1, so that no infinity meets its opposite.
+            losses = np.maximum(np.where(Y > 0, -Z, Z), 0) + np.log1p(np.exp(-np.abs(Z)))
     np.subtract(A, Y, out=dZ)
-    dZ *= 1 / max(m, 1)
-    total = np.nansum(-np.log(A) * Y - np.log(1 - A) * (1 - Y), dtype=np.float64)
-    return float(total / np.float64(m))
+    dZ *= (w / total).astype(Z.dtype)
+    # No loss counts where the weight is nothing, not even an infinite one.
+    weighted = np.multiply(losses, w, where=w > 0, out=np.zeros(losses.shape))
+    return float(weighted.sum() / total)
 
 
 @_quiet
@@ -66,9 +151,46 @@ def backward(
 
 
 @_quiet
-def update_parameters(theta: Array, gradient: Array, learning_rate: float) -> None:
-    """Update ``theta -= learning_rate * gradient`` in place."""
-    theta -= theta.dtype.type(learning_rate) * gradient
+def update_parameters(
+    layout: Layout,
+    rule: Rule,
+    theta: Array,
+    gradient: Array,
+    state: Array,
+    step: int,
+    learning_rate: float,
+) -> None:
+    """Update ``theta`` and ``state``, of shape (slots, n_parameters), in place.
+
+    ``step`` counts the updates before this one.
+    """
+    real = theta.dtype.type
+    rate = real(learning_rate)
+    if rule.l2 or rule.weight_decay:
+        kernel = _weights_of(layout.sizes)
+        gradient = np.where(kernel, gradient + real(rule.l2) * theta, gradient)
+        theta -= np.where(kernel, real(learning_rate * rule.weight_decay) * theta, real(0))
+    if rule.name == "gradient_descent":
+        theta -= rate * gradient
+    elif rule.name in ("momentum", "nesterov"):
+        [v] = state
+        v *= real(rule.beta1)
+        v += gradient
+        theta -= rate * (gradient + real(rule.beta1) * v if rule.name == "nesterov" else v)
+    else:
+        first, second = state
+        first += real(1 - rule.beta1) * (gradient - first)
+        second *= real(rule.beta2)
+        second += real(1 - rule.beta2) * (gradient * gradient)
+        root = np.sqrt(second) * real(1 / math.sqrt(1 - rule.beta2 ** (step + 1)))
+        scale = real(learning_rate / (1 - rule.beta1 ** (step + 1)))
+        theta -= scale * first / (root + real(rule.epsilon))
+
+
+def _weights_of(sizes: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which entries of theta are weights; the others are biases."""
+    shapes = [(n_out * n_in, n_out) for n_in, n_out in pairwise(sizes)]
+    return np.concatenate([np.arange(w + b) < w for w, b in shapes])
 
 
 def _layers(sizes: NDArray[np.intp], theta: Array) -> Iterator[tuple[Array, Array]]:
@@ -79,60 +201,88 @@ def _layers(sizes: NDArray[np.intp], theta: Array) -> Iterator[tuple[Array, Arra
         yield theta[start:middle].reshape(n_out, n_in), theta[middle:end].reshape(n_out, 1)
 
 
-def _activations(sizes: NDArray[np.intp], theta: Array, X: Array) -> list[Array]:
-    """Return X and what every layer makes of it; the last layer stays linear."""
-    activations = [X]
-    layers = list(_layers(sizes, theta))
+def _activations(layout: Layout, theta: Array, X: Array) -> tuple[list[Array], list[Array]]:
+    """Return X and what every layer makes of it, and the slopes; the last layer stays linear."""
+    activations, slopes = [X], []
+    layers = list(_layers(layout.sizes, theta))
     for W, b in layers:
-        out = np.empty((len(W), X.shape[1]), X.dtype)
-        (linear if len(activations) == len(layers) else linear_relu)(W, b, activations[-1], out)
-        activations.append(out)
-    return activations
+        Z = np.empty((len(W), X.shape[1]), X.dtype)
+        linear(W, b, activations[-1], Z)
+        if len(activations) < len(layers):
+            slopes.append(np.empty_like(Z))
+            activate(Z, layout.hidden, layout.slope, Z, slopes[-1])
+        activations.append(Z)
+    return activations, slopes
 
 
-def forward(sizes: NDArray[np.intp], theta: Array, X: Array, out: Array) -> None:
-    """Overwrite ``out`` with the network's output, after the sigmoid."""
-    sigmoid(_activations(sizes, theta, X)[-1], out)
+def forward(
+    layout: Layout, theta: Array, X: Array, Y: Array | None, weights: Array | None, out: Array
+) -> float:
+    """Overwrite ``out`` with the network's outputs; return the cost, NaN without ``Y``."""
+    Z = _activations(layout, theta, X)[0][-1]
+    labels = np.zeros_like(Z) if Y is None else Y
+    cost = loss(Z, labels, weights, layout.loss, out, np.empty_like(Z))
+    return math.nan if Y is None else cost
 
 
+@_quiet
 def loss_and_gradient(
-    sizes: NDArray[np.intp],
+    layout: Layout,
     theta: Array,
     X: Array,
     Y: Array,
+    weights: Array | None,
     gradient: Array,
+    threads: int,
 ) -> float:
     """Overwrite ``gradient`` with the cost's derivative by ``theta``; return the cost."""
-    *inputs, Z = _activations(sizes, theta, X)
+    (*inputs, Z), slopes = _activations(layout, theta, X)
     dZ = np.empty_like(Z)
-    cost = sigmoid_cross_entropy(Z, Y, np.empty_like(Z), dZ)
-    gradient[...] = 0
-    parameters = list(_layers(sizes, theta))
-    gradients = list(_layers(sizes, gradient))
+    cost = loss(Z, Y, weights, layout.loss, np.empty_like(Z), dZ)
+    parameters = list(_layers(layout.sizes, theta))
+    gradients = list(_layers(layout.sizes, gradient))
     for layer in reversed(range(len(parameters))):
-        dA = np.empty_like(inputs[layer]) if layer > 0 else None
-        backward(parameters[layer][0], inputs[layer], dZ, *gradients[layer], dA)
-        if dA is not None:
-            dZ = dA
+        dW, db = gradients[layer]
+        dW[...] = dZ @ inputs[layer].T
+        db[...] = dZ.sum(axis=1, keepdims=True)
+        if layer > 0:
+            dZ = parameters[layer][0].T @ dZ * slopes[layer - 1]
     return cost
 
 
 @_quiet
 def descend(
-    sizes: NDArray[np.intp],
+    layout: Layout,
+    rule: Rule,
     theta: Array,
+    state: Array,
+    step: int,
     X: Array,
     Y: Array,
-    learning_rate: float,
+    weights: Array | None,
+    order: NDArray[np.intp] | None,
+    batch_size: int,
+    first: int,
+    rates: NDArray[np.float64],
     costs: NDArray[np.float64],
+    threads: int,
 ) -> int:
-    """Run ``len(costs)`` iterations of gradient descent; return how many were whole."""
+    """Run ``len(costs)`` iterations; return how many were whole.
+
+    Iteration ``i`` takes batch ``first + i`` of the batches that the rows of ``order`` are cut
+    into, each ``batch_size`` examples but the last of a row; all examples without ``order``.
+    """
     gradient = np.empty_like(theta)
-    updated = np.empty_like(theta)
+    batches = -(-X.shape[1] // batch_size)
     for i in range(len(costs)):
-        cost = loss_and_gradient(sizes, theta, X, Y, gradient)
-        updated[...] = theta
-        update_parameters(updated, gradient, learning_rate)
+        batch: Any = slice(None)
+        if order is not None:
+            row, k = divmod(first + i, batches)
+            batch = order[row, k * batch_size : (k + 1) * batch_size]
+        part = None if weights is None else weights[batch]
+        cost = loss_and_gradient(layout, theta, X[:, batch], Y[:, batch], part, gradient, 1)
+        updated = theta.copy()
+        update_parameters(layout, rule, updated, gradient, state, step + i, rates[i])
         if not np.isfinite(updated).all():
             return i
         theta[...] = updated
@@ -403,6 +553,16 @@ def _store(out: NDArray[Any], values: NDArray[Any], brain: bool) -> None:
 def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None:
     """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
     out[...] = _philox(np.uint64(first) + np.arange(out.shape[1], dtype=np.uint64), key, stream)
+
+
+def permutation(out: NDArray[np.intp], key: int, stream: int) -> None:
+    """Overwrite ``out`` with 0, 1, ... in random order."""
+    drawn = np.empty((1, len(out)), np.uint32)
+    words(drawn, 0, len(out), key, stream)
+    out[...] = np.arange(len(out))
+    for i, word in enumerate(drawn[0].tolist()):
+        j = i + (word * (len(out) - i) >> 32)
+        out[i], out[j] = out[j], out[i]
 
 
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None:

@@ -273,7 +273,9 @@ def _words(comparison: Comparison, name: str) -> tuple[str, str]:
     """Return the caption of a picture, and what it tells to those who do not see it."""
     typical = [comparison.typical(scheme) for scheme in comparison.schemes if comparison.of(scheme)]
     finals = ", ".join(f"{trial.cell.scheme} {trial.final_cost:.3g}" for trial in typical)
-    accuracies = ", ".join(f"{t.cell.scheme} {t.train_accuracy:.0%}" for t in typical)
+    accuracies = ", ".join(
+        f"{t.cell.scheme} {t.train_accuracy:.0%}" for t in typical if t.train_accuracy is not None
+    )
     axis = name.replace("_", " ")
     return {
         "data": (

@@ -31,7 +31,7 @@ CREATE TABLE runs (
     iterations INTEGER NOT NULL,
     diverged_at INTEGER,
     converged INTEGER NOT NULL,
-    train_accuracy REAL NOT NULL,
+    train_accuracy REAL,
     test_accuracy REAL,
     iterations_to_cost INTEGER,
     iterations_to_accuracy INTEGER,

@@ -80,9 +80,8 @@ class Trial:
     converged : bool
         Whether the last tenth of the iterations changed the cost by less than 1 %, at whatever cost
         that is; a run of fewer than ten iterations has not.
-    train_accuracy : float
-    test_accuracy : float or None
-        None without test data.
+    train_accuracy, test_accuracy : float or None
+        None without test data, and unless the network classifies.
     iterations_to_cost, iterations_to_accuracy : int or None
         Iterations until the target was first reached; None if it never was, or there was no target.
         Every iteration is looked at for the cost, the ``points`` for the accuracy.
@@ -100,7 +99,7 @@ class Trial:
     iterations: int
     diverged_at: int | None
     converged: bool
-    train_accuracy: float
+    train_accuracy: float | None
     test_accuracy: float | None
     iterations_to_cost: int | None
     iterations_to_accuracy: int | None
@@ -158,7 +157,7 @@ def finished(
 ) -> Trial:
     """Return what is kept of a run: all that needs its full cost curve is computed here."""
     network, theta = cell.network, run.theta
-    accuracy = network.accuracy(theta, X, Y)
+    accuracy = _accuracy(network, theta, X, Y)
     pace = _pace(run.costs)
     points = kept_points(len(run.costs))
     verdict = [
@@ -176,12 +175,16 @@ def finished(
         diverged_at=run.diverged_at,
         converged=run.diverged_at is None and pace == "converged",
         train_accuracy=accuracy,
-        test_accuracy=None if test is None else network.accuracy(theta, *test),
+        test_accuracy=None if test is None else _accuracy(network, theta, *test),
         iterations_to_cost=None if target_cost is None else _first(run.costs <= target_cost),
         iterations_to_accuracy=iterations_to_accuracy,
         verdict="; ".join(verdict),
         seconds=run.seconds,
     )
+
+
+def _accuracy(network: Network, theta: Array, X: Array, Y: Array) -> float | None:
+    return network.score(theta, X, Y)[1] if network.classifies else None
 
 
 def stride(n: int) -> int:
@@ -224,9 +227,12 @@ def symmetric_layers(network: Network, theta: Array) -> list[int]:
     ]
 
 
-def majority(Y: Array) -> float:
-    """Return the accuracy of always guessing the more frequent class."""
-    return max(float(np.mean(Y)), 1 - float(np.mean(Y)))
+def majority(network: Network, Y: Array) -> float:
+    """Return the accuracy of always guessing the most frequent class."""
+    share = Y.mean(axis=1)
+    if network.output == "softmax":
+        return float(share.max())
+    return float(np.maximum(share, 1 - share).mean())
 
 
 def _symmetric(network: Network, theta: Array) -> list[str]:
@@ -238,18 +244,22 @@ def _symmetric(network: Network, theta: Array) -> list[str]:
 
 
 def _saturated(network: Network, start: Array, X: Array) -> list[str]:
+    if network.output != "sigmoid":
+        return []
     outputs = network.predict_proba(start, X)
     share = float(np.mean(outputs * (1 - outputs) < SATURATED))
     return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
 
 
-def _outcome(run: Run, accuracy: float, Y: Array, pace: str) -> str:
+def _outcome(run: Run, accuracy: float | None, Y: Array, pace: str) -> str:
     if run.diverged_at is not None:
         return f"diverged at iteration {run.diverged_at:,}"
     if not run.iterations:
         return "not trained"
+    if accuracy is None:
+        return pace
     better = "better than always guessing one class"
-    return f"{'' if accuracy > majority(Y) else 'no '}{better}; {pace}"
+    return f"{'' if accuracy > majority(run.network, Y) else 'no '}{better}; {pace}"
 
 
 def _pace(costs: NDArray[np.float64]) -> str:
@@ -261,7 +271,7 @@ def _pace(costs: NDArray[np.float64]) -> str:
         return "cost infinite to the end"
     if math.isinf(earlier):
         return "cost infinite until the last tenth"
-    change = (final - earlier) / earlier if earlier else 0.0
+    change = (final - earlier) / abs(earlier) if earlier else 0.0
     if abs(change) < CONVERGED:
         return "converged"
     return (

@@ -78,7 +78,8 @@ def test_table_escapes():
         ("he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
     ],
 )
-def test_verdicts_follow_the_run(net, circles, scheme, keywords, expected):
+def test_verdicts_follow_the_run(circles, scheme, keywords, expected):
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
     seed = 3 if scheme == "random" else None
     result = fi.compare(*circles[:2], net, [scheme], seed=seed, **keywords)
     assert expected in result.verdict(scheme)
@@ -155,7 +156,7 @@ def grid(net, circles):
     return fi.compare(
         X,
         Y,
-        fi.Network([2, 4, 1]),
+        fi.Network([2, 4, 1], loss="saturating_cross_entropy"),
         ["he_normal", "zeros"],
         test=(X_test, Y_test),
         seeds=range(3),
@@ -332,14 +333,44 @@ def test_axes_of_architecture(circles):
     ]  # fmt: skip
 
 
-def test_activations(circles):
-    try:
-        fi.Network([2, 3, 1], hidden="tanh")
-    except ValueError:
-        pytest.skip("Network has no second activation")
-    net = fi.Network([2, 3, 1])
-    result = fi.compare(*circles[:2], net, ["he"], activations=["relu", "tanh"], iterations=5)
-    assert [row["activation"] for row in result.table()] == ["relu", "tanh"]
+def test_settings_of_the_network_hold_for_the_grid(circles):
+    net = fi.Network([2, 3, 1], hidden="leaky_relu", slope=0.2, loss="saturating_cross_entropy")
+    result = fi.compare(
+        *circles[:2], net, ["he"], activations=["leaky_relu", "tanh"], widths=[3, 4], iterations=5
+    )
+    assert [(row["activation"], row["width"]) for row in result.table()] == [
+        ("leaky_relu", 3), ("tanh", 3), ("leaky_relu", 4), ("tanh", 4),
+    ]  # fmt: skip
+    assert result.cells[0].network == net
+    assert all(cell.network.loss == net.loss for cell in result.cells)
+
+
+def test_networks_that_do_not_classify(tmp_path):
+    """No accuracies, in table, verdict and store; and no target for them."""
+    X = np.random.default_rng(0).standard_normal((3, 40))
+    net = fi.Network([3, 4, 1], output="identity")
+    for _ in range(2):
+        result = fi.compare(
+            X, X[:1] * X[1:2], net, ["he_normal", "zeros"], seeds=range(2), iterations=50,
+            test=(X, X[:1]), store=tmp_path / "runs.sqlite",
+        )  # fmt: skip
+        assert all(row["train_accuracy"] is row["test_accuracy"] is None for row in result)
+        assert [row["train accuracy"] for row in result.summary()] == [None, None]
+        assert "guessing" not in result.verdict("zeros") + result.trials[0].verdict
+    with pytest.raises(ValueError, match="target_accuracy: expected output sigmoid or softmax"):
+        fi.compare(X, X[:1], net, ["zeros"], target_accuracy=0.5)
+
+
+def test_guessing_of_several_classes():
+    net = fi.Network([2, 3, 3], output="softmax")
+    X = np.random.default_rng(0).standard_normal((2, 10))
+    labels = np.array([0, 1, 2, 2, 2, 2, 1, 0, 0, 1])
+    result = fi.compare(X, labels, net, ["zeros"], learning_rate=0, iterations=20)
+    trial = result.trials[0]
+    assert trials.majority(net, result.Y) == 0.4
+    assert trial.train_accuracy == 0.3, "the first class, at a tie"
+    assert "; no better than always guessing one class; converged" in trial.verdict
+    assert "saturated" not in trial.verdict
 
 
 @pytest.mark.parametrize(
@@ -369,7 +400,7 @@ def test_activations(circles):
         ({"iterations": 1.5}, TypeError, "iterations: expected an integer; got float"),
         ({"threads": 0}, ValueError, "threads: expected at least 1; got 0"),
         ({"threads": "2"}, TypeError, "threads: expected an integer; got str"),
-        ({"target_cost": 0}, ValueError, "target_cost: expected a finite cost above 0; got 0"),
+        ({"target_cost": np.inf}, ValueError, "target_cost: expected a finite cost; got inf"),
         ({"target_cost": "low"}, TypeError, "target_cost: expected numbers; got 'low'"),
         ({"target_accuracy": 1.1}, ValueError, "target_accuracy: expected 0 < accuracy <= 1"),
     ],

@@ -2,12 +2,24 @@
 
 import doctest
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture
+def plt():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    yield plt
+    plt.close("all")
 
 
 def test_readme_examples_run():
@@ -33,14 +45,42 @@ def test_readme_commands_are_those_of_ci():
         assert command in script
 
 
-def test_pictures_exist():
-    for path in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README):
-        assert (ROOT / path).read_bytes().startswith(b"\x89PNG")
+def pictures(page):
+    return re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
 
 
-def test_links_within_the_repository():
-    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / path).exists(), path
+def test_tutorial_runs_and_draws_its_pictures(plt, tmp_path, monkeypatch):
+    page = ROOT / "docs" / "initialising-a-deep-network.md"
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert results.attempted >= 30
+    assert results.failed == 0
+    assert sorted(pictures(page)) == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_lesson_as_a_script_runs(plt, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    runpy.run_path(str(ROOT / "docs" / "lesson.py"))
+    assert len(shown) == 4
+    printed = capsys.readouterr().out
+    for start in ("zeros: symmetric", "random: exploding signal", "he: healthy"):
+        assert start in printed
+    assert re.search(r"^zeros   cost 0.6931  train 50.0%  test 50.0%$", printed, re.MULTILINE)
+    assert re.search(r"^he      cost 0.0648  train 99.3%  test 96.0%$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_exist(page):
+    assert pictures(page)
+    for path in pictures(page):
+        assert (page.parent / path).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_within_the_repository(page):
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / path).exists(), path
 
 
 def test_readme_marks_every_speed_that_was_missed():

@@ -38,13 +38,26 @@ def test_each_takes_and_returns_axes(comparison):
     assert axes[1, 1].get_title().startswith("he: train ")
 
 
+def test_three_classes():
+    """Each with a marker and a region of its own."""
+    X = np.array([[0.0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1]])
+    _, ax = plt.subplots()
+    plots.decision_boundary(lambda points: points[:, 0].round().clip(0, 2), X, X[0], ax=ax)
+    regions, *markers = ax.collections
+    assert len(regions.get_facecolors()) == 3
+    assert [len(each.get_offsets()) for each in markers] == [2, 2, 2]
+    assert len({each.get_paths()[0].vertices.tobytes() for each in markers}) == 3
+    colors = [tuple(each.get_facecolors()[0][:3]) for each in markers]
+    assert colors == [tuple(color[:3]) for color in regions.get_facecolors()]
+
+
 def test_current_axes_without_any(comparison):
     _, ax = plt.subplots()
     assert plots.costs(comparison) is ax
 
 
 def test_infinite_costs_leave_a_gap(circles):
-    net = fi.Network([2, 10, 5, 1])
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
     comparison = fi.compare(*circles[:2], net, ["random"], seed=3, iterations=50)
     infinite = np.isposinf(comparison.runs["random"].costs)
     assert infinite[0]
@@ -208,6 +221,72 @@ def test_boundaries_side_by_side(comparison):
         plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh[:1])
 
 
+# --- layer by layer ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(circles):
+    net = fi.Network([2, 30, 30, 30, 1])
+
+    def stack(scheme):
+        thetas = np.stack([net.initialize(scheme, seed=seed) for seed in range(5)])
+        return fi.propagation.measure_stack(net, thetas, *circles[:2])
+
+    return {scheme: stack(scheme) for scheme in ("glorot_normal", "he_normal", "zeros")}
+
+
+def test_profiles_of_one_network(measured):
+    _, ax = plt.subplots()
+    one = measured["he_normal"][0]
+    assert plots.profiles(one, ax=ax) is ax
+    markers, theory = ax.lines
+    assert_array_equal(markers.get_xdata(), [1, 2, 3, 4])
+    assert_array_equal(markers.get_ydata(), one.z.rms)
+    assert_array_equal(theory.get_ydata(), one.theory.z_rms)
+    assert (ax.get_xlabel(), ax.get_yscale()) == ("layer", "log")
+
+
+def test_profiles_of_stacks(measured):
+    _, ax = plt.subplots()
+    plots.profiles(measured, quantity="gradient", ax=ax)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[:2] == ["glorot_normal", "he_normal"]
+    assert labels[2:] == ["zeros (zero in 3 of 4 layers)", "mean-field theory"]
+    sizes = np.array([each.dz.rms for each in measured["glorot_normal"]])
+    assert_allclose(ax.containers[0].lines[0].get_ydata(), np.median(sizes, axis=0))
+    bars = np.array(ax.containers[0].lines[2][0].get_segments())[:, :, 1]
+    assert_allclose(bars, np.quantile(sizes, [0.25, 0.75], axis=0).T)
+
+
+@pytest.mark.parametrize("quantity", ["update", "rank", "dead units", "saturation"])
+def test_profiles_without_theory(measured, quantity):
+    _, ax = plt.subplots()
+    plots.profiles(measured, quantity=quantity, ax=ax)
+    ax.figure.canvas.draw()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert [label.split()[0] for label in labels] == list(measured)
+    assert ax.get_ylabel()
+
+
+def test_profiles_say_what_a_logarithm_cannot_show(measured):
+    ax = plots.profiles(measured, quantity="signal")
+    ax.figure.canvas.draw()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [
+        "glorot_normal",
+        "he_normal",
+        "zeros (zero in 4 of 4 layers)",
+        "mean-field theory",
+    ]
+
+
+def test_profiles_refuse(measured):
+    with pytest.raises(
+        ValueError, match=r"quantity: expected one of signal, gradient, .*; got 'a'"
+    ):
+        plots.profiles(measured, quantity="a")
+
+
 # --- seen by everybody ------------------------------------------------------------------------
 
 
@@ -237,6 +316,22 @@ def test_curves_are_seen_on_light_and_dark(style, curves):
             assert contrast(line.get_color(), ground) >= 2
         assert contrast(ax.lines[6].get_color(), ground) == pytest.approx(21)
         assert ax.xaxis.label.get_color() == plt.rcParams["axes.labelcolor"]
+
+
+@pytest.mark.parametrize(
+    ("style", "lightness"), [("default", (0.5, 1)), ("dark_background", (0, 0.1))]
+)
+def test_regions_follow_the_ground(style, lightness, circles):
+    with plt.style.context(style):
+        figure, ax = plt.subplots()
+        plots.decision_boundary(lambda p: p[:, 0] > 0, *circles[:2], ax=ax)
+        figure.canvas.draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
+        x, y = ax.transData.transform([[-1.2, 1.2], [1.2, 1.2]]).astype(int).T
+        left, right = pixels[pixels.shape[0] - y, x]
+        assert tuple(left) != tuple(right)
+        for region in (left, right):
+            assert lightness[0] < plots._luminance(region) < lightness[1]
 
 
 def test_curves_are_told_apart_without_colour(curves):
@@ -280,6 +375,17 @@ def test_figures_of_odd_grids(circles, keywords):
     grid = fi.compare(*circles[:2], net, ["he_normal", "normal"], **arguments)
     for image in plots.images(grid).values():
         assert image.startswith(b"\x89PNG")
+
+
+def test_figures_of_other_outputs():
+    X = np.random.default_rng(0).standard_normal((2, 30))
+    softmax = fi.Network([2, 4, 3], output="softmax")
+    labels = np.arange(30) % 3
+    several = fi.compare(X, labels, softmax, ["he"], seeds=[0, 1], iterations=5)
+    assert list(plots.figures(several)) == ["data", "costs", "outcomes", "boundaries"]
+    regression = fi.Network([2, 4, 1], output="identity")
+    numbers = fi.compare(X, X[:1], regression, ["he"], seeds=[0, 1], iterations=5)
+    assert list(plots.figures(numbers)) == ["costs", "outcomes"]
 
 
 def test_dark_images_are_dark(comparison):

@@ -1,11 +1,39 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Real = TypeVar("_Real", np.float32, np.float64)
+
+class _Layout(Protocol):
+    """What :class:`fastinit.network.Layout` is."""
+
+    @property
+    def sizes(self) -> NDArray[np.intp]: ...
+    @property
+    def hidden(self) -> str: ...
+    @property
+    def slope(self) -> float: ...
+    @property
+    def loss(self) -> str: ...
+
+class _Rule(Protocol):
+    """What :class:`fastinit.optimizers.Rule` is."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def epsilon(self) -> float: ...
+    @property
+    def l2(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
 
 __test__: dict[str, str]  # Cython puts one into every module
 
@@ -15,9 +43,20 @@ def linear(
 def linear_relu(
     W: NDArray[_Real], b: NDArray[_Real], A: NDArray[_Real], out: NDArray[_Real]
 ) -> None: ...
+def exp(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
+def log(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
+def log1p(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def sigmoid(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
-def sigmoid_cross_entropy(
-    Z: NDArray[_Real], Y: NDArray[_Real], A: NDArray[_Real], dZ: NDArray[_Real]
+def activate(
+    Z: NDArray[_Real], hidden: str, slope: float, A: NDArray[_Real], slopes: NDArray[_Real]
+) -> None: ...
+def loss(
+    Z: NDArray[_Real],
+    Y: NDArray[_Real],
+    weights: NDArray[_Real] | None,
+    loss: str,
+    A: NDArray[_Real],
+    dZ: NDArray[_Real],
 ) -> float: ...
 def backward(
     W: NDArray[_Real],
@@ -28,23 +67,44 @@ def backward(
     dA: NDArray[_Real] | None,
 ) -> None: ...
 def update_parameters(
-    theta: NDArray[_Real], gradient: NDArray[_Real], learning_rate: float
+    layout: _Layout,
+    rule: _Rule,
+    theta: NDArray[_Real],
+    gradient: NDArray[_Real],
+    state: NDArray[_Real],
+    step: int,
+    learning_rate: float,
 ) -> None: ...
 def forward(
-    sizes: NDArray[np.intp], theta: NDArray[_Real], X: NDArray[_Real], out: NDArray[_Real]
-) -> None: ...
+    layout: _Layout,
+    theta: NDArray[_Real],
+    X: NDArray[_Real],
+    Y: NDArray[_Real] | None,
+    weights: NDArray[_Real] | None,
+    out: NDArray[_Real],
+) -> float: ...
 def loss_and_gradient(
-    sizes: NDArray[np.intp],
+    layout: _Layout,
     theta: NDArray[_Real],
     X: NDArray[_Real],
     Y: NDArray[_Real],
+    weights: NDArray[_Real] | None,
     gradient: NDArray[_Real],
+    threads: int,
 ) -> float: ...
 def descend(
-    sizes: NDArray[np.intp],
+    layout: _Layout,
+    rule: _Rule,
     theta: NDArray[_Real],
+    state: NDArray[_Real],
+    step: int,
     X: NDArray[_Real],
     Y: NDArray[_Real],
-    learning_rate: float,
+    weights: NDArray[_Real] | None,
+    order: NDArray[np.intp] | None,
+    batch_size: int,
+    first: int,
+    rates: NDArray[np.float64],
     costs: NDArray[np.float64],
+    threads: int,
 ) -> int: ...

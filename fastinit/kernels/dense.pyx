@@ -2,25 +2,41 @@
 
 Layout: examples are the contiguous axis. ``A`` is (n_in, m), ``W`` (n_out, n_in), ``b`` (n_out, 1).
 
-One iteration of the descent loop reads nothing but its own small working set. The examples are cut
-into blocks so narrow that all activations of a block stay in the first-level cache; a block goes
-forward through every layer and back again, adding its share to the gradient, before the next one
-starts. On the way back the gradient at a layer overwrites that layer's activations, whose last
-reader it is. The cut depends on the network and the number of examples alone.
+The examples of a batch are cut into blocks, and a block goes forward through every layer and back
+again before the next one starts, so that its activations stay in cache. On the way back the
+gradient at a layer overwrites that layer's activations. What happens to the gradients by the
+parameters depends on the network:
 
-Inside a block, every product runs over tiles of at most ``ROWS`` rows by two vector registers of
-examples. A tile's sums stay in registers from the first term to the last, so that one load of an
-activation serves ``ROWS`` multiply-adds and one load of a weight serves two.
+- *narrow*: blocks are so small that they stay in the first-level cache, and each adds its share to
+  the gradient at once. The blocks form a fixed number of parts with a gradient each, which are added
+  up in order.
+- *wide*: a gradient as large as the weights would have to be read and written for every block. So
+  the blocks of up to SUPER_BYTES of examples keep what the products need, and when all are back, every
+  row of weights gets its whole gradient at once, and its update while that is in cache.
+- *BLAS*: the largest products are left to NumPy's BLAS and its own threads, a layer at a time, with
+  all that is elementwise in one pass between them.
+
+The cut depends on network and batch alone, and every sum has a fixed order: how many threads take
+part changes no bit. They take blocks, then rows, and meet in between; see ``team.h``.
+
+The next ``theta`` is written beside the present one and takes its place if all its numbers are
+finite.
 
 The callers have checked everything: no kernel validates. Twins with the same names and arguments
 are in ``fastinit/reference.py``.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, log
+from libc.math cimport INFINITY, pow, sqrt
+from libc.math cimport log as c_log
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
+
+import threading
+from itertools import pairwise
+
+import numpy as np
 
 cdef extern from "lanes.h":
     enum:
@@ -32,6 +48,8 @@ cdef extern from "lanes.h":
     void double_add(double* out, const double* a) noexcept nogil
     void float_copy(float* out, const float* a) noexcept nogil
     void double_copy(double* out, const double* a) noexcept nogil
+    void float_multiply(float* out, const float* a) noexcept nogil
+    void double_multiply(double* out, const double* a) noexcept nogil
     void float_multiply_add(float* out, const float* a, float w) noexcept nogil
     void double_multiply_add(double* out, const double* a, double w) noexcept nogil
     void float_multiply_add_lanes(float* out, const float* a, const float* b) noexcept nogil
@@ -40,12 +58,26 @@ cdef extern from "lanes.h":
     void double_relu(double* out, const double* z) noexcept nogil
     void float_relu_backward(float* a, const float* da) noexcept nogil
     void double_relu_backward(double* a, const double* da) noexcept nogil
+    void float_transpose(
+        float* out, Py_ssize_t out_step, const float* a, Py_ssize_t a_step) noexcept nogil
+    void double_transpose(
+        double* out, Py_ssize_t out_step, const double* a, Py_ssize_t a_step) noexcept nogil
     float float_sum(const float* a) noexcept nogil
     double double_sum(const double* a) noexcept nogil
     int32_t float_bits(float x) noexcept nogil
     int64_t double_bits(double x) noexcept nogil
     float float_from_bits(int32_t bits) noexcept nogil
     double double_from_bits(int64_t bits) noexcept nogil
+
+cdef extern from "team.h":
+    ctypedef struct Team:
+        long size
+        long task
+        long arrived
+        long phase
+    long team_take(Team* team) noexcept nogil
+    bint team_arrive(Team* team) noexcept nogil
+    void team_release(Team* team) noexcept nogil
 
 ctypedef fused real:
     float
@@ -55,9 +87,23 @@ cdef enum:
     # 6 rows x 2 registers of sums, 2 of activations and 1 of a weight: 15 of the 16 registers that
     # AVX2 and SSE2 have. With 512 bits twice as many are there, but taller tiles gained nothing.
     ROWS = 6
-    # The bytes of scratch that one block of examples may take: what a 32 KiB first-level cache
-    # holds beside the parameters, the gradient and the labels.
+    # The bytes of scratch that one block of a narrow network may take: what a 32 KiB first-level
+    # cache holds beside the parameters, the gradient and the labels.
     BLOCK_BYTES = 24 * 1024
+    # From so many parameters on a network is wide.
+    WIDE_PARAMETERS = 1536
+    # From so many on its products are NumPy's BLAS's; then examples are taken so many at a time.
+    BLAS_PARAMETERS = 1 << 18
+    BLAS_EXAMPLES = 1024
+    # Bytes of a row of a block, and of all examples whose blocks are kept, in a wide network.
+    WIDE_BYTES = 256
+    SUPER_BYTES = 2048
+    # Into so many parts the blocks of a batch are cut, where the work is worth it.
+    PARTS = 8
+    # Multiply-adds of an iteration from which on a second thread helps.
+    THREAD_WORK = 1 << 20
+    # Rows of weights that a thread takes at once.
+    PIECE_ROWS = 48
     # How many multiply-adds pass between two looks for Ctrl-C: about 10 ms.
     SIGNAL_WORK = 1 << 26
     # Examples per product of probabilities: the product of so many mantissas below 2 is finite.
@@ -68,573 +114,818 @@ cdef enum Finish:
     LINEAR
     RELU
     RELU_BACKWARD
+    MULTIPLY
+
+include "products.pxi"
+include "functions.pxi"
+include "losses.pxi"
 
 
-# --- one register of lanes, for either dtype ----------------------------------------------------
+# --- the plan of a descent ------------------------------------------------------------------------
 
-cdef inline void fill(real* out, real w) noexcept nogil:
-    if real is float:
-        float_fill(out, w)
+cdef enum Kind:
+    NO_UPDATE
+    GRADIENT_DESCENT
+    MOMENTUM
+    NESTEROV
+    ADAM
+
+RULES = {
+    "gradient_descent": GRADIENT_DESCENT, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM,
+}
+
+cdef struct Piece:
+    # Rows of weights, and their biases, that are updated together; layer -1 is the whole vector.
+    Py_ssize_t layer
+    Py_ssize_t start
+    Py_ssize_t stop
+
+cdef struct Plan:
+    # The network.
+    Py_ssize_t n_layers
+    Py_ssize_t n_parameters
+    const Py_ssize_t* sizes
+    Py_ssize_t* weights_at       # where the weights of each layer begin in theta
+    Py_ssize_t* rows_at          # where the rows of each layer begin in a block; 0 is the first hidden
+    Py_ssize_t* panels_at        # where the transposed inputs of each layer begin
+    Hidden hidden
+    double slope
+    Loss loss
+    # The optimiser.
+    Kind rule
+    double beta1
+    double beta2
+    double epsilon
+    double l2
+    double weight_decay
+    # The data, strides in numbers.
+    const void* X
+    Py_ssize_t X_row
+    Py_ssize_t X_column
+    const void* Y
+    const void* weights          # of the examples; NULL where all are 1
+    Py_ssize_t m
+    Py_ssize_t batch_size
+    # The course.
+    const Py_ssize_t* order      # (epochs, m); NULL for all examples at every iteration
+    Py_ssize_t first
+    Py_ssize_t step
+    const double* rates
+    double* costs
+    Py_ssize_t iterations
+    Py_ssize_t done
+    # The present batch.
+    const Py_ssize_t* batch
+    Py_ssize_t n
+    double total                 # of the weights
+    double cost
+    bint packed
+    # The cut.
+    bint blas
+    bint wide
+    Py_ssize_t width
+    Py_ssize_t held              # blocks that are kept at once
+    Py_ssize_t blocks            # of the present batch
+    Py_ssize_t parts
+    Py_ssize_t n_pieces
+    Piece* pieces
+    # Memory.
+    void* theta
+    void* following              # theta after the update
+    void* state
+    void* gradient               # one for each part
+    void* transposed             # the weights of a wide network again, columns first
+    void* X_blocks
+    void* Y_blocks
+    void* weight_blocks
+    void* activations            # of the blocks that are kept, or of each thread
+    void* slopes                 # of each thread
+    void* panels                 # transposed inputs of a wide network's layers
+    double* partial_costs        # of blocks or parts
+    # The team.
+    Team team
+    Py_ssize_t work              # multiply-adds since the last look for Ctrl-C
+    bint broken
+    bint stop
+    bint interrupted
+    void* owner
+
+
+cdef inline Py_ssize_t rows_of(const Plan* plan) noexcept nogil:
+    """Rows of activations in a block."""
+    return plan.rows_at[plan.n_layers]
+
+
+cdef void next_batch(Plan* plan, size_t itemsize) noexcept nogil:
+    """Set the batch of the iteration that comes."""
+    cdef Py_ssize_t batches, e, b, k
+    if plan.order == NULL:
+        plan.n = plan.m
+        plan.batch = NULL
     else:
-        double_fill(out, w)
-
-
-cdef inline void add(real* out, const real* a) noexcept nogil:
-    if real is float:
-        float_add(out, a)
-    else:
-        double_add(out, a)
-
-
-cdef inline void copy(real* out, const real* a) noexcept nogil:
-    if real is float:
-        float_copy(out, a)
-    else:
-        double_copy(out, a)
-
-
-cdef inline void multiply_add(real* out, const real* a, real w) noexcept nogil:
-    if real is float:
-        float_multiply_add(out, a, w)
-    else:
-        double_multiply_add(out, a, w)
-
-
-cdef inline void multiply_add_lanes(real* out, const real* a, const real* b) noexcept nogil:
-    if real is float:
-        float_multiply_add_lanes(out, a, b)
-    else:
-        double_multiply_add_lanes(out, a, b)
-
-
-cdef inline void relu_lanes(real* out, const real* z) noexcept nogil:
-    if real is float:
-        float_relu(out, z)
-    else:
-        double_relu(out, z)
-
-
-cdef inline void relu_backward_lanes(real* a, const real* da) noexcept nogil:
-    if real is float:
-        float_relu_backward(a, da)
-    else:
-        double_relu_backward(a, da)
-
-
-cdef inline real sum_lanes(const real* a) noexcept nogil:
-    if real is float:
-        return float_sum(a)
-    else:
-        return double_sum(a)
-
-
-# --- products ---------------------------------------------------------------------------------
-
-cdef inline void product_tile(
-    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
-    const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
-    Finish finish, int rows, int registers,
-) noexcept nogil:
-    """``rows`` by ``registers`` sums; both are constants at every call, so all loops unroll."""
-    cdef real acc[ROWS][2 * MOST_LANES]
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t _term
-    cdef int r, v
-    for r in range(rows):
-        for v in range(registers):
-            fill(&acc[r][v * lanes], b[r] if b != NULL else 0)
-    for _term in range(n_terms):
-        for r in range(rows):
-            for v in range(registers):
-                multiply_add(&acc[r][v * lanes], A + v * lanes, W[r * row_step])
-        A += A_step
-        W += term_step
-    for r in range(rows):
-        for v in range(registers):
-            if finish == RELU_BACKWARD:
-                relu_backward_lanes(out + v * lanes, &acc[r][v * lanes])
-            elif finish == RELU:
-                relu_lanes(out + v * lanes, &acc[r][v * lanes])
+        batches = (plan.m + plan.batch_size - 1) // plan.batch_size
+        b = plan.first + plan.done
+        k = b % batches * plan.batch_size
+        plan.batch = plan.order + b // batches * plan.m + k
+        plan.n = min(plan.batch_size, plan.m - k)
+    plan.blocks = (plan.n + plan.width - 1) // plan.width
+    plan.packed = plan.done > 0 and plan.order == NULL and plan.blocks <= plan.held
+    plan.total = plan.n
+    if plan.weights != NULL:
+        plan.total = 0
+        for e in range(plan.n):
+            b = e if plan.batch == NULL else plan.batch[e]
+            if itemsize == sizeof(float):
+                plan.total += (<const float*>plan.weights)[b]
             else:
-                copy(out + v * lanes, &acc[r][v * lanes])
-        out += out_step
-
-
-cdef inline void product_rows(
-    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
-    const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
-    Py_ssize_t columns, Finish finish, int rows,
-) noexcept nogil:
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t j = 0, i
-    cdef int r
-    cdef real z
-    while j + 2 * lanes <= columns:
-        product_tile(
-            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 2
-        )
-        j += 2 * lanes
-    while j + lanes <= columns:
-        product_tile(
-            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 1
-        )
-        j += lanes
-    while j < columns:
-        for r in range(rows):
-            z = b[r] if b != NULL else 0
-            for i in range(n_terms):
-                z += W[r * row_step + i * term_step] * A[i * A_step + j]
-            if finish == RELU_BACKWARD:
-                z *= out[r * out_step + j] > 0
-            elif finish == RELU and z < 0:
-                z = 0
-            out[r * out_step + j] = z
-        j += 1
-
-
-cdef void product(
-    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_rows,
-    Py_ssize_t n_terms, const real* b, const real* A, Py_ssize_t A_step, real* out,
-    Py_ssize_t out_step, Py_ssize_t columns, Finish finish,
-) noexcept nogil:
-    """``out = finish(W @ A + b)`` with ``W[r, i]`` at ``W[r * row_step + i * term_step]``.
-
-    Steps let one body serve ``W @ A`` and ``W.T @ dZ``. ``b`` may be NULL.
-    """
-    cdef Py_ssize_t tiles = (n_rows + ROWS - 1) // ROWS
-    cdef Py_ssize_t t, start, rows
-    cdef const real* w
-    cdef const real* c
-    cdef real* o
-    for t in range(tiles):
-        # Even heights: ten rows are 5 + 5, not 6 + 4, whose short tile would wait on its loads.
-        start = t * n_rows // tiles
-        rows = (t + 1) * n_rows // tiles - start
-        w = W + start * row_step
-        c = b + start if b != NULL else NULL
-        o = out + start * out_step
-        if rows == 6:
-            product_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 6
-            )
-        elif rows == 5:
-            product_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 5
-            )
-        elif rows == 4:
-            product_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 4
-            )
-        elif rows == 3:
-            product_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 3
-            )
-        elif rows == 2:
-            product_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 2
-            )
-        else:
-            product_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 1
-            )
-
-
-cdef inline void gradient_tile(
-    const real* dZ, Py_ssize_t dZ_step, const real* A, Py_ssize_t A_step, Py_ssize_t columns,
-    real* dW, Py_ssize_t dW_step, real* db, int rows, int inputs, bint bias,
-) noexcept nogil:
-    """``rows`` by ``inputs`` entries of ``dW``, and of ``db`` if ``bias``; all three constants."""
-    cdef real acc[ROWS][3 * MOST_LANES]
-    cdef real d[MOST_LANES]
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t j = 0
-    cdef int r, i
-    for r in range(rows):
-        for i in range(inputs + bias):
-            fill(&acc[r][i * lanes], <real>0)
-    while j + lanes <= columns:
-        for r in range(rows):
-            # A copy of its own, so that it is loaded once and not once per use.
-            copy(&d[0], dZ + r * dZ_step + j)
-            for i in range(inputs):
-                multiply_add_lanes(&acc[r][i * lanes], &d[0], A + i * A_step + j)
-            if bias:
-                add(&acc[r][inputs * lanes], &d[0])
-        j += lanes
-    for r in range(rows):
-        for i in range(inputs):
-            dW[r * dW_step + i] += sum_lanes(&acc[r][i * lanes])
-        if bias:
-            db[r] += sum_lanes(&acc[r][inputs * lanes])
-    while j < columns:
-        for r in range(rows):
-            for i in range(inputs):
-                dW[r * dW_step + i] += dZ[r * dZ_step + j] * A[i * A_step + j]
-            if bias:
-                db[r] += dZ[r * dZ_step + j]
-        j += 1
-
-
-cdef inline void gradient_rows(
-    const real* dZ, Py_ssize_t dZ_step, const real* A, Py_ssize_t A_step, Py_ssize_t n_in,
-    Py_ssize_t columns, real* dW, real* db, int rows,
-) noexcept nogil:
-    cdef Py_ssize_t i = n_in % 2
-    # The bias is summed on the way, by the first tile: on the loads that are there anyway.
-    if i == 1:
-        gradient_tile(dZ, dZ_step, A, A_step, columns, dW, n_in, db, rows, 1, True)
-    elif n_in == 0:
-        gradient_tile(dZ, dZ_step, A, A_step, columns, dW, n_in, db, rows, 0, True)
-    else:
-        gradient_tile(dZ, dZ_step, A, A_step, columns, dW, n_in, db, rows, 2, True)
-        i = 2
-    while i < n_in:
-        gradient_tile(
-            dZ, dZ_step, A + i * A_step, A_step, columns, dW + i, n_in, db, rows, 2, False
-        )
-        i += 2
-
-
-cdef void gradient_product(
-    const real* dZ, Py_ssize_t dZ_step, const real* A, Py_ssize_t A_step, Py_ssize_t n_out,
-    Py_ssize_t n_in, Py_ssize_t columns, real* dW, real* db,
-) noexcept nogil:
-    """``dW += dZ @ A.T`` and ``db += sum(dZ)``."""
-    cdef Py_ssize_t tiles = (n_out + ROWS - 1) // ROWS
-    cdef Py_ssize_t t, start, rows
-    cdef const real* d
-    cdef real* w
-    cdef real* c
-    for t in range(tiles):
-        start = t * n_out // tiles
-        rows = (t + 1) * n_out // tiles - start
-        d = dZ + start * dZ_step
-        w = dW + start * n_in
-        c = db + start
-        if rows == 6:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 6)
-        elif rows == 5:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 5)
-        elif rows == 4:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 4)
-        elif rows == 3:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 3)
-        elif rows == 2:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 2)
-        else:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 1)
-
-
-# --- the output layer -------------------------------------------------------------------------
-
-cdef inline real exponential(real x) noexcept nogil:
-    """Return exp(x) within one unit in the last place, for x where it is a normal number.
-
-    x = n ln 2 + r with |r| <= ln(2) / 2. Adding 1.5 x 2^(mantissa bits) rounds x / ln 2 to the
-    integer n and leaves n in the low bits of the sum. exp(r) is a minimax polynomial (relative
-    error 3e-18 in float64, 1.9e-9 in float32); 2^(n - 1) is put together from its bits and the
-    last factor of two multiplied, so that n may be one above the largest exponent.
-    """
-    cdef real shifted, n, r, p
-    if real is double:
-        shifted = x * 1.4426950408889634 + 6755399441055744.0
-        n = shifted - 6755399441055744.0
-        # ln 2 in two parts; n times the first is exact.
-        r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10
-        p = 2.4994257092666845e-08
-        p = p * r + 2.76323679704251e-07
-        p = p * r + 2.7557623105475206e-06
-        p = p * r + 2.4801486320738795e-05
-        p = p * r + 0.0001984126943149003
-        p = p * r + 0.0013888888951410093
-        p = p * r + 0.008333333333560157
-        p = p * r + 0.041666666666492075
-        p = p * r + 0.16666666666666166
-        p = p * r + 0.5000000000000018
-        p = p * r + 1.0
-        p = p * r + 1.0
-        return p * double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1022) << 52)) * 2
-    else:
-        shifted = x * <float>1.44269504 + <float>12582912.0
-        n = shifted - <float>12582912.0
-        r = (x - n * <float>0.693359375) - n * <float>-2.12194440e-4
-        p = <float>0.0013836794166131718
-        p = p * r + <float>0.008374857048793642
-        p = p * r + <float>0.04166822867985375
-        p = p * r + <float>0.16666419680857872
-        p = p * r + <float>0.499999920561197
-        p = p * r + <float>1.0000000364309274
-        p = p * r + <float>1.0000000005563752
-        return p * float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 126) << 23)) * 2
-
-
-cdef inline real sigmoid_of(real z) noexcept nogil:
-    """Return 1 / (1 + exp(-z)), saturating to exactly 0 and 1 where NumPy's does."""
-    # Beyond these bounds exp(-z) is infinite, or too small to change 1 + exp(-z).
-    cdef real highest = 709.782712893384 if real is double else <float>88.72283
-    cdef real lowest = -708 if real is double else -87
-    cdef real x = -z
-    cdef real a
-    x = lowest if x < lowest else x
-    # Comparisons are false for NaN, which passes through.
-    a = 1 / (1 + exponential(highest if x > highest else x))
-    return 0 if x > highest else a
-
-
-cdef double sigmoid_cross_entropy_block(
-    const real* Z, const real* Y, real* A, real* dZ, Py_ssize_t m, real scale,
-) noexcept nogil:
-    """Sum of -log(p) over at most LOSS_BLOCK examples, p the probability of the true label.
-
-    A sum of logarithms is the logarithm of a product: each p is split into mantissa and exponent,
-    mantissas are multiplied and exponents added, lane by lane, and the logarithm is taken once.
-
-    ``A`` may be NULL. ``dZ`` may be ``Z``: each piece is read whole, into ``a``, and then written.
-    """
-    cdef real a[LOSS_WIDTH]
-    cdef real mantissas[LOSS_WIDTH]
-    cdef double products[LOSS_WIDTH]
-    cdef Py_ssize_t start = 0, n, v, half
-    cdef int64_t exponents = 0, zeros = 0
-    cdef int32_t narrow_exponents = 0, narrow_zeros = 0
-    cdef int64_t wide
-    cdef int32_t narrow
-    cdef real p
-    for v in range(LOSS_WIDTH):
-        mantissas[v] = 1
-    while start < m:
-        n = min(<Py_ssize_t>LOSS_WIDTH, m - start)
-        for v in range(n):
-            a[v] = sigmoid_of(Z[start + v])
-        for v in range(n):
-            p = a[v] if Y[start + v] > 0 else 1 - a[v]
-            dZ[start + v] = (a[v] - Y[start + v]) * scale
-            # As in nansum, what is not a number counts nothing.
-            p = p if p == p else 1
-            # Scaled by a power of two, so that subnormal probabilities have an exponent field too.
-            if real is double:
-                zeros += p == 0
-                wide = double_bits(p * 18014398509481984.0)
-                exponents += wide >> 52
-                mantissas[v] *= double_from_bits(
-                    (wide & <int64_t>0xFFFFFFFFFFFFF) | <int64_t>0x3FF0000000000000
-                )
-            else:
-                narrow_zeros += p == 0
-                narrow = float_bits(p * <float>33554432.0)
-                narrow_exponents += narrow >> 23
-                mantissas[v] *= float_from_bits((narrow & 0x7FFFFF) | 0x3F800000)
-        if A != NULL:
-            for v in range(n):
-                A[start + v] = a[v]
-        start += n
-    if real is double:
-        exponents -= m * (1023 + 54)
-    else:
-        zeros = narrow_zeros
-        exponents = narrow_exponents - m * (127 + 25)
-    if zeros > 0:
-        return INFINITY
-    # By halves, in double: one after another would wait for LOSS_WIDTH multiplications in a row.
-    for v in range(LOSS_WIDTH):
-        products[v] = mantissas[v]
-    half = LOSS_WIDTH // 2
-    while half > 0:
-        for v in range(half):
-            products[v] *= products[v + half]
-        half //= 2
-    return -(log(products[0]) + exponents * 0.6931471805599453)
+                plan.total += (<const double*>plan.weights)[b]
 
 
 # --- one block of examples through the whole network ------------------------------------------
 
-cdef Py_ssize_t block_width(
-    const Py_ssize_t* sizes, Py_ssize_t n_layers, Py_ssize_t m, Py_ssize_t itemsize
+cdef void pack_block(
+    const real* X, const Plan* plan, Py_ssize_t start, Py_ssize_t n, real* X_block, real* Y_block,
+    real* weight_block,
 ) noexcept nogil:
-    """Examples per block: as many as fit the cache, all blocks alike, whole pairs of registers."""
-    cdef Py_ssize_t pair = 2 * VECTOR_BYTES // itemsize
-    cdef Py_ssize_t rows = 0, widest, blocks, width, layer
-    for layer in range(n_layers + 1):
-        rows += sizes[layer]
-    widest = min(max(BLOCK_BYTES // (rows * itemsize) // pair * pair, pair), LOSS_BLOCK)
-    blocks = (m + widest - 1) // widest
-    width = (m + blocks - 1) // blocks
-    return (width + pair - 1) // pair * pair
-
-
-cdef void forward_block(
-    const Py_ssize_t* sizes, Py_ssize_t n_layers, const real* theta, const real* X,
-    Py_ssize_t X_step, Py_ssize_t columns, real* activations, Py_ssize_t width,
-) noexcept nogil:
-    """Fill the rows of ``activations``, layer below layer; the last layer stays linear."""
-    cdef const real* A = X
-    cdef Py_ssize_t A_step = X_step
-    cdef Py_ssize_t layer, n_in, n_out
-    for layer in range(n_layers):
-        n_in = sizes[layer]
-        n_out = sizes[layer + 1]
-        product(
-            theta, n_in, 1, n_out, n_in, theta + n_out * n_in, A, A_step, activations, width,
-            columns, RELU if layer < n_layers - 1 else LINEAR,
-        )
-        theta += n_out * (n_in + 1)
-        A = activations
-        A_step = width
-        activations += n_out * width
-
-
-cdef double gradient_block(
-    const Py_ssize_t* sizes, Py_ssize_t n_layers, Py_ssize_t n_parameters, const real* theta,
-    const real* X, Py_ssize_t X_step, const real* Y, Py_ssize_t Y_step, Py_ssize_t m, real scale,
-    real* gradient, real* activations, Py_ssize_t width,
-) noexcept nogil:
-    """Add the block's share to ``gradient`` and return its sum of losses.
-
-    ``X`` must be readable up to the next whole register of examples.
-    """
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t columns = (m + lanes - 1) // lanes * lanes
-    cdef Py_ssize_t rows = 0, layer, n_in, n_out, o, e
-    cdef double total = 0
-    cdef real* dZ
-    cdef const real* A
-    cdef Py_ssize_t A_step
-
-    forward_block(sizes, n_layers, theta, X, X_step, columns, activations, width)
-
-    for layer in range(1, n_layers + 1):
-        rows += sizes[layer]
-    dZ = activations + (rows - sizes[n_layers]) * width
-    for o in range(sizes[n_layers]):
-        total += sigmoid_cross_entropy_block(
-            dZ + o * width, Y + o * Y_step, <real*>NULL, dZ + o * width, m, scale
-        )
-        # The examples that fill up the last register have no say.
-        for e in range(m, columns):
-            dZ[o * width + e] = 0
-
-    theta += n_parameters
-    gradient += n_parameters
-    for layer in range(n_layers, 0, -1):
-        n_in = sizes[layer - 1]
-        n_out = sizes[layer]
-        theta -= n_out * (n_in + 1)
-        gradient -= n_out * (n_in + 1)
-        A = X
-        A_step = X_step
-        if layer > 1:
-            A = dZ - n_in * width
-            A_step = width
-        gradient_product(
-            dZ, width, A, A_step, n_out, n_in, columns, gradient, gradient + n_out * n_in
-        )
-        if layer > 1:
-            product(
-                theta, 1, n_in, n_in, n_out, <const real*>NULL, dZ, width, dZ - n_in * width,
-                width, columns, RELU_BACKWARD,
-            )
-            dZ -= n_in * width
-    return total
-
-
-cdef inline int look_for_signals(Py_ssize_t* work, Py_ssize_t more) except -1 nogil:
-    """Let Ctrl-C raise, every SIGNAL_WORK multiply-adds."""
-    work[0] += more
-    if work[0] > SIGNAL_WORK:
-        work[0] = 0
-        with gil:
-            PyErr_CheckSignals()
-    return 0
-
-
-cdef int gradient_pass(
-    const Py_ssize_t* sizes, Py_ssize_t n_layers, Py_ssize_t n_parameters, const real* theta,
-    const real* X, const real* Y, Py_ssize_t m, Py_ssize_t width, const real* X_tail,
-    real* gradient, real* activations, double* cost, Py_ssize_t* work,
-) except -1 nogil:
-    """Overwrite ``gradient`` and ``cost[0]`` with those of all examples.
-
-    ``work`` counts the multiply-adds since the last look for Ctrl-C, which raises here: between two
-    blocks, with the parameters untouched.
-    """
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t start = 0, n
-    cdef bint padded
-    cdef double total = 0
-    memset(gradient, 0, n_parameters * sizeof(real))
-    while start < m:
-        n = min(width, m - start)
-        padded = n % lanes != 0
-        total += gradient_block(
-            sizes, n_layers, n_parameters, theta, X_tail if padded else X + start,
-            width if padded else m, Y + start, m, n, <real>(1.0 / m), gradient, activations, width,
-        )
-        start += n
-        look_for_signals(work, 3 * n * n_parameters)
-    cost[0] = total / m
-    return 0
-
-
-cdef void copy_tail(
-    const real* X, Py_ssize_t n_in, Py_ssize_t m, Py_ssize_t width, real* X_tail
-) noexcept nogil:
-    """Copy the last block's examples, repeating the last one up to a whole register.
+    """Copy a block's examples, repeating the last one up to the block's width.
 
     A repeated example overflows where the original does, so it brings in no NaN of its own.
     """
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t start = (m - 1) // width * width
-    cdef Py_ssize_t columns = (m - start + lanes - 1) // lanes * lanes
-    cdef Py_ssize_t i, e
-    for i in range(n_in):
-        for e in range(columns):
-            X_tail[i * width + e] = X[i * m + min(start + e, m - 1)]
+    cdef Py_ssize_t width = plan.width, n_in = plan.sizes[0], n_out = plan.sizes[plan.n_layers]
+    cdef Py_ssize_t e, i, x
+    cdef const real* Y = <const real*>plan.Y
+    cdef const real* example
+    for e in range(width):
+        x = start + min(e, n - 1)
+        if plan.batch != NULL:
+            x = plan.batch[x]
+        example = X + x * plan.X_column
+        for i in range(n_in):
+            X_block[i * width + e] = example[i * plan.X_row]
+        for i in range(n_out):
+            Y_block[i * width + e] = Y[i * plan.m + x]
+        if plan.weights != NULL:
+            weight_block[e] = (<const real*>plan.weights)[x]
 
 
-cdef struct Scratch:
-    Py_ssize_t width
-    Py_ssize_t n_layers
-    void* memory
-    char* aligned
-
-
-cdef Scratch allocate(
-    const Py_ssize_t[::1] sizes, Py_ssize_t m, Py_ssize_t n_parameters, Py_ssize_t itemsize
-) except *:
-    """Scratch for one block: activations, the padded last block of X, the gradient."""
-    cdef Scratch scratch
-    cdef Py_ssize_t rows = 0, layer
-    scratch.n_layers = sizes.shape[0] - 1
-    scratch.width = block_width(&sizes[0], scratch.n_layers, m, itemsize)
-    for layer in range(sizes.shape[0]):
-        rows += sizes[layer]
-    scratch.memory = malloc((rows * scratch.width + n_parameters) * itemsize + 64)
-    if scratch.memory == NULL:
-        raise MemoryError(f"no memory for a block of {scratch.width} examples by {rows} units")
-    scratch.aligned = <char*>((<size_t>scratch.memory + 63) & ~<size_t>63)
-    return scratch
-
-
-cdef inline bint stays_finite(
-    const real* theta, const real* gradient, real learning_rate, Py_ssize_t n
+cdef void forward_block(
+    const real* theta, const Plan* plan, const real* X, real* activations, real* slopes,
+    Py_ssize_t columns,
 ) noexcept nogil:
-    """Whether the update leaves every parameter a finite number."""
-    cdef Py_ssize_t p
+    """Fill the rows of ``activations``, layer below layer; the last layer stays linear."""
+    cdef const real* A = X
+    cdef const real* W
+    cdef real* Z
+    cdef Py_ssize_t width = plan.width
+    cdef Py_ssize_t layer, n_in, n_out, r
+    cdef bint last
+    for layer in range(plan.n_layers):
+        n_in = plan.sizes[layer]
+        n_out = plan.sizes[layer + 1]
+        last = layer == plan.n_layers - 1
+        W = theta + plan.weights_at[layer]
+        Z = activations + plan.rows_at[layer] * width
+        product(
+            W, n_in, 1, n_out, n_in, W + n_out * n_in, A, width, Z, width, columns,
+            RELU if plan.hidden == H_RELU and not last else LINEAR,
+        )
+        if plan.hidden != H_RELU and not last:
+            for r in range(n_out):
+                activate_row(
+                    Z + r * width, slopes + (plan.rows_at[layer] + r) * width, columns,
+                    plan.hidden, <real>plan.slope,
+                )
+        A = Z
+
+
+cdef double gradient_block(
+    const real* theta, Plan* plan, Py_ssize_t block, Py_ssize_t rank, real* gradient,
+) noexcept nogil:
+    """Take a block of the present batch forward and back; return its sum of losses.
+
+    A narrow network adds its share to ``gradient``. A wide one leaves the gradients at its layers
+    in the block's activations, and the inputs of its layers in the panels.
+    """
+    cdef Py_ssize_t width = plan.width, lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t pair = 2 * lanes, slot = block % plan.held
+    cdef Py_ssize_t start = block * width
+    cdef Py_ssize_t n = min(width, plan.n - start)
+    cdef Py_ssize_t columns = width if plan.wide else (n + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t n_outputs = plan.sizes[plan.n_layers]
+    cdef real* X = <real*>plan.X_blocks + slot * plan.sizes[0] * width
+    cdef real* Y = <real*>plan.Y_blocks + slot * n_outputs * width
+    cdef real* w = NULL
+    cdef real* activations
+    cdef real* slopes = <real*>plan.slopes + rank * rows_of(plan) * width
+    cdef real* dZ
+    cdef real* A
+    cdef real* panels = <real*>plan.panels
+    cdef const real* W
+    cdef Py_ssize_t layer, n_in, n_out, r, e
+    cdef double total
+
+    if plan.weights != NULL:
+        w = <real*>plan.weight_blocks + slot * width
+    activations = <real*>plan.activations + (slot if plan.wide else rank) * rows_of(plan) * width
+    if not plan.packed:
+        pack_block(<const real*>plan.X, plan, start, n, X, Y, w)
+        if plan.wide:
+            make_panels(
+                X, width, plan.sizes[0], panels + slot * width * pair, plan.held * width * pair
+            )
+
+    forward_block(theta, plan, X, activations, slopes, columns)
+
+    dZ = activations + plan.rows_at[plan.n_layers - 1] * width
+    total = loss_block(
+        plan.loss, dZ, Y, w, <real*>NULL, n_outputs, width, n,
+        <real>(1 / plan.total if plan.total > 0 else 0),
+    )
+    # The examples that fill up the block have no say.
+    for r in range(n_outputs):
+        for e in range(n, columns):
+            dZ[r * width + e] = 0
+
+    for layer in range(plan.n_layers - 1, -1, -1):
+        n_in = plan.sizes[layer]
+        n_out = plan.sizes[layer + 1]
+        W = theta + plan.weights_at[layer]
+        A = X
+        if layer > 0:
+            A = activations + plan.rows_at[layer - 1] * width
+        if not plan.wide:
+            gradient_product(
+                dZ, width, A, width, n_out, n_in, columns, gradient + plan.weights_at[layer],
+                gradient + plan.weights_at[layer] + n_out * n_in,
+            )
+        if layer == 0:
+            break
+        if plan.wide:
+            make_panels(
+                A, width, n_in, panels + plan.panels_at[layer] + slot * width * pair,
+                plan.held * width * pair,
+            )
+        if plan.hidden != H_RELU:
+            for r in range(n_in):
+                slopes_of_row(
+                    A + r * width, slopes + (plan.rows_at[layer - 1] + r) * width, columns,
+                    plan.hidden, <real>plan.slope,
+                )
+        if plan.wide:
+            W = <const real*>plan.transposed + plan.weights_at[layer]
+        product(
+            W, n_out if plan.wide else 1, 1 if plan.wide else n_in, n_in, n_out,
+            <const real*>NULL, dZ, width, A, width, columns,
+            RELU_BACKWARD if plan.hidden == H_RELU else MULTIPLY,
+        )
+        dZ = A
+    return total
+
+
+# --- updates --------------------------------------------------------------------------------------
+
+cdef bint update_range(
+    const real* theta, const Plan* plan, Py_ssize_t start, Py_ssize_t n, bint weights,
+) noexcept nogil:
+    """Write ``n`` parameters after their update; return whether one is no finite number.
+
+    ``weights`` says whether penalties apply.
+    """
+    cdef const real* p = theta + start
+    cdef const real* g = <const real*>plan.gradient + start
+    cdef real* out = <real*>plan.following + start
+    cdef real* first = <real*>plan.state + start
+    cdef real* second = <real*>plan.state + plan.n_parameters + start
+    cdef double learning_rate = plan.rates[plan.done]
+    cdef double t = <double>(plan.step + plan.done + 1)
+    cdef real rate = <real>learning_rate
+    cdef real l2 = <real>(plan.l2 if weights else 0)
+    cdef real keep = <real>(1 - learning_rate * plan.weight_decay if weights else 1)
+    cdef real beta1 = <real>plan.beta1, beta2 = <real>plan.beta2, epsilon = <real>plan.epsilon
+    cdef real rest1 = <real>(1 - plan.beta1), rest2 = <real>(1 - plan.beta2)
+    cdef real root = 1
+    cdef real x, d, v
+    cdef Py_ssize_t k
     cdef int64_t broken = 0
-    cdef real x
-    for p in range(n):
-        x = theta[p] - learning_rate * gradient[p]
-        # The difference is 0 for finite numbers and NaN for all others.
-        broken += x - x != 0
-    return broken == 0
+    # The difference of a number to itself is 0 for finite numbers and NaN for all others.
+    if plan.rule == GRADIENT_DESCENT:
+        for k in range(n):
+            x = p[k] - rate * (g[k] + l2 * p[k])
+            out[k] = x
+            broken += x - x != 0
+    elif plan.rule == MOMENTUM:
+        for k in range(n):
+            v = beta1 * first[k] + (g[k] + l2 * p[k])
+            first[k] = v
+            x = p[k] - rate * v
+            out[k] = x
+            broken += x - x != 0
+    elif plan.rule == NESTEROV:
+        for k in range(n):
+            d = g[k] + l2 * p[k]
+            v = beta1 * first[k] + d
+            first[k] = v
+            x = p[k] - rate * (d + beta1 * v)
+            out[k] = x
+            broken += x - x != 0
+    elif plan.rule == ADAM:
+        rate = <real>(learning_rate / (1 - pow(plan.beta1, t)))
+        root = <real>(1 / sqrt(1 - pow(plan.beta2, t)))
+        for k in range(n):
+            d = g[k] + l2 * p[k]
+            v = first[k] + rest1 * (d - first[k])
+            first[k] = v
+            d = beta2 * second[k] + rest2 * (d * d)
+            second[k] = d
+            x = keep * p[k] - rate * v / (<real>sqrt(d) * root + epsilon)
+            out[k] = x
+            broken += x - x != 0
+    return broken != 0
 
 
-cdef inline void update(
-    real* theta, const real* gradient, real learning_rate, Py_ssize_t n
+cdef bint update_piece(const real* theta, Plan* plan, const Piece* piece) noexcept nogil:
+    """Update some rows of weights and their biases; return whether one is no finite number."""
+    cdef Py_ssize_t n_in, n_out, at, rows = piece.stop - piece.start
+    cdef bint broken
+    cdef const real* W
+    cdef real* columns
+    if piece.layer < 0:
+        return update_range(theta, plan, 0, plan.n_parameters, False)
+    n_in = plan.sizes[piece.layer]
+    n_out = plan.sizes[piece.layer + 1]
+    at = plan.weights_at[piece.layer]
+    broken = update_range(theta, plan, at + piece.start * n_in, rows * n_in, True)
+    broken |= update_range(theta, plan, at + n_out * n_in + piece.start, rows, False)
+    if plan.wide and piece.layer > 0:
+        W = <const real*>plan.following + at + piece.start * n_in
+        columns = <real*>plan.transposed + at + piece.start
+        transpose(W, n_in, rows, n_in, columns, n_out)
+    return broken
+
+
+cdef void gradient_piece(
+    const real* theta, Plan* plan, const Piece* piece, Py_ssize_t blocks, bint add
 ) noexcept nogil:
-    cdef Py_ssize_t p
-    for p in range(n):
-        theta[p] -= learning_rate * gradient[p]
+    """The gradient by some rows of a wide network's weights, over ``blocks`` that are held."""
+    cdef Py_ssize_t width = plan.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
+    cdef Py_ssize_t n_in = plan.sizes[piece.layer], n_out = plan.sizes[piece.layer + 1]
+    cdef Py_ssize_t rows = rows_of(plan)
+    cdef real* gradient = <real*>plan.gradient + plan.weights_at[piece.layer]
+    cdef const real* dZ = <const real*>plan.activations
+    cdef const real* panels = <const real*>plan.panels
+    dZ += (plan.rows_at[piece.layer] + piece.start) * width
+    outer_product(
+        dZ, width, rows * width, panels + plan.panels_at[piece.layer], plan.held * width * pair,
+        blocks, width, piece.stop - piece.start, n_in, add,
+        gradient + piece.start * n_in, gradient + n_out * n_in + piece.start,
+    )
+
+
+# --- the loop -------------------------------------------------------------------------------------
+
+cdef void look_for_signals(Plan* plan, Py_ssize_t more) noexcept nogil:
+    """Let Ctrl-C be heard, every SIGNAL_WORK multiply-adds."""
+    plan.work += more
+    if plan.work > SIGNAL_WORK:
+        plan.work = 0
+        with gil:
+            try:
+                PyErr_CheckSignals()
+            except BaseException as error:
+                (<Descent>plan.owner).error = error
+                plan.interrupted = True
+
+
+cdef double gradient_part(
+    const real* theta, Plan* plan, Py_ssize_t part, Py_ssize_t rank
+) noexcept nogil:
+    """Overwrite one part's gradient of a narrow network; return its sum of losses."""
+    cdef real* gradient = <real*>plan.gradient + part * plan.n_parameters
+    cdef Py_ssize_t block
+    cdef double total = 0
+    memset(gradient, 0, plan.n_parameters * sizeof(real))
+    for block in range(part * plan.blocks // plan.parts, (part + 1) * plan.blocks // plan.parts):
+        if plan.interrupted:
+            break
+        total += gradient_block(theta, plan, block, rank, gradient)
+        if rank == 0:
+            look_for_signals(plan, 3 * plan.width * plan.n_parameters * plan.team.size)
+    return total
+
+
+cdef void add_parts(const real* theta, Plan* plan) noexcept nogil:
+    """Add the parts' gradients to the first, in order."""
+    cdef real* gradient = <real*>plan.gradient
+    cdef const real* other = gradient
+    cdef Py_ssize_t part, k
+    for part in range(1, plan.parts):
+        other += plan.n_parameters
+        for k in range(plan.n_parameters):
+            gradient[k] += other[k]
+
+
+cdef void finish_iteration(Plan* plan, size_t itemsize) noexcept nogil:
+    """Record the cost, and let the next theta take its place; one thread alone."""
+    cdef void* theta = plan.theta
+    if plan.broken:
+        plan.stop = True
+        return
+    plan.costs[plan.done] = plan.cost / plan.total if plan.total > 0 else 0
+    plan.cost = 0
+    if plan.rule != NO_UPDATE:
+        plan.theta = plan.following
+        plan.following = theta
+    plan.done += 1
+    if plan.done == plan.iterations:
+        plan.stop = True
+    else:
+        next_batch(plan, itemsize)
+
+
+cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
+    """What every thread of the team does until the iterations are done."""
+    cdef Py_ssize_t start, held, tasks, t
+    cdef bint last
+    while not plan.stop:
+        theta = <const real*>plan.theta
+        start = 0
+        last = False
+        while not last:
+            held = min(plan.held, plan.blocks - start)
+            last = start + held == plan.blocks
+            tasks = held if plan.wide else plan.parts
+            t = team_take(&plan.team)
+            while t < tasks and not plan.interrupted:
+                if plan.wide:
+                    plan.partial_costs[t] = gradient_block(theta, plan, start + t, rank, <real*>NULL)
+                    if rank == 0:
+                        look_for_signals(plan, 3 * plan.width * plan.n_parameters * plan.team.size)
+                else:
+                    plan.partial_costs[t] = gradient_part(theta, plan, t, rank)
+                t = team_take(&plan.team)
+            if team_arrive(&plan.team):
+                for t in range(tasks):
+                    plan.cost += plan.partial_costs[t]
+                if not plan.wide:
+                    add_parts(theta, plan)
+                team_release(&plan.team)
+            if plan.interrupted:
+                return
+            t = team_take(&plan.team)
+            while t < plan.n_pieces:
+                if plan.wide:
+                    gradient_piece(theta, plan, &plan.pieces[t], held, start > 0)
+                if last and plan.rule != NO_UPDATE and update_piece(theta, plan, &plan.pieces[t]):
+                    plan.broken = True
+                t = team_take(&plan.team)
+            if team_arrive(&plan.team):
+                if last:
+                    finish_iteration(plan, sizeof(real))
+                team_release(&plan.team)
+            start += held
+
+
+cdef class Descent:
+    """A plan with its memory and its threads."""
+
+    cdef Plan plan
+    cdef size_t itemsize
+    cdef object error
+    cdef void* memory[32]
+    cdef Py_ssize_t n_memory
+
+    def __dealloc__(self):
+        while self.n_memory > 0:
+            self.n_memory -= 1
+            free(self.memory[self.n_memory])
+
+    cdef void* allocate(self, Py_ssize_t n_bytes) except NULL:
+        """Memory on a cache line's boundary, as long as this object lives."""
+        cdef void* memory = malloc(n_bytes + 64)
+        if memory == NULL:
+            raise MemoryError(f"no memory for {n_bytes} bytes of scratch")
+        self.memory[self.n_memory] = memory
+        self.n_memory += 1
+        return <void*>((<size_t>memory + 63) & ~<size_t>63)
+
+    cdef Py_ssize_t* indices(self, Py_ssize_t n) except NULL:
+        return <Py_ssize_t*>self.allocate(n * sizeof(Py_ssize_t))
+
+    cdef int shape(self, layout, const Py_ssize_t[::1] sizes, Py_ssize_t batch_size) except -1:
+        """Lay out the network, and cut batches of up to ``batch_size`` examples into blocks."""
+        cdef Plan* plan = &self.plan
+        cdef Py_ssize_t pair = 2 * VECTOR_BYTES // self.itemsize
+        cdef Py_ssize_t layer, most, blocks, parameters = 0, rows = 0
+        plan.owner = <void*>self
+        plan.n_layers = sizes.shape[0] - 1
+        plan.sizes = &sizes[0]
+        plan.hidden = HIDDEN[layout.hidden]
+        plan.slope = layout.slope
+        plan.loss = LOSSES[layout.loss]
+        plan.weights_at = self.indices(plan.n_layers)
+        plan.rows_at = self.indices(plan.n_layers + 1)
+        plan.panels_at = self.indices(plan.n_layers + 1)
+        for layer in range(plan.n_layers):
+            plan.weights_at[layer] = parameters
+            plan.rows_at[layer] = rows
+            parameters += sizes[layer + 1] * (sizes[layer] + 1)
+            rows += sizes[layer + 1]
+        plan.rows_at[plan.n_layers] = rows
+        plan.n_parameters = parameters
+        plan.wide = parameters >= WIDE_PARAMETERS
+        plan.blas = parameters >= BLAS_PARAMETERS
+        if plan.wide:
+            most = max(WIDE_BYTES // <Py_ssize_t>self.itemsize // pair * pair, pair)
+        else:
+            most = BLOCK_BYTES // ((rows + sizes[0]) * <Py_ssize_t>self.itemsize) // pair * pair
+            most = min(max(most, pair), LOSS_BLOCK)
+        # All blocks alike, whole pairs of registers.
+        blocks = max((batch_size + most - 1) // most, 1)
+        plan.width = max((batch_size + blocks - 1) // blocks, 1)
+        plan.width = (plan.width + pair - 1) // pair * pair
+        blocks = max((batch_size + plan.width - 1) // plan.width, 1)
+        plan.held = blocks
+        if plan.wide:
+            plan.held = min(blocks, SUPER_BYTES // <Py_ssize_t>self.itemsize // plan.width)
+        plan.blocks = blocks
+        return 0
+
+    cdef int arrange(self, Py_ssize_t threads) except -1:
+        """Share the work out, and allocate what it takes."""
+        cdef Plan* plan = &self.plan
+        cdef Py_ssize_t itemsize = self.itemsize, width = plan.width
+        cdef Py_ssize_t pair = 2 * VECTOR_BYTES // itemsize
+        cdef Py_ssize_t work = 3 * plan.blocks * width * plan.n_parameters
+        cdef Py_ssize_t layer, n_in, n_out, pieces, k, tasks, panels = 0
+        cdef bint many = work >= THREAD_WORK
+        plan.parts = min(<Py_ssize_t>PARTS, plan.blocks) if many and not plan.wide else 1
+        pieces = 0
+        for layer in range(plan.n_layers):
+            pieces += (plan.sizes[layer + 1] + PIECE_ROWS - 1) // PIECE_ROWS
+        plan.pieces = <Piece*>self.allocate(pieces * sizeof(Piece))
+        if plan.wide and not plan.blas:
+            for layer in range(plan.n_layers):
+                n_out = plan.sizes[layer + 1]
+                pieces = (n_out + PIECE_ROWS - 1) // PIECE_ROWS
+                for k in range(pieces):
+                    plan.pieces[plan.n_pieces].layer = layer
+                    plan.pieces[plan.n_pieces].start = k * n_out // pieces
+                    plan.pieces[plan.n_pieces].stop = (k + 1) * n_out // pieces
+                    plan.n_pieces += 1
+        elif plan.blas or plan.l2 > 0 or plan.weight_decay > 0:
+            for layer in range(plan.n_layers):
+                plan.pieces[layer].layer = layer
+                plan.pieces[layer].start = 0
+                plan.pieces[layer].stop = plan.sizes[layer + 1]
+            plan.n_pieces = plan.n_layers
+        else:
+            plan.pieces[0].layer = -1
+            plan.n_pieces = 1
+        if plan.blas:
+            plan.wide = False
+            return 0
+        tasks = max(plan.held, plan.n_pieces) if plan.wide else plan.parts
+        plan.team.size = max(min(threads, tasks), 1) if many else 1
+
+        plan.X_blocks = self.allocate(plan.held * plan.sizes[0] * width * itemsize)
+        n_out = plan.sizes[plan.n_layers]
+        plan.Y_blocks = self.allocate(plan.held * n_out * width * itemsize)
+        plan.weight_blocks = self.allocate(plan.held * width * itemsize)
+        k = plan.held if plan.wide else plan.team.size
+        plan.activations = self.allocate(k * rows_of(plan) * width * itemsize)
+        if keeps_slopes(plan.hidden):
+            plan.slopes = self.allocate(plan.team.size * rows_of(plan) * width * itemsize)
+        plan.partial_costs = <double*>self.allocate(max(plan.held, plan.parts) * sizeof(double))
+        if plan.wide:
+            for layer in range(plan.n_layers):
+                plan.panels_at[layer] = panels
+                n_in = (plan.sizes[layer] + pair - 1) // pair
+                panels += n_in * plan.held * width * pair
+            plan.panels = self.allocate(panels * itemsize)
+            plan.transposed = self.allocate(plan.n_parameters * itemsize)
+        return 0
+
+    cdef int run(self) except -1:
+        """Run the iterations, with the help of threads; return when all are back."""
+        cdef Plan* plan = &self.plan
+        cdef Py_ssize_t rank
+        next_batch(plan, self.itemsize)
+        helpers = []
+        for rank in range(1, plan.team.size):
+            helper = threading.Thread(target=self.assist, args=(rank,), name="fastinit")
+            try:
+                helper.start()
+            except RuntimeError:  # no more threads to be had: those that are here do the work
+                plan.team.size = rank
+                break
+            helpers.append(helper)
+        self.assist(0)
+        for helper in helpers:
+            helper.join()
+        if self.error is not None:
+            raise self.error
+        return 0
+
+    def assist(self, Py_ssize_t rank):
+        """Work along until the iterations are done."""
+        with nogil:
+            if self.itemsize == sizeof(float):
+                work(<const float*>self.plan.theta, &self.plan, rank)
+            else:
+                work(<const double*>self.plan.theta, &self.plan, rank)
+
+
+cdef int take_data(
+    Descent descent, const real[:, :] X, const real[:, ::1] Y
+) except -1:
+    cdef Plan* plan = &descent.plan
+    plan.X = &X[0, 0]
+    plan.X_row = X.strides[0] // <Py_ssize_t>sizeof(real)
+    plan.X_column = X.strides[1] // <Py_ssize_t>sizeof(real)
+    plan.Y = &Y[0, 0]
+    plan.m = X.shape[1]
+    return 0
+
+
+cdef void transpose_all(const real* theta, Plan* plan) noexcept nogil:
+    cdef Py_ssize_t layer
+    if plan.wide:
+        for layer in range(1, plan.n_layers):
+            transpose(
+                theta + plan.weights_at[layer], plan.sizes[layer], plan.sizes[layer + 1],
+                plan.sizes[layer], <real*>plan.transposed + plan.weights_at[layer],
+                plan.sizes[layer + 1],
+            )
+
+
+# --- the largest networks: the products by BLAS ---------------------------------------------------
+
+cdef void activate_rows(
+    real[:, ::1] Z, const real[::1] b, real[:, ::1] slopes, const Plan* plan, bint last
+) noexcept nogil:
+    """Add the biases and take the activation, row by row; the last layer stays linear."""
+    cdef Py_ssize_t n = Z.shape[1], r, e
+    cdef real* z
+    for r in range(Z.shape[0]):
+        z = &Z[r, 0]
+        for e in range(n):
+            z[e] += b[r]
+        if not last:
+            activate_row(
+                z, &slopes[r, 0] if slopes.shape[0] > 0 else NULL, n, plan.hidden,
+                <real>plan.slope,
+            )
+
+
+cdef void backward_rows(
+    real[:, ::1] dZ, real[:, ::1] A, real[:, ::1] slopes, real[::1] db, const Plan* plan, bint last,
+    bint add,
+) noexcept nogil:
+    """Multiply gradients at activations by the slopes, and sum them up; ``A`` is overwritten."""
+    cdef Py_ssize_t n = dZ.shape[1], r, e
+    cdef real* d
+    cdef real* a
+    for r in range(dZ.shape[0]):
+        d = &dZ[r, 0]
+        if not last:
+            a = &A[r, 0]
+            slopes_of_row(
+                a, &slopes[r, 0] if slopes.shape[0] > 0 else NULL, n, plan.hidden,
+                <real>plan.slope,
+            )
+            for e in range(n):
+                d[e] *= a[e]
+        db[r] = row_sum(d, n) + (db[r] if add else 0)
+
+
+cdef double losses_of_rows(
+    real[:, ::1] dZ, const real[:, ::1] Y, const real[::1] w, const Plan* plan
+) noexcept nogil:
+    cdef Py_ssize_t start = 0, n, m = dZ.shape[1]
+    cdef double total = 0
+    while start < m:
+        n = min(<Py_ssize_t>LOSS_BLOCK, m - start)
+        total += loss_block(
+            plan.loss, &dZ[0, start], &Y[0, start], &w[start] if plan.weights != NULL else NULL,
+            <real*>NULL, dZ.shape[0], m, n, <real>(1 / plan.total if plan.total > 0 else 0),
+        )
+        start += n
+    return total
+
+
+cdef class Layers:
+    """A theta, or a gradient, as matrices and vectors."""
+
+    cdef list W, b
+    cdef object flat
+
+    def __init__(self, flat, sizes):
+        self.flat, self.W, self.b = flat, [], []
+        end = 0
+        for n_in, n_out in pairwise(sizes):
+            start, middle, end = end, end + n_out * n_in, end + n_out * (n_in + 1)
+            self.W.append(flat[start:middle].reshape(n_out, n_in))
+            self.b.append(flat[middle:end])
+
+
+cdef list matrices(rows, columns, dtype):
+    return [np.empty((r, columns), dtype) for r in rows]
+
+
+cdef double gradient_by_blas(
+    Descent descent, Layers theta, Layers gradient, X, const real[:, ::1] Y, const real[::1] w,
+    list A, list dA, list slopes, W_scratch, bint add,
+) except *:
+    """Overwrite the gradient with that of these examples, or add it; return the sum of losses.
+
+    ``A``, ``dA`` and ``slopes`` hold a matrix for each layer's output, ``X`` one for the examples.
+    """
+    cdef Plan* plan = &descent.plan
+    cdef Py_ssize_t layer, n = plan.n_layers
+    cdef bint last
+    cdef double total
+    cdef real[:, ::1] Z, D, S
+    cdef real[::1] db
+    cdef const real[::1] b
+    for layer in range(n):
+        last = layer == n - 1
+        np.matmul(theta.W[layer], A[layer - 1] if layer > 0 else X, out=A[layer])
+        Z, b, S = A[layer], theta.b[layer], slopes[layer]
+        with nogil:
+            activate_rows(Z, b, S, plan, last)
+    Z = A[n - 1]
+    with nogil:
+        total = losses_of_rows(Z, Y, w, plan)
+    for layer in range(n - 1, -1, -1):
+        last = layer == n - 1
+        D, Z, db, S = A[layer] if last else dA[layer], A[layer], gradient.b[layer], slopes[layer]
+        with nogil:
+            backward_rows(D, Z, S, db, plan, last, add)
+        dZ = np.asarray(D)
+        inputs = A[layer - 1] if layer > 0 else X
+        if add:
+            product = W_scratch[: gradient.W[layer].size].reshape(gradient.W[layer].shape)
+            np.matmul(dZ, inputs.T, out=product)
+            np.add(gradient.W[layer], product, out=gradient.W[layer])
+        else:
+            np.matmul(dZ, inputs.T, out=gradient.W[layer])
+        if layer > 0:
+            np.matmul(theta.W[layer].T, dZ, out=dA[layer - 1])
+    return total
+
+
+cdef int run_blas(
+    Descent descent, list sizes, theta, following, real[::1] gradient, X, labels, weights,
+) except -1:
+    """What ``work`` does, a layer at a time."""
+    cdef Plan* plan = &descent.plan
+    cdef Layers present = Layers(theta, sizes), other = Layers(following, sizes)
+    cdef Layers g = Layers(np.asarray(gradient), sizes)
+    cdef Py_ssize_t start, stop, most, n_columns, layer
+    cdef const real[:, ::1] Y
+    cdef const real[::1] w
+    cdef double cost
+    dtype = present.flat.dtype
+    most = min(<Py_ssize_t>BLAS_EXAMPLES, min(plan.batch_size, plan.m))
+    memory = {}
+    scratch = np.empty(max([W.size for W in g.W]) if plan.m > most else 0, dtype)
+    examples = X.T
+    next_batch(plan, descent.itemsize)
+    while True:
+        cost = 0
+        batch = None
+        if plan.batch != NULL:
+            batch = np.asarray(<Py_ssize_t[:plan.n]>plan.batch)
+        for start in range(0, plan.n, most):
+            stop = min(start + most, plan.n)
+            n_columns = stop - start
+            if n_columns not in memory:
+                rows = sizes[1:]
+                kept = rows if keeps_slopes(plan.hidden) else [0] * len(rows)
+                memory[n_columns] = (
+                    matrices(rows, n_columns, dtype), matrices(rows[:-1], n_columns, dtype),
+                    matrices(kept, n_columns, dtype),
+                )
+            A, dA, slopes = memory[n_columns]
+            chosen = slice(start, stop) if batch is None else batch[start:stop]
+            Y = np.ascontiguousarray(labels[:, chosen])
+            w = None if weights is None else np.ascontiguousarray(weights[chosen])
+            cost += gradient_by_blas(
+                descent, present, g, examples[chosen].T, Y, w, A, dA, slopes, scratch, start > 0
+            )
+            look_for_signals(plan, SIGNAL_WORK)
+            if plan.interrupted:
+                raise descent.error
+        with nogil:
+            plan.cost = cost
+            if plan.rule != NO_UPDATE:
+                for layer in range(plan.n_pieces):
+                    if update_piece(<const real*>plan.theta, plan, &plan.pieces[layer]):
+                        plan.broken = True
+            finish_iteration(plan, sizeof(real))
+        if plan.stop:
+            return 0
+        present, other = other, present
 
 
 # --- what Python calls ------------------------------------------------------------------------
@@ -676,6 +967,45 @@ def linear_relu(
         affine(W, b, A, out, RELU)
 
 
+def exp(
+    const real[:, ::1] Z,      # (n, m)
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``exp(Z)``; results below the normal numbers are 0."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = exp_of(z[e])
+
+
+def log(
+    const real[:, ::1] Z,      # (n, m), each a normal positive number
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``log(Z)``."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = log_of(z[e])
+
+
+def log1p(
+    const real[:, ::1] Z,      # (n, m), each from 0 to 1
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``log(1 + Z)``."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = log1p_of(z[e])
+
+
 def sigmoid(
     const real[:, ::1] Z,      # (n_out, m)
     real[:, ::1] out,          # (n_out, m), overwritten; may be Z
@@ -689,32 +1019,63 @@ def sigmoid(
             a[e] = sigmoid_of(z[e])
 
 
-def sigmoid_cross_entropy(
+def activate(
+    const real[:, ::1] Z,      # (n, m)
+    hidden,                    # the name of the activation
+    double slope,              # of leaky_relu
+    real[:, ::1] A,            # (n, m), overwritten
+    real[:, ::1] slopes,       # (n, m), overwritten
+):
+    """Overwrite ``A`` with the activation of ``Z``, and ``slopes`` with its derivative."""
+    cdef Hidden kind = HIDDEN[hidden]
+    cdef real* a = <real*>start_of(A)
+    cdef real* d = <real*>start_of(slopes)
+    cdef Py_ssize_t e, n = Z.shape[0] * Z.shape[1]
+    A[...] = Z
+    with nogil:
+        activate_row(a, d, n, kind, <real>slope)
+        if not keeps_slopes(kind):
+            for e in range(n):
+                d[e] = a[e]
+            slopes_of_row(d, d, n, kind, <real>slope)
+
+
+def loss(
     const real[:, ::1] Z,      # (n_out, m)
-    const real[:, ::1] Y,      # (n_out, m), each exactly 0 or 1
+    const real[:, ::1] Y,      # (n_out, m)
+    const real[::1] weights,   # (m,), of the examples; None where all are 1
+    loss,                      # its name
     real[:, ::1] A,            # (n_out, m), overwritten
     real[:, ::1] dZ,           # (n_out, m), overwritten
 ):
-    """Overwrite ``A`` with ``sigmoid(Z)`` and ``dZ`` with ``(A - Y) / m``; return the cost.
+    """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
 
-    The cost is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``: infinite where the
-    sigmoid saturates on the wrong side.
+    ``w`` is 1 without ``weights``. Where all weights are zero, cost and ``dZ`` are. The saturating
+    cross-entropy is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``: infinite where
+    the sigmoid saturates on the wrong side.
     """
-    cdef Py_ssize_t m = Z.shape[1]
-    cdef Py_ssize_t o, start, n
-    cdef double total = 0
-    if Z.shape[0] == 0 or m == 0:
+    cdef Loss kind = LOSSES[loss]
+    cdef Py_ssize_t m = Z.shape[1], n_out = Z.shape[0]
+    cdef Py_ssize_t start = 0, n, e
+    cdef double total = 0, whole = m
+    cdef const real* w = NULL
+    if n_out == 0 or m == 0:
         return float("nan") if m == 0 else 0.0
+    dZ[...] = Z
+    if weights is not None:
+        w = &weights[0]
+        whole = 0
+        for e in range(m):
+            whole += w[e]
     with nogil:
-        for o in range(Z.shape[0]):
-            start = 0
-            while start < m:
-                n = min(<Py_ssize_t>LOSS_BLOCK, m - start)
-                total += sigmoid_cross_entropy_block(
-                    &Z[o, start], &Y[o, start], &A[o, start], &dZ[o, start], n, <real>(1.0 / m)
-                )
-                start += n
-    return total / m
+        while start < m:
+            n = min(<Py_ssize_t>LOSS_BLOCK, m - start)
+            total += loss_block(
+                kind, &dZ[0, start], &Y[0, start], w + start if w != NULL else w, &A[0, start],
+                n_out, m, n, <real>(1 / whole if whole > 0 else 0),
+            )
+            start += n
+    return total / whole if whole > 0 else 0.0
 
 
 def backward(
@@ -745,116 +1106,210 @@ def backward(
             )
 
 
+cdef int take_rule(Descent descent, rule) except -1:
+    cdef Plan* plan = &descent.plan
+    plan.rule = RULES[rule.name]
+    plan.beta1 = rule.beta1
+    plan.beta2 = rule.beta2
+    plan.epsilon = rule.epsilon
+    plan.l2 = rule.l2
+    plan.weight_decay = rule.weight_decay
+    return 0
+
+
 def update_parameters(
+    layout,
+    rule,
     real[::1] theta,           # (n_parameters,), updated in place
     const real[::1] gradient,  # (n_parameters,)
+    real[:, ::1] state,        # (slots, n_parameters), updated in place
+    Py_ssize_t step,           # updates before this one
     double learning_rate,
 ):
-    """Update ``theta -= learning_rate * gradient`` in place."""
-    if theta.shape[0] > 0:
-        with nogil:
-            update(&theta[0], &gradient[0], <real>learning_rate, theta.shape[0])
+    """Update ``theta`` and ``state`` in place."""
+    cdef Descent descent = Descent()
+    cdef Plan* plan = &descent.plan
+    cdef const Py_ssize_t[::1] sizes = layout.sizes
+    cdef Py_ssize_t k
+    descent.itemsize = sizeof(real)
+    take_rule(descent, rule)
+    descent.shape(layout, sizes, 1)
+    descent.arrange(1)
+    plan.state = &state[0, 0] if state.shape[0] > 0 else NULL
+    plan.gradient = <void*>&gradient[0]
+    plan.following = &theta[0]
+    plan.step = step
+    plan.rates = &learning_rate
+    with nogil:
+        for k in range(plan.n_pieces):
+            update_piece(<const real*>&theta[0], plan, &plan.pieces[k])
 
 
 def forward(
-    const Py_ssize_t[::1] sizes,   # (n_layers + 1,)
+    layout,
     const real[::1] theta,         # (n_parameters,)
-    const real[:, ::1] X,          # (sizes[0], m)
+    const real[:, :] X,            # (sizes[0], m)
+    const real[:, ::1] Y,          # (sizes[-1], m); None where no cost is asked for
+    const real[::1] weights,       # (m,), of the examples; None where all are 1
     real[:, ::1] out,              # (sizes[-1], m), overwritten
 ):
-    """Overwrite ``out`` with the network's output, after the sigmoid."""
-    cdef Py_ssize_t m = X.shape[1]
-    cdef Py_ssize_t start = 0, n, o, e, rows = 0, work = 0
-    cdef Scratch scratch
-    cdef real* activations
+    """Overwrite ``out`` with the network's outputs; return the cost, NaN without ``Y``."""
+    cdef Descent descent = Descent()
+    cdef Plan* plan = &descent.plan
+    cdef const Py_ssize_t[::1] sizes = layout.sizes
+    cdef Py_ssize_t m = X.shape[1], block, n, o, e, n_out = out.shape[0]
+    cdef bint asked = Y is not None
+    cdef double cost = 0
+    cdef real* A
     cdef real* Z
+    cdef const real* w = NULL
     if m == 0:
-        return
-    for o in range(1, sizes.shape[0]):
-        rows += sizes[o]
-    scratch = allocate(sizes, m, 0, sizeof(real))
-    activations = <real*>scratch.aligned
-    try:
-        with nogil:
-            Z = activations + (rows - sizes[sizes.shape[0] - 1]) * scratch.width
-            while start < m:
-                n = min(scratch.width, m - start)
-                forward_block(
-                    &sizes[0], scratch.n_layers, &theta[0], &X[0, start], m, n, activations,
-                    scratch.width,
-                )
-                for o in range(out.shape[0]):
-                    for e in range(n):
-                        out[o, start + e] = sigmoid_of(Z[o * scratch.width + e])
-                start += n
-                look_for_signals(&work, n * theta.shape[0])
-    finally:
-        free(scratch.memory)
+        return float("nan")
+    descent.itemsize = sizeof(real)
+    descent.shape(layout, sizes, m)
+    plan.held = 1
+    plan.blocks = 1
+    plan.blas = False
+    descent.arrange(1)
+    # Labels of no meaning, where none are given: the outputs do not depend on them.
+    take_data(descent, X, Y if asked else out)
+    if not asked:
+        out[...] = 0
+    if weights is not None:
+        plan.weights = &weights[0]
+        w = <const real*>plan.weight_blocks
+    plan.batch_size = m
+    next_batch(plan, sizeof(real))
+    A = <real*>descent.allocate(n_out * plan.width * sizeof(real))
+    Z = <real*>plan.activations + plan.rows_at[plan.n_layers - 1] * plan.width
+    with nogil:
+        for block in range(plan.blocks):
+            n = min(plan.width, m - block * plan.width)
+            pack_block(
+                <const real*>plan.X, plan, block * plan.width, n, <real*>plan.X_blocks,
+                <real*>plan.Y_blocks, <real*>plan.weight_blocks,
+            )
+            forward_block(
+                &theta[0], plan, <const real*>plan.X_blocks, <real*>plan.activations,
+                <real*>plan.slopes, plan.width,
+            )
+            cost += loss_block(
+                plan.loss, Z, <const real*>plan.Y_blocks, w, A, n_out, plan.width, n, <real>1
+            )
+            for o in range(n_out):
+                for e in range(n):
+                    out[o, block * plan.width + e] = A[o * plan.width + e]
+            look_for_signals(plan, plan.width * plan.n_parameters)
+            if plan.interrupted:
+                break
+    if descent.error is not None:
+        raise descent.error
+    return cost / plan.total if asked and plan.total > 0 else float("nan")
 
 
 def loss_and_gradient(
-    const Py_ssize_t[::1] sizes,   # (n_layers + 1,)
+    layout,
     const real[::1] theta,         # (n_parameters,)
-    const real[:, ::1] X,          # (sizes[0], m), m > 0
-    const real[:, ::1] Y,          # (sizes[-1], m), each exactly 0 or 1
+    const real[:, :] X,            # (sizes[0], m), m > 0
+    const real[:, ::1] Y,          # (sizes[-1], m)
+    const real[::1] weights,       # (m,), of the examples; None where all are 1
     real[::1] gradient,            # (n_parameters,), overwritten
+    Py_ssize_t threads,
 ):
     """Overwrite ``gradient`` with the cost's derivative by ``theta``; return the cost."""
-    cdef Py_ssize_t m = X.shape[1], work = 0
+    cdef Descent descent = Descent()
+    cdef Plan* plan = &descent.plan
+    cdef const Py_ssize_t[::1] sizes = layout.sizes
     cdef double cost = 0
-    cdef Scratch scratch = allocate(sizes, m, 0, sizeof(real))
-    cdef real* X_tail = <real*>scratch.aligned
-    cdef real* activations = X_tail + sizes[0] * scratch.width
-    try:
-        with nogil:
-            copy_tail(&X[0, 0], sizes[0], m, scratch.width, X_tail)
-            gradient_pass(
-                &sizes[0], scratch.n_layers, theta.shape[0], &theta[0], &X[0, 0], &Y[0, 0], m,
-                scratch.width, X_tail, &gradient[0], activations, &cost, &work,
-            )
-    finally:
-        free(scratch.memory)
+    descent.itemsize = sizeof(real)
+    descent.shape(layout, sizes, X.shape[1])
+    descent.arrange(threads)
+    take_data(descent, X, Y)
+    if weights is not None:
+        plan.weights = &weights[0]
+    plan.batch_size = plan.m
+    plan.theta = <void*>&theta[0]
+    plan.costs = &cost
+    plan.iterations = 1
+    plan.gradient = &gradient[0]
+    if plan.parts > 1:
+        plan.gradient = descent.allocate(plan.parts * plan.n_parameters * sizeof(real))
+    if plan.blas:
+        run_blas(
+            descent, layout.sizes.tolist(), np.asarray(theta), np.asarray(theta), gradient,
+            np.asarray(X), np.asarray(Y), None if weights is None else np.asarray(weights),
+        )
+        return cost
+    transpose_all(&theta[0], plan)
+    descent.run()
+    if plan.parts > 1:
+        memcpy(&gradient[0], plan.gradient, plan.n_parameters * sizeof(real))
     return cost
 
 
 def descend(
-    const Py_ssize_t[::1] sizes,   # (n_layers + 1,)
+    layout,
+    rule,
     real[::1] theta,               # (n_parameters,), updated in place
-    const real[:, ::1] X,          # (sizes[0], m), m > 0
-    const real[:, ::1] Y,          # (sizes[-1], m), each exactly 0 or 1
-    double learning_rate,
+    real[:, ::1] state,            # (slots, n_parameters), updated in place
+    Py_ssize_t step,               # updates before these
+    const real[:, :] X,            # (sizes[0], m), m > 0
+    const real[:, ::1] Y,          # (sizes[-1], m)
+    const real[::1] weights,       # (m,), of the examples; None where all are 1
+    const Py_ssize_t[:, ::1] order,  # (epochs, m): the order of the examples; None for full batches
+    Py_ssize_t batch_size,
+    Py_ssize_t first,              # which of the batches of ``order`` is the first
+    const double[::1] rates,       # (iterations,)
     double[::1] costs,             # (iterations,), overwritten up to the number returned
+    Py_ssize_t threads,            # at most so many
 ):
-    """Run ``costs.shape[0]`` iterations of gradient descent; return how many were whole.
+    """Run ``costs.shape[0]`` iterations; return how many were whole.
+
+    Iteration ``i`` takes batch ``first + i`` of the batches that the rows of ``order`` are cut
+    into, each ``batch_size`` examples but the last of a row; all examples without ``order``.
 
     ``costs[i]`` is the cost before update ``i``. Fewer are returned when the next update would
     leave the finite numbers: ``theta`` then stays at its last finite value.
 
     Ctrl-C raises from within, with ``theta`` as the last whole iteration left it.
     """
-    cdef Py_ssize_t m = X.shape[1], n_parameters = theta.shape[0], i = 0, work = 0
-    cdef Scratch scratch = allocate(sizes, m, n_parameters, sizeof(real))
-    cdef real* X_tail = <real*>scratch.aligned
-    cdef real* activations = X_tail + sizes[0] * scratch.width
-    cdef real* gradient = NULL
-    cdef Py_ssize_t layer
-    cdef double cost = 0
-    gradient = activations
-    for layer in range(1, sizes.shape[0]):
-        gradient += sizes[layer] * scratch.width
+    cdef Descent descent = Descent()
+    cdef Plan* plan = &descent.plan
+    cdef const Py_ssize_t[::1] sizes = layout.sizes
+    cdef real[::1] following, gradient
+    if costs.shape[0] == 0:
+        return 0
+    descent.itemsize = sizeof(real)
+    take_rule(descent, rule)
+    descent.shape(layout, sizes, X.shape[1] if order is None else min(batch_size, X.shape[1]))
+    descent.arrange(threads)
+    take_data(descent, X, Y)
+    if weights is not None:
+        plan.weights = &weights[0]
+    plan.batch_size = batch_size
+    if order is not None:
+        plan.order = &order[0, 0]
+    plan.first = first
+    plan.step = step
+    plan.rates = &rates[0]
+    plan.costs = &costs[0]
+    plan.iterations = costs.shape[0]
+    plan.theta = &theta[0]
+    following = np.empty_like(theta)
+    gradient = np.empty(plan.parts * plan.n_parameters, np.asarray(theta).dtype)
+    plan.following = &following[0]
+    plan.gradient = &gradient[0]
+    plan.state = &state[0, 0] if state.shape[0] > 0 else NULL
+    transpose_all(<const real*>&theta[0], plan)
     try:
-        with nogil:
-            copy_tail(&X[0, 0], sizes[0], m, scratch.width, X_tail)
-            while i < costs.shape[0]:
-                gradient_pass(
-                    &sizes[0], scratch.n_layers, n_parameters, &theta[0], &X[0, 0], &Y[0, 0], m,
-                    scratch.width, X_tail, gradient, activations, &cost, &work,
-                )
-                if not stays_finite(&theta[0], gradient, <real>learning_rate, n_parameters):
-                    break
-                update(&theta[0], gradient, <real>learning_rate, n_parameters)
-                costs[i] = cost
-                i += 1
+        if plan.blas:
+            run_blas(
+                descent, layout.sizes.tolist(), np.asarray(theta), np.asarray(following), gradient,
+                np.asarray(X), np.asarray(Y), None if weights is None else np.asarray(weights),
+            )
+        else:
+            descent.run()
     finally:
-        free(scratch.memory)
-    return i
+        if plan.theta != <void*>&theta[0]:
+            memcpy(&theta[0], plan.theta, plan.n_parameters * sizeof(real))
+    return plan.done

@@ -69,6 +69,10 @@ DEFINE_SUM(double)
     {                                                                                              \
         *(real##_lanes *)out += *(const real##_lanes *)a;                                          \
     }                                                                                              \
+    static inline void real##_multiply(real *out, const real *a)                                   \
+    {                                                                                              \
+        *(real##_lanes *)out *= *(const real##_lanes *)a;                                          \
+    }                                                                                              \
     static inline void real##_multiply_add(real *out, const real *a, real w)                       \
     {                                                                                              \
         *(real##_lanes *)out += *(const real##_lanes *)a * w;                                      \
@@ -111,6 +115,10 @@ DEFINE_SUM(double)
     {                                                                                              \
         for (int v = 0; v < real##_n; v++) out[v] += a[v];                                         \
     }                                                                                              \
+    static inline void real##_multiply(real *out, const real *a)                                   \
+    {                                                                                              \
+        for (int v = 0; v < real##_n; v++) out[v] *= a[v];                                         \
+    }                                                                                              \
     static inline void real##_multiply_add(real *out, const real *a, real w)                       \
     {                                                                                              \
         for (int v = 0; v < real##_n; v++) out[v] += a[v] * w;                                     \
@@ -140,6 +148,63 @@ DEFINE_SUM(double)
 
 DEFINE_LANES(float, int32_t)
 DEFINE_LANES(double, int64_t)
+
+/* A square of numbers, rows to columns. Interleaving the first half of the rows with the second, once
+ * for each doubling of the lanes, is a transposition. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLES
+#endif
+#endif
+
+#if defined(HAS_SHUFFLES)
+#define LOW_2 0, 2
+#define HIGH_2 1, 3
+#define LOW_4 0, 4, 1, 5
+#define HIGH_4 2, 6, 3, 7
+#define LOW_8 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
+#define LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define DEFINE_TRANSPOSE(real, n)                                                                  \
+    static inline void real##_transpose(real *out, long long out_step, const real *a,              \
+                                        long long a_step)                                          \
+    {                                                                                              \
+        real##_lanes x[n], y[n];                                                                   \
+        _Pragma("GCC unroll 16") for (int i = 0; i < n; i++)                                       \
+            x[i] = *(const real##_lanes *)(a + i * a_step);                                        \
+        _Pragma("GCC unroll 4") for (int size = 1; size < n; size *= 2)                            \
+        {                                                                                          \
+            _Pragma("GCC unroll 8") for (int i = 0; i < n / 2; i++)                                \
+            {                                                                                      \
+                y[2 * i] = __builtin_shufflevector(x[i], x[i + n / 2], LOW_##n);                   \
+                y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + n / 2], HIGH_##n);              \
+            }                                                                                      \
+            _Pragma("GCC unroll 16") for (int i = 0; i < n; i++) x[i] = y[i];                      \
+        }                                                                                          \
+        _Pragma("GCC unroll 16") for (int i = 0; i < n; i++)                                       \
+            *(real##_lanes *)(out + i * out_step) = x[i];                                          \
+    }
+#else
+#define DEFINE_TRANSPOSE(real, n)                                                                  \
+    static inline void real##_transpose(real *out, long long out_step, const real *a,              \
+                                        long long a_step)                                          \
+    {                                                                                              \
+        for (int i = 0; i < n; i++)                                                                \
+            for (int k = 0; k < n; k++) out[k * out_step + i] = a[i * a_step + k];                 \
+    }
+#endif
+
+#if defined(__AVX512F__)
+DEFINE_TRANSPOSE(float, 16)
+DEFINE_TRANSPOSE(double, 8)
+#elif defined(__AVX2__)
+DEFINE_TRANSPOSE(float, 8)
+DEFINE_TRANSPOSE(double, 4)
+#else
+DEFINE_TRANSPOSE(float, 4)
+DEFINE_TRANSPOSE(double, 2)
+#endif
 
 /* The bits of a number as an integer and back; compilers turn the copies into nothing. */
 static inline int32_t float_bits(float x)

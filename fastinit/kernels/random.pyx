@@ -523,6 +523,32 @@ def counters(uint32_t[:, :] out, uint64_t first, uint64_t key, uint64_t stream):
                 out[w, b] = drawn[w][b % BLOCKS]
 
 
+def permutation(Py_ssize_t[::1] out, uint64_t key, uint64_t stream):
+    """Overwrite ``out`` with 0, 1, ... in random order, at most 2**32 of them.
+
+    Fisher and Yates from the front: place ``i`` takes one of those that are left, which one
+    says the generator's word ``i`` times their number over 2**32. That is even but for one part in
+    2**32 over their number.
+    """
+    cdef uint32_t drawn[4][BLOCKS]
+    cdef Py_ssize_t i, k, n = out.shape[0], start = 0
+    cdef Py_ssize_t j, held
+    with nogil:
+        for i in range(n):
+            out[i] = i
+        while start < n:
+            philox(drawn, <uint64_t>(start // (4 * BLOCKS)) * BLOCKS, stream, key)
+            for k in range(min(<Py_ssize_t>(4 * BLOCKS), n - start)):
+                i = start + k
+                j = i + <Py_ssize_t>(
+                    (<uint64_t>drawn[k // BLOCKS][k % BLOCKS] * <uint64_t>(n - i)) >> 32
+                )
+                held = out[i]
+                out[i] = out[j]
+                out[j] = held
+            start += 4 * BLOCKS
+
+
 def words(uint32_t[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream):
     """Overwrite ``out`` with the generator's own words, in the order in which floats take them."""
     cdef uint32_t drawn[4][BLOCKS]
