@@ -1,9 +1,6 @@
 """compare(): schemes x seeds x architectures x learning rates on one data set -> one table."""
 
-import csv
 import hashlib
-import html
-import importlib
 import inspect
 import json
 import math
@@ -25,6 +22,7 @@ from fastinit.kernels import usable_cores
 from fastinit.network import Array, Network
 from fastinit.optimizers import GradientDescent
 from fastinit.progress import Display
+from fastinit.tables import Table
 from fastinit.training import Run, train
 from fastinit.trials import Cell, Trial, finished, majority, stride
 
@@ -33,72 +31,6 @@ if TYPE_CHECKING:
 
 AXES = ("seed", "depth", "width", "learning_rate", "activation")
 QUARTILES = (0.25, 0.5, 0.75)
-
-
-class Table(Sequence[dict[str, Any]]):
-    """Rows of named values that print as a table in a terminal and in a notebook.
-
-    Examples
-    --------
-    >>> Table([{"scheme": "he", "train accuracy": 0.99}])
-    scheme  train accuracy
-    ------  --------------
-    he      0.99
-    """
-
-    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
-        self._rows = list(rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._rows[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns, in order."""
-        return list(self._rows[0]) if self._rows else []
-
-    def cells(self, digits: int = 6) -> Iterator[list[str]]:
-        """Yield each row as printed: numbers to so many significant digits, nothing for None."""
-        for row in self._rows:
-            yield [
-                "" if v is None else f"{v:.{digits}g}" if isinstance(v, float) else str(v)
-                for v in row.values()
-            ]
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as CSV in UTF-8, every digit of every number, nothing for None."""
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self._rows)
-
-    def to_pandas(self) -> Any:
-        """Return the rows as a ``pandas.DataFrame``."""
-        # By its name, for there are types of it only where its stubs are installed, too.
-        pandas: Any = importlib.import_module("pandas")
-        return pandas.DataFrame(self._rows, columns=self.columns)
-
-    def __repr__(self) -> str:
-        if not self._rows:
-            return "(no rows)"
-        lines = [self.columns, *self.cells()]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        lines.insert(1, ["-" * width for width in widths])
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
-
-    def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.cells()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 @dataclass(eq=False, repr=False)
@@ -438,18 +370,7 @@ def compare(
         raise ValueError(f"iterations: expected from 0 to 2**48 - 1; got {iterations}")
     if threads is not None and _integer("threads", threads) < 1:
         raise ValueError(f"threads: expected at least 1; got {threads}")
-    for name, target in (("target_cost", target_cost), ("target_accuracy", target_accuracy)):
-        if target is not None:
-            _axis(name, [target], "number", float)
-    if target_cost is not None and not math.isfinite(target_cost):
-        raise ValueError(f"target_cost: expected a finite cost; got {target_cost}")
-    if target_accuracy is not None:
-        if not 0 < target_accuracy <= 1:
-            raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {target_accuracy}")
-        if not network.classifies:
-            raise ValueError(
-                f"target_accuracy: expected output sigmoid or softmax; got {network.output!r}"
-            )
+    _check_targets(network, target_cost, target_accuracy)
 
     rates = _one_or_axis("learning_rate", learning_rate, learning_rates, "number", float) or [0.01]
     rates = [float(rate) for rate in _axis("learning_rate", rates, "number", float)]
@@ -506,6 +427,20 @@ def _integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an integer; got {type(value).__name__}")
     return int(value)
+
+
+def _check_targets(network: Network, cost: Any, accuracy: Any) -> None:
+    for name, target in (("target_cost", cost), ("target_accuracy", accuracy)):
+        if target is not None:
+            _axis(name, [target], "number", float)
+    if cost is not None and not math.isfinite(cost):
+        raise ValueError(f"target_cost: expected a finite cost; got {cost}")
+    if accuracy is not None and not 0 < accuracy <= 1:
+        raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {accuracy}")
+    if accuracy is not None and not network.classifies:
+        raise ValueError(
+            f"target_accuracy: expected output sigmoid or softmax; got {network.output!r}"
+        )
 
 
 def _axis(name: str, values: Any, what: str, kind: type) -> list[Any]:

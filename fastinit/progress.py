@@ -1,21 +1,12 @@
 """Display: running medians and the time left, on a terminal."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from fastinit.tables import Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
-
-
-class Rows(Protocol):
-    """A table: the names of its columns, and its cells as printed."""
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns, in order."""
-
-    def cells(self, digits: int = ..., /) -> Iterable[list[str]]:
-        """Yield each row as printed, numbers to so many significant digits."""
 
 
 class Display:
@@ -31,7 +22,7 @@ class Display:
         Without it, or where standard error is no terminal, nothing is shown.
     """
 
-    def __init__(self, total: int, rows: Callable[[], Rows], wanted: bool) -> None:
+    def __init__(self, total: int, rows: Callable[[], Table], wanted: bool) -> None:
         self._live: Any = None
         if not wanted:
             return
@@ -68,16 +59,16 @@ class Display:
             self._progress.advance(self._task, steps)
 
 
-def rich_table(rows: Rows, title: str | None = None, *, compact: bool = False) -> "RichTable":
+def rich_table(rows: Table, title: str | None = None, *, compact: bool = False) -> "RichTable":
     """Return the rows as a table of rich, numbers to the right.
 
     A compact one has three digits and no frame, so that many columns fit into a terminal.
     """
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = Table(title=title)
+    table = RichTable(title=title)
     if compact:
         table.box, table.padding = box.SIMPLE, (0, 0)
     for name in rows.columns:

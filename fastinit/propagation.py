@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison import Table
 from fastinit.network import Array, Network
+from fastinit.tables import Table
 from fastinit.training import Run, train
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastinit.comparison import Comparison, Table, digest
+from fastinit.comparison import Comparison, digest
 from fastinit.kernels import show_config
+from fastinit.tables import Table
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1b; --soft: #5a5a5a; --line: #d0d0d0;
