@@ -1,7 +1,7 @@
 """Fill weights, train small networks, and see what the initialisation did."""
 
 from fastinit import datasets, initializers, optimizers, propagation
-from fastinit.comparison import Comparison, Table, compare
+from fastinit.comparison import Comparison, Interrupted, compare
 from fastinit.initializers import (
     constant,
     delta_orthogonal,
@@ -44,7 +44,9 @@ from fastinit.optimizers import (
     InverseScaling,
     Momentum,
 )
+from fastinit.tables import Table
 from fastinit.training import Run, Stack, train
+from fastinit.trials import Cell, Trial
 
 __version__ = "0.1.0"
 
@@ -52,15 +54,18 @@ __all__ = [
     "LBFGS",
     "Adam",
     "AdamW",
+    "Cell",
     "Comparison",
     "Cosine",
     "GradientDescent",
+    "Interrupted",
     "InverseScaling",
     "Momentum",
     "Network",
     "Run",
     "Stack",
     "Table",
+    "Trial",
     "compare",
     "constant",
     "datasets",

@@ -1,4 +1,4 @@
-"""The command line: ``fastinit compare`` runs the lesson, ``fastinit info`` names the kernels."""
+"""The command line: ``compare`` runs the lesson or a grid, ``info`` names the kernels."""
 
 import argparse
 import importlib.util
@@ -8,18 +8,19 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from fastinit import __version__, initializers
-from fastinit.comparison import Comparison, compare
+from fastinit import __version__, initializers, report
+from fastinit.comparison import Comparison, Interrupted, compare
 from fastinit.datasets import load_dataset
 from fastinit.kernels import show_config
 from fastinit.network import Network
-from fastinit.training import Run
+from fastinit.progress import rich_table
+from fastinit.trials import Trial
 
 DESCRIPTION = "What does the weight initialisation do? Train one network from several, and compare."
 
@@ -31,9 +32,20 @@ examples:
       other schemes and another network, from a seed
   fastinit compare --data mine.npz --learning-rate 0.1 --iterations 5000
       your own data: arrays X (n_features, m) and Y (1, m) of 0 and 1, perhaps X_test and Y_test
+  fastinit compare --seeds 0:100 --store runs.sqlite --report report.html
+      a hundred starts from each scheme; stop it and start it again, nothing is computed twice
+  fastinit compare --schemes he_normal,glorot_uniform --depths 2,4,8 --widths 10,50 --seeds 0:20
+      every combination
   fastinit compare --json > result.json
       for another program
 """
+
+
+# The options that are arguments of compare() as they are.
+COMPARED = (
+    "learning_rate", "iterations", "seed", "seeds", "depths", "widths", "learning_rates",
+    "activations", "target_cost", "target_accuracy", "store", "threads",
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N,N,...",
         help="units of the hidden layers (default: 10,5)",
     )
-    lesson.add_argument(
-        "--learning-rate", type=float, default=0.01, metavar="RATE", help="default: 0.01"
-    )
+    lesson.add_argument("--learning-rate", type=float, metavar="RATE", help="default: 0.01")
     lesson.add_argument(
         "--iterations", type=int, default=15_000, metavar="N", help="default: 15000"
     )
@@ -98,6 +108,36 @@ def _parser() -> argparse.ArgumentParser:
     lesson.add_argument(
         "--json", action="store_true", help="print the result as JSON and nothing else"
     )
+
+    grid = lesson.add_argument_group(
+        "grid", "many runs for each scheme: every combination of what is given here"
+    )
+    grid.add_argument(
+        "--seeds", type=_ranges, metavar="N,A:B,...", help="A:B are those from A up to B - 1"
+    )
+    grid.add_argument("--depths", type=_ranges, metavar="N,...", help="numbers of hidden layers")
+    grid.add_argument("--widths", type=_ranges, metavar="N,...", help="units of each hidden layer")
+    grid.add_argument("--learning-rates", type=_numbers, metavar="RATE,...")
+    grid.add_argument("--activations", type=_names, metavar="A,B,...", help="of the hidden layers")
+    grid.add_argument(
+        "--target-cost", type=float, metavar="COST", help="tell the iterations to reach it"
+    )
+    grid.add_argument(
+        "--target-accuracy", type=float, metavar="SHARE", help="tell the iterations to reach it"
+    )
+    grid.add_argument(
+        "--store",
+        type=Path,
+        metavar="FILE",
+        help="SQLite file of finished runs: a second start goes on where the first ended",
+    )
+    grid.add_argument(
+        "--threads", type=int, metavar="N", help="runs at a time (default: all usable cores)"
+    )
+    grid.add_argument(
+        "--report", type=Path, metavar="FILE", help="write all of it as one HTML page"
+    )
+    grid.add_argument("--csv", type=Path, metavar="FILE", help="write a table, a row a run")
     return parser
 
 
@@ -114,10 +154,32 @@ def _integers(text: str) -> list[int]:
         ) from None
 
 
+def _ranges(text: str) -> Sequence[int]:
+    try:
+        parts = [part.partition(":") for part in text.split(",")]
+        found = [range(int(a), int(b) if colon else int(a) + 1) for a, colon, b in parts]
+        # A single range stays one, to be read in the report.
+        return found[0] if len(found) == 1 else [number for part in found for number in part]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected integers or ranges with commas between, like 1,2,10:20; got {text!r}"
+        ) from None
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with commas between, like 0.01,0.1; got {text!r}"
+        ) from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser.parse_args(words, argparse.Namespace(words=["fastinit", *words]))
     try:
         arguments.run(arguments)
         sys.stdout.flush()
@@ -126,8 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # by the interpreter when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
         return 130
     except (MemoryError, OSError, TypeError, ValueError) as error:
         message = " ".join(str(error).split())
@@ -146,32 +208,52 @@ def _compare(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"needs {' and '.join(absent)}; install with: pip install 'fastinit-nn[cli]'"
         )
-    data = load_dataset() if arguments.data is None else _load(arguments.data)
+    # In any case, for it leaves NumPy's random state as the lesson does, where `random` starts.
+    lesson = load_dataset()
+    data = lesson if arguments.data is None else _load(arguments.data)
     X, Y = np.asarray(data[0]), np.asarray(data[1])
     if X.ndim != 2 or Y.ndim != 2 or X.shape[1] != Y.shape[1]:
         raise ValueError(f"X, Y: expected shapes (n_features, m), (1, m); got {X.shape}, {Y.shape}")
     network = Network([X.shape[0], *arguments.hidden, Y.shape[0]], loss="saturating_cross_entropy")
-    _check_folder(arguments.out)
+    _check_folder("--out", arguments.out)
+    for option in ("report", "csv"):
+        path = getattr(arguments, option)
+        if path is not None:
+            if path.is_dir():
+                raise ValueError(f"--{option}: expected a file to write; got the folder {path}")
+            _check_folder(f"--{option}", path.absolute().parent, must_exist=True)
 
-    def trained(callback: Callable[[str, Run], Any] | None) -> Comparison:
-        return compare(
+    interrupted = None
+    try:
+        result = compare(
             X,
             Y,
             network,
             arguments.schemes,
             test=None if data[2] is None else (data[2], data[3]),
-            learning_rate=arguments.learning_rate,
-            iterations=arguments.iterations,
-            seed=arguments.seed,
-            callback=callback,
+            progress=not arguments.json,
+            **{name: getattr(arguments, name) for name in COMPARED},
         )
+    except Interrupted as stop:
+        if not len(stop.comparison):
+            raise
+        interrupted, result = stop, stop.comparison
 
-    result = trained(None) if arguments.json else _watched(trained, arguments)
+    # What can be printed comes first: a disk may turn out to be full.
+    if not arguments.json:
+        _print_result(result)
     pictures = _save_pictures(result, arguments.out)
+    if arguments.csv is not None:
+        result.to_csv(arguments.csv)
+    if arguments.report is not None:
+        report.write(result, arguments.report, data=_loading(arguments), command=arguments.words)
     if arguments.json:
         print(json.dumps(_document(result, arguments, pictures), indent=2, allow_nan=False))
     else:
-        _print_result(result, arguments.out, pictures)
+        names = ", ".join(path.name for path in pictures.values())
+        print(f"Pictures: {names} in {arguments.out}")
+    if interrupted is not None:
+        raise interrupted
 
 
 def _load(path: Path) -> tuple[Any, Any, Any, Any]:
@@ -195,44 +277,26 @@ def _load(path: Path) -> tuple[Any, Any, Any, Any]:
         ) from None
 
 
-def _check_folder(path: Path) -> None:
-    """Fail before the training, not after it, where no picture could be written; write nothing."""
+def _check_folder(option: str, path: Path, *, must_exist: bool = False) -> None:
+    """Fail before the training, not after it, where nothing could be written; write nothing."""
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"--out: expected a folder to write to; got {path}")
+    absent = must_exist and nearest != path
+    if absent or not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"{option}: expected a folder to write to; got {path}")
 
 
-def _watched(
-    trained: Callable[[Callable[[str, Run], Any]], Comparison], arguments: argparse.Namespace
-) -> Comparison:
-    """Train behind a progress bar, then print each scheme's log."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    console = Console(stderr=True)
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    tasks: dict[str, Any] = {}
-
-    def advance(scheme: str, run: Run) -> None:
-        progress.start()  # not before: bad input prints one line and nothing else
-        if scheme not in tasks:
-            tasks[scheme] = progress.add_task(scheme, total=arguments.iterations)
-        progress.update(tasks[scheme], completed=run.iterations)
-
-    try:
-        result = trained(advance)
-    finally:
-        if tasks:
-            progress.stop()
-    for scheme, run in result.runs.items():
-        print(f"{scheme}:")
-        for i in range(0, run.iterations, 1000):
-            print(f"Cost after iteration {i}: {run.costs[i]}")
-        print()
-    return result
+def _loading(arguments: argparse.Namespace) -> str:
+    """Return the Python that loads the data as this command did."""
+    lesson = "X, Y, X_test, Y_test = fi.datasets.load_dataset()"
+    if arguments.data is None:
+        return lesson
+    return "\n".join(
+        [
+            lesson + "  # for the random state that it leaves",
+            f"arrays = np.load({str(arguments.data)!r})",
+            'X, Y, X_test, Y_test = map(arrays.get, ("X", "Y", "X_test", "Y_test"))',
+        ]
+    )
 
 
 def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
@@ -248,42 +312,50 @@ def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
         return {name: path.replace(folder / path.name) for name, path in written.items()}
 
 
-def _print_result(result: Comparison, folder: Path, pictures: dict[str, Path]) -> None:
+def _print_result(result: Comparison) -> None:
+    """Print the lesson's logs and closing table; of a grid the medians, and what they mean."""
     from rich.console import Console
-    from rich.table import Table
 
-    rows = result.table()
-    table = Table(title="What the initialisation did")
-    for name in rows.columns:
-        table.add_column(name, justify="right" if name not in ("scheme", "verdict") else "left")
-    for cells in rows.cells():
-        table.add_row(*cells)
-    Console().print(table)
-    print(f"Pictures: {', '.join(path.name for path in pictures.values())} in {folder}")
+    console = Console()
+    if len(result.cells) == len(result.schemes):
+        for scheme, trial in result.runs.items():
+            print(f"{scheme}:")
+            for i, cost in _logged(trial):
+                print(f"Cost after iteration {i}: {cost}")
+            print()
+        console.print(rich_table(result.table(), title="What the initialisation did"))
+        return
+    title = f"What the initialisation did, {len(result):,} of {len(result.cells):,} runs"
+    console.print(rich_table(result.summary(), title=title, compact=True))
+    for scheme in result.schemes:
+        if result.of(scheme):
+            print(f"{scheme}: {result.verdict(scheme)}")
+
+
+def _logged(trial: Trial) -> list[tuple[int, float]]:
+    """Return the cost of every thousandth iteration, as the lesson prints it."""
+    costs = zip(trial.points.tolist(), trial.costs.tolist(), strict=True)
+    return [(i, cost) for i, cost in costs if i % 1000 == 0 and i < trial.iterations]
 
 
 def _document(
     result: Comparison, arguments: argparse.Namespace, pictures: dict[str, Path]
 ) -> dict[str, Any]:
-    network = next(iter(result.runs.values())).network
     return {
         "fastinit": __version__,
         "kernels": (show_config("dicts") or {})["kernels"],
-        "sizes": network.sizes,
+        "sizes": result.network.sizes,
         "learning_rate": arguments.learning_rate,
         "iterations": arguments.iterations,
         "seed": arguments.seed,
-        "runs": [
+        "summary": [
             {name.replace(" ", "_"): _number(value) for name, value in row.items()}
-            | {
-                "diverged_at": result.runs[row["scheme"]].diverged_at,
-                "seconds": result.runs[row["scheme"]].seconds,
-                "costs": {
-                    str(i): _number(float(result.runs[row["scheme"]].costs[i]))
-                    for i in range(0, result.runs[row["scheme"]].iterations, 1000)
-                },
-            }
-            for row in result.table()
+            for row in result.summary()
+        ],
+        "runs": [
+            {name: _number(value) for name, value in trial.record().items()}
+            | {"costs": {str(i): _number(cost) for i, cost in _logged(trial)}}
+            for trial in result.trials
         ],
         "pictures": {name: str(path) for name, path in pictures.items()},
     }

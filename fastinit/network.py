@@ -201,7 +201,14 @@ class Network:
                 raise ValueError(f"parameters[{name!r}]: expected {self.dtype} numbers; got larger")
         return theta
 
-    def initialize(self, scheme: Scheme | Sequence[Scheme], *, seed: Seed = None) -> Array:
+    def initialize(
+        self,
+        scheme: Scheme | Sequence[Scheme],
+        *,
+        seed: Seed = None,
+        stream: int = 0,
+        n: int | None = None,
+    ) -> Array:
         """Return a new ``theta``: weights by the scheme, biases zero unless a preset says else.
 
         Parameters
@@ -212,20 +219,66 @@ class Network:
             ``he`` are the lesson's own draws.
         seed : int, SeedSequence, Generator or None
             None draws fresh entropy; for ``random`` and ``he`` it means NumPy's global random state
-            as it stands, and an int seeds NumPy's legacy generator. The other schemes number their
-            streams W1, b1, W2, b2, ... from 0.
+            as it stands, and an int seeds NumPy's legacy generator.
+        stream : int, default 0
+            Which network of the seed. A network of n_layers has 2 * n_layers streams of its own,
+            those of W1, b1, W2, b2, ...
+        n : int, optional
+            So many networks at once: number i is what ``stream=stream + i`` gives alone.
 
         Returns
         -------
-        ndarray of shape (n_parameters,)
+        ndarray of shape (n_parameters,), or (n, n_parameters)
+
+        Raises
+        ------
+        ValueError
+            For ``stream`` or ``n`` with ``random`` or ``he``: the lesson's generator has one stream
+            only. Give each network a seed of its own there.
 
         Examples
         --------
         >>> from functools import partial
         >>> from fastinit import orthogonal
-        >>> Network([2, 3, 1]).initialize([partial(orthogonal, gain=2.0), "zeros"], seed=0).shape
+        >>> net = Network([2, 3, 1])
+        >>> net.initialize([partial(orthogonal, gain=2.0), "zeros"], seed=0).shape
         (13,)
+        >>> thetas = net.initialize("he_normal", seed=0, n=5)
+        >>> bool((thetas[3] == net.initialize("he_normal", seed=0, stream=3)).all())
+        True
         """
+        fills = self._fills(scheme)
+        lessons = [fill in (initializers.random, initializers.he) for fill in fills]
+        for name, value, least in (("stream", stream, 0), ("n", n, 1)):
+            if value is None:
+                continue
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+                raise TypeError(f"{name}: expected an integer; got {type(value).__name__}")
+            if value < least:
+                raise ValueError(f"{name}: expected at least {least}; got {value}")
+        if any(lessons) and (stream != 0 or n is not None):
+            raise ValueError(
+                "scheme: expected counter-based schemes with stream= or n=; got a lesson's draw, "
+                "whose generator has no streams"
+            )
+        # One seed for all layers of a kind, taken once: a generator moves on as it is asked.
+        seeds: dict[bool, Seed] = {}
+        for fill, lesson in zip(fills, lessons, strict=True):
+            if lesson not in seeds:
+                seeds[lesson] = initializers.shared_seed(fill, seed)
+        thetas = np.zeros((1 if n is None else n, self.n_parameters), self.dtype)
+        for network, theta in enumerate(thetas, start=int(stream)):
+            views = self.unpack(theta)
+            for layer, fill in enumerate(fills, start=1):
+                own = seeds[lessons[layer - 1]]
+                W, b = views[f"W{layer}"], views[f"b{layer}"]
+                first = 2 * (network * self.n_layers + layer - 1)
+                fill(out=W, seed=own, stream=first)
+                initializers.fill_bias(fill, b, self.sizes[layer - 1], own, first + 1)
+        return thetas[0] if n is None else thetas
+
+    def _fills(self, scheme: Scheme | Sequence[Scheme]) -> list[Initializer]:
+        """Return the initialiser of each layer."""
         if isinstance(scheme, str) or callable(scheme):
             scheme = [scheme] * self.n_layers
         if not isinstance(scheme, Sequence):
@@ -240,20 +293,7 @@ class Network:
             if not isinstance(each, str) and not callable(each):
                 raise TypeError(f"scheme: expected a name or a callable; got {each!r}")
             fills.append(initializers.get(each) if isinstance(each, str) else each)
-        # One seed for all layers of a kind, taken once: a generator moves on as it is asked.
-        seeds: dict[bool, Seed] = {}
-        theta = np.zeros(self.n_parameters, self.dtype)
-        views = self.unpack(theta)
-        for layer, fill in enumerate(fills, start=1):
-            lesson = fill in (initializers.random, initializers.he)
-            if lesson not in seeds:
-                seeds[lesson] = initializers.shared_seed(fill, seed)
-            stream = 2 * (layer - 1)
-            fill(out=views[f"W{layer}"], seed=seeds[lesson], stream=stream)
-            initializers.fill_bias(
-                fill, views[f"b{layer}"], self.sizes[layer - 1], seeds[lesson], stream + 1
-            )
-        return theta
+        return fills
 
     # --- forward and backward -----------------------------------------------------------------
 

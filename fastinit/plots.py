@@ -6,6 +6,7 @@ line styles and markers tell curves and classes apart in grey. Text and axes hav
 current style, so that ``with plt.style.context("dark_background")`` gives dark pictures.
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.comparison import Comparison
 from fastinit.propagation import Propagation
 from fastinit.training import Run
+from fastinit.trials import Trial
 
 # https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -31,6 +33,7 @@ GRID = 400  # points along each axis of a decision boundary
 BINS = 30  # of a histogram
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
 QUARTILES = (0.25, 0.5, 0.75)
+PER_ROW = 4  # decision boundaries side by side
 
 
 class Quantity(NamedTuple):
@@ -118,7 +121,11 @@ def costs(
     for k, (scheme, run) in enumerate(comparison.runs.items()):
         values = np.where(np.isfinite(run.costs), run.costs, np.nan)
         ax.plot(
-            values, color=COLORS[k % len(COLORS)], linestyle=STYLES[k % len(STYLES)], label=scheme
+            run.points,
+            values,
+            color=COLORS[k % len(COLORS)],
+            linestyle=STYLES[k % len(STYLES)],
+            label=scheme,
         )
     ax.set(xlabel="iteration", ylabel="cost (cross-entropy, nats)", yscale=yscale)
     ax.grid(alpha=0.3)
@@ -127,23 +134,26 @@ def costs(
 
 
 def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) -> Axes:
-    """Draw where a scheme's trained network puts the line between the classes."""
-    run = comparison.runs[scheme]
+    """Draw where a scheme's trained network puts the line between the classes.
+
+    Of several runs it is the one of median cost.
+    """
+    run = comparison.typical(scheme)
     ax = decision_boundary(
         lambda points: run.network.predict(run.theta, points.T),
         comparison.X,
-        comparison.Y,
+        _labels(comparison),
         ax=ax,
     )
-    accuracies = [f"train {comparison.accuracy(scheme):.1%}"]
-    if comparison.test is not None:
-        accuracies.append(f"test {comparison.test_accuracy(scheme):.1%}")
+    accuracies = [f"train {run.train_accuracy:.1%}"]
+    if run.test_accuracy is not None:
+        accuracies.append(f"test {run.test_accuracy:.1%}")
     ax.set_title(f"{scheme}: {', '.join(accuracies)}")
     return ax
 
 
 def boundaries(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, Run | Trial],
     X: ArrayLike,
     Y: ArrayLike,
     *,
@@ -173,7 +183,7 @@ def boundaries(
     return list(axes)
 
 
-def _classifier(run: Run) -> Callable[[Any], Any]:
+def _classifier(run: Run | Trial) -> Callable[[Any], Any]:
     return lambda points: run.network.predict(run.theta, points.T)
 
 
@@ -422,22 +432,99 @@ def profiles(
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
-    """Return the lesson's pictures by name: costs, and for two features data and boundaries."""
+    """Return a comparison's pictures by name.
+
+    Costs, for two features data and boundaries, for a grid the final costs, and for each
+    axis of architecture or learning rate that varies the median cost over it. Boundaries are those
+    of each scheme's run of median cost.
+    """
     found = {}
-    if comparison.X.shape[0] == 2 and comparison.Y.shape[0] == 1:
+    trials = {name: comparison.of(name) for name in comparison.schemes if comparison.of(name)}
+    several = len(comparison.cells) > len(comparison.schemes)
+    network = comparison.network
+    one_label = network.output == "softmax" or (network.classifies and network.sizes[-1] == 1)
+    if network.sizes[0] == 2 and one_label:
         found["data"] = Figure(figsize=(5, 5), layout="compressed")
-        ax = examples(comparison.X, comparison.Y, ax=found["data"].subplots())
+        ax = examples(comparison.X, _labels(comparison), ax=found["data"].subplots())
         ax.set(title="Training data", aspect="equal")
         ax.legend(frameon=False, loc="upper right")
-    found["costs"] = Figure(figsize=(8, 4.6), layout="constrained")
-    costs(comparison, ax=found["costs"].subplots()).set_title("Cost while training")
+    if comparison.iterations:
+        found["costs"], ax = _panel("Cost while training")
+        if several:
+            points = max((t.points for own in trials.values() for t in own), key=len)
+            cost_bands(comparison.curves(), iterations=points, ax=ax)
+        else:
+            costs(comparison, ax=ax)
+    if several:
+        found["outcomes"], ax = _panel("Where the runs ended")
+        finals = {name: np.array([t.final_cost for t in own]) for name, own in trials.items()}
+        outcomes(finals, ax=ax)
     if "data" in found:
-        n = len(comparison.runs)
-        found["boundaries"] = Figure(figsize=(4.2 * n, 4.6), layout="compressed")
-        axes = found["boundaries"].subplots(1, n, sharex=True, sharey=True, squeeze=False)
-        for ax, scheme in zip(axes[0], comparison.runs, strict=True):
+        rows, columns = -(-len(trials) // PER_ROW), min(len(trials), PER_ROW)
+        found["boundaries"] = Figure(figsize=(4.2 * columns, 4.6 * rows), layout="compressed")
+        axes = found["boundaries"].subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for ax in axes.flat[len(trials) :]:
+            ax.remove()
+        for ax, scheme in zip(axes.flat, trials, strict=False):
             boundary_of(comparison, scheme, ax=ax).set_aspect("equal")
+    for axis in comparison.varying:
+        if axis != "seed":
+            found[axis], ax = _panel(f"Median final cost by {axis.replace('_', ' ')}")
+            medians_by(comparison, axis, ax=ax)
     return found
+
+
+def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> Axes:
+    """Draw the median final cost of each scheme for each value of one axis of the grid.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> net = fi.Network([2, 3, 1])
+    >>> result = fi.compare(X, Y, net, ["he"], seeds=[0, 1], widths=[2, 4], iterations=10)
+    >>> len(medians_by(result, "width", ax=Figure().subplots()).texts)
+    2
+    """
+    name = axis.replace("_", " ")
+    medians = {(r["scheme"], r[name]): r["median cost"] for r in comparison.summary(axis)}
+    schemes = list(dict.fromkeys(scheme for scheme, _ in medians))
+    values = list(dict.fromkeys(getattr(cell, axis) for cell in comparison.cells))
+    return heat_map(
+        schemes,
+        values,
+        np.array(
+            [[medians.get((scheme, value), np.nan) for value in values] for scheme in schemes]
+        ),
+        row_label="initialisation",
+        column_label=name,
+        label="median final cost",
+        ax=ax,
+    )
+
+
+def _labels(comparison: Comparison) -> NDArray[Any]:
+    """Return the class of each example."""
+    Y = comparison.Y
+    return np.ravel(Y) if len(Y) == 1 else np.argmax(Y, axis=0)
+
+
+def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
+    """Return :func:`figures` as PNG files for a web page, a light one or a dark one."""
+    files = {}
+    with plt.style.context("dark_background" if dark else "default"):
+        for name, figure in figures(comparison).items():
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=100)
+            files[name] = file.getvalue()
+    return files
+
+
+def _panel(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    ax = figure.subplots()
+    ax.set_title(title)
+    return figure, ax
 
 
 def show() -> None:

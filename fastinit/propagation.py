@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit import reference
-from fastinit.comparison import Table
 from fastinit.network import Array, Network
+from fastinit.tables import Table
 from fastinit.training import Run, train
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -1,13 +1,20 @@
+import contextlib
+import csv
+import html
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 import fastinit as fi
 from fastinit import cli
+from fastinit.store import Store
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
@@ -68,7 +75,7 @@ def test_json(tmp_path, data):
     document = json.loads(result.stdout)
     assert document["sizes"] == [2, 8, 1]
     assert [run["scheme"] for run in document["runs"]] == ["he", "glorot_uniform"]
-    net = fi.Network([2, 8, 1])
+    net = fi.Network([2, 8, 1], loss="saturating_cross_entropy")
     theta = net.initialize("he", seed=0)
     with np.load(data) as arrays:
         expected = fi.train(
@@ -128,6 +135,21 @@ BAD_ARGUMENTS = {
     "empty": (["--data", "empty.npz"], "--data: expected an .npz file"),
     "out": (["--out", "file"], "--out: expected a folder to write to; got file"),
     "out below": (["--out", "file/deeper"], "--out: expected a folder to write to"),
+    "seeds": (["--seeds", "0:x"], "expected integers or ranges with commas between"),
+    "no seeds": (["--seeds", "5:5"], "seeds: expected at least one integer; got none"),
+    "seeds twice": (["--seeds", "1,0:3"], "seeds: expected each integer once; got 1, 0, 1, 2"),
+    "seed and seeds": (["--seeds", "1", "--seed", "1"], "seed: expected it or seeds; got both"),
+    "depths": (["--depths", "2"], "depths: expected widths with them"),
+    "widths": (["--widths", "0"], "sizes: expected each from 1 to 2**31 - 1; got 0"),
+    "rates": (["--learning-rates", "0.1,fast"], "expected numbers with commas between"),
+    "activations": (["--activations", "rleu"], "got 'rleu'"),
+    "threads": (["--threads", "0"], "threads: expected at least 1; got 0"),
+    "target": (["--target-accuracy", "2"], "target_accuracy: expected 0 < accuracy <= 1; got 2.0"),
+    "store": (["--store", "text.npz"], "store: expected a fastinit store; got text.npz"),
+    "no folder": (["--store", "absent/runs.sqlite"], "store: expected a file to write to"),
+    "report": (["--report", "absent/report.html"], "--report: expected a folder to write to"),
+    "report is one": (["--report", "."], "--report: expected a file to write; got the folder"),
+    "csv": (["--csv", "file/runs.csv"], "--csv: expected a folder to write to"),
     "unknown": (["--frobnicate"], "unrecognized arguments: --frobnicate"),
 }
 
@@ -168,6 +190,121 @@ def test_a_failing_picture_leaves_the_old_ones(tmp_path, monkeypatch, capsys):
     assert cli.main(arguments) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+GRID = [
+    "compare", "--schemes", "he_normal,zeros", "--seeds", "0:3,7", "--hidden", "4,4",
+    "--depths", "1,2", "--learning-rates", "0.1,0.5", "--iterations", "200",
+]  # fmt: skip
+
+
+def test_grid(tmp_path):
+    """Table, pictures, report and CSV; the second time all comes from the store."""
+    arguments = [
+        *GRID, "--store", "runs.sqlite", "--report", "report.html", "--csv", "runs.csv",
+        "--target-cost", "0.6", "--threads", "2",
+    ]  # fmt: skip
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "What the initialisation did, 32 of 32 runs" in result.stdout
+    assert "zeros: symmetry unbroken in all runs; " in result.stdout
+    assert "Cost after iteration" not in result.stdout
+    assert result.stdout.splitlines()[-1] == (
+        "Pictures: data.png, costs.png, outcomes.png, boundaries.png, depth.png, "
+        "learning_rate.png in fastinit-compare"
+    )
+    table = (tmp_path / "runs.csv").read_text(encoding="utf-8")
+    assert table.count("\n") == 33
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<code>fastinit {' '.join(arguments)}</code>" in page
+    assert "fi.datasets.load_dataset()" in page
+    again = run(*arguments, cwd=tmp_path)
+    assert again.stdout == result.stdout
+    assert (tmp_path / "runs.csv").read_text(encoding="utf-8") == table, "seconds as well"
+
+
+def test_grid_as_json(tmp_path):
+    result = run(*GRID, "--json", "--activations", "relu", cwd=tmp_path)
+    document = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert len(document["runs"]) == 32
+    assert {row["seed"] for row in document["runs"]} == {0, 1, 2, 7}
+    assert [row["runs"] for row in document["summary"]] == [16, 16]
+
+
+def test_report_of_the_users_data(tmp_path, data):
+    """Its code runs where the command ran, and gives the same."""
+    arguments = ["--data", data.name, "--iterations", "30", "--report", "a.html", "--csv", "a.csv"]
+    result = run("compare", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    code = html.unescape(page.split("<pre><code>")[2].split("</code>")[0])
+    code += "\nresult.to_csv('again.csv')"
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
+
+    def rows(name):
+        with open(tmp_path / name, encoding="utf-8", newline="") as file:
+            return [row | {"seconds": None} for row in csv.DictReader(file)]
+
+    assert rows("a.csv") == rows("again.csv")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminal to stand in there")
+def test_live_table(tmp_path):
+    """On a terminal: running medians and the time left, which are gone at the end."""
+    import pty
+
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastinit", *GRID, "--iterations", "6000"],
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "Agg", "TERM": "xterm", "COLUMNS": "120"},
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+    ) as child:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+            shown += piece
+    os.close(master)
+    assert child.returncode == 0
+    text = shown.decode()
+    assert "he_normal" in text
+    assert "%" in text
+    assert re.search(r"\d:\d\d:\d\d", text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_interrupted_grid_shows_what_is_finished(tmp_path):
+    """And goes on from there when it is started again."""
+    arguments = [*GRID, "--iterations", "20000", "--store", "runs.sqlite", "--csv", "runs.csv"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastinit", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        rows, deadline = 0, time.monotonic() + 60
+        while not rows and time.monotonic() < deadline:
+            time.sleep(0.1)
+            if (tmp_path / "runs.sqlite").exists():
+                with contextlib.suppress(OSError, ValueError), Store(tmp_path / "runs.sqlite") as s:
+                    rows = len(s)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=120)
+    assert child.returncode == 130
+    finished = int(re.search(r"What the initialisation did, (\d+) of 32 runs", out)[1])
+    assert err == f"interrupted: {finished} of 32 runs finished\n"
+    assert (tmp_path / "runs.csv").read_text(encoding="utf-8").count("\n") == finished + 1
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert rows <= finished == len(store) < 32
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no shell pipe to cut there")

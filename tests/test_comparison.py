@@ -1,3 +1,5 @@
+import csv
+import itertools
 import re
 
 import numpy as np
@@ -5,7 +7,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit import comparison
+from fastinit import comparison, trials
+from fastinit.store import Store
 
 
 def test_every_scheme_starts_alike(net, circles):
@@ -75,7 +78,8 @@ def test_table_escapes():
         ("he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
     ],
 )
-def test_verdicts_follow_the_run(net, circles, scheme, keywords, expected):
+def test_verdicts_follow_the_run(circles, scheme, keywords, expected):
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
     seed = 3 if scheme == "random" else None
     result = fi.compare(*circles[:2], net, [scheme], seed=seed, **keywords)
     assert expected in result.verdict(scheme)
@@ -93,7 +97,7 @@ def test_verdicts_follow_the_run(net, circles, scheme, keywords, expected):
     ],
 )
 def test_pace(costs, expected):
-    assert comparison._pace(np.array(costs)) == expected
+    assert trials._pace(np.array(costs)) == expected
 
 
 def test_callback_names_the_scheme(net, circles):
@@ -140,3 +144,322 @@ def test_generator_is_one_seed_for_all(net, circles):
     seed = int(np.random.default_rng(0).integers(2**32))
     for scheme in result.runs:
         assert_array_equal(result.starts[scheme], net.initialize(scheme, seed=seed))
+
+
+# --- grids --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grid(net, circles):
+    """Three axes, and a scheme of which some runs diverge."""
+    X, Y, X_test, Y_test = circles
+    return fi.compare(
+        X,
+        Y,
+        fi.Network([2, 4, 1], loss="saturating_cross_entropy"),
+        ["he_normal", "zeros"],
+        test=(X_test, Y_test),
+        seeds=range(3),
+        depths=[1, 2],
+        learning_rates=[0.1, 1e200],
+        iterations=1200,
+        target_cost=0.69,
+        target_accuracy=0.6,
+    )
+
+
+def test_grid_is_every_combination(grid):
+    cells = {(t.cell.scheme, t.cell.seed, t.cell.depth, t.cell.learning_rate) for t in grid.trials}
+    assert cells == set(itertools.product(["he_normal", "zeros"], range(3), [1, 2], [0.1, 1e200]))
+    assert len(grid) == len(grid.cells) == 24
+    assert {t.network.sizes for t in grid.trials} == {(2, 4, 1), (2, 4, 4, 1)}
+    assert grid.varying == ["seed", "depth", "learning_rate"]
+
+
+def test_each_run_of_a_grid_is_train(grid, circles):
+    """Against the trainer itself, from the start that Network gives."""
+    X, Y, X_test, Y_test = circles
+    for trial in grid.trials:
+        cell, net = trial.cell, trial.network
+        theta = net.initialize(cell.scheme, seed=cell.seed)
+        assert_array_equal(trial.start, theta)
+        run = fi.train(net, theta, X, Y, learning_rate=cell.learning_rate, iterations=1200)
+        assert_array_equal(trial.theta, theta)
+        assert_array_equal(trial.costs, run.costs[trial.points])
+        assert trial.iterations == run.iterations
+        assert trial.diverged_at == run.diverged_at
+        assert trial.train_accuracy == net.accuracy(theta, X, Y)
+        assert trial.test_accuracy == net.accuracy(theta, X_test, Y_test)
+        reached = np.flatnonzero(run.costs <= 0.69)
+        assert trial.iterations_to_cost == (reached[0] if len(reached) else None)
+
+
+def test_iterations_to_accuracy(grid, circles):
+    """The first look, at a multiple of the stride, at which the accuracy is reached."""
+    X, Y, _, _ = circles
+    seen = set()
+    for trial in grid.trials:
+        net, theta, expected = trial.network, trial.start.copy(), None
+        for done in range(0, trial.iterations + 1, 5):
+            if net.accuracy(theta, X, Y) >= 0.6:
+                expected = done
+                break
+            fi.train(net, theta, X, Y, learning_rate=trial.cell.learning_rate, iterations=5)
+        assert trial.iterations_to_accuracy == expected
+        seen.add(expected is None)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_threads_change_nothing(net, circles, threads):
+    keywords = {"seeds": range(4), "iterations": 300}
+    first = fi.compare(*circles[:2], net, ["he", "random"], threads=threads, **keywords)
+    second = fi.compare(*circles[:2], net, ["he", "random"], **keywords)
+    for ours, theirs in zip(first.trials, second.trials, strict=True):
+        assert ours.cell == theirs.cell
+        assert_array_equal(ours.theta, theirs.theta)
+        assert_array_equal(ours.costs, theirs.costs)
+
+
+def test_summary_against_pandas(grid):
+    pd = pytest.importorskip("pandas")
+    frame = grid.to_pandas()
+    assert isinstance(frame, pd.DataFrame)
+    assert len(frame) == 24
+    frame["final_cost"] = frame["final_cost"].fillna(np.inf)
+    rows = grid.summary("depth", "learning_rate")
+    assert len(rows) == 8
+    for row in rows:
+        mine = frame[
+            (frame.scheme == row["scheme"])
+            & (frame.depth == row["depth"])
+            & (frame.learning_rate == row["learning rate"])
+        ]
+        assert row["runs"] == len(mine) == 3
+        assert row["diverged"] == mine.diverged_at.notna().mean()
+        assert row["converged"] == mine.converged.mean()
+        assert row["train accuracy"] == mine.train_accuracy.median()
+        if np.isfinite(mine.final_cost).all():
+            expected = mine.final_cost.quantile([0.25, 0.5, 0.75]).tolist()
+            assert [row["cost 25%"], row["median cost"], row["cost 75%"]] == pytest.approx(expected)
+    diverged = [row for row in rows if row["learning rate"] == 1e200]
+    assert any(row["median cost"] == np.inf for row in diverged)
+
+
+def test_quantiles_keep_infinities():
+    values = [1.0, 2.0, np.nan, np.inf]
+    assert [comparison._quantile(values, share) for share in (0, 0.25, 0.5, 1)] == [
+        1.0, 1.75, np.inf, np.inf,
+    ]  # fmt: skip
+    assert comparison._quantile([1.0, 2.0, np.inf], 0.5) == 2.0
+
+
+def test_records_and_csv(grid, tmp_path):
+    """Rows as dicts without pandas, and every digit of them in the file."""
+    rows = list(grid)
+    assert rows[0]["scheme"] == "he_normal"
+    assert [rows[0][name] for name in ("seed", "depth", "width", "learning_rate")] == [0, 1, 4, 0.1]
+    grid.to_csv(tmp_path / "runs.csv")
+    with open(tmp_path / "runs.csv", encoding="utf-8", newline="") as file:
+        read = list(csv.DictReader(file))
+    assert len(read) == 24
+    for written, row in zip(read, rows, strict=True):
+        assert list(written) == list(row)
+        assert float(written["final_cost"]) == pytest.approx(row["final_cost"], rel=0, nan_ok=True)
+        assert written["diverged_at"] == (
+            "" if row["diverged_at"] is None else str(row["diverged_at"])
+        )
+
+
+def test_grid_prints_its_summary(grid):
+    assert repr(grid) == repr(grid.summary())
+    assert grid.summary().columns == [
+        "scheme", "runs", "train accuracy", "test accuracy", "cost 25%", "median cost", "cost 75%",
+        "iterations to cost 0.69", "iterations to accuracy 0.6", "converged", "diverged",
+    ]  # fmt: skip
+    assert "diverged in 33% of runs" in grid.verdict("he_normal")
+    assert "; median final cost infinite, half of the runs from 0." in grid.verdict("he_normal")
+    assert grid.verdict("zeros").startswith("symmetry unbroken in all runs")
+    assert "; never better than always guessing one class; " in grid.verdict("zeros")
+    with pytest.raises(
+        ValueError, match="runs: expected one run for each scheme; got a grid of 24"
+    ):
+        grid.runs["he_normal"]
+    with pytest.raises(ValueError, match="by: expected of seed, depth"):
+        grid.summary("colour")
+
+
+def test_verdict_of_untrained_runs(net, circles):
+    result = fi.compare(*circles[:2], net, ["he"], seeds=range(3), iterations=0)
+    assert result.verdict("he").endswith("; not trained")
+    with pytest.raises(ValueError, match="scheme: expected one with finished runs; got 'zeros'"):
+        result.verdict("zeros")
+
+
+def test_typical_run_has_the_median_cost(grid):
+    costs = sorted(
+        np.inf if np.isnan(trial.final_cost) else trial.final_cost for trial in grid.of("zeros")
+    )
+    typical = grid.typical("zeros").final_cost
+    assert (np.inf if np.isnan(typical) else typical) == costs[5]
+
+
+@pytest.mark.parametrize(
+    ("n", "step", "length"),
+    [(0, 1, 0), (1, 1, 1), (500, 1, 500), (501, 2, 251), (502, 2, 252), (15_000, 50, 301),
+     (400_000, 1000, 401)],
+)  # fmt: skip
+def test_kept_points(n, step, length):
+    """At most some 500, the first and the last among them, and every thousandth iteration."""
+    points = trials.kept_points(n)
+    assert trials.stride(n) == step
+    assert len(points) == length <= trials.POINTS + 1
+    assert set(range(0, n, 1000)) <= set(points.tolist())
+    assert n == 0 or (points[0] == 0 and points[-1] == n - 1)
+
+
+def test_axes_of_architecture(circles):
+    net = fi.Network([2, 5, 5, 1], dtype="float32")
+    X, Y, _, _ = circles
+    by_depth = fi.compare(X, Y, net, ["zeros"], depths=[0, 3], iterations=1)
+    assert [cell.network.sizes for cell in by_depth.cells] == [(2, 1), (2, 5, 5, 5, 1)]
+    by_width = fi.compare(X, Y, net, ["zeros"], widths=[7, 2], iterations=1)
+    assert [cell.network.sizes for cell in by_width.cells] == [(2, 7, 7, 1), (2, 2, 2, 1)]
+    both = fi.compare(X, Y, net, ["zeros"], widths=[7, 2], depths=[1, 2], iterations=1)
+    assert len(both) == 4
+    assert all(cell.network.dtype == np.float32 for cell in both.cells)
+    assert [fi.Cell("zeros", 0, each, 0.1).width for each in (net, fi.Network([2, 3, 4, 1]))] == [
+        5, None,
+    ]  # fmt: skip
+
+
+def test_settings_of_the_network_hold_for_the_grid(circles):
+    net = fi.Network([2, 3, 1], hidden="leaky_relu", slope=0.2, loss="saturating_cross_entropy")
+    result = fi.compare(
+        *circles[:2], net, ["he"], activations=["leaky_relu", "tanh"], widths=[3, 4], iterations=5
+    )
+    assert [(row["activation"], row["width"]) for row in result.table()] == [
+        ("leaky_relu", 3), ("tanh", 3), ("leaky_relu", 4), ("tanh", 4),
+    ]  # fmt: skip
+    assert result.cells[0].network == net
+    assert all(cell.network.loss == net.loss for cell in result.cells)
+
+
+def test_networks_that_do_not_classify(tmp_path):
+    """No accuracies, in table, verdict and store; and no target for them."""
+    X = np.random.default_rng(0).standard_normal((3, 40))
+    net = fi.Network([3, 4, 1], output="identity")
+    for _ in range(2):
+        result = fi.compare(
+            X, X[:1] * X[1:2], net, ["he_normal", "zeros"], seeds=range(2), iterations=50,
+            test=(X, X[:1]), store=tmp_path / "runs.sqlite",
+        )  # fmt: skip
+        assert all(row["train_accuracy"] is row["test_accuracy"] is None for row in result)
+        assert [row["train accuracy"] for row in result.summary()] == [None, None]
+        assert "guessing" not in result.verdict("zeros") + result.trials[0].verdict
+    with pytest.raises(ValueError, match="target_accuracy: expected output sigmoid or softmax"):
+        fi.compare(X, X[:1], net, ["zeros"], target_accuracy=0.5)
+
+
+def test_guessing_of_several_classes():
+    net = fi.Network([2, 3, 3], output="softmax")
+    X = np.random.default_rng(0).standard_normal((2, 10))
+    labels = np.array([0, 1, 2, 2, 2, 2, 1, 0, 0, 1])
+    result = fi.compare(X, labels, net, ["zeros"], learning_rate=0, iterations=20)
+    trial = result.trials[0]
+    assert trials.majority(net, result.Y) == 0.4
+    assert trial.train_accuracy == 0.3, "the first class, at a tie"
+    assert "; no better than always guessing one class; converged" in trial.verdict
+    assert "saturated" not in trial.verdict
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"seeds": []}, ValueError, "seeds: expected at least one integer; got none"),
+        ({"depths": []}, ValueError, "depths: expected at least one integer; got none"),
+        ({"learning_rates": []}, ValueError, "learning_rates: expected at least one number"),
+        ({"activations": []}, ValueError, "activations: expected at least one name; got none"),
+        ({"seeds": [1, 1]}, ValueError, "seeds: expected each integer once; got 1, 1"),
+        ({"widths": [8, 8], "depths": [1]}, ValueError, "widths: expected each integer once"),
+        ({"learning_rates": [0.1, 0.1]}, ValueError, "learning_rates: expected each number once"),
+        ({"widths": [2, 3], "depths": [0]}, ValueError, "grid: expected each cell once"),
+        ({"seeds": 5}, TypeError, "seeds: expected a sequence of integers; got int"),
+        ({"seeds": [0.5]}, TypeError, "seeds: expected integers; got 0.5"),
+        ({"seeds": [True]}, TypeError, "seeds: expected integers; got True"),
+        ({"seeds": [-1]}, ValueError, "seed: expected 0 <= seed"),
+        ({"seeds": [1], "seed": 2}, TypeError, "seed: expected it or seeds; got both"),
+        ({"learning_rates": [1], "learning_rate": 2}, TypeError, "learning_rate: expected it or"),
+        ({"learning_rates": [-1]}, ValueError, "learning_rate: expected finite and >= 0; got -1"),
+        ({"depths": [-1], "widths": [2]}, ValueError, "depths: expected at least 0; got -1"),
+        ({"depths": [2]}, ValueError, "depths: expected widths with them"),
+        ({"widths": [0]}, ValueError, "sizes: expected each from 1 to 2**31 - 1; got 0"),
+        ({"activations": ["rleu"]}, ValueError, "got 'rleu'"),
+        ({"activations": "relu"}, TypeError, "activations: expected a sequence of names"),
+        ({"iterations": -1}, ValueError, "iterations: expected from 0 to 2**48 - 1; got -1"),
+        ({"iterations": 1.5}, TypeError, "iterations: expected an integer; got float"),
+        ({"threads": 0}, ValueError, "threads: expected at least 1; got 0"),
+        ({"threads": "2"}, TypeError, "threads: expected an integer; got str"),
+        ({"target_cost": np.inf}, ValueError, "target_cost: expected a finite cost; got inf"),
+        ({"target_cost": "low"}, TypeError, "target_cost: expected numbers; got 'low'"),
+        ({"target_accuracy": 1.1}, ValueError, "target_accuracy: expected 0 < accuracy <= 1"),
+    ],
+)
+def test_bad_grids(net, circles, tmp_path, keywords, error, message):
+    """Told before anything is trained or written."""
+    seen = []
+    with pytest.raises(error, match=re.escape(message)):
+        fi.compare(
+            *circles[:2], net, ["he_normal"], store=tmp_path / "runs.sqlite",
+            callback=lambda scheme, run: seen.append(scheme), **keywords,
+        )  # fmt: skip
+    assert not seen
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_is_told_of_every_run(net, circles):
+    seen = []
+    result = fi.compare(
+        *circles[:2], net, ["he", "zeros"], seeds=range(3), iterations=10,
+        progress=lambda so_far: seen.append((len(so_far), len(so_far.summary()))),
+    )  # fmt: skip
+    assert len(seen) == 6
+    assert seen[-1] == (6, 2)
+    assert len(result) == 6
+
+
+def test_callback_ends_a_run_and_no_other(net, circles, tmp_path):
+    result = fi.compare(
+        *circles[:2], net, ["he", "zeros"], seeds=[0, 1], iterations=5000,
+        store=tmp_path / "runs.sqlite", callback=lambda scheme, run: scheme == "he",
+    )  # fmt: skip
+    assert all(trial.iterations < 5000 for trial in result.of("he"))
+    assert all(trial.iterations == 5000 for trial in result.of("zeros"))
+    assert list(result.curves()) == ["zeros"]
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert len(store) == 2
+
+
+def test_interrupt_keeps_finished_runs(interrupt):
+    finished, threads = interrupt("""
+        import threading, time
+        import fastinit as fi
+        X, Y, _, _ = fi.datasets.load_dataset()
+        net = fi.Network([2, 10, 5, 1])
+        said = []
+        def say(comparison):
+            if not said:
+                said.append(print("ready", flush=True))
+        try:
+            fi.compare(X, Y, net, ["he"], seeds=range(10_000), iterations=2000, progress=say)
+        except fi.Interrupted as stop:
+            print(time.time())
+            trials = stop.comparison.trials
+            assert all(trial.iterations == 2000 for trial in trials)
+            assert f"{len(trials)} of 10000 runs finished" in str(stop)
+            assert f"{len(trials):,} of 10,000 runs finished" in repr(stop.comparison)
+            print(len(trials))
+            print(threading.active_count())
+    """)
+    assert int(finished) >= 1
+    assert int(threads) == 1

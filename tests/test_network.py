@@ -275,6 +275,47 @@ def test_initialize(net):
     assert net.unpack(first)["W2"].std() == pytest.approx(np.sqrt(2 / 10), rel=0.5)
 
 
+def test_initialize_many(net):
+    """Network i of a stack is the network of stream i; no two tensors share a stream."""
+    for scheme in ("he_normal", "torch_linear", "orthogonal"):
+        thetas = net.initialize(scheme, seed=5, n=4)
+        assert thetas.shape == (4, net.n_parameters)
+        for i, theta in enumerate(thetas):
+            assert_array_equal(theta, net.initialize(scheme, seed=5, stream=i))
+        assert_array_equal(thetas[0], net.initialize(scheme, seed=5))
+        assert_array_equal(net.initialize(scheme, seed=5, stream=2, n=2), thetas[2:], strict=True)
+    draws = np.concatenate([theta[theta != 0] for theta in net.initialize("normal", seed=5, n=50)])
+    assert len(np.unique(draws)) == len(draws)
+    assert not net.initialize("zeros", n=3).any()
+
+
+def test_streams_of_a_network_are_those_of_its_tensors(net):
+    views = net.unpack(net.initialize("torch_linear", seed=5, stream=7))
+    expected = fi.torch_linear((5, 10), seed=5, stream=7 * 6 + 2)
+    assert_array_equal(views["W2"], expected)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"stream": -1}, ValueError, "stream: expected at least 0; got -1"),
+        ({"stream": 1.0}, TypeError, "stream: expected an integer; got float"),
+        ({"n": 0}, ValueError, "n: expected at least 1; got 0"),
+        ({"n": True}, TypeError, "n: expected an integer; got bool"),
+    ],
+)
+def test_initialize_bad_streams(net, keywords, error, message):
+    with pytest.raises(error, match=message):
+        net.initialize("he_normal", seed=0, **keywords)
+
+
+@pytest.mark.parametrize("keywords", [{"stream": 1}, {"n": 2}, {"n": 1}])
+@pytest.mark.parametrize("scheme", ["he", "random", ["he_normal", "he", "zeros"]])
+def test_lessons_draws_have_no_streams(net, scheme, keywords):
+    with pytest.raises(ValueError, match="a lesson's draw, whose generator has no streams"):
+        net.initialize(scheme, seed=3, **keywords)
+
+
 def test_initialize_unknown(net):
     with pytest.raises(ValueError, match=r"scheme: expected one of zeros, .*he_normal.*got 'hee'"):
         net.initialize("hee")

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -209,7 +211,10 @@ def test_heat_map_numbers_are_legible():
 def test_boundaries_side_by_side(comparison):
     axes = plots.boundaries(comparison.runs, comparison.X, comparison.Y)
     assert len(axes) == 2
-    assert [ax.get_title() for ax in axes] == ["zeros: 50%", f"he: {comparison.accuracy('he'):.0%}"]
+    assert [ax.get_title() for ax in axes] == [
+        "zeros: 50%",
+        f"he: {comparison.runs['he'].train_accuracy:.0%}",
+    ]
     fresh = [plt.figure().gca() for _ in comparison.runs]
     assert plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh) == fresh
     with pytest.raises(ValueError, match="axes: expected one for each of 2 runs; got 1"):
@@ -336,3 +341,56 @@ def test_curves_are_told_apart_without_colour(curves):
     _, ax = plt.subplots()
     plots.outcomes({str(k): curves["he"][:, -1] for k in range(4)}, ax=ax)
     assert len({patch.get_linestyle() for patch in ax.patches[1::2]}) == 4
+
+
+@pytest.fixture
+def grid(circles):
+    return fi.compare(
+        *circles[:2], fi.Network([2, 3, 1]), ["he", "zeros"], seeds=range(3),
+        learning_rates=[0.1, 1e200], widths=[2, 4], iterations=30,
+    )  # fmt: skip
+
+
+def test_figures_of_a_grid(grid):
+    figures = plots.figures(grid)
+    assert list(figures) == ["data", "costs", "outcomes", "boundaries", "width", "learning_rate"]
+    lines = figures["costs"].axes[0].lines
+    assert [line.get_label() for line in lines] == ["he", "zeros"]
+    assert all(len(line.get_xdata()) == 30 for line in lines)
+    cells = [text.get_text() for text in plots.medians_by(grid, "learning_rate").texts]
+    medians = [row["median cost"] for row in grid.summary("learning_rate")]
+    assert cells == [f"{median:.2g}" for median in medians]
+
+
+def test_boundary_is_that_of_the_typical_run(grid):
+    typical = grid.typical("he")
+    assert f"train {typical.train_accuracy:.1%}" in plots.boundary_of(grid, "he").get_title()
+
+
+@pytest.mark.parametrize("keywords", [{"iterations": 0}, {"learning_rate": 1e200}, {"depths": [0]}])
+def test_figures_of_odd_grids(circles, keywords):
+    """Nothing trained, everything diverged, no hidden layer: there is a picture of it all."""
+    net = fi.Network([2, 3, 1])
+    arguments = {"seeds": range(2), "iterations": 40} | keywords
+    grid = fi.compare(*circles[:2], net, ["he_normal", "normal"], **arguments)
+    for image in plots.images(grid).values():
+        assert image.startswith(b"\x89PNG")
+
+
+def test_figures_of_other_outputs():
+    X = np.random.default_rng(0).standard_normal((2, 30))
+    softmax = fi.Network([2, 4, 3], output="softmax")
+    labels = np.arange(30) % 3
+    several = fi.compare(X, labels, softmax, ["he"], seeds=[0, 1], iterations=5)
+    assert list(plots.figures(several)) == ["data", "costs", "outcomes", "boundaries"]
+    regression = fi.Network([2, 4, 1], output="identity")
+    numbers = fi.compare(X, X[:1], regression, ["he"], seeds=[0, 1], iterations=5)
+    assert list(plots.figures(numbers)) == ["costs", "outcomes"]
+
+
+def test_dark_images_are_dark(comparison):
+    light, dark = plots.images(comparison), plots.images(comparison, dark=True)
+    assert list(light) == list(dark) == ["data", "costs", "boundaries"]
+    for name in light:
+        corners = [plt.imread(io.BytesIO(each[name]))[0, 0, :3].mean() for each in (light, dark)]
+        assert corners == [1, 0]

@@ -1,0 +1,225 @@
+"""How long do many networks at once take, and how much of it is not training?
+
+The lesson's data and network, 256 starts of it, float64, full batch, the cost of each network
+recorded at every iteration. Setting up and compiling stay outside the timing, except where the
+whole process is the question. A peer that is not installed is left out by name.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import pytest
+from timing import Contender, in_turns, ratio
+
+import fastinit as fi
+
+SIZES = [2, 10, 5, 1]
+RATE = 0.01
+NETWORKS = 256
+OVERHEAD = 0.3e-3  # seconds per run that a grid may add to its trainings
+SEEDS = 100  # of the whole process
+
+
+def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    state = np.random.get_state()
+    arrays = fi.datasets.load_dataset()
+    np.random.set_state(state)
+    return arrays
+
+
+def starts() -> np.ndarray:
+    return fi.Network(SIZES).initialize("he_normal", seed=0, n=NETWORKS)
+
+
+def fastinit(threads: int = 2) -> Contender:
+    X, Y, _, _ = data()
+    net, thetas = fi.Network(SIZES), starts()
+
+    def stack(n: int) -> object:
+        return fi.train(net, thetas.copy(), X, Y, learning_rate=RATE, iterations=n, threads=threads)
+
+    return stack
+
+
+def jax_vmap() -> Contender:
+    """All networks under one vmap, the whole loop under one jit."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    X, Y, _, _ = data()
+    net = fi.Network(SIZES)
+    stacked = [net.unpack(theta) for theta in starts()]
+    parameters = {k: jnp.asarray(np.stack([p[k] for p in stacked])) for k in stacked[0]}
+
+    def cost(p, X, Y):
+        A = X
+        for layer in (1, 2):
+            A = jnp.maximum(p[f"W{layer}"] @ A + p[f"b{layer}"], 0)
+        z = p["W3"] @ A + p["b3"]
+        # The stable loss from logits is also the cheaper one.
+        return jnp.mean(jax.nn.softplus(z) - z * Y)
+
+    step = jax.vmap(jax.value_and_grad(cost), in_axes=(0, None, None))
+
+    def body(i, state):
+        p, costs, X, Y = state
+        values, gradients = step(p, X, Y)
+        p = jax.tree.map(lambda w, g: w - RATE * g, p, gradients)
+        return p, costs.at[i % len(costs)].set(values), X, Y
+
+    @jax.jit
+    def loop(n, p, X, Y):
+        # A ring of costs, so that the number of iterations need not be known to the compiler.
+        return jax.lax.fori_loop(0, n, body, (p, jnp.zeros((4096, NETWORKS)), X, Y))
+
+    X, Y = jnp.asarray(X), jnp.asarray(Y)
+    return lambda n: jax.block_until_ready(loop(n, parameters, X, Y))
+
+
+def torch_vmap() -> Contender:
+    """All networks under one vmap, two threads."""
+    import torch
+
+    X, Y, _, _ = data()
+    X, Y = torch.from_numpy(X), torch.from_numpy(Y)
+    net = fi.Network(SIZES)
+    stacked = [net.unpack(theta) for theta in starts()]
+    start = {k: torch.from_numpy(np.stack([p[k] for p in stacked])) for k in stacked[0]}
+
+    def cost(p):
+        A = X
+        for layer in (1, 2):
+            A = torch.relu(p[f"W{layer}"] @ A + p[f"b{layer}"])
+        z = p["W3"] @ A + p["b3"]
+        return torch.nn.functional.binary_cross_entropy_with_logits(z, Y)
+
+    step = torch.func.vmap(torch.func.grad_and_value(cost))
+
+    def iterate(n: int) -> torch.Tensor:
+        torch.set_num_threads(2)
+        p = {name: value.clone() for name, value in start.items()}
+        costs = torch.empty(n, NETWORKS, dtype=torch.float64)
+        for i in range(n):
+            gradients, costs[i] = step(p)
+            for name, value in p.items():
+                value.sub_(gradients[name], alpha=RATE)
+        return costs
+
+    return iterate
+
+
+CONTENDERS = {
+    "fastinit": (None, fastinit),
+    "fastinit, 1 core": (None, lambda: fastinit(threads=1)),
+    "JAX `vmap`, whole loop jitted": ("jax", jax_vmap),
+    "`torch.func.vmap`, 2 threads": ("torch", torch_vmap),
+}
+TARGETS = {
+    "JAX `vmap`, whole loop jitted": 7,
+    "`torch.func.vmap`, 2 threads": 10,
+    "fastinit, 1 core": 1.85,
+}
+
+
+def prepared(name: str) -> Contender:
+    package, make = CONTENDERS[name]
+    if package is not None and find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    return make()
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_stack(benchmark, name):
+    contender = prepared(name)
+    benchmark.group = f"10 iterations of {NETWORKS} networks"
+    benchmark(contender, 10)
+
+
+def overhead(runs: int = 200, iterations: int = 1000) -> float:
+    """Return the seconds per run of a grid with store beyond its trainings, one at a time."""
+    X, Y, X_test, Y_test = data()
+    with tempfile.TemporaryDirectory() as folder:
+        before = perf_counter()
+        result = fi.compare(
+            X, Y, fi.Network(SIZES), ["he_normal"], test=(X_test, Y_test), seeds=range(runs),
+            iterations=iterations, store=Path(folder, "runs.sqlite"), threads=1,
+        )  # fmt: skip
+        spent = perf_counter() - before
+    return (spent - sum(trial.seconds for trial in result.trials)) / runs
+
+
+def whole_process() -> float:
+    """Return the seconds of the command with store, pictures and report."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "-P", "-m", "fastinit", "compare", "--seeds", f"0:{SEEDS}",
+            "--store", "runs.sqlite", "--report", "report.html", "--threads", "2",
+        ]  # fmt: skip
+        before = perf_counter()
+        subprocess.run(
+            command,
+            cwd=folder,
+            env=os.environ | {"MPLBACKEND": "Agg"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        return perf_counter() - before
+
+
+def bare_trainings() -> float:
+    """Return the seconds of the same trainings in one stack, and nothing else."""
+    X, Y, _, _ = data()
+    net = fi.Network(SIZES, loss="saturating_cross_entropy")
+    schemes = ("zeros", "random", "he")
+    thetas = [net.initialize(scheme, seed=seed) for scheme in schemes for seed in range(SEEDS)]
+    before = perf_counter()
+    fi.train(net, np.array(thetas), X, Y, learning_rate=RATE, iterations=15_000, threads=2)
+    return perf_counter() - before
+
+
+def ratios() -> list[dict]:
+    """Return one row per promise: how many times as long the other takes."""
+    contenders, rows = {}, []
+    question = f"one iteration of {NETWORKS} networks, 2 cores"
+    for name in CONTENDERS:
+        try:
+            contenders[name] = prepared(name)
+        except pytest.skip.Exception as reason:
+            rows.append({"question": question, "peer": name, "skipped": str(reason)})
+    times = in_turns(contenders, turns=9, seconds=0.5)
+    rows += [
+        {
+            "question": question,
+            "peer": name,
+            "target": target,
+            "measured": ratio(times, name, "fastinit"),
+        }
+        for name, target in TARGETS.items()
+        if name in times
+    ]
+    rows.append(
+        {
+            "question": "a run of a grid with store, beyond its training",
+            "peer": f"the limit: {OVERHEAD * 1e3} ms",
+            "target": 1,
+            "measured": median(OVERHEAD / overhead() for _ in range(7)),
+        }
+    )
+    rows.append(
+        {
+            "question": f"`fastinit compare --seeds 0:{SEEDS}` with store, pictures and report",
+            "peer": "the limit: the same trainings alone",
+            # At most 1.4 times the time is at least 0.71 times as fast.
+            "target": 0.71,
+            "measured": median(bare_trainings() / whole_process() for _ in range(3)),
+        }
+    )
+    return rows

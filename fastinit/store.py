@@ -1,0 +1,180 @@
+"""Store: the finished runs of comparisons, in one SQLite file that several processes may share."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from fastinit.network import Array
+from fastinit.trials import Cell, Trial
+
+APPLICATION_ID = 0x46494E54  # "FINT": what tells our files from other SQLite files
+VERSION = 1
+# How long to wait for another process to end its transaction, which takes it less than a
+# millisecond; a slow disk may take seconds to flush.
+BUSY_SECONDS = 30.0
+
+# What is asked for is described for the eye; what determines it is in the key.
+SCHEMA = """
+CREATE TABLE runs (
+    key BLOB PRIMARY KEY,
+    scheme TEXT NOT NULL,
+    seed TEXT,
+    network TEXT NOT NULL,
+    learning_rate REAL NOT NULL,
+    iterations INTEGER NOT NULL,
+    diverged_at INTEGER,
+    converged INTEGER NOT NULL,
+    train_accuracy REAL,
+    test_accuracy REAL,
+    iterations_to_cost INTEGER,
+    iterations_to_accuracy INTEGER,
+    verdict TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    finished TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    theta BLOB NOT NULL,
+    points BLOB NOT NULL,
+    costs BLOB NOT NULL
+)
+"""
+ARRAYS = {"points": np.dtype("<i8"), "costs": np.dtype("<f8")}
+CELL = ("scheme", "seed", "network", "learning_rate")
+OUTCOME = tuple(field.name for field in fields(Trial) if field.name not in ("cell", "start"))
+COLUMNS = ("key", *CELL, *OUTCOME)
+INSERT = (
+    f"INSERT OR IGNORE INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)})"
+)
+SELECT = f"SELECT {', '.join(OUTCOME)} FROM runs WHERE key = ?"
+
+
+class Store:
+    """Finished runs by key, each written in a transaction of its own.
+
+    What was added survives the death of the process, by ``kill -9`` as well. Any number of threads
+    and of processes may use the same file at the same time.
+
+    Parameters
+    ----------
+    path : path-like
+        Made if there is no such file, or an empty one.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be opened or written; nothing that it held is lost.
+    ValueError
+        If the file is no store, or one of another version; it is left as it is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, Store(Path(folder, "runs.sqlite")) as store:
+    ...     len(store)
+    0
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        with self._explained():
+            self._connection = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._explained():
+                self._open()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        with self._lock, self._explained():
+            return int(self._pragma_or_count("SELECT count(*) FROM runs"))
+
+    def close(self) -> None:
+        """Close the file; SQLite then tidies its side files away."""
+        with self._lock, self._explained():
+            self._connection.close()
+
+    def get(self, key: bytes, cell: Cell, start: Array) -> Trial | None:
+        """Return the run of a cell from its start, or None if it is missing."""
+        with self._lock, self._explained():
+            row = self._connection.execute(SELECT, (key,)).fetchone()
+        if row is None:
+            return None
+        found = dict(zip(OUTCOME, row, strict=True))
+        for name, dtype in (ARRAYS | {"theta": _stored(start.dtype)}).items():
+            found[name] = np.frombuffer(found[name], dtype).astype(dtype.newbyteorder("="))
+        if found["theta"].shape != start.shape or found["points"].shape != found["costs"].shape:
+            raise ValueError(f"store: expected whole runs; got a damaged one in {self.path}")
+        found["converged"] = bool(found["converged"])
+        return Trial(cell=cell, start=start, **found)
+
+    def add(self, key: bytes, trial: Trial) -> None:
+        """Write one finished run; another process may have been first, with the same one."""
+        cell = trial.cell
+        values: dict[str, Any] = {name: getattr(trial, name) for name in OUTCOME}
+        for name, dtype in (ARRAYS | {"theta": _stored(trial.theta.dtype)}).items():
+            values[name] = values[name].astype(dtype).tobytes()
+        seed = None if cell.seed is None else str(cell.seed)
+        about = (key, cell.scheme, seed, repr(cell.network), cell.learning_rate)
+        with self._lock, self._explained():
+            self._connection.execute(INSERT, (*about, *values.values()))
+
+    def _open(self) -> None:
+        if not self._is_ours():
+            # With a write-ahead log a commit waits for no disk, and readers wait for no writer.
+            # Where there can be none, as on some network drives, SQLite keeps to its usual journal.
+            self._connection.execute("PRAGMA journal_mode = WAL")
+        # Enough for the death of a process; only of the machine may the last commits be lost.
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        # Before the training, not after it: fails where nothing can be written.
+        self._connection.execute("BEGIN IMMEDIATE")
+        if not self._is_ours():  # again: another process may have come first
+            self._connection.execute(SCHEMA)
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        self._connection.execute("COMMIT")
+
+    def _is_ours(self) -> bool:
+        """Return whether the file is a store already, and False for an empty one."""
+        if self._pragma_or_count("SELECT count(*) FROM sqlite_schema") == 0:
+            return False
+        if self._pragma_or_count("PRAGMA application_id") != APPLICATION_ID:
+            raise ValueError(f"store: expected a fastinit store; got another database, {self.path}")
+        version = self._pragma_or_count("PRAGMA user_version")
+        if version != VERSION:
+            raise ValueError(f"store: expected version {VERSION}; got {version} in {self.path}")
+        return True
+
+    def _pragma_or_count(self, statement: str) -> Any:
+        return self._connection.execute(statement).fetchone()[0]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what SQLite reports into errors that name the store."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OSError(f"store: expected a file to write to; got {self.path}: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"store: expected a fastinit store; got {self.path}: {error}"
+            ) from None
+
+
+def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the little-endian twin: a store may move to another machine."""
+    return dtype.newbyteorder("<")

@@ -1,0 +1,199 @@
+import html.parser
+import re
+import shlex
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import fastinit as fi
+
+pytest.importorskip("matplotlib").use("Agg")
+report = pytest.importorskip("fastinit.report")
+
+LESSON = "X, Y, X_test, Y_test = fi.datasets.load_dataset()"
+
+
+class Page(html.parser.HTMLParser):
+    """All tags with their attributes, and all text that is shown."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.hidden = [], "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.hidden = tag in ("style", "title")
+
+    def handle_endtag(self, tag):
+        self.hidden = False
+
+    def handle_data(self, data):
+        self.text += "" if self.hidden else data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def lesson(net):
+    """The lesson's own data, from where the report's code begins, too."""
+    X, Y, X_test, Y_test = fi.datasets.load_dataset()
+    return fi.compare(X, Y, net, ["zeros", "random", "he"], test=(X_test, Y_test), iterations=50)
+
+
+@pytest.fixture
+def grid(net, circles):
+    return fi.compare(
+        *circles[:2], net, ["he_normal", "zeros"], seeds=range(3), learning_rates=[0.1, 1e200],
+        widths=[3, 4], depths=[2], iterations=50, target_cost=0.6,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(comparison, **keywords):
+        report.write(comparison, tmp_path / "report.html", **keywords)
+        return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    return write
+
+
+@pytest.mark.parametrize("which", ["lesson", "grid"])
+def test_valid_html(request, written, which):
+    """By the rules of the HTML standard, any breach an error."""
+    html5lib = pytest.importorskip("html5lib")
+    page = written(request.getfixturevalue(which), data=LESSON, command=["fastinit", "compare"])
+    html5lib.HTMLParser(strict=True).parse(page)
+    with pytest.raises(html5lib.html5parser.ParseError):
+        html5lib.HTMLParser(strict=True).parse(page.replace("</table>", "</tabel>", 1))
+
+
+def test_content(grid, written):
+    page = Page(written(grid))
+    assert page.text.count("What does the weight initialisation do?") == 1
+    for scheme in grid.schemes:
+        assert grid.verdict(scheme) in page.text
+    for row in grid.summary().cells(4):
+        assert all(cell in page.text for cell in row)
+    config = fi.show_config("dicts")
+    for name in ("fastinit", "kernels", "numpy", "python"):
+        assert str(config[name]) in page.text
+    assert str(grid.network) in page.text
+    assert "24 runs of up to 50 iterations on 300 examples" in page.text
+
+
+def test_self_contained(grid, written):
+    """No address but data in the page itself, no script."""
+    text = written(grid)
+    page = Page(text)
+    addresses = [
+        attributes[name]
+        for _, attributes in page.tags
+        for name in ("src", "href", "srcset", "data", "action")
+        if name in attributes
+    ]
+    assert len(addresses) == 1 + 2 * 6
+    assert all(address.startswith("data:") for address in addresses)
+    assert not page.all("script")
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_accessible(grid, written):
+    text = written(grid)
+    page = Page(text)
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("img")) == 6
+    assert all(len(attributes["alt"]) > 20 for attributes in page.all("img"))
+    assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
+    assert len(page.all("th")) > 10
+    assert len(page.all("main")) == len(page.all("h1")) == 1
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    sources = page.all("source")
+    assert len(sources) == 6
+    for dark, light in zip(sources, page.all("img"), strict=True):
+        assert dark["media"] == "(prefers-color-scheme: dark)"
+        assert dark["srcset"] != light["src"]
+
+
+HOSTILE = '<script>alert("&amp;")</script>\'x'
+
+
+def test_what_the_user_gave_is_escaped(lesson, written):
+    command = ["fastinit", "compare", "--data", HOSTILE]
+    text = written(lesson, data=f"X, Y = load({HOSTILE!r})", command=command)
+    page = Page(text)
+    assert not page.all("script")
+    assert shlex.join(command) in page.text
+    assert f"X, Y = load({HOSTILE!r})" in page.text
+
+
+@pytest.mark.parametrize("which", ["lesson", "grid"])
+def test_the_code_makes_it_again(request, which):
+    """Run what the report says, and compare every run bit by bit."""
+    comparison = request.getfixturevalue(which)
+    names = {}
+    data = LESSON if which == "lesson" else LESSON.replace("X_test, Y_test", "_, _")
+    state = np.random.get_state()
+    try:
+        exec(report.code(comparison, data), names)
+    finally:
+        np.random.set_state(state)
+    again = names["result"]
+    assert again.cells == comparison.cells
+    assert again.target_cost == comparison.target_cost
+    for ours, theirs in zip(again.trials, comparison.trials, strict=True):
+        assert_array_equal(ours.theta, theirs.theta)
+        assert ours.iterations_to_cost == theirs.iterations_to_cost
+
+
+def test_the_data_are_told_by_their_digest(lesson, circles, net):
+    digest = re.search(r"SHA-256 ([0-9a-f]{64})\n", report.code(lesson))[1]
+    other = fi.compare(circles[0] + 1e-9, circles[1], net, ["zeros"], iterations=0)
+    assert digest not in report.code(other)
+
+
+def test_data_of_many_features(written):
+    X = np.random.default_rng(0).standard_normal((3, 20))
+    Y = (X[:1] > 0).astype(int)
+    page = Page(written(fi.compare(X, Y, fi.Network([3, 4, 1]), ["he"], iterations=5)))
+    assert len(page.all("img")) == 1
+
+
+def test_many_schemes(net, circles, written):
+    schemes = ["he_normal", "he_uniform", "zeros", "glorot_normal", "glorot_uniform"]
+    page = Page(written(fi.compare(*circles[:2], net, schemes, iterations=5)))
+    assert len(page.all("dt")) == 5
+
+
+def test_nothing_finished(net, circles, written):
+    comparison = fi.compare(*circles[:2], net, ["zeros"], iterations=1)
+    comparison._found.clear()
+    with pytest.raises(ValueError, match="comparison: expected at least one finished run"):
+        written(comparison)
+
+
+def test_unfinished(grid, written):
+    for place in range(1, 24):
+        del grid._found[place]
+    assert "; 23 of the grid are missing, for it was interrupted" in Page(written(grid)).text
+
+
+def test_a_failing_report_leaves_the_old_one(lesson, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(self, *arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.write(lesson, path)
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="absent"):
+        report.write(lesson, tmp_path / "absent" / "report.html")

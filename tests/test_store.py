@@ -1,0 +1,271 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import fastinit as fi
+from fastinit.store import Store
+
+# A grid of 2 x 30 short runs, for scripts in processes of their own.
+GRID = """
+import sys
+import fastinit as fi
+X, Y, X_test, Y_test = fi.datasets.load_dataset()
+def grid(store, **keywords):
+    return fi.compare(
+        X, Y, fi.Network([2, 10, 5, 1]), ["he", "he_normal"], test=(X_test, Y_test),
+        seeds=range(30), iterations=1500, store=store, **keywords,
+    )
+"""
+
+
+def script(body, *arguments, **keywords):
+    """Start a script that has the grid, and the store's path as its first argument."""
+    command = [sys.executable, "-P", "-c", GRID + textwrap.dedent(body), *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs.sqlite"
+
+
+@pytest.fixture
+def compared(net, circles, path):
+    """Compare with the store, and count the runs that were really trained."""
+    X, Y, X_test, Y_test = circles
+
+    def run(**changes):
+        trained = []
+
+        def callback(scheme, run):
+            if run.iterations in (run.diverged_at, len(run.costs)) and len(run.costs) == 40:
+                trained.append(scheme)
+
+        arguments = {
+            "X": X, "Y": Y, "network": net, "schemes": ["he", "zeros"], "seeds": range(3),
+            "test": (X_test, Y_test), "iterations": 40, "store": path, "callback": callback,
+        }  # fmt: skip
+        return fi.compare(**arguments | changes), len(trained)
+
+    return run
+
+
+def test_nothing_is_computed_twice(compared):
+    first, trained = compared()
+    assert trained == 6
+    second, trained = compared()
+    assert trained == 0
+    for ours, theirs in zip(first.trials, second.trials, strict=True):
+        assert ours.record() == theirs.record()
+        for name in ("start", "theta", "points", "costs"):
+            assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)
+            assert getattr(ours, name).flags.writeable
+    more, trained = compared(seeds=range(5))
+    assert trained == 4
+    assert len(more) == 10
+
+
+def test_a_diverged_run_comes_back_as_it_was(compared):
+    keywords = {"learning_rates": [1e200], "schemes": ["he"], "callback": None}
+    first, _ = compared(**keywords)
+    assert first.trials[0].diverged_at is not None
+    second, _ = compared(**keywords)
+    assert second.trials[0].diverged_at == first.trials[0].diverged_at
+    assert np.isnan(second.trials[0].final_cost)
+    assert_array_equal(second.trials[0].costs, first.trials[0].costs)
+
+
+def test_what_determines_a_run_is_in_its_key(compared, circles, path):
+    """Change one thing at a time: each change trains all six again, and the first remain."""
+    X, Y, X_test, Y_test = circles
+    compared()
+    other = np.nextafter(X, np.inf)
+    for changes in (
+        {"X": other},
+        {"Y": 1 - Y},
+        {"test": None},
+        {"test": (X_test[:, :50], Y_test[:, :50])},
+        {"learning_rate": 0.02},
+        {"network": fi.Network([2, 10, 6, 1])},
+        {"network": fi.Network([2, 10, 5, 1], dtype="float32")},
+        {"target_cost": 0.1},
+        {"target_accuracy": 0.9},
+        {"schemes": ["he_normal", "glorot_normal"]},
+        {"seeds": range(10, 13)},
+    ):
+        assert compared(**changes)[1] == 6, changes
+        assert compared(**changes)[1] == 0, changes
+    assert compared()[1] == 0
+    assert len(compared(iterations=41, callback=None)[0]) == 6
+    with Store(path) as store:
+        assert len(store) == 6 * 13
+
+
+def test_global_random_state_is_in_the_key(compared):
+    state = np.random.get_state()
+    try:
+        np.random.seed(5)
+        first, trained = compared(schemes=["random"], seeds=None)
+        assert trained == 1
+        assert compared(schemes=["random"], seeds=None)[1] == 0
+        np.random.seed(6)
+        other, trained = compared(schemes=["random"], seeds=None)
+        assert trained == 1
+        assert (first.trials[0].start != other.trials[0].start).any()
+    finally:
+        np.random.set_state(state)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_kill_loses_the_runs_in_flight_alone(path):
+    """What was reported finished when the kill came is in the store, and is not trained again."""
+    with script("grid(sys.argv[1], progress=lambda c: print(len(c), flush=True))", path) as child:
+        for _ in range(7):
+            reported = int(child.stdout.readline())
+        os.kill(child.pid, signal.SIGKILL)
+        reported = max([reported, *map(int, child.communicate()[0].split())])
+    assert child.returncode == -signal.SIGKILL
+    with Store(path) as store:
+        kept = len(store)
+    assert reported <= kept < 60
+    body = """
+    starts = []
+    result = grid(sys.argv[1], callback=lambda scheme, run: starts.append(run))
+    print(len({id(run) for run in starts}), len(result))
+    """
+    out, err = script(body, path).communicate()
+    assert out.split() == [str(60 - kept), "60"], err
+
+
+def test_processes_share_a_store(path):
+    """Five at once, from the first moment on, when there is no file yet: one row for each run."""
+    body = "print([(row['scheme'], row['seed'], row['final_cost']) for row in grid(sys.argv[1])])"
+    children = [script(body, path) for _ in range(5)]
+    results = [child.communicate(timeout=300) for child in children]
+    assert [child.returncode for child in children] == [0] * 5, results
+    alone, _ = script(body.replace("sys.argv[1]", "None")).communicate()
+    assert {out for out, _ in results} == {alone}
+    with Store(path) as store:
+        assert len(store) == 60
+
+
+def test_a_store_moves_like_any_file(compared, path):
+    """No side files are left behind that would have to move with it."""
+    compared()
+    assert [each.name for each in path.parent.iterdir()] == ["runs.sqlite"]
+    moved = path.rename(path.with_name("moved.sqlite"))
+    assert compared(store=moved)[1] == 0
+    assert sqlite3.connect(moved).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+# --- what is no store, or cannot be written -----------------------------------------------------
+
+
+def other_database(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE runs (key)")
+    connection.close()
+
+
+def other_version(path):
+    Store(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+
+
+FILES = {
+    "text": (lambda path: path.write_text("no database" * 100), "file is not a database"),
+    "binary": (lambda path: path.write_bytes(bytes(range(256)) * 40), "file is not a database"),
+    "database": (other_database, "expected a fastinit store; got another database"),
+    "version": (other_version, "store: expected version 1; got 7 in"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_no_store_of_ours_is_left_as_it_is(compared, path, case):
+    make, message = FILES[case]
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        compared()
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["runs.sqlite"]
+
+
+def test_an_empty_file_becomes_a_store(compared, path):
+    path.touch()
+    assert compared()[1] == 6
+    assert compared()[1] == 0
+
+
+def test_a_damaged_row_is_told(compared, path):
+    compared()
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE runs SET theta = x'0000000000000000'")
+    connection.close()
+    with pytest.raises(ValueError, match="store: expected whole runs; got a damaged one in"):
+        compared()
+
+
+def test_no_such_folder(compared, path):
+    with pytest.raises(OSError, match=r"store: expected a file to write to; got .*absent"):
+        compared(store=path.parent / "absent" / "runs.sqlite")
+    with pytest.raises(OSError, match="store: expected a file to write to"):
+        compared(store=path.parent)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no such permissions there")
+def test_read_only(compared):
+    """Told before the training, and what is in the store stays."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "runs.sqlite"
+        compared(store=path)
+        before = path.read_bytes()
+        path.chmod(0o444)
+        folder.chmod(0o555)
+        user = os.geteuid()
+        # The superuser may write everywhere: be nobody for a moment.
+        os.seteuid(65534 if user == 0 else user)
+        try:
+            for store in (path, folder / "new.sqlite"):
+                with pytest.raises(OSError, match="store: expected a file to write to; got "):
+                    compared(store=store, seeds=range(9))
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+        assert path.read_bytes() == before
+        assert compared(store=path)[1] == 0
+
+
+def test_full_disk(path):
+    """A limit on the size of files stands in for the full disk; without it the grid is finished."""
+    pytest.importorskip("resource")
+    body = """
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        grid(sys.argv[1])
+    except OSError as error:
+        print(error)
+    """
+    out, err = script(body, path).communicate()
+    assert out.startswith(f"store: expected a file to write to; got {path}: "), err
+    with Store(path) as store:
+        kept = len(store)
+    assert 0 < kept < 60
+    out, err = script("print(len(grid(sys.argv[1])))", path).communicate()
+    assert out == "60\n", err
