@@ -477,7 +477,7 @@ def _descend(
         # Towards the time a slice should take, but never in one leap: the first are short.
         pace = max((now - before) / (stop - done), 1e-9)
         slice_seconds = max(SLICE_SECONDS, STACK_SECONDS * len(active) / min(threads, len(active)))
-        size = max(1, min(int(slice_seconds / pace), 8 * size))
+        size = max(1, min(int(slice_seconds / pace), 64 * size))
         show(stop - done)
         done = stop
         if data.validation is not None and done % watch.every == 0:

@@ -101,7 +101,7 @@ cdef enum:
     # Into so many parts the blocks of a batch are cut, where the work is worth it.
     PARTS = 8
     # Multiply-adds of an iteration from which on a second thread helps.
-    THREAD_WORK = 1 << 20
+    THREAD_WORK = 1 << 23
     # Rows of weights that a thread takes at once.
     PIECE_ROWS = 48
     # How many multiply-adds pass between two looks for Ctrl-C: about 10 ms.
