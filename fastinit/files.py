@@ -11,9 +11,8 @@ import math
 import os
 import secrets
 import stat
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -50,7 +49,7 @@ def write(path: FilePath, architecture: Mapping[str, Any], tensors: Mapping[str,
     """
     path = _checked_path(path)
     text = json.dumps({"format": "fastinit", "version": VERSION, **architecture}, allow_nan=False)
-    encode = _to_npz if path.suffix == ".npz" else _to_safetensors
+    encode = _to_npz if path.endswith(".npz") else _to_safetensors
     _replace(path, encode(text, tensors))
 
 
@@ -67,10 +66,11 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, Array]]:
         If the file cannot be read.
     """
     path = _checked_path(path)
-    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device might never end
-        raise ValueError(f"path: expected a file; got something else at {str(path)!r}")
-    data = path.read_bytes()
-    if path.suffix == ".npz":
+    if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe or a device might never end
+        raise ValueError(f"path: expected a file; got something else at {path!r}")
+    with open(path, "rb") as file:
+        data = file.read()
+    if path.endswith(".npz"):
         decode, expected = _from_npz, "an .npz file"
     else:
         decode, expected = _from_safetensors, "a .safetensors file"
@@ -81,25 +81,25 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, Array]]:
     # Parsers of a damaged file raise whatever they stumble over; the disk is not asked any more.
     except Exception as error:
         raise ValueError(
-            f"path: expected {expected} as Network.save writes it; got {str(path)!r}: {error}"
+            f"path: expected {expected} as Network.save writes it; got {path!r}: {error}"
         ) from error
     return architecture, tensors
 
 
-def _checked_path(path: FilePath) -> Path:
+def _checked_path(path: FilePath) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path: expected a str or a path; got {type(path).__name__}")
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"path: expected a name in {' or '.join(SUFFIXES)}; got {str(path)!r}")
+    path = os.fspath(path)
+    if os.path.splitext(path)[1] not in SUFFIXES:
+        raise ValueError(f"path: expected a name in {' or '.join(SUFFIXES)}; got {path!r}")
     return path
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: str, data: bytes) -> None:
     """Put a file of these bytes into the place of ``path``, at once."""
-    path = Path(os.path.realpath(path))  # a link stays one
+    path = os.path.realpath(path)  # a link stays one
     # In the same folder, for only within a file system is a replacement atomic.
-    temporary = path.with_name(f".fastinit-{secrets.token_hex(8)}")
+    temporary = os.path.join(os.path.dirname(path), f".fastinit-{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
@@ -107,7 +107,8 @@ def _replace(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -185,9 +186,17 @@ def _to_npz(text: str, tensors: Mapping[str, Array]) -> bytes:
 
 
 def _from_npz(data: bytes) -> tuple[str | None, dict[str, Array]]:
+    import zipfile  # here, for it is slow to import
+
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
-        _check_members(members, data)
+        if any(info.compress_type != zipfile.ZIP_STORED for info in members):
+            raise ValueError("expected uncompressed members")
+        if sum(info.file_size for info in members) > len(data):
+            raise ValueError("expected members no longer than the file")
+        starts = any(info.header_offset == 0 for info in members)
+        if not starts or data[-END_RECORD:][: len(END_SIGNATURE)] != END_SIGNATURE:
+            raise ValueError("expected nothing before or after the members")
         arrays = {
             info.filename.removesuffix(".npy"): _array(archive.read(info)) for info in members
         }
@@ -195,17 +204,6 @@ def _from_npz(data: bytes) -> tuple[str | None, dict[str, Array]]:
         raise ValueError("expected every name once")
     text = arrays.pop("architecture", None)
     return None if text is None else str(text[()]), arrays
-
-
-def _check_members(members: list[zipfile.ZipInfo], data: bytes) -> None:
-    """Refuse a zip file that could grow or hide something."""
-    if any(info.compress_type != zipfile.ZIP_STORED for info in members):
-        raise ValueError("expected uncompressed members")
-    if sum(info.file_size for info in members) > len(data):
-        raise ValueError("expected members no longer than the file")
-    starts = any(info.header_offset == 0 for info in members)
-    if not starts or data[-END_RECORD:][: len(END_SIGNATURE)] != END_SIGNATURE:
-        raise ValueError("expected nothing before or after the members")
 
 
 def _array(data: bytes) -> Array:
