@@ -1,8 +1,8 @@
 """Parameters in files: safetensors and npz, written whole or not at all, read with suspicion.
 
 Both formats hold the tensors W1, b1, ... and one JSON text, ``architecture``: what the network is.
-Neither holds code: nothing here pickles. A file is encoded and decoded in memory, so whatever a
-hostile one declares, no more is allocated than it is long.
+Neither holds code: nothing here pickles. Files are encoded and decoded in memory, and whatever a
+hostile one declares, its length bounds what is allocated.
 """
 
 import io
