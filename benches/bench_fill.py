@@ -182,6 +182,9 @@ def ratios() -> list[dict]:
     return rows
 
 
+MATRIX = "Every scheme at every size, as times as fast"
+
+
 def matrix() -> list[dict]:
     """Return one row per scheme and size: how many times as long each peer takes.
 

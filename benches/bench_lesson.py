@@ -273,12 +273,13 @@ def test_iteration(benchmark, name):
     benchmark(contender, 100)
 
 
-def core_peak() -> float:
+def core_peak(dtype: str = "float64") -> float:
     """Return the multiply-adds per second that one core reaches in a large matrix product."""
     script = """
+import sys
 import time
 import numpy as np
-A = np.random.default_rng(0).standard_normal((768, 768))
+A = np.random.default_rng(0).standard_normal((768, 768)).astype(sys.argv[1])
 out = np.empty_like(A)
 times = []
 for _ in range(12):
@@ -288,7 +289,7 @@ for _ in range(12):
 print(768**3 / min(times))
 """
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    command = [sys.executable, "-P", "-c", script]
+    command = [sys.executable, "-P", "-c", script, dtype]
     return float(subprocess.check_output(command, env=os.environ | one, text=True))
 
 

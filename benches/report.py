@@ -77,8 +77,7 @@ def main() -> None:
         parts.append(f"**{question}**\n\n{table(module.ratios())}")
         if hasattr(module, "matrix"):
             rows = whole_table(module.matrix())
-            what = "Every scheme at every size, as times as fast"
-            parts.append(f"<details><summary>{what}</summary>\n\n{rows}\n\n</details>")
+            parts.append(f"<details><summary>{module.MATRIX}</summary>\n\n{rows}\n\n</details>")
         print("\n\n".join(parts[1:]), flush=True)
     print(parts[0])
     if write:

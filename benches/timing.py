@@ -7,7 +7,7 @@ within a turn.
 
 from collections.abc import Callable
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 Contender = Callable[[int], object]  # does its work n times
 
@@ -26,13 +26,26 @@ def calibrated(contender: Contender, seconds: float) -> int:
 
 
 def in_turns(
-    contenders: dict[str, Contender], *, turns: int = 15, seconds: float = 0.05
+    contenders: dict[str, Contender],
+    *,
+    turns: int = 15,
+    seconds: float = 0.05,
+    pause: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Return the seconds per piece of work of each contender, turn by turn."""
-    counts = {name: calibrated(contender, seconds) for name, contender in contenders.items()}
+    """Return the seconds per piece of work of each contender, turn by turn.
+
+    A pause lets the threads of the one before fall asleep; a piece of work untimed follows it.
+    """
+    counts = {}
+    for name, contender in contenders.items():
+        sleep(pause)
+        counts[name] = calibrated(contender, seconds)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(turns):
         for name, contender in contenders.items():
+            if pause:
+                sleep(pause)
+                contender(1)
             start = perf_counter()
             contender(counts[name])
             times[name].append((perf_counter() - start) / counts[name])

@@ -34,7 +34,7 @@ from fastinit.initializers import (
     zeros,
 )
 from fastinit.kernels import show_config
-from fastinit.network import Network
+from fastinit.network import Network, load
 from fastinit.optimizers import (
     LBFGS,
     Adam,
@@ -84,6 +84,7 @@ __all__ = [
     "keras_dense",
     "lecun_normal",
     "lecun_uniform",
+    "load",
     "lsuv",
     "normal",
     "ones",

@@ -1,13 +1,14 @@
 """Network: layer sizes laid over one flat parameter vector."""
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastinit import initializers
+from fastinit import files, initializers
 from fastinit.initializers import Initializer, Seed
 from fastinit.kernels import dense
 
@@ -172,14 +173,7 @@ class Network:
 
     def unpack(self, theta: Array) -> dict[str, Array]:
         """Return ``{"W1": ..., "b1": ..., ...}`` as views that share memory with ``theta``."""
-        theta = self.check_theta(theta)
-        parameters = {}
-        end = 0
-        for layer, (n_in, n_out) in enumerate(pairwise(self.sizes), start=1):
-            start, middle, end = end, end + n_out * n_in, end + n_out * (n_in + 1)
-            parameters[f"W{layer}"] = theta[start:middle].reshape(n_out, n_in)
-            parameters[f"b{layer}"] = theta[middle:end].reshape(n_out, 1)
-        return parameters
+        return self._views(self.check_theta(theta))
 
     def pack(self, parameters: Mapping[str, ArrayLike]) -> Array:
         """Return a new ``theta`` with the values of ``{"W1": ..., "b1": ..., ...}``."""
@@ -294,6 +288,86 @@ class Network:
                 raise TypeError(f"scheme: expected a name or a callable; got {each!r}")
             fills.append(initializers.get(each) if isinstance(each, str) else each)
         return fills
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        """The shapes of W1, b1, ... in the order in which ``theta`` holds them."""
+        shapes: dict[str, tuple[int, int]] = {}
+        for layer, (n_in, n_out) in enumerate(pairwise(self.sizes), start=1):
+            shapes |= {f"W{layer}": (n_out, n_in), f"b{layer}": (n_out, 1)}
+        return shapes
+
+    def _views(self, theta: Array) -> dict[str, Array]:
+        """Return W1, b1, ... of one theta, or of a stack with its axis in front."""
+        views = {}
+        end = 0
+        for name, shape in self._shapes.items():
+            start, end = end, end + math.prod(shape)
+            views[name] = theta[..., start:end].reshape(theta.shape[:-1] + shape)
+        return views
+
+    # --- files --------------------------------------------------------------------------------
+
+    @property
+    def _architecture(self) -> dict[str, Any]:
+        """The keywords that make this network again, as JSON knows them."""
+        return {
+            "sizes": list(self.sizes),
+            "hidden": self.hidden,
+            "slope": self.slope,
+            "output": self.output,
+            "loss": self.loss,
+            "dtype": self.dtype.name,
+        }
+
+    def save(self, path: files.FilePath, theta: Array) -> None:
+        """Write the network and its parameters to a file that :func:`fastinit.load` reads.
+
+        The tensors are W1, b1, ... as :meth:`unpack` names them, in a stack with its axis in front.
+        An existing file is replaced at once when the new one is whole on the disk; whatever
+        happens before, it stays as it was.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Ending in ``.safetensors`` [1]_, which other frameworks and languages read, or in
+            ``.npz``, which needs NumPy alone.
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            Finite numbers, as :func:`fastinit.train` leaves them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For arguments that do not fit, before anything is written.
+        ImportError
+            For ``.safetensors`` without the package of that name: the extra ``files``.
+        OSError
+            If the file cannot be written.
+
+        References
+        ----------
+        .. [1] https://huggingface.co/docs/safetensors
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import fastinit as fi
+        >>> net = fi.Network([2, 10, 5, 1])
+        >>> theta = net.initialize("he_normal", seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     net.save(f"{folder}/circles.npz", theta)
+        ...     loaded, its_theta = fi.load(f"{folder}/circles.npz")
+        >>> loaded == net, bool((its_theta == theta).all())
+        (True, True)
+        """
+        theta = np.asarray(theta)
+        if theta.ndim == 2 and len(theta) > 0:
+            self.check_theta(theta[0])
+        else:
+            self.check_theta(theta)
+        if not np.isfinite(theta).all():
+            raise ValueError("theta: expected finite numbers; got NaN or infinity")
+        files.write(path, self._architecture, self._views(theta))
 
     # --- forward and backward -----------------------------------------------------------------
 
@@ -496,6 +570,79 @@ class Network:
     def _check_classifies(self, what: str) -> None:
         if not self.classifies:
             raise ValueError(f"{what}: expected output sigmoid or softmax; got {self.output!r}")
+
+
+def load(path: files.FilePath) -> tuple[Network, Array]:
+    """Return the network and the parameters that :meth:`Network.save` wrote.
+
+    Safe on files of unknown origin: no code is run, and what a file declares is held against what
+    it contains before memory is taken for it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ending in ``.safetensors`` or ``.npz``.
+
+    Returns
+    -------
+    network : Network
+    theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+        Finite numbers, the very bits that were saved.
+
+    Raises
+    ------
+    TypeError
+        For a path that is none.
+    ValueError
+        For another suffix, and for a file that is damaged, no network's, of a later version, or
+        not finite.
+    ImportError
+        For ``.safetensors`` without the package of that name: the extra ``files``.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    See :meth:`Network.save`.
+
+    >>> load("circles.h5")
+    Traceback (most recent call last):
+        ...
+    ValueError: path: expected a name in .safetensors or .npz; got 'circles.h5'
+    """
+    architecture, tensors = files.read(path)
+    what = f"path: expected a network as Network.save writes it; got {str(path)!r}"
+    try:
+        network = Network(**architecture)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: {error}") from error
+    if network._architecture != architecture:
+        raise ValueError(f"{what}: expected all of {', '.join(network._architecture)}, spelt out")
+    shapes = network._shapes
+    if set(tensors) != set(shapes):
+        raise ValueError(f"{what}: expected the tensors {_some(shapes)}; got {_some(tensors)}")
+    stack = tensors["W1"].shape[:-2]
+    if len(stack) > 1 or stack == (0,):
+        raise ValueError(f"{what}: expected one network or a stack; got {stack + shapes['W1']}")
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.shape != stack + shape or tensor.dtype != network.dtype:
+            raise ValueError(
+                f"{what}: expected {name} of shape {stack + shape}, {network.dtype}; "
+                f"got {tensor.shape}, {tensor.dtype}"
+            )
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"{what}: expected finite numbers; got NaN or infinity in {name}")
+    theta = np.empty((*stack, network.n_parameters), network.dtype)
+    for name, view in network._views(theta).items():
+        view[...] = tensors[name]
+    return network, theta
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first of what may be a hostile file's million names."""
+    first = list(islice(names, 9))
+    return ", ".join(first[:8]) + (", ..." if len(first) > 8 else "")
 
 
 def _real(name: str, value: ArrayLike) -> Array:

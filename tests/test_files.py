@@ -1,0 +1,580 @@
+"""Every bit comes back, a crash leaves the old file, a bad file gets a ValueError."""
+
+import errno
+import io
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import fastinit as fi
+from fastinit import network as networks
+
+REFUSED = "path: expected a"
+
+
+@pytest.fixture(params=[".npz", ".safetensors"])
+def path(request, tmp_path):
+    if request.param == ".safetensors":
+        pytest.importorskip("safetensors")
+    return tmp_path / f"network{request.param}"
+
+
+@pytest.fixture
+def small():
+    return fi.Network([2, 1], dtype="float32")
+
+
+def pack(path, architecture, tensors):
+    """A file of any content, by the libraries alone; text is taken as it is."""
+    text = architecture if isinstance(architecture, str) else json.dumps(architecture)
+    if path.suffix == ".npz":
+        np.savez(path, architecture=np.array(text), **tensors)
+    else:
+        from safetensors.numpy import save_file
+
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(tensors, path, {"architecture": text})
+
+
+ARCHITECTURE = {
+    "format": "fastinit",
+    "version": 1,
+    "sizes": [2, 1],
+    "hidden": "relu",
+    "slope": 0.01,
+    "output": "sigmoid",
+    "loss": "sigmoid_cross_entropy",
+    "dtype": "float32",
+}
+TENSORS = {"W1": np.ones((1, 2), np.float32), "b1": np.ones((1, 1), np.float32)}
+
+
+# --- what is saved comes back ---------------------------------------------------------------------
+
+
+def test_every_network_comes_back_bit_for_bit(path):
+    hypothesis = pytest.importorskip("hypothesis")
+    st = hypothesis.strategies
+
+    @hypothesis.given(
+        sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+        n_outputs=st.integers(2, 5),
+        hidden=st.sampled_from(networks.HIDDEN),
+        slope=st.floats(0, float(np.finfo(np.float32).max)),
+        output=st.sampled_from([(o, each) for o, all_ in networks.LOSSES.items() for each in all_]),
+        dtype=st.sampled_from(["float32", "float64"]),
+        k=st.none() | st.integers(1, 3),
+        seed=st.integers(0, 2**32),
+    )
+    @hypothesis.settings(deadline=None)
+    def check(sizes, n_outputs, hidden, slope, output, dtype, k, seed):
+        net = fi.Network(
+            [*sizes, n_outputs],
+            hidden=hidden,
+            slope=slope,
+            output=output[0],
+            loss=output[1],
+            dtype=dtype,
+        )
+        shape = (net.n_parameters,) if k is None else (k, net.n_parameters)
+        # Any bits at all, but for NaN and infinities: subnormals, -0.0, the largest.
+        bits = np.random.default_rng(seed).bytes(math.prod(shape) * net.dtype.itemsize)
+        theta = np.frombuffer(bits, dtype).reshape(shape)
+        theta = np.where(np.isfinite(theta), theta, net.dtype.type(-0.0))
+        net.save(path, theta)
+        loaded, its_theta = fi.load(path)
+        assert loaded == net
+        assert loaded.slope == net.slope
+        assert (its_theta.shape, its_theta.dtype) == (theta.shape, net.dtype)
+        assert its_theta.tobytes() == theta.tobytes()
+
+    check()
+
+
+def test_what_is_loaded_trains_on(path, net, theta, circles):
+    X, Y, _, _ = circles
+    net.save(path, theta)
+    loaded, its_theta = fi.load(str(path))
+    assert_array_equal(
+        fi.train(loaded, its_theta, X, Y, iterations=9).costs,
+        fi.train(net, theta, X, Y, iterations=9).costs,
+    )
+
+
+def test_the_libraries_read_what_is_saved(path, net):
+    stack = np.stack([net.initialize("he_normal", seed=seed) for seed in range(3)])
+    net.save(path, stack)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            tensors = dict(file)
+        text = str(tensors.pop("architecture"))
+    else:
+        from safetensors import safe_open
+
+        with safe_open(path, "numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = file.metadata()["architecture"]
+    assert json.loads(text) == ARCHITECTURE | {"sizes": [2, 10, 5, 1], "dtype": "float64"}
+    for k, theta in enumerate(stack):
+        expected = net.unpack(theta)
+        assert set(tensors) == set(expected)
+        for name, value in expected.items():
+            assert_array_equal(tensors[name][k], value)
+
+
+def test_what_the_libraries_write_is_loaded(path):
+    tensors = TENSORS | {"W1": np.asfortranarray(np.array([[3, 4]], np.float32))}
+    pack(path, ARCHITECTURE, tensors)
+    net, theta = fi.load(path)
+    assert net == fi.Network([2, 1], dtype="float32")
+    assert_array_equal(theta, [3, 4, 1])
+
+
+# --- what does not fit is refused before anything is written --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        (5, TypeError, "path: expected a str or a path; got int"),
+        ("x.h5", ValueError, "path: expected a name in .safetensors or .npz; got 'x.h5'"),
+        ("x.npz.gz", ValueError, "path: expected a name in .safetensors or .npz; got 'x.npz.gz'"),
+        ("npz", ValueError, "path: expected a name in .safetensors or .npz; got 'npz'"),
+    ],
+)
+def test_bad_paths(small, name, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        small.save(name, np.ones(3, np.float32))
+    with pytest.raises(error, match=re.escape(message)):
+        fi.load(name)
+
+
+@pytest.mark.parametrize(
+    ("theta", "error", "message"),
+    [
+        (np.ones(3), TypeError, "theta: expected dtype float32; got float64"),
+        (np.ones(4, np.float32), ValueError, "theta: expected shape (3,); got (4,)"),
+        (np.ones((2, 4), np.float32), ValueError, "theta: expected shape (3,); got (4,)"),
+        (np.ones((0, 3), np.float32), ValueError, "theta: expected shape (3,); got (0, 3)"),
+        (np.ones((1, 1, 3), np.float32), ValueError, "theta: expected shape (3,); got (1, 1, 3)"),
+        (np.float32([1, np.nan, 1]), ValueError, "theta: expected finite numbers; got NaN"),
+        (np.float32([[1, 1, 1], [1, 1, np.inf]]), ValueError, "theta: expected finite numbers"),
+    ],
+)
+def test_bad_thetas(path, small, theta, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        small.save(path, theta)
+    assert not path.exists()
+
+
+def test_safetensors_is_asked_for_by_name(tmp_path, small, monkeypatch):
+    path = tmp_path / "network.safetensors"
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.delitem(sys.modules, "safetensors.numpy", raising=False)
+    with pytest.raises(ImportError, match=re.escape("pip install 'fastinit-nn[files]'")):
+        small.save(path, np.ones(3, np.float32))
+    path.touch()
+    with pytest.raises(ImportError, match=re.escape("pip install 'fastinit-nn[files]'")):
+        fi.load(path)
+
+
+# --- a file is whole, or it is the old one --------------------------------------------------------
+
+
+def untouched(folder, before):
+    assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_failing_leaves_the_old_file_and_no_other(path, small, monkeypatch, step, error):
+    small.save(path, np.ones(3, np.float32))
+    before = {path.name: path.read_bytes()}
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(type(error)):
+        small.save(path, np.zeros(3, np.float32))
+    untouched(path.parent, before)
+
+
+def run(script, path):
+    """Run a script that saves a network of 1 MB over one that is there, in its own process."""
+    script = textwrap.dedent("""
+        import os, signal, sys
+        import numpy as np
+        import fastinit as fi
+        path = sys.argv[1]
+        net = fi.Network([500, 500, 1], dtype="float32")
+        save = lambda value: net.save(path, np.full(net.n_parameters, value, np.float32))
+        save(1)
+    """) + textwrap.dedent(script)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", script, path], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_full_disk(path):
+    """Files may grow to 100 kB: the operating system itself breaks the write off."""
+    pytest.importorskip("resource")
+    script = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            save(2)
+        except OSError as error:
+            print(type(error).__name__)
+    """
+    with run(script, path) as child:
+        assert child.communicate()[0] == "OSError\n"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert (fi.load(path)[1] == 1).all()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_killed_in_the_middle(path, step):
+    script = f"""
+        os.{step} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        save(2)
+    """
+    with run(script, path) as child:
+        child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    assert (fi.load(path)[1] == 1).all()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("milliseconds", [0, 3, 10, 31])
+def test_killed_at_any_time(path, milliseconds):
+    script = """
+        print("ready", flush=True)
+        while True:
+            save(2)
+            save(1)
+    """
+    with run(script, path) as child:
+        assert child.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(milliseconds / 1000)
+        child.kill()
+        child.communicate()
+    theta = fi.load(path)[1]
+    assert theta[0] in (1, 2)
+    assert (theta == theta[0]).all()
+
+
+def test_read_only_folder(path, small):
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        pytest.skip("this user may write everywhere")
+    small.save(path, np.ones(3, np.float32))
+    before = {path.name: path.read_bytes()}
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError):
+            small.save(path, np.zeros(3, np.float32))
+        untouched(path.parent, before)
+    finally:
+        path.parent.chmod(0o700)
+
+
+def test_links_stay_and_permissions_are_those_of_new_files(path, small):
+    target = path.with_name(f"target{path.suffix}")
+    plain = path.with_name("plain")
+    plain.touch()
+    try:
+        path.symlink_to(target)
+    except OSError:
+        pytest.skip("this user may not make links")
+    small.save(path, np.ones(3, np.float32))
+    assert path.is_symlink()
+    assert target.stat().st_mode == plain.stat().st_mode
+    assert fi.load(target)[0] == small
+
+
+# --- no network there -----------------------------------------------------------------------------
+
+
+def test_no_file(path):
+    with pytest.raises(FileNotFoundError):
+        fi.load(path)
+    path.mkdir()
+    with pytest.raises(ValueError, match="path: expected a file; got something else at"):
+        fi.load(path)
+
+
+def test_pipe(path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names on this system")
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="path: expected a file; got something else at"):
+        fi.load(path)
+
+
+def test_unreadable_file(path, small):
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        pytest.skip("this user may read everything")
+    small.save(path, np.ones(3, np.float32))
+    path.chmod(0)
+    with pytest.raises(PermissionError):
+        fi.load(path)
+
+
+def test_truncated_anywhere_or_too_long(path, small):
+    small.save(path, np.ones(3, np.float32))
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=REFUSED):
+            fi.load(path)
+    for data in (whole + b"\0", b"\0" + whole, whole + bytes(100_000), whole + whole):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=REFUSED):
+            fi.load(path)
+
+
+def test_any_flipped_bit(path, small):
+    """Some bits do not matter, like a date; the others are noticed, or are another number's."""
+    small.save(path, np.ones(3, np.float32))
+    whole = bytearray(path.read_bytes())
+    loaded = 0
+    for position in range(len(whole)):
+        for bit in range(8):
+            whole[position] ^= 1 << bit
+            path.write_bytes(whole)
+            whole[position] ^= 1 << bit
+            try:
+                _, theta = fi.load(path)
+            except ValueError:
+                continue
+            loaded += 1
+            assert theta.shape == (3,)
+            assert np.isfinite(theta).all()
+    assert 0 < loaded < 8 * len(whole)
+
+
+def test_any_bytes(path):
+    hypothesis = pytest.importorskip("hypothesis")
+
+    @hypothesis.given(hypothesis.strategies.binary())
+    @hypothesis.settings(deadline=None)
+    def check(data):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=REFUSED):
+            fi.load(path)
+
+    check()
+
+
+def changed(**changes):
+    return {name: value for name, value in (ARCHITECTURE | changes).items() if value is not ...}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (changed(format="onnx"), "expected a JSON object of format 'fastinit'"),
+        ([], "expected a JSON object of format 'fastinit'"),
+        (changed(version=2), "architecture: expected version 1; got 2"),
+        (changed(version=...), "architecture: expected version 1; got None"),
+        (changed(slope=...), "expected all of sizes, hidden, slope, output, loss, dtype"),
+        (changed(loss=None), "expected all of sizes, hidden, slope, output, loss, dtype"),
+        (changed(dtype="<f4"), "expected all of sizes, hidden, slope, output, loss, dtype"),
+        (changed(sizes=...), "sizes"),
+        (changed(sizes="21"), "sizes: expected a sequence of integers"),
+        (changed(sizes=[2, 1.0]), "sizes: expected integers; got 1.0"),
+        (changed(sizes=[2, -1]), "sizes: expected each from 1"),
+        (changed(sizes=[2, 10**30]), "sizes: expected each from 1"),
+        (changed(hidden=["relu"]), "hidden: expected one of"),
+        (changed(output={}), "unhashable type"),
+        (changed(dtype="object"), "dtype: expected float32 or float64"),
+        (changed(slope=-1), "slope: expected finite and >= 0; got -1"),
+        (changed(color="red"), "color"),
+        (changed(slope=float("nan")), "JSON: expected numbers; got NaN"),
+        (json.dumps(ARCHITECTURE)[:-1] + ', "version": 1}', "JSON: expected every key once"),
+        (json.dumps(ARCHITECTURE)[:-1], "Expecting"),
+        ("[" * 100_000, "recursion"),
+        ("1" * 10_000, "digits"),
+        (" " * (1 << 20) + json.dumps(ARCHITECTURE), "expected at most 1048576 characters"),
+    ],
+)
+def test_bad_architectures(path, architecture, message):
+    pack(path, architecture, TENSORS)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        fi.load(path)
+    assert str(caught.value).startswith(REFUSED)
+    assert repr(str(path)) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"b1": ...}, "expected the tensors W1, b1; got W1"),
+        ({"W2": np.ones(1)}, "expected the tensors W1, b1; got"),
+        ({f"x{i}": np.ones(1) for i in range(20)}, ", ..."),
+        ({"W1": np.ones((2, 1), "f4")}, "expected W1 of shape (1, 2), float32; got (2, 1)"),
+        ({"b1": np.ones(1, "f4")}, "expected b1 of shape (1, 1), float32; got (1,)"),
+        ({"W1": np.ones(2, "f4")}, "expected W1 of shape (1, 2), float32; got (2,)"),
+        ({"W1": np.ones((3, 1, 2), "f4")}, "expected b1 of shape (3, 1, 1), float32; got (1, 1)"),
+        ({"W1": np.ones((1, 1, 1, 2), "f4")}, "expected one network or a stack"),
+        ({"W1": np.ones((0, 1, 2), "f4")}, "expected one network or a stack"),
+        ({"W1": np.ones((1, 2))}, "expected W1 of shape (1, 2), float32; got (1, 2), float64"),
+        ({"W1": np.ones((1, 2), "f2")}, "expected W1 of shape (1, 2), float32; got (1, 2), float1"),
+        ({"W1": np.ones((1, 2), "i4")}, "int32"),
+        ({"W1": np.float32([[1, np.nan]])}, "expected finite numbers; got NaN or infinity in W1"),
+        ({"b1": np.float32([[-np.inf]])}, "expected finite numbers; got NaN or infinity in b1"),
+    ],
+)
+def test_bad_tensors(path, tensors, message):
+    tensors = {name: value for name, value in (TENSORS | tensors).items() if value is not ...}
+    pack(path, ARCHITECTURE, tensors)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        fi.load(path)
+    assert str(caught.value).startswith(REFUSED)
+
+
+def refused_within(path, megabytes, message):
+    """Loading must fail, and take no more memory than this."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            fi.load(path)
+        assert tracemalloc.get_traced_memory()[1] < megabytes * 1e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("sizes", [[2**31 - 1] * 3, [1] * 9 + [10**5, 10**5]])
+def test_huge_networks_take_no_memory(path, sizes):
+    pack(path, changed(sizes=sizes), TENSORS)
+    refused_within(path, 1, "expected the tensors W1, b1, W2")
+    pack(path, changed(sizes=[2**31 - 1, 2**31 - 1]), TENSORS)
+    refused_within(path, 1, "expected W1 of shape (2147483647, 2147483647), float32")
+
+
+def test_other_peoples_files(path):
+    pack(path, ARCHITECTURE, TENSORS)
+    if path.suffix == ".npz":
+        np.savez(path, **TENSORS)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file(TENSORS, path)
+    with pytest.raises(ValueError, match="architecture: expected JSON text; got none"):
+        fi.load(path)
+
+
+# --- npz alone ------------------------------------------------------------------------------------
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+
+
+MEMBERS = {"architecture.npy": npy(json.dumps(ARCHITECTURE))} | {
+    f"{name}.npy": npy(value) for name, value in TENSORS.items()
+}
+
+
+def test_npz_members_by_hand(tmp_path):
+    """The files of the tests below would load, but for what each test spoils."""
+    zipped(tmp_path / "x.npz", MEMBERS.items())
+    assert fi.load(tmp_path / "x.npz")[0] == fi.Network([2, 1], dtype="float32")
+
+
+def test_npz_bomb(tmp_path):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, architecture=json.dumps(ARCHITECTURE), W1=np.zeros(10**7), b1=0)
+    assert path.stat().st_size < 10**6
+    refused_within(path, 2, "expected uncompressed members")
+
+
+@pytest.mark.parametrize("shape", [(1 << 40,), (1 << 62, 4), (-1, -2), (1, 3), (1,), ()])
+def test_npy_header_that_lies(tmp_path, shape):
+    file = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    lie = file.getvalue() + bytes(8)
+    zipped(tmp_path / "x.npz", (MEMBERS | {"W1.npy": lie}).items())
+    refused_within(tmp_path / "x.npz", 1, "path: expected a")
+
+
+def test_zip_directory_that_lies(tmp_path):
+    path = tmp_path / "x.npz"
+    zipped(path, MEMBERS.items())
+    data = bytearray(path.read_bytes())
+    sizes = data.index(b"PK\1\2") + 20  # compressed and uncompressed size of the first member
+    data[sizes : sizes + 8] = (1 << 30).to_bytes(4, "little") * 2
+    path.write_bytes(data)
+    refused_within(path, 1, "expected members no longer than the file")
+
+
+class Trap:
+    sprung = False
+
+    def __setstate__(self, state):
+        Trap.sprung = True
+
+
+@pytest.mark.parametrize("name", ["W1", "b1", "architecture", "W2"])
+def test_pickles_stay_closed(tmp_path, name):
+    trap = Trap()
+    trap.baited = True
+    trapped = npy(np.array([[trap]], object))
+    np.load(io.BytesIO(trapped), allow_pickle=True)
+    assert Trap.sprung, "a trap that works"
+    Trap.sprung = False
+    zipped(tmp_path / "x.npz", (MEMBERS | {f"{name}.npy": trapped}).items())
+    with pytest.raises(ValueError, match="expected text or real numbers; got dtype object"):
+        fi.load(tmp_path / "x.npz")
+    assert not Trap.sprung
+
+
+@pytest.mark.parametrize("name", ["W1.npy", "W1"])
+def test_npz_with_a_name_twice(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for each, data in MEMBERS.items():
+            archive.writestr(each, data)
+        if name in MEMBERS:
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr(name, MEMBERS["W1.npy"])
+        else:
+            archive.writestr(name, MEMBERS["W1.npy"])
+    with pytest.raises(ValueError, match="expected every name once"):
+        fi.load(tmp_path / "x.npz")
+
+
+# --- safetensors alone ----------------------------------------------------------------------------
+
+
+def test_safetensors_with_a_name_twice(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    data = safetensors.save(TENSORS, {"architecture": json.dumps(ARCHITECTURE)})
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].rstrip()
+    twice = header[:-1] + b',"W1":' + json.dumps(json.loads(header)["W1"]).encode() + b"}"
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(twice).to_bytes(8, "little") + twice + data[8 + length :])
+    with pytest.raises(ValueError, match="JSON: expected every key once"):
+        fi.load(path)
