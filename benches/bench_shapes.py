@@ -35,6 +35,7 @@ from fastinit import reference
 from fastinit.kernels import usable_cores
 
 RATE = 0.001
+BLAS_PARAMETERS = 1 << 18  # as in fastinit/kernels/dense.pyx
 PAUSE = 0.04  # OpenBLAS's threads wait longest: 2**26 ticks, some 0.03 s
 DTYPE = np.dtype("float32")
 
@@ -266,8 +267,10 @@ TASKS = (
     Task((4, 32, 16, 4), 10_000, hidden="tanh", output="identity", adam=True,
          targets={TORCH: 4, JAX: 3.5}),
 )  # fmt: skip
-WIDTHS = (7, 8, 9, 63, 64, 65, 100)
-MATRIX = "Odd widths, 64-w-w-1 on 256 examples: time per multiply-add against the width 64"
+# Odd ones, which must not fall off a cliff, and those around the one from which the products go to
+# the BLAS: 512 has more than BLAS_PARAMETERS, 448 has fewer.
+WIDTHS = (7, 8, 9, 63, 64, 65, 100, 128, 256, 384, 448, 512, 768)
+MATRIX = "From odd widths to where the BLAS takes over: 64-w-w-1 on 256 examples"
 
 
 def whole_fits() -> dict[str, tuple[str | None, Contender]]:
@@ -374,19 +377,26 @@ def rows_of_whole_fit() -> Iterator[dict]:
 
 
 def matrix() -> list[dict]:
-    """Return one row per width: what its odd lanes cost."""
+    """Return one row per width: what its odd lanes cost, and what the bare products would take."""
     tasks = {width: Task((64, width, width, 1), 256) for width in WIDTHS}
-    times = in_turns({str(width): fastinit(task) for width, task in tasks.items()})
-    each = {
-        width: [seconds / task.multiply_adds for seconds in times[str(width)]]
-        for width, task in tasks.items()
-    }
-    return [
-        {
-            "width": str(width),
-            "multiply-adds of a step": f"{tasks[width].multiply_adds:,}",
-            "ps each": f"{median(each[width]) * 1e12:.1f}",
-            "against width 64": f"{median(np.divide(each[width], each[64])):.2f}",
-        }
-        for width in WIDTHS
-    ]
+    rows = []
+    for width, task in tasks.items():
+        # Width 64 again for each: what else the machine does changes from minute to minute.
+        times = in_turns(
+            {"it": fastinit(task), "64": fastinit(tasks[64]), BARE: bare_products(task)},
+            turns=7,
+            pause=PAUSE,
+        )
+        each = np.divide(times["it"], task.multiply_adds)
+        narrow = np.divide(times["64"], tasks[64].multiply_adds)
+        rows.append(
+            {
+                "width": str(width),
+                "products": "BLAS" if task.network.n_parameters >= BLAS_PARAMETERS else "own",
+                "multiply-adds of a step": f"{task.multiply_adds:,}",
+                "ps each": f"{median(each) * 1e12:.1f}",
+                "against width 64": f"{median(each / narrow):.2f}",
+                "the bare products alone": f"{ratio(times, BARE, 'it'):.0%}",
+            }
+        )
+    return rows

@@ -1,6 +1,6 @@
 # Elementary functions and activations, one number at a time: the loops around them vectorise. All
-# branches are selections, and every comparison is false for NaN, which passes through. A bare number
-# is a double to Cython, and would make doubles of the floats around it: hence <real>.
+# branches are selections, and every comparison is false for NaN, which passes through. A bare
+# number is a double to Cython, and would make doubles of the floats around it: hence <real>.
 
 cdef inline real exponential(real x) noexcept nogil:
     """Return exp(x) within one unit in the last place, for x where it is a normal number.
@@ -28,7 +28,8 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + 0.5000000000000018
         p = p * r + 1.0
         p = p * r + 1.0
-        return p * double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1022) << 52)) * <real>2
+        p *= double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1022) << 52))
+        return p * <real>2
     else:
         shifted = x * <float>1.44269504 + <float>12582912.0
         n = shifted - <float>12582912.0
@@ -40,7 +41,8 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + <float>0.499999920561197
         p = p * r + <float>1.0000000364309274
         p = p * r + <float>1.0000000005563752
-        return p * float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 126) << 23)) * <real>2
+        p *= float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 126) << 23))
+        return p * <real>2
 
 
 cdef inline real sigmoid_of(real z) noexcept nogil:
