@@ -141,6 +141,16 @@ class Stack(Sequence[Run]):
     ----------
     theta : ndarray of shape (k, n_parameters)
         The very array that was handed to :func:`train`, updated in place.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> net = fi.Network([2, 10, 5, 1])
+    >>> theta = np.stack([net.initialize("he_normal", seed=seed) for seed in range(3)])
+    >>> stack = fi.train(net, theta, X, Y, learning_rate=[0.01, 0.1, 1.0], iterations=50)
+    >>> stack.costs.shape, stack[2].optimizer.learning_rate
+    ((3, 50), 1.0)
     """
 
     def __init__(self, runs: Sequence[Run], theta: Array, costs: NDArray[np.float64]) -> None:
@@ -348,7 +358,7 @@ def train(
         if checked is None:
             raise ValueError("patience: expected validation data to watch; got none")
         if before:
-            raise ValueError("patience: expected none with resume; got {patience}")
+            raise ValueError(f"patience: expected none with resume; got {patience}")
     min_delta = checked_rate(min_delta, "min_delta")
     threads = usable_cores() if threads is None else _count("threads", threads, 1)
 

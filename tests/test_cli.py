@@ -68,7 +68,7 @@ def test_json(tmp_path, data):
     document = json.loads(result.stdout)
     assert document["sizes"] == [2, 8, 1]
     assert [run["scheme"] for run in document["runs"]] == ["he", "glorot_uniform"]
-    net = fi.Network([2, 8, 1])
+    net = fi.Network([2, 8, 1], loss="saturating_cross_entropy")
     theta = net.initialize("he", seed=0)
     with np.load(data) as arrays:
         expected = fi.train(

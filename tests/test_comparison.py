@@ -75,9 +75,9 @@ def test_table_escapes():
         ("he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
     ],
 )
-def test_verdicts_follow_the_run(net, circles, scheme, keywords, expected):
+def test_verdicts_follow_the_run(lesson_net, circles, scheme, keywords, expected):
     seed = 3 if scheme == "random" else None
-    result = fi.compare(*circles[:2], net, [scheme], seed=seed, **keywords)
+    result = fi.compare(*circles[:2], lesson_net, [scheme], seed=seed, **keywords)
     assert expected in result.verdict(scheme)
 
 

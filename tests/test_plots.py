@@ -42,7 +42,7 @@ def test_current_axes_without_any(comparison):
 
 
 def test_infinite_costs_leave_a_gap(circles):
-    net = fi.Network([2, 10, 5, 1])
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
     comparison = fi.compare(*circles[:2], net, ["random"], seed=3, iterations=50)
     infinite = np.isposinf(comparison.runs["random"].costs)
     assert infinite[0]

@@ -851,6 +851,7 @@ cdef double gradient_by_blas(
         last = layer == n - 1
         np.matmul(theta.W[layer], A[layer - 1] if layer > 0 else X, out=A[layer])
         Z, b, S = A[layer], theta.b[layer], slopes[layer]
+        PyErr_CheckSignals()
         with nogil:
             activate_rows(Z, b, S, plan, last)
     Z = A[n - 1]
@@ -869,6 +870,7 @@ cdef double gradient_by_blas(
             np.add(gradient.W[layer], product, out=gradient.W[layer])
         else:
             np.matmul(dZ, inputs.T, out=gradient.W[layer])
+        PyErr_CheckSignals()
         if layer > 0:
             np.matmul(theta.W[layer].T, dZ, out=dA[layer - 1])
     return total
@@ -971,7 +973,7 @@ def exp(
     const real[:, ::1] Z,      # (n, m)
     real[:, ::1] out,          # (n, m), overwritten
 ):
-    """Overwrite ``out`` with ``exp(Z)``; results below the normal numbers are 0."""
+    """Overwrite ``out`` with ``exp(Z)``; results that are no normal numbers may be 0."""
     cdef const real* z = start_of(Z)
     cdef real* a = <real*>start_of(out)
     cdef Py_ssize_t e
@@ -1204,7 +1206,9 @@ def forward(
                 break
     if descent.error is not None:
         raise descent.error
-    return cost / plan.total if asked and plan.total > 0 else float("nan")
+    if not asked:
+        return float("nan")
+    return cost / plan.total if plan.total > 0 else 0.0
 
 
 def loss_and_gradient(
