@@ -26,6 +26,7 @@ The callers have checked everything: no kernel validates. Twins with the same na
 are in ``fastinit/reference.py``.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, pow, sqrt
 from libc.math cimport log as c_log
@@ -130,7 +131,7 @@ cdef enum Kind:
     NESTEROV
     ADAM
 
-RULES = {
+cdef dict RULES = {
     "gradient_descent": GRADIENT_DESCENT, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM,
 }
 
@@ -585,6 +586,8 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
             start += held
 
 
+@cython.internal
+@cython.auto_pickle(False)
 cdef class Descent:
     """A plan with its memory and its threads."""
 
@@ -813,6 +816,8 @@ cdef double losses_of_rows(
     return total
 
 
+@cython.internal
+@cython.auto_pickle(False)
 cdef class Layers:
     """A theta, or a gradient, as matrices and vectors."""
 

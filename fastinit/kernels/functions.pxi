@@ -56,7 +56,7 @@ cdef inline real sigmoid_of(real z) noexcept nogil:
 
 
 cdef inline real exp_of(real x) noexcept nogil:
-    """Return exp(x) of any number: infinite above the largest, 0 below the smallest or just above."""
+    """Return exp(x) of any number: infinite above the largest, 0 around the smallest."""
     cdef real highest = 709.782712893384 if real is double else <float>88.72283
     # From here on n is large enough for 2^(n - 1) to be a normal number.
     cdef real lowest = -708 if real is double else <float>-86.98
@@ -228,7 +228,7 @@ cdef enum Hidden:
     H_SILU
     H_SELU
 
-HIDDEN = {
+cdef dict HIDDEN = {
     "relu": H_RELU, "leaky_relu": H_LEAKY_RELU, "tanh": H_TANH, "sigmoid": H_SIGMOID,
     "identity": H_IDENTITY, "gelu": H_GELU, "silu": H_SILU, "selu": H_SELU,
 }
