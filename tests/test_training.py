@@ -301,8 +301,7 @@ def test_schedule_that_goes_wrong_leaves_whole_iterations(net, theta, circles, b
             net, theta, *circles[:2], iterations=100,
             optimizer=fi.Adam(lambda i: bad if i == 30 else 0.01),
         )  # fmt: skip
-    reached = [0, *(run for run in range(1, 31))]
-    for iterations in reached:
+    for iterations in range(31):
         there = replay.copy()
         fi.train(net, there, *circles[:2], optimizer=fi.Adam(0.01), iterations=iterations)
         if (there == theta).all():
@@ -345,7 +344,7 @@ def batches_of(m, batch_size, epochs, key):
 
 @pytest.mark.parametrize("batch_size", [1, 64, 100, 299])
 def test_batches(net, theta, circles, batch_size):
-    """At a rate of zero the costs tell which examples were in each batch, the short last one too."""
+    """At a rate of zero the costs tell which examples each batch held, the short last one too."""
     X, Y, _, _ = circles
     run = fi.train(net, theta, X, Y, learning_rate=0, epochs=3, batch_size=batch_size, seed=11)
     batches = list(batches_of(300, batch_size, 3, 11))
@@ -354,7 +353,7 @@ def test_batches(net, theta, circles, batch_size):
     assert run.iterations == len(batches) == 3 * -(-300 // batch_size)
     once = np.sort(np.concatenate(batches[: len(batches) // 3]))
     assert_array_equal(once, np.arange(300))
-    assert len(batches[len(batches) // 3 - 1]) == 300 % batch_size or batch_size
+    assert len(batches[len(batches) // 3 - 1]) == (300 % batch_size or batch_size)
 
 
 def test_one_batch_of_all_is_a_full_batch(net, theta, circles):
