@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from timing import Contender, in_turns, ratio
 
+import fastinit as fi
 from fastinit import kernels, reference
 
 SHAPES = {"10x2, 300": (10, 2, 300), "64x64, 256": (64, 64, 256)}
-KERNELS = ("linear_relu", "backward", "sigmoid_cross_entropy", "update_parameters")
+KERNELS = ("linear_relu", "backward", "loss", "update_parameters")
 
 
 def arguments(kernel: str, shape: tuple[int, int, int], dtype: str) -> list:
@@ -27,10 +28,15 @@ def arguments(kernel: str, shape: tuple[int, int, int], dtype: str) -> list:
     return {
         "linear_relu": [W, b, A, dZ],
         "backward": [W, A, dZ, np.zeros_like(W), np.zeros_like(b), np.zeros_like(A)],
-        "sigmoid_cross_entropy": [
-            draw(1, m), (draw(1, m) > 0).astype(dtype), draw(1, m), draw(1, m),
+        "loss": [
+            draw(1, m), (draw(1, m) > 0).astype(dtype), None, "sigmoid_cross_entropy",
+            draw(1, m), draw(1, m),
         ],
-        "update_parameters": [draw(n_out * (n_in + 1)), draw(n_out * (n_in + 1)), 1e-9],
+        "update_parameters": [
+            fi.Network([n_in, n_out]).layout, fi.GradientDescent().rule,
+            draw(n_out * (n_in + 1)), draw(n_out * (n_in + 1)),
+            np.empty((0, n_out * (n_in + 1)), dtype), 0, 1e-9,
+        ],
     }[kernel]  # fmt: skip
 
 
@@ -56,12 +62,12 @@ def torch_step(kernel: str, values: list) -> Contender:
         db.add_(dZ.sum(1, keepdim=True))
         torch.mm(W.T, dZ, out=dA).mul_(A > 0)
 
-    def sigmoid_cross_entropy(Z, Y, A, dZ):
+    def loss(Z, Y, weights, name, A, dZ):
         torch.sigmoid(Z, out=A)
         torch.sub(A, Y, out=dZ).mul_(1 / Z.shape[1])
-        return torch.nn.functional.binary_cross_entropy(A, Y).item()
+        return torch.nn.functional.binary_cross_entropy_with_logits(Z, Y).item()
 
-    def update_parameters(theta, gradient, learning_rate):
+    def update_parameters(layout, rule, theta, gradient, state, step, learning_rate):
         theta.sub_(gradient, alpha=learning_rate)
 
     step = locals()[kernel]

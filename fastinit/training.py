@@ -141,6 +141,16 @@ class Stack(Sequence[Run]):
     ----------
     theta : ndarray of shape (k, n_parameters)
         The very array that was handed to :func:`train`, updated in place.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> net = fi.Network([2, 10, 5, 1])
+    >>> theta = np.stack([net.initialize("he_normal", seed=seed) for seed in range(3)])
+    >>> stack = fi.train(net, theta, X, Y, learning_rate=[0.01, 0.1, 1.0], iterations=50)
+    >>> stack.costs.shape, stack[2].optimizer.learning_rate
+    ((3, 50), 1.0)
     """
 
     def __init__(self, runs: Sequence[Run], theta: Array, costs: NDArray[np.float64]) -> None:
@@ -362,9 +372,11 @@ def train(
             run.batch_size, run._shuffle_key = batch_size, key
             run._state = np.zeros((each.slots, network.n_parameters), network.dtype)
         else:
-            costs[k, : len(old.costs)] = old.costs
+            # A run that diverged has all its costs already, NaN to the end.
+            costs[k, :start] = old.costs[:start]
+            known = costs[k, :start] if old.diverged_at is None else costs[k]
             run = replace(old, theta=theta if single else theta[k], optimizer=each,
-                          costs=costs[k, : len(old.costs)], _state=old._state.copy())  # fmt: skip
+                          costs=known, _state=old._state.copy())  # fmt: skip
         if run.stopped_by in ("iterations", "callback"):
             run.stopped_by = ""
         runs.append(run)
@@ -713,7 +725,7 @@ def _all_weights(
                 raise ValueError(
                     f"class_weight: expected classes 0 to {n_classes - 1}; got {label!r}"
                 )
-            factors[label] = checked_rate(factor, f"class_weight[{label}]")
+            factors[int(label)] = checked_rate(factor, f"class_weight[{label}]")
     return network.check_weights(factors[classes] * (1 if w is None else w), X)
 
 
@@ -738,7 +750,8 @@ def _optimizers(
         raise TypeError(f"optimizer: expected one of {names}; got {type(optimizer).__name__}")
     else:
         found = list(optimizer)
-        if len({type(each) for each in found}) > 1 or not isinstance(found[0], OPTIMIZERS):
+        kinds = {type(each) for each in found}
+        if len(kinds) > 1 or not kinds <= set(OPTIMIZERS):
             raise TypeError("optimizer: expected optimisers of one kind")
     if len(found) != k:
         name = "learning_rate" if optimizer is None else "optimizer"

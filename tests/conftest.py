@@ -46,8 +46,14 @@ def dtype(request):
 
 @pytest.fixture
 def net():
-    """The lesson's network."""
+    """The lesson's layers, with the loss from logits."""
     return Network([2, 10, 5, 1])
+
+
+@pytest.fixture
+def lesson_net():
+    """The lesson's network: its cost is infinite where the sigmoid saturates."""
+    return Network([2, 10, 5, 1], loss="saturating_cross_entropy")
 
 
 @pytest.fixture

@@ -78,10 +78,9 @@ def test_table_escapes():
         ("he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
     ],
 )
-def test_verdicts_follow_the_run(circles, scheme, keywords, expected):
-    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
+def test_verdicts_follow_the_run(lesson_net, circles, scheme, keywords, expected):
     seed = 3 if scheme == "random" else None
-    result = fi.compare(*circles[:2], net, [scheme], seed=seed, **keywords)
+    result = fi.compare(*circles[:2], lesson_net, [scheme], seed=seed, **keywords)
     assert expected in result.verdict(scheme)
 
 

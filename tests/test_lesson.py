@@ -76,7 +76,7 @@ def test_large_random_weights(capsys, seed, at_1000, at_14000, accuracies):
 def test_compare_prints_the_lessons_table(circles):
     X, Y, X_test, Y_test = circles
     init_utils.load_dataset()
-    net = fi.Network([2, 10, 5, 1])
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
     result = fi.compare(X, Y, net, ["zeros", "random", "he"], test=(X_test, Y_test))
     rows = {row["scheme"]: row for row in result.table()}
     for scheme, (train, test) in {

@@ -68,8 +68,20 @@ def test_bad_sizes(sizes, error, message):
     [
         ({"dtype": "int64"}, TypeError, "dtype: expected float32 or float64; got int64"),
         ({"dtype": "complex64"}, TypeError, "dtype: expected float32 or float64"),
-        ({"hidden": "cubic"}, ValueError, "hidden: expected 'relu'; got 'cubic'"),
-        ({"output": "linear"}, ValueError, "output: expected 'sigmoid'; got 'linear'"),
+        ({"hidden": "cubic"}, ValueError, "hidden: expected one of relu, leaky_relu, "),
+        ({"hidden": None}, ValueError, "hidden: expected one of relu, leaky_relu, "),
+        ({"slope": -0.1}, ValueError, "slope: expected finite and >= 0; got -0.1"),
+        ({"slope": np.inf}, ValueError, "slope: expected finite and >= 0; got inf"),
+        ({"slope": "0.1"}, TypeError, "slope: expected a number; got str"),
+        ({"slope": True}, TypeError, "slope: expected a number; got bool"),
+        ({"output": "linear"}, ValueError, "output: expected one of sigmoid, softmax, identity, "),
+        ({"output": "softmax"}, ValueError, "sizes: expected at least two outputs for softmax"),
+        ({"loss": "hinge"}, ValueError, "loss: expected sigmoid_cross_entropy or saturating_cross"),
+        (
+            {"output": "identity", "loss": "poisson"},
+            ValueError,
+            "loss: expected squared_error with output 'identity'; got 'poisson'",
+        ),
     ],
 )
 def test_bad_keywords(keywords, error, message):
@@ -128,7 +140,12 @@ def bad_thetas():
     unaligned = np.zeros(91 * 8 + 1, np.uint8)[1:].view(np.float64)
     return {
         "short": (good[:-1], ValueError, "theta: expected shape (91,); got (90,)"),
-        "matrix": (good[None], ValueError, "theta: expected shape (91,); got (1, 91)"),
+        "rank 3": (good[None, None], ValueError, "theta: expected shape (91,); got (1, 1, 91)"),
+        "stack of none": (good[None][:0], ValueError, "theta: expected shape (k, 91); got (0, 91)"),
+        "stack of short": (good[None, :-1], ValueError, "theta: expected shape (91,); got (90,)"),
+        "strided stack": (
+            np.zeros((3, 182))[:, ::2], ValueError, "theta: expected a contiguous array",
+        ),
         "float32": (good.astype("f4"), TypeError, "theta: expected dtype float64; got float32"),
         "integers": (good.astype(int), TypeError, "theta: expected dtype float64; got int64"),
         "complex": (good.astype(complex), TypeError, "theta: expected dtype float64; got complex"),
@@ -138,7 +155,7 @@ def bad_thetas():
         "strided": (np.zeros(182)[::2], ValueError, "theta: expected a contiguous array"),
         "unaligned": (unaligned, ValueError, "theta: expected an aligned array"),
         "NaN": (good + np.nan, ValueError, "theta: expected finite numbers"),
-    }
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", bad_thetas())

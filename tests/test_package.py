@@ -182,13 +182,14 @@ def test_public_functions_are_documented():
             assert ">>>" in (thing.__doc__ or "") or name in EXPLAINED_ELSEWHERE, name
 
 
-def test_stubs_are_true():
+def test_stubs_are_true(pytestconfig):
     """stubtest holds every .pyi file against the compiled module that it describes."""
     pytest.importorskip("mypy")
     modules = [f"fastinit.kernels.{name}" for name in ("dense", "random", "cpu")]
+    settings = str(pytestconfig.rootpath / "pyproject.toml")
     environment = {name: value for name, value in os.environ.items() if name != "FASTINIT_KERNELS"}
     result = subprocess.run(
-        [sys.executable, "-P", "-m", "mypy.stubtest", *modules],
+        [sys.executable, "-P", "-m", "mypy.stubtest", "--mypy-config-file", settings, *modules],
         env=environment,
         capture_output=True,
         text=True,

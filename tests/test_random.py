@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit import filling, initializers, kernels, reference
+from fastinit import filling, initializers, kernels, reference, training
 
 mpmath = pytest.importorskip("mpmath")
 special = pytest.importorskip("scipy.special")
@@ -120,6 +120,11 @@ def golden_values():
         for name in ("he_normal", "glorot_uniform", "flax_dense", "sparse"):
             call = f"{name}((64, 100), seed=3, dtype={kind})"
             yield call, initializers.get(name)((64, 100), seed=3, dtype=kind)
+
+    for size, seed, epoch in ((1, 0, 0), (300, 0, 0), (1000, 2**64 - 1, 7)):
+        order = np.empty(size, np.intp)
+        kernels.random.permutation(order, seed, training.SHUFFLES + epoch)
+        yield f"permutation({size}, seed={seed}, epoch={epoch})", order.astype(np.int64)
 
 
 def summary(values):
@@ -283,6 +288,34 @@ def test_interrupt(interrupt):
             print(threading.active_count())
     """)
     assert findings == ["1"]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 255, 256, 257, 1000])
+def test_permutation_is_the_reference(random, n):
+    """The same order on every level, each number once."""
+    for key, stream in ((0, 0), (2**64 - 1, 2**63 + 5)):
+        out, expected = np.full(n, -1, np.intp), np.empty(n, np.intp)
+        random.permutation(out, key, stream)
+        reference.permutation(expected, key, stream)
+        assert_array_equal(out, expected)
+        assert_array_equal(np.sort(out), np.arange(n))
+
+
+def test_permutation_is_uniform():
+    """Chi-square: every place holds every number equally often, and every order of four comes."""
+    counts, orders = np.zeros((20, 20)), np.zeros(4**4)
+    for stream in range(20_000):
+        long, short = np.empty(20, np.intp), np.empty(4, np.intp)
+        kernels.random.permutation(long, 3, stream)
+        kernels.random.permutation(short, 4, stream)
+        counts[np.arange(20), long] += 1
+        orders[short @ [64, 16, 4, 1]] += 1
+    # Rows and columns of the counts are fixed, which leaves 19 * 19 degrees of freedom.
+    squares = np.square(counts - 1000).sum() / 1000
+    assert RARE < stats.chi2.sf(squares * 19 / 20, 19 * 19) < 1 - RARE
+    seen = orders[orders > 0]
+    assert len(seen) == 24
+    assert RARE < stats.chisquare(seen).pvalue < 1 - RARE
 
 
 # --- the right distribution -----------------------------------------------------------------------

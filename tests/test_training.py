@@ -23,7 +23,10 @@ def test_trains_in_place(net, theta, circles):
 def test_is_the_reference(net, theta, circles):
     X, Y, _, _ = circles
     expected, costs = theta.copy(), np.empty(500)
-    reference.descend(net.layout, expected, X, Y.astype(float), 0.01, costs)
+    reference.descend(
+        net.layout, fi.GradientDescent().rule, expected, np.empty((0, 91)), 0, X, Y.astype(float),
+        None, None, 300, 0, np.full(500, 0.01), costs, 1,
+    )  # fmt: skip
     run = fi.train(net, theta, X, Y, iterations=500)
     np.testing.assert_allclose(run.costs, costs, rtol=1e-12)
     np.testing.assert_allclose(theta, expected, rtol=1e-10)
@@ -133,9 +136,9 @@ def test_divergence_is_reported(net, theta, circles):
     assert f"diverged at  iteration {run.diverged_at}" in repr(run)
 
 
-def test_infinite_cost_is_no_divergence(net, circles):
-    theta = net.initialize("random", seed=3)
-    run = fi.train(net, theta, *circles[:2], iterations=100)
+def test_infinite_cost_is_no_divergence(lesson_net, circles):
+    theta = lesson_net.initialize("random", seed=3)
+    run = fi.train(lesson_net, theta, *circles[:2], iterations=100)
     assert run.costs[0] == np.inf
     assert run.diverged_at is None
     assert np.isfinite(run.final_cost)
@@ -159,7 +162,7 @@ def test_infinite_cost_is_no_divergence(net, circles):
         ({"iterations": -1}, ValueError, "iterations: expected from 0 to 2**48 - 1; got -1"),
         ({"iterations": 10.0}, TypeError, "iterations: expected an integer; got float"),
         ({"iterations": True}, TypeError, "iterations: expected an integer; got bool"),
-        ({"optimizer": "adam"}, TypeError, "optimizer: expected GradientDescent; got str"),
+        ({"optimizer": "adam"}, TypeError, "optimizer: expected one of GradientDescent, Momentum"),
         (
             {"optimizer": fi.GradientDescent(), "learning_rate": 1.0},
             TypeError,
@@ -172,6 +175,475 @@ def test_bad_settings(net, theta, circles, keywords, error, message):
     with pytest.raises(error, match=re.escape(message)):
         fi.train(net, theta, *circles[:2], **keywords)
     assert_array_equal(theta, start)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size: expected from 1 to 2**48 - 1; got 0"),
+        (
+            {"batch_size": 301},
+            ValueError,
+            "batch_size: expected at most 300 to match X (2, 300); got 301",
+        ),
+        ({"batch_size": 10.0}, TypeError, "batch_size: expected an integer; got float"),
+        ({"seed": -1}, ValueError, "seed: expected"),
+        ({"seed": "0"}, TypeError, "seed: expected"),
+        ({"epochs": 1, "iterations": 1}, TypeError, "expected either epochs or iterations; got"),
+        ({"epochs": -1}, ValueError, "epochs: expected from 0"),
+        ({"weights": np.ones(299)}, ValueError, "weights: expected shape (300,) to match X"),
+        ({"weights": np.ones((1, 300))}, ValueError, "weights: expected shape (300,) to match X"),
+        ({"weights": np.zeros(300)}, ValueError, "weights: expected at least one above 0; got"),
+        ({"weights": -np.ones(300)}, ValueError, "weights: expected finite and >= 0; got -1.0"),
+        ({"weights": np.full(300, np.nan)}, ValueError, "weights: expected finite and >= 0; got n"),
+        ({"weights": np.full(300, np.inf)}, ValueError, "weights: expected finite and >= 0; got i"),
+        ({"weights": np.ones(300, object)}, TypeError, "weights: expected real numbers; got dtype"),
+        ({"class_weight": "even"}, ValueError, "class_weight: expected a dict or 'balanced'; got"),
+        (
+            {"class_weight": 2.0},
+            TypeError,
+            "class_weight: expected a dict or 'balanced'; got float",
+        ),
+        ({"class_weight": {2: 1}}, ValueError, "class_weight: expected classes 0 to 1; got 2"),
+        ({"class_weight": {1: -1}}, ValueError, "class_weight[1]: expected finite and >= 0; got"),
+        ({"class_weight": {0: 0, 1: 0}}, ValueError, "weights: expected at least one above 0"),
+        ({"validation": np.ones((2, 9))}, TypeError, "validation: expected a pair (X, Y); got nd"),
+        (
+            {"validation": (np.ones((3, 9)), np.ones((1, 9)))},
+            ValueError,
+            "X of validation: expected shape (2, n_examples); got (3, 9)",
+        ),
+        (
+            {"validation": (np.ones((2, 9)), np.ones((1, 8)))},
+            ValueError,
+            "Y of validation: expected shape (1, 9) to match X of validation (2, 9); got (1, 8)",
+        ),
+        (
+            {"validation": (np.ones((2, 9)), np.full((1, 9), 2))},
+            ValueError,
+            "Y of validation: expected labels 0 and 1; got 2",
+        ),
+        ({"validate_every": 0}, ValueError, "validate_every: expected from 1"),
+        ({"patience": 3}, ValueError, "patience: expected validation data to watch; got none"),
+        ({"patience": 0}, ValueError, "patience: expected from 1"),
+        ({"min_delta": -1}, ValueError, "min_delta: expected finite and >= 0; got -1"),
+        ({"threads": 0}, ValueError, "threads: expected from 1"),
+        ({"resume": "run"}, TypeError, "resume: expected a Run or a Stack; got str"),
+        ({"optimizer": [fi.Adam()]}, TypeError, "optimizer: expected one of GradientDescent"),
+        (
+            {"optimizer": fi.LBFGS(), "batch_size": 9},
+            ValueError,
+            "optimizer: expected another than",
+        ),
+        (
+            {"learning_rate": lambda i: -1.0},
+            ValueError,
+            "learning_rate at iteration 0: expected fi",
+        ),
+        (
+            {"learning_rate": lambda i: "1"},
+            TypeError,
+            "learning_rate at iteration 0: expected a nu",
+        ),
+    ],
+)
+def test_more_bad_settings(net, theta, circles, keywords, error, message):
+    start = theta.copy()
+    with pytest.raises(error, match=re.escape(message)):
+        fi.train(net, theta, *circles[:2], **keywords)
+    assert_array_equal(theta, start)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "output", "Y", "message"),
+    [
+        ([2, 3], "softmax", [0, 1, 3], "Y: expected integers from 0 to 2; got 3"),
+        ([2, 3], "softmax", [0, 1, -1], "Y: expected integers from 0 to 2; got -1"),
+        ([2, 3], "softmax", [0, 1, 0.5], "Y: expected integers from 0 to 2; got 0.5"),
+        ([2, 3], "softmax", [0, 1, np.nan], "Y: expected integers from 0 to 2; got nan"),
+        ([2, 3], "softmax", [0, 1], "Y: expected shape (3,) or (3, 3) to match X (2, 3); got (2,)"),
+        (
+            [2, 3],
+            "softmax",
+            np.ones((2, 3)),
+            "expected shape (3,) or (3, 3) to match X (2, 3); got",
+        ),
+        ([2, 3], "softmax", np.ones((3, 3)), "Y: expected one 1 for each example; got 3 for exam"),
+        ([2, 3], "softmax", np.eye(3) * 2, "Y: expected labels 0 and 1; got 2.0"),
+        ([2, 1], "exponential", [[0, 1, -2]], "Y: expected finite float32 numbers >= 0; got -2"),
+        ([2, 1], "identity", [[0, 1, np.inf]], "Y: expected finite float32 numbers; got inf"),
+        ([2, 1], "identity", [[0, 1, 1e39]], "Y: expected finite float32 numbers; got 1e+39"),
+    ],
+)
+def test_labels_that_do_not_fit_the_output(sizes, output, Y, message):
+    network = fi.Network(sizes, output=output, dtype="float32")
+    theta = np.zeros(network.n_parameters, np.float32)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fi.train(network, theta, np.ones((2, 3)), Y)
+    assert not theta.any()
+
+
+def test_float16_data_is_converted(circles):
+    X, Y, _, _ = circles
+    half = X.astype(np.float16)
+    net = fi.Network([2, 10, 5, 1], dtype="float32")
+    theta, again = (net.initialize("he_normal", seed=0) for _ in range(2))
+    fi.train(net, theta, half, Y.astype(np.float16), iterations=20)
+    fi.train(net, again, half.astype(np.float32), Y, iterations=20)
+    assert_array_equal(theta, again)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -1.0, np.inf])
+def test_schedule_that_goes_wrong_leaves_whole_iterations(net, theta, circles, bad):
+    replay = theta.copy()
+    with pytest.raises(ValueError, match="learning_rate at iteration 30: expected finite and >= 0"):
+        fi.train(
+            net, theta, *circles[:2], iterations=100,
+            optimizer=fi.Adam(lambda i: bad if i == 30 else 0.01),
+        )  # fmt: skip
+    for iterations in range(31):
+        there = replay.copy()
+        fi.train(net, there, *circles[:2], optimizer=fi.Adam(0.01), iterations=iterations)
+        if (there == theta).all():
+            return
+    pytest.fail("theta is at no whole iteration")
+
+
+def test_schedules(net, theta, circles):
+    """One rate for each iteration, counted from 0: three short runs do the same."""
+    rates = [0.5, 0.25, 0.0, 0.1]
+    by_hand = theta.copy()
+    fi.train(net, theta, *circles[:2], learning_rate=lambda i: rates[i], iterations=4)
+    for rate in rates:
+        fi.train(net, by_hand, *circles[:2], learning_rate=rate, iterations=1)
+    assert_array_equal(theta, by_hand)
+    assert fi.InverseScaling(initial=0.1, power=0.5)(24) == pytest.approx(0.02)
+    cosine = fi.Cosine(initial=1.0, iterations=10, final=0.1)
+    assert [cosine(0), cosine(10), cosine(11)] == [1.0, 0.1, 0.1]
+    assert all(cosine(i) > cosine(i + 1) for i in range(10))
+
+
+def test_progress(net, theta, circles):
+    pytest.importorskip("rich")
+    again = theta.copy()
+    shown = fi.train(net, theta, *circles[:2], iterations=100, progress=True)
+    plain = fi.train(net, again, *circles[:2], iterations=100)
+    assert_array_equal(shown.costs, plain.costs)
+
+
+# --- mini-batches ---------------------------------------------------------------------------------
+
+
+def batches_of(m, batch_size, epochs, key):
+    """The batches that training promises: consecutive pieces of each epoch's permutation."""
+    for epoch in range(epochs):
+        order = np.empty(m, np.intp)
+        kernels.random.permutation(order, key, 2**63 + epoch)
+        yield from np.split(order, range(batch_size, m, batch_size))
+
+
+@pytest.mark.parametrize("batch_size", [1, 64, 100, 299])
+def test_batches(net, theta, circles, batch_size):
+    """At a rate of zero the costs tell which examples each batch held, the short last one too."""
+    X, Y, _, _ = circles
+    run = fi.train(net, theta, X, Y, learning_rate=0, epochs=3, batch_size=batch_size, seed=11)
+    batches = list(batches_of(300, batch_size, 3, 11))
+    expected = [net.cost(theta, X[:, batch], Y[:, batch]) for batch in batches]
+    np.testing.assert_allclose(run.costs, expected, rtol=1e-12)
+    assert run.iterations == len(batches) == 3 * -(-300 // batch_size)
+    once = np.sort(np.concatenate(batches[: len(batches) // 3]))
+    assert_array_equal(once, np.arange(300))
+    assert len(batches[len(batches) // 3 - 1]) == (300 % batch_size or batch_size)
+
+
+def test_one_batch_of_all_is_a_full_batch(net, theta, circles):
+    again = theta.copy()
+    run = fi.train(net, theta, *circles[:2], iterations=20, batch_size=300)
+    full = fi.train(net, again, *circles[:2], iterations=20)
+    assert run.batch_size is None
+    assert_array_equal(run.costs, full.costs)
+
+
+def test_seeds_of_the_shuffling(net, theta, circles):
+    def costs(seed):
+        return fi.train(
+            net, theta.copy(), *circles[:2], iterations=9, batch_size=50, seed=seed
+        ).costs
+
+    first = costs(0)
+    assert_array_equal(costs(0), first)
+    assert (costs(1) != first).any()
+    assert (costs(None) != costs(None)).any()
+    sequence = np.random.SeedSequence(3)
+    assert_array_equal(costs(sequence), costs(np.random.SeedSequence(3)))
+    state = np.random.get_state()[1].copy()
+    costs(None)
+    assert_array_equal(np.random.get_state()[1], state, "the global state is left alone")
+
+
+def test_epochs_drawn_in_parts_are_the_same(net, theta, circles, monkeypatch):
+    """How many epochs' orders are drawn at once shows nowhere."""
+    again = theta.copy()
+    fi.train(net, theta, *circles[:2], epochs=40, batch_size=70)
+    monkeypatch.setattr(fi.training, "MOST_ORDERED", 1)
+    fi.train(net, again, *circles[:2], epochs=40, batch_size=70)
+    assert_array_equal(theta, again)
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+def test_weight_nothing_is_absence(net, theta, circles):
+    X, Y, _, _ = circles
+    weights = (np.arange(300) % 3 > 0).astype(float)
+    again = theta.copy()
+    run = fi.train(net, theta, X, Y, iterations=50, weights=weights)
+    part = fi.train(net, again, X[:, weights > 0], Y[:, weights > 0], iterations=50)
+    np.testing.assert_allclose(run.costs, part.costs, rtol=1e-12)
+    np.testing.assert_allclose(theta, again, rtol=1e-11)
+
+
+def test_weight_two_is_twice(net, theta, circles):
+    X, Y, _, _ = circles
+    weights = 1 + np.arange(300) % 3
+    again = theta.copy()
+    run = fi.train(net, theta, X, Y, iterations=50, weights=weights)
+    repeated = fi.train(
+        net, again, np.repeat(X, weights, axis=1), np.repeat(Y, weights, axis=1), iterations=50
+    )
+    np.testing.assert_allclose(run.costs, repeated.costs, rtol=1e-12)
+    np.testing.assert_allclose(theta, again, rtol=1e-11)
+    assert net.cost(theta, X, Y, weights=weights) == pytest.approx(
+        net.cost(theta, np.repeat(X, weights, axis=1), np.repeat(Y, weights, axis=1)), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_class_weight(circles, output):
+    X, _, _, _ = circles
+    compute = pytest.importorskip("sklearn.utils.class_weight").compute_class_weight
+    classes = (X[0] > 0.3).astype(int)
+    Y = classes[None] if output == "sigmoid" else classes
+    net = fi.Network([2, 8, 1 if output == "sigmoid" else 2], output=output)
+    start = net.initialize("he_normal", seed=0)
+    balanced = compute("balanced", classes=np.array([0, 1]), y=classes)
+    some = np.linspace(0, 2, 300)
+    runs = [
+        fi.train(net, start.copy(), X, Y, iterations=30, **keywords)
+        for keywords in (
+            {"class_weight": "balanced", "weights": some},
+            {"class_weight": dict(enumerate(balanced)), "weights": some},
+            {"class_weight": {1.0: balanced[1], 0.0: balanced[0]}, "weights": some},
+            {"weights": balanced[classes] * some},
+        )
+    ]
+    for run in runs[1:]:
+        np.testing.assert_allclose(run.costs, runs[0].costs, rtol=1e-12)
+    one = fi.train(net, start.copy(), X, Y, iterations=5, class_weight={1: 3.0})
+    same = fi.train(net, start.copy(), X, Y, iterations=5, weights=1 + 2.0 * classes)
+    assert_array_equal(one.costs, same.costs)
+
+
+@pytest.mark.parametrize(("sizes", "output"), [([2, 1], "identity"), ([2, 2], "sigmoid")])
+def test_class_weight_without_classes(circles, sizes, output):
+    net = fi.Network(sizes, output=output)
+    Y = np.zeros((sizes[-1], 300))
+    with pytest.raises(ValueError, match="class_weight: expected a network with one class for eac"):
+        fi.train(net, np.zeros(net.n_parameters), circles[0], Y, class_weight="balanced")
+
+
+# --- validation -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [None, 64])
+def test_validation(net, theta, circles, batch_size):
+    """What was seen is cost and accuracy at those moments; nothing else changes."""
+    X, Y, *test = circles
+    start = theta.copy()
+    settings = {"learning_rate": 0.3, "batch_size": batch_size}
+    run = fi.train(
+        net, theta, X, Y, iterations=23, validation=tuple(test), validate_every=7, **settings
+    )
+    assert_array_equal(run.validation_iterations, [7, 14, 21])
+    for at, cost, accuracy in zip(
+        run.validation_iterations, run.validation_costs, run.validation_accuracies, strict=True
+    ):
+        then = start.copy()
+        fi.train(net, then, X, Y, iterations=int(at), **settings)
+        assert cost == net.cost(then, *test)
+        assert accuracy == net.accuracy(then, *test)
+    fi.train(net, start, X, Y, iterations=23, **settings)
+    assert_array_equal(theta, start)
+    assert "validation   cost" in repr(run)
+
+
+def test_validation_is_once_an_epoch_by_default(net, theta, circles):
+    run = fi.train(net, theta, *circles[:2], epochs=4, batch_size=64, validation=circles[2:])
+    assert_array_equal(run.validation_iterations, [5, 10, 15, 20])
+
+
+def test_early_stopping_goes_back_to_the_best(net, theta, circles):
+    X, Y, *test = circles
+    start = theta.copy()
+    settings = {"learning_rate": 3.0, "batch_size": 30, "seed": 4}
+    run = fi.train(
+        net, theta, X, Y, iterations=10_000, validation=tuple(test), patience=5, **settings
+    )
+    assert run.stopped_by == "patience"
+    best = int(np.argmin(run.validation_costs))
+    assert run.best_iteration == run.validation_iterations[best]
+    assert len(run.validation_costs) == best + 1 + 5
+    assert len(run.costs) == run.iterations == run.validation_iterations[-1]
+    assert net.cost(theta, *test) == run.validation_costs[best]
+    fi.train(net, start, X, Y, iterations=run.best_iteration, **settings)
+    assert_array_equal(theta, start)
+    assert "best after" in repr(run)
+    with pytest.raises(ValueError, match="resume: expected a run that iterations or callback ende"):
+        fi.train(net, theta, X, Y, resume=run)
+
+
+def test_improvements_below_min_delta_do_not_count(net, theta, circles):
+    run = fi.train(
+        net, theta, *circles[:2], iterations=100, validation=circles[2:], patience=4,
+        min_delta=10.0,
+    )  # fmt: skip
+    assert (run.iterations, run.best_iteration) == (5, 1)
+
+
+# --- resume ---------------------------------------------------------------------------------------
+
+OPTIMIZERS = [
+    fi.GradientDescent(0.1, l2=0.01),
+    fi.Momentum(0.05),
+    fi.Momentum(0.05, nesterov=True),
+    fi.Adam(fi.InverseScaling(initial=0.05)),
+    fi.AdamW(0.01),
+]
+
+
+@pytest.mark.parametrize("batch_size", [None, 64])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resume(net, theta, circles, optimizer, batch_size):
+    """Bit for bit, in the middle of an epoch, with the records of both."""
+    X, Y, *test = circles
+    whole = theta.copy()
+    settings = {"validation": tuple(test), "validate_every": 8}
+    expected = fi.train(
+        net, whole, X, Y, optimizer=optimizer, batch_size=batch_size, seed=5, iterations=100,
+        **settings,
+    )  # fmt: skip
+    run = fi.train(
+        net, theta, X, Y, optimizer=optimizer, batch_size=batch_size, seed=5, iterations=37,
+        **settings,
+    )  # fmt: skip
+    first = run.costs.copy()
+    for iterations in (1, 62):
+        run = fi.train(net, theta, X, Y, resume=run, iterations=iterations, **settings)
+    assert_array_equal(theta, whole)
+    assert_array_equal(run.costs, expected.costs)
+    assert_array_equal(run.costs[:37], first)
+    assert_array_equal(run.validation_iterations, expected.validation_iterations)
+    assert_array_equal(run.validation_costs, expected.validation_costs)
+    assert (run.optimizer, run.batch_size) == (optimizer, batch_size)
+
+
+def test_resume_leaves_the_first_run_as_it_was(net, theta, circles):
+    first = fi.train(net, theta, *circles[:2], optimizer=fi.Adam(), iterations=10)
+    copies = [
+        fi.train(net, theta.copy(), *circles[:2], resume=first, iterations=5) for _ in range(2)
+    ]
+    assert_array_equal(copies[0].theta, copies[1].theta)
+    assert (first.iterations, first.stopped_by) == (10, "iterations")
+
+
+def test_resume_with_other_settings_of_the_same_kind(net, theta, circles):
+    first = fi.train(net, theta, *circles[:2], optimizer=fi.Momentum(0.1), iterations=10)
+    run = fi.train(
+        net, theta, *circles[:2], optimizer=fi.Momentum(0.0, 0.0), resume=first, iterations=5
+    )
+    assert len(set(run.costs[10:])) == 1, "at a rate of zero it stays where it is"
+
+
+def test_bad_resume(net, theta, circles):
+    X, Y, *test = circles
+    run = fi.train(net, theta, X, Y, optimizer=fi.Adam(), iterations=1)
+    start = theta.copy()
+    other = fi.Network([2, 10, 5, 1], hidden="tanh")
+    broken = fi.train(net, theta.copy(), X, Y, learning_rate=1e200, iterations=100)
+    assert broken.stopped_by == "divergence"
+    for network, keywords, message in (
+        (other, {"resume": run}, "resume: expected a run of Network"),
+        (net, {"resume": run, "optimizer": fi.AdamW()}, "optimizer: expected Adam, as in the run"),
+        (net, {"resume": run, "learning_rate": 0.1}, "optimizer: expected Adam, as in the run"),
+        (net, {"resume": broken}, "resume: expected a run that iterations or callback ended; got "),
+        (
+            net,
+            {"resume": run, "patience": 2, "validation": tuple(test)},
+            "patience: expected none with resume; got 2",
+        ),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            fi.train(network, theta, X, Y, **keywords)
+    assert_array_equal(theta, start)
+
+
+# --- L-BFGS ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_lbfgs_is_scipys(net, theta, circles, l2):
+    """The same minimum by the same steps; costs are those before each step, without the penalty."""
+    minimize = pytest.importorskip("scipy.optimize").minimize
+    X, Y, _, _ = circles
+    start = theta.copy()
+    mask = net.pack({
+        name: np.full_like(value, name[0] == "W") for name, value in net.unpack(theta).items()
+    })  # fmt: skip
+    path = [start.copy()]
+
+    def objective(x):
+        cost, gradient = net.loss_and_gradient(x, X, Y)
+        return cost + l2 / 2 * np.sum(mask * x * x), gradient + l2 * mask * x
+
+    options = {"maxiter": 30, "gtol": 1e-5, "ftol": 0.0}
+    minimize(
+        objective, start, jac=True, method="L-BFGS-B", options=options,
+        callback=lambda x: path.append(x.copy()),
+    )  # fmt: skip
+    run = fi.train(net, theta, X, Y, optimizer=fi.LBFGS(l2=l2), iterations=30)
+    np.testing.assert_allclose(theta, path[-1], rtol=1e-6, atol=1e-8)
+    costs = [net.cost(x, X, Y) for x in path[:-1]]
+    np.testing.assert_allclose(run.costs, costs, rtol=1e-7)
+    assert run.costs[0] == pytest.approx(net.cost(start, X, Y), rel=1e-14)
+    assert net.cost(theta, X, Y) < run.costs[0]
+
+
+def test_lbfgs_converges(circles):
+    """A convex problem ends by itself, where the gradient vanishes."""
+    pytest.importorskip("scipy")
+    X, Y, *test = circles
+    net = fi.Network([2, 1])
+    theta = np.zeros(3)
+    run = fi.train(
+        net, theta, X, Y, optimizer=fi.LBFGS(tolerance=1e-6), iterations=500,
+        validation=tuple(test),
+    )  # fmt: skip
+    assert run.stopped_by == "convergence"
+    assert len(run.costs) == run.iterations < 500
+    assert np.abs(net.loss_and_gradient(theta, X, Y)[1]).max() <= 1e-6
+    assert_array_equal(run.validation_iterations, np.arange(1, run.iterations + 1))
+    assert run.validation_costs[-1] == net.cost(theta, *test)
+    with pytest.raises(ValueError, match="resume: expected a run that iterations or callback ende"):
+        fi.train(net, theta, X, Y, resume=run)
+
+
+def test_lbfgs_stops_for_a_callback(net, theta, circles):
+    pytest.importorskip("scipy")
+    run = fi.train(
+        net, theta, *circles[:2], optimizer=fi.LBFGS(), iterations=100,
+        callback=lambda run: run.iterations == 4,
+    )  # fmt: skip
+    assert (run.iterations, run.stopped_by) == (4, "callback")
 
 
 def test_not_a_network(theta, circles):

@@ -26,6 +26,7 @@ The callers have checked everything: no kernel validates. Twins with the same na
 are in ``fastinit/reference.py``.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, pow, sqrt
 from libc.math cimport log as c_log
@@ -130,7 +131,7 @@ cdef enum Kind:
     NESTEROV
     ADAM
 
-RULES = {
+cdef dict RULES = {
     "gradient_descent": GRADIENT_DESCENT, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM,
 }
 
@@ -605,6 +606,8 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
             start += held
 
 
+@cython.internal
+@cython.auto_pickle(False)
 cdef class Descent:
     """A plan with its memory and its threads."""
 
@@ -834,6 +837,8 @@ cdef double losses_of_rows(
     return total
 
 
+@cython.internal
+@cython.auto_pickle(False)
 cdef class Layers:
     """A theta, or a gradient, as matrices and vectors."""
 
@@ -855,12 +860,11 @@ cdef list matrices(rows, columns, dtype):
 
 cdef double gradient_by_blas(
     Descent descent, Layers theta, Layers gradient, X, const real[:, ::1] Y, const real[::1] w,
-    list A, list dA, list slopes, W_scratch, bint add, bint update,
+    list A, list dA, list slopes, W_scratch, bint add,
 ) except *:
     """Overwrite the gradient with that of these examples, or add it; return the sum of losses.
 
     ``A``, ``dA`` and ``slopes`` hold a matrix for each layer's output, ``X`` one for the examples.
-    With ``update``, the weights of each layer are updated while their gradient is in cache.
     """
     cdef Plan* plan = &descent.plan
     cdef Py_ssize_t layer, n = plan.n_layers
@@ -873,6 +877,7 @@ cdef double gradient_by_blas(
         last = layer == n - 1
         np.matmul(theta.W[layer], A[layer - 1] if layer > 0 else X, out=A[layer])
         Z, b, S = A[layer], theta.b[layer], slopes[layer]
+        PyErr_CheckSignals()
         with nogil:
             activate_rows(Z, b, S, plan, last)
     Z = A[n - 1]
@@ -891,10 +896,7 @@ cdef double gradient_by_blas(
             np.add(gradient.W[layer], product, out=gradient.W[layer])
         else:
             np.matmul(dZ, inputs.T, out=gradient.W[layer])
-        if update:
-            with nogil:
-                if update_piece(<const real*>plan.theta, plan, &plan.pieces[layer]):
-                    plan.broken = True
+        PyErr_CheckSignals()
         if layer > 0:
             np.matmul(theta.W[layer].T, dZ, out=dA[layer - 1])
     return total
@@ -907,14 +909,15 @@ cdef int run_blas(
     cdef Plan* plan = &descent.plan
     cdef Layers present = Layers(theta, sizes), other = Layers(following, sizes)
     cdef Layers g = Layers(np.asarray(gradient), sizes)
-    cdef Py_ssize_t start, stop, most, n_columns
+    cdef Py_ssize_t start, stop, most, n_columns, layer
     cdef const real[:, ::1] Y
     cdef const real[::1] w
     cdef double cost
     dtype = present.flat.dtype
     most = min(<Py_ssize_t>BLAS_EXAMPLES, min(plan.batch_size, plan.m))
     memory = {}
-    scratch = np.empty(max([W.size for W in g.W]) if plan.m > most else 0, dtype)
+    many = min(plan.batch_size, plan.m) > most
+    scratch = np.empty(max([W.size for W in g.W]) if many else 0, dtype)
     examples = X.T
     next_batch(plan, descent.itemsize)
     while True:
@@ -923,9 +926,6 @@ cdef int run_blas(
         if plan.batch != NULL:
             batch = np.asarray(<Py_ssize_t[:plan.n]>plan.batch)
         for start in range(0, plan.n, most):
-            look_for_signals(plan, SIGNAL_WORK + 1)
-            if plan.interrupted:
-                raise descent.error
             stop = min(start + most, plan.n)
             n_columns = stop - start
             if n_columns not in memory:
@@ -941,10 +941,15 @@ cdef int run_blas(
             Y = np.ascontiguousarray(labels[:, chosen])
             w = None if weights is None else np.ascontiguousarray(weights[chosen])
             cost += gradient_by_blas(
-                descent, present, g, examples[chosen].T, Y, w, A, dA, slopes, scratch, start > 0,
-                stop == plan.n and plan.rule != NO_UPDATE,
+                descent, present, g, examples[chosen].T, Y, w, A, dA, slopes, scratch, start > 0
             )
         plan.cost = cost
+        if plan.rule != NO_UPDATE:
+            # From here on nothing interrupts: theta and state move together.
+            with nogil:
+                for layer in range(plan.n_pieces):
+                    if update_piece(<const real*>plan.theta, plan, &plan.pieces[layer]):
+                        plan.broken = True
         finish_iteration(plan, sizeof(real))
         if plan.stop:
             return 0
@@ -994,7 +999,7 @@ def exp(
     const real[:, ::1] Z,      # (n, m)
     real[:, ::1] out,          # (n, m), overwritten
 ):
-    """Overwrite ``out`` with ``exp(Z)``; results below the normal numbers are 0."""
+    """Overwrite ``out`` with ``exp(Z)``; results that are no normal numbers may be 0."""
     cdef const real* z = start_of(Z)
     cdef real* a = <real*>start_of(out)
     cdef Py_ssize_t e
@@ -1227,7 +1232,9 @@ def forward(
                 break
     if descent.error is not None:
         raise descent.error
-    return cost / plan.total if asked and plan.total > 0 else float("nan")
+    if not asked:
+        return float("nan")
+    return cost / plan.total if plan.total > 0 else 0.0
 
 
 def loss_and_gradient(

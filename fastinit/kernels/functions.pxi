@@ -3,7 +3,7 @@
 # number is a double to Cython, and would make doubles of the floats around it: hence <real>.
 
 cdef inline real exponential(real x) noexcept nogil:
-    """Return exp(x) within one unit in the last place, for x where it is a normal number.
+    """Return exp(x) within two units in the last place, for x where it is a normal number.
 
     x = n ln 2 + r with |r| <= ln(2) / 2. Adding 1.5 x 2^(mantissa bits) rounds x / ln 2 to the
     integer n and leaves n in the low bits of the sum. exp(r) is a minimax polynomial (relative
@@ -59,9 +59,10 @@ cdef inline real sigmoid_of(real z) noexcept nogil:
 
 
 cdef inline real exp_of(real x) noexcept nogil:
-    """Return exp(x) of any number: infinite above the largest, 0 below the normal numbers."""
+    """Return exp(x) of any number: infinite above the largest, 0 around the smallest."""
     cdef real highest = 709.782712893384 if real is double else <float>88.72283
-    cdef real lowest = -708 if real is double else -87
+    # From here on n is large enough for 2^(n - 1) to be a normal number.
+    cdef real lowest = -708 if real is double else <float>-86.98
     cdef real y = highest if x > highest else x
     y = exponential(lowest if y < lowest else y)
     y = <real>INFINITY if x > highest else y
@@ -230,7 +231,7 @@ cdef enum Hidden:
     H_SILU
     H_SELU
 
-HIDDEN = {
+cdef dict HIDDEN = {
     "relu": H_RELU, "leaky_relu": H_LEAKY_RELU, "tanh": H_TANH, "sigmoid": H_SIGMOID,
     "identity": H_IDENTITY, "gelu": H_GELU, "silu": H_SILU, "selu": H_SELU,
 }
@@ -274,7 +275,8 @@ cdef void activate_row(
             x = z[e]
             y = x if x > 0 else -x
             gauss = exp_of(<real>-0.5 * x * x)
-            # The mass above |x|, then below x.
+            # The mass above |x|, then below x. It is 0 from here on, at infinity too.
+            y = 40 if y > 40 else y
             share = half_erfc(y * <real>0.7071067811865476, gauss)
             share = <real>1 - share if x > 0 else share
             z[e] = x * share

@@ -9,7 +9,7 @@ cdef enum Loss:
     SQUARED_ERROR
     POISSON
 
-LOSSES = {
+cdef dict LOSSES = {
     "saturating_cross_entropy": SATURATING_CROSS_ENTROPY,
     "sigmoid_cross_entropy": SIGMOID_CROSS_ENTROPY,
     "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,

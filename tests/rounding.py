@@ -1,0 +1,155 @@
+"""What rounding may do: draws, comparisons, and bounds on the error of a network's gradient.
+
+The bounds are a priori: every operation adds half an eps of its result, a sum of n products n of
+them in any order, and what came in with an error leaves with that error times the derivative. They
+are first-order and count a whole eps where half would do.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from fastinit import reference
+
+# The largest slope of each activation, and the largest slope of that slope between its jumps.
+STEEPEST = {
+    "relu": (1.0, 0.0),
+    "leaky_relu": (1.0, 0.0),
+    "tanh": (1.0, 0.77),
+    "sigmoid": (0.25, 0.1),
+    "identity": (1.0, 0.0),
+    "gelu": (1.13, 0.8),
+    "silu": (1.1, 0.5),
+    "selu": (1.76, 1.76),
+}
+# By how much the slope jumps at zero.
+JUMPS = {"relu": 1.0, "leaky_relu": 1.0, "selu": 0.71}
+# Roundings in one activation, its slope, or one loss, in units of eps times 1 + the size.
+FUNCTION = 8
+
+
+def draw(seed, shape, dtype):
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(dtype)
+
+
+def poisoned(shape, dtype):
+    return np.full(shape, np.nan, dtype)
+
+
+def assert_within(actual, expected, bound):
+    """|actual - expected| <= bound, cell by cell; a NaN that nobody wrote fails."""
+    assert actual.shape == expected.shape
+    assert not np.isnan(actual).any()
+    assert (np.abs(actual.astype(float) - expected) <= bound).all()
+
+
+def labels(seed, shape, loss, dtype):
+    """Labels as the loss wants them."""
+    numbers = draw(seed, shape, float)
+    if loss == "softmax_cross_entropy":
+        return (numbers == numbers.max(axis=0)).astype(dtype)
+    if loss == "squared_error":
+        return numbers.astype(dtype)
+    if loss == "poisson":
+        return np.floor(np.abs(numbers * 2)).astype(dtype)
+    return (numbers > 0).astype(dtype)
+
+
+def parameters(seed, sizes, dtype):
+    """A theta whose pre-activations stay near 1, biases included."""
+    scales = [np.full(n_out * (n_in + 1), 1 / np.sqrt(n_in + 1)) for n_in, n_out in pairwise(sizes)]
+    scale = np.concatenate(scales)
+    return (draw(seed, scale.size, float) * scale).astype(dtype)
+
+
+def losses(loss, Z, Y, weights, error, dtype):
+    """The reference's outputs, dZ and cost in float64, and the bounds on all three.
+
+    ``error`` is what ``Z`` may be off by.
+    """
+    eps = float(np.finfo(dtype).eps)
+    Z, Y = Z.astype(float), Y.astype(float)
+    A, dZ = np.empty_like(Z), np.empty_like(Z)
+    cost = reference.loss(Z, Y, weights, loss, A, dZ)
+    m = Z.shape[1]
+    share = np.full(m, 1 / m) if weights is None else weights / weights.sum(dtype=float)
+    if loss == "squared_error":
+        A_error = error + 0 * A
+    elif loss == "poisson":
+        A_error = A * np.expm1(error) + 4 * eps * A
+    elif loss == "softmax_cross_entropy":
+        # The shifted logits are off by half an eps of their size, the sum by one per output.
+        spread = np.ptp(Z, axis=0)
+        A_error = np.max(error + 0 * A, axis=0) / 2 + (len(Z) + 8 + spread) * eps * A
+    else:
+        A_error = error / 4 + 4 * eps * A
+    # Their weights are always summed in double precision.
+    of_share = m * float(np.finfo(float).eps) + 4 * eps
+    dZ_error = (A_error + of_share * np.abs(A - Y)) * share
+    # The derivative of each loss by Z is A - Y; its terms are no larger than |Z| (1 + Y), A and 1.
+    loss_error = (np.abs(A - Y) + A_error) * error
+    loss_error += FUNCTION * eps * (1 + np.abs(Z) * (1 + Y) + A)
+    if loss == "squared_error":
+        loss_error += FUNCTION * eps * np.square(Z - Y)
+    if loss == "saturating_cross_entropy":
+        # 1 - A is off by what A is off by, however little is left of it.
+        loss_error += FUNCTION * eps / np.where(Y > 0, A, 1 - A)
+    cost_error = float((loss_error * share).sum()) + of_share * abs(cost)
+    return A, dZ, cost, (A_error, dZ_error, cost_error)
+
+
+class Exact(NamedTuple):
+    """What float64 finds, and how far the dtype in question may be from it."""
+
+    cost: float
+    cost_bound: float
+    gradient: np.ndarray
+    gradient_bound: np.ndarray
+    outputs: np.ndarray
+    outputs_bound: np.ndarray
+
+
+def exact(layout, theta, X, Y, weights, dtype):
+    """Run the reference in float64, and follow the rounding errors of ``dtype`` through it."""
+    eps = float(np.finfo(dtype).eps)
+    theta, X, Y = (x.astype(float) for x in (theta, X, Y))
+    m = X.shape[1]
+    gradient = np.empty_like(theta)
+    reference.loss_and_gradient(layout, theta, X, Y, weights, gradient, 1)
+
+    layers = list(reference._layers(layout.sizes, theta))
+    inputs, slopes = reference._activations(layout, theta, X)
+    Z = inputs.pop()
+    first, second = STEEPEST[layout.hidden]
+    input_errors, slope_errors = [np.zeros_like(X)], []
+    for layer, ((W, b), A) in enumerate(zip(layers, inputs, strict=True)):
+        W = np.abs(W)
+        size = W @ (np.abs(A) + input_errors[-1]) + np.abs(b)
+        error = W @ input_errors[-1] + (W.shape[1] + 2) * eps * size
+        if layer < len(layers) - 1:
+            out, slope = inputs[layer + 1], slopes[layer]
+            input_errors.append(first * error + FUNCTION * eps * (1 + np.abs(out)))
+            # Near a kink rounding may choose the other side; which side shows in the slope too.
+            pre = np.empty_like(out)
+            reference.linear(*layers[layer], A, pre)
+            jump = JUMPS.get(layout.hidden, 0.0) * (np.abs(pre) <= error)
+            slope_errors.append(second * error + jump + FUNCTION * eps * (1 + np.abs(slope)))
+
+    outputs, dZ, cost, errors = losses(layout.loss, Z, Y, weights, error, dtype)
+    outputs_error, dZ_error, cost_bound = errors
+    bounds = []
+    for layer in reversed(range(len(layers))):
+        W, A, A_off = np.abs(layers[layer][0]), np.abs(inputs[layer]), input_errors[layer]
+        size = np.abs(dZ)
+        dW = dZ_error @ (A + A_off).T + size @ A_off.T + (m + 9) * eps * (size @ A.T)
+        db = dZ_error.sum(axis=1) + (m + 9) * eps * size.sum(axis=1)
+        bounds += [db, dW.ravel()]
+        if layer > 0:
+            dA = layers[layer][0].T @ dZ
+            dA_error = W.T @ dZ_error + (len(W) + 2) * eps * (W.T @ size)
+            slope, off = np.abs(slopes[layer - 1]), slope_errors[layer - 1]
+            dZ = dA * slopes[layer - 1]
+            dZ_error = dA_error * (slope + off) + np.abs(dA) * off + eps * np.abs(dZ)
+    bound = np.concatenate(bounds[::-1])
+    return Exact(cost, cost_bound, gradient, bound, outputs, outputs_error)

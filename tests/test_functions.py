@@ -1,0 +1,393 @@
+"""Elementary functions, activations and losses, on every level: accuracy and the far ends.
+
+Errors are counted in units in the last place of the exact result.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from rounding import FUNCTION, STEEPEST, assert_within, draw, labels, losses, poisoned
+
+from fastinit import kernels, reference
+
+LOSSES = (
+    "sigmoid_cross_entropy",
+    "saturating_cross_entropy",
+    "softmax_cross_entropy",
+    "squared_error",
+    "poisson",
+)
+# Where long double is no longer than double, the oracle itself is off by as much as a unit.
+ORACLE = int(np.finfo(np.longdouble).eps == np.finfo(np.float64).eps)
+
+
+@pytest.fixture
+def allowed(level):
+    """How many units a kernel may be off by; NumPy's own float32 functions take up to four."""
+    return lambda of_kernel: (4 if level == "reference" else of_kernel) + ORACLE
+
+
+def units(actual, exact, dtype):
+    """The largest error in units in the last place; a NaN that nobody wrote fails."""
+    assert not np.isnan(actual).any()
+    nearest = exact.astype(dtype)
+    return float((np.abs(actual.astype(np.longdouble) - exact) / np.spacing(np.abs(nearest))).max())
+
+
+def applied(kernel, Z, *others):
+    out = poisoned(Z.shape, Z.dtype)
+    kernel(Z, *others, out)
+    return out
+
+
+def activated(dense, Z, hidden, slope=0.01):
+    A, slopes = poisoned(Z.shape, Z.dtype), poisoned(Z.shape, Z.dtype)
+    dense.activate(Z, hidden, slope, A, slopes)
+    return A, slopes
+
+
+def spread(lowest, highest, dtype, n=20_011):
+    return np.linspace(lowest, highest, n).astype(dtype).reshape(1, -1)
+
+
+# --- elementary functions -------------------------------------------------------------------------
+
+
+def test_exp_is_accurate(dense, dtype, allowed):
+    """Within two units wherever the result is a normal number."""
+    ends = (-708, 709.78) if dtype == np.float64 else (-86.98, 88.72)
+    for lowest, highest in (ends, (-1, 1), (-1e-3, 1e-3)):
+        Z = spread(lowest, highest, dtype)
+        exact = np.exp(Z.astype(np.longdouble))
+        assert units(applied(dense.exp, Z), exact, dtype) <= allowed(2)
+
+
+def test_exp_at_the_ends(dense, dtype):
+    largest = np.log(np.finfo(dtype).max.astype(np.longdouble))
+    least = np.log(np.finfo(dtype).tiny.astype(np.longdouble))
+    Z = np.array([[np.inf, 1e30, float(largest) * 1.001, 0, -0.0, np.nan]], dtype)
+    assert_array_equal(applied(dense.exp, Z), [[np.inf, np.inf, np.inf, 1, 1, np.nan]])
+    Z = np.array([[-np.inf, -1e30, float(least) * 1.001, float(least) * 1.3]], dtype)
+    out = applied(dense.exp, Z)
+    assert ((out >= 0) & (out < np.finfo(dtype).tiny)).all()
+    assert_array_equal(out[0, :2], [0, 0])
+
+
+def test_log_is_accurate(dense, dtype, allowed):
+    """Within one unit for every normal number: all exponents, and close around 1."""
+    info = np.finfo(dtype)
+    exponents = np.linspace(info.minexp + 0.01, info.maxexp - 0.01, 20_011)
+    near = 1 + spread(-0.3, 0.42, np.float64)
+    for Z in (np.exp2(exponents).reshape(1, -1), near, 1 + spread(-1e-4, 1e-4, np.float64)):
+        Z = Z.astype(dtype)
+        Z = Z[Z != 1].reshape(1, -1)  # log(1) is 0, which has no units
+        exact = np.log(Z.astype(np.longdouble))
+        assert units(applied(dense.log, Z), exact, dtype) <= allowed(1)
+    Z = np.array([[1, np.inf, np.nan]], dtype)
+    assert_array_equal(applied(dense.log, Z), [[0, np.inf, np.nan]])
+
+
+def test_log1p_is_accurate(dense, dtype, allowed):
+    """Within two units from 0 to 1: where 1 + x is halved to stay near 1, x - 1 is rounded."""
+    for Z in (spread(1e-30, 1, dtype), spread(1e-30, 1e-5, dtype), spread(0.4, 0.43, dtype)):
+        exact = np.log1p(Z.astype(np.longdouble))
+        assert units(applied(dense.log1p, Z), exact, dtype) <= allowed(2)
+    assert_array_equal(applied(dense.log1p, np.zeros((1, 1), dtype)), [[0]])
+
+
+def test_sigmoid_is_accurate(dense, dtype, allowed):
+    """Within 4 units: two of the exponential, half a unit of the sum and half of the quotient, and
+    a unit of the sum may be worth two of the quotient.
+    """
+    edge = 700 if dtype == np.float64 else 85
+    Z = spread(-edge, edge, dtype)
+    exact = 1 / (1 + np.exp(-Z.astype(np.longdouble)))
+    assert units(applied(dense.sigmoid, Z), exact, dtype) <= allowed(4)
+
+
+def test_sigmoid_saturates_as_numpy_does(dense, dtype):
+    Z = np.array([[-np.inf, -1e4, -800, -100, 0, 40, 800, 1e4, np.inf, np.nan]], dtype)
+    out, expected = applied(dense.sigmoid, Z), applied(reference.sigmoid, Z)
+    assert_array_equal(out == 0, expected == 0)
+    assert_array_equal(out == 1, expected == 1)
+    assert_array_equal(np.isnan(out), np.isnan(expected))
+    assert out[0, 4] == 0.5
+
+
+def test_tanh_is_accurate(dense, dtype, allowed):
+    """Within 4 units: two of exp(-2 |x|) - 1, half of the sum and half of the quotient, and a unit
+    of the numerator may be worth two of the result.
+    """
+    for Z in (spread(-25, 25, dtype, 20_010), spread(-1e-3, 1e-3, dtype, 1000)):
+        A, _ = activated(dense, Z, "tanh")
+        assert units(A, np.tanh(Z.astype(np.longdouble)), dtype) <= allowed(4)
+    tiny = np.finfo(dtype).tiny
+    Z = np.array([[np.inf, -np.inf, 1e30, -1e30, 0, tiny, -tiny, np.nan]], dtype)
+    A, slopes = activated(dense, Z, "tanh")
+    assert_array_equal(A, [[1, -1, 1, -1, 0, tiny, -tiny, np.nan]])
+    assert_array_equal(slopes, [[0, 0, 0, 0, 1, 1, 1, np.nan]])
+
+
+@cache
+def normal_mass(dtype):
+    """Points, and the normal distribution's mass below them, to 30 digits."""
+    mpmath = pytest.importorskip("mpmath")
+    Z = np.concatenate([np.linspace(-37 if dtype == np.float64 else -13, 9, 700), [1e-4, -1e-4]])
+    Z = Z.astype(dtype)
+    with mpmath.workdps(30):
+        mass = [mpmath.ncdf(mpmath.mpf(float(z))) for z in Z]
+        return Z.reshape(1, -1), np.array([np.longdouble(mpmath.nstr(x, 25)) for x in mass])
+
+
+def test_gelu_is_accurate(dense, dtype):
+    """z Phi(z), far into the left tail, where an eps in z * z costs z^2 units."""
+    Z, mass = normal_mass(dtype)
+    A, slopes = activated(dense, Z, "gelu")
+    exact = Z.astype(np.longdouble) * mass
+    error = np.abs(A - exact) / np.spacing(np.abs(exact.astype(dtype)))
+    assert (error <= 6 + ORACLE + 1.5 * Z * Z).all()
+    z = Z.astype(np.longdouble)
+    density = np.exp(-z * z / 2) / np.sqrt(2 * np.longdouble(np.pi))
+    eps = np.finfo(dtype).eps
+    # Mass and z times the density meet with opposite signs on the left: eps of each.
+    bound = (6 + z * z) * eps * (mass + np.abs(z) * density)
+    assert (np.abs(slopes - (mass + z * density)) <= bound).all()
+
+
+# --- activations ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hidden", STEEPEST)
+def test_activation_and_slope(dense, dtype, hidden):
+    """Against the reference in float64, over all that matters, broken registers included."""
+    for m in (1, 7, 63, 2005):
+        Z = np.concatenate([spread(-30, 30, dtype, m), spread(-1, 1, dtype, m)])
+        A, slopes = activated(dense, Z, hidden, 0.2)
+        expected = activated(reference, Z.astype(float), hidden, float(dtype.type(0.2)))
+        eps = np.finfo(dtype).eps
+        for ours, theirs in zip((A, slopes), expected, strict=True):
+            # GELU's far tail is off by z^2 / 2 units of something tiny.
+            assert_within(ours, theirs, FUNCTION * eps * (1 + np.abs(theirs)))
+
+
+@pytest.mark.parametrize("hidden", STEEPEST)
+def test_slope_is_the_derivative(hidden):
+    Z = spread(-6, 6, np.float64, 1000)  # an even number: none at the kink
+    _, slopes = activated(reference, Z, hidden, 0.2)
+    h = 1e-6
+    ends = [activated(reference, Z + sign * h, hidden, 0.2)[0] for sign in (1, -1)]
+    # h^2 of truncation and eps / h of rounding.
+    assert_allclose((ends[0] - ends[1]) / (2 * h), slopes, atol=1e-8)
+
+
+@pytest.mark.parametrize("hidden", STEEPEST)
+def test_activation_of_what_is_not_finite(dense, dtype, hidden):
+    Z = np.array([[np.inf, -np.inf, np.nan, 1e30, -1e30]], dtype)
+    found = activated(dense, Z, hidden, 0.2)
+    expected = activated(reference, Z, hidden, 0.2)
+    for ours, theirs in zip(found, expected, strict=True):
+        for test in (np.isnan, np.isposinf, np.isneginf):
+            assert_array_equal(test(ours), test(theirs))
+
+
+@pytest.mark.parametrize("hidden", sorted(set(STEEPEST) - {"identity"}))
+def test_activation_is_torchs(hidden):
+    torch = pytest.importorskip("torch")
+    Z = spread(-20, 20, np.float64, 2000)
+    z = torch.tensor(Z, requires_grad=True)
+    a = getattr(torch.nn.functional, hidden)(z)
+    a.sum().backward()
+    A, slopes = activated(kernels.dense, Z, hidden)
+    assert_allclose(A, a.detach().numpy(), rtol=1e-13, atol=1e-15)
+    assert_allclose(slopes, z.grad.numpy(), rtol=1e-13, atol=1e-15)
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+
+def problem(loss, n_out, m, dtype):
+    Z = draw(1, (n_out, m), dtype) * dtype.type(2)
+    return Z, labels(2, (n_out, m), loss, dtype)
+
+
+def lossed(dense, Z, Y, weights, loss):
+    A, dZ = poisoned(Z.shape, Z.dtype), poisoned(Z.shape, Z.dtype)
+    return dense.loss(Z, Y, weights, loss, A, dZ), A, dZ
+
+
+@pytest.mark.parametrize("m", [1, 7, 64, 65, 513, 1500])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss(dense, dtype, loss, m):
+    for n_out in (2, 3) if loss == "softmax_cross_entropy" else (1, 3):
+        Z, Y = problem(loss, n_out, m, dtype)
+        some = np.abs(draw(3, m, dtype))
+        some[1::3] = 0
+        for weights in (None, some):
+            A, dZ, expected, bounds = losses(loss, Z, Y, weights, 0.0, dtype)
+            cost, ours, gradient = lossed(dense, Z, Y, weights, loss)
+            assert_within(ours, A, bounds[0])
+            assert_within(gradient, dZ, bounds[1])
+            assert abs(cost - expected) <= bounds[2]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_of_equal_weights_is_that_without(dense, dtype, loss):
+    """A weight of 2 for all: the same outputs and gradients, bit for bit; the cost to rounding."""
+    Z, Y = problem(loss, 3, 64, dtype)
+    plain, A, dZ = lossed(dense, Z, Y, None, loss)
+    cost, again, gradient = lossed(dense, Z, Y, np.full(64, 2, dtype), loss)
+    assert_array_equal(again, A)
+    assert_array_equal(gradient, dZ)
+    assert cost == pytest.approx(plain, rel=1e-12 if dtype == np.float64 else 1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_of_no_weight_at_all(dense, dtype, loss):
+    """A batch may hold nothing but examples that do not count."""
+    Z, Y = problem(loss, 2, 9, dtype)
+    cost, _, dZ = lossed(dense, Z, Y, np.zeros(9, dtype), loss)
+    assert cost == 0
+    assert not dZ.any()
+
+
+def torch_loss(loss):
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    return torch, {
+        "sigmoid_cross_entropy": lambda z, y: functional.binary_cross_entropy_with_logits(
+            z, y, reduction="none"
+        ).sum(0),
+        "saturating_cross_entropy": lambda z, y: functional.binary_cross_entropy(
+            torch.sigmoid(z), y, reduction="none"
+        ).sum(0),
+        "softmax_cross_entropy": lambda z, y: functional.cross_entropy(
+            z.T, y.argmax(0), reduction="none"
+        ),
+        "squared_error": lambda z, y: functional.mse_loss(z, y, reduction="none").sum(0) / 2,
+        "poisson": lambda z, y: functional.poisson_nll_loss(
+            z, y, log_input=True, full=False, reduction="none"
+        ).sum(0),
+    }[loss]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_is_torchs(loss, weighted):
+    """Value, and gradient by torch's own differentiation."""
+    torch, function = torch_loss(loss)
+    Z, Y = problem(loss, 3, 200, np.dtype(np.float64))
+    weights = np.abs(draw(3, 200, np.float64)) if weighted else None
+    z = torch.tensor(Z, requires_grad=True)
+    w = torch.tensor(np.ones(200) if weights is None else weights)
+    expected = (function(z, torch.tensor(Y)) * w).sum() / w.sum()
+    expected.backward()
+    cost, _, dZ = lossed(kernels.dense, Z, Y, weights, loss)
+    assert cost == pytest.approx(expected.item(), rel=1e-13)
+    assert_allclose(dZ, z.grad.numpy(), rtol=1e-11, atol=1e-16)
+
+
+def test_loss_is_scipys():
+    special = pytest.importorskip("scipy.special")
+    Z, Y = problem("sigmoid_cross_entropy", 1, 500, np.dtype(np.float64))
+    Z *= 50
+    cost, A, _ = lossed(kernels.dense, Z, Y, None, "sigmoid_cross_entropy")
+    assert_allclose(A, special.expit(Z), rtol=1e-15)
+    assert cost == pytest.approx(-special.log_expit(np.where(Y > 0, Z, -Z)).mean(), rel=1e-14)
+    Z, Y = problem("softmax_cross_entropy", 7, 500, np.dtype(np.float64))
+    Z *= 50
+    cost, A, _ = lossed(kernels.dense, Z, Y, None, "softmax_cross_entropy")
+    assert_allclose(A, special.softmax(Z, axis=0), rtol=1e-13, atol=1e-300)
+    expected = -(special.log_softmax(Z, axis=0) * Y).sum() / 500
+    assert cost == pytest.approx(expected, rel=1e-14)
+
+
+def test_cross_entropy_from_logits_stays_finite(dense, dtype):
+    """On the wrong side it is |z|, on the right side exp(-|z|), however large z is."""
+    Z = np.array([[1e4, -1e4, 50, -50, 1e30]], dtype)
+    Y = np.array([[0, 1, 1, 0, 0]], dtype)
+    for k, expected in enumerate([1e4, 1e4, np.exp(-50.0), np.exp(-50.0), float(Z[0, 4])]):
+        one = slice(k, k + 1)
+        cost, A, dZ = lossed(dense, Z[:, one].copy(), Y[:, one].copy(), None, LOSSES[0])
+        assert cost == pytest.approx(expected, rel=4 * float(np.finfo(dtype).eps))
+        assert A[0, 0] == pytest.approx(float(Z[0, k] > 0), abs=1e-20)
+        assert dZ[0, 0] == A[0, 0] - Y[0, k]
+
+
+@pytest.mark.parametrize("loss", LOSSES[:2])
+def test_infinite_pre_activations(dense, dtype, loss):
+    """Infinite on the wrong side, nothing on the right one."""
+    Z = np.array([[np.inf, -np.inf]], dtype)
+    for Y, expected in (([[0, 0]], np.inf), ([[1, 0]], 0.0), ([[1, 1]], np.inf)):
+        cost, A, dZ = lossed(dense, Z, np.array(Y, dtype), None, loss)
+        assert cost == expected
+        assert_array_equal(A, [[1, 0]])
+        assert_array_equal(dZ, (A - Y) / 2)
+    weights = np.array([0, 1], dtype)
+    cost, _, dZ = lossed(dense, Z, np.array([[0, 0]], dtype), weights, loss)
+    assert cost == 0, "where the weight is nothing even an infinite loss counts nothing"
+    assert_array_equal(dZ, [[0, 0]])
+
+
+def test_cost_is_the_lessons_where_the_sigmoid_saturates(dense, dtype):
+    """Infinite on the wrong side, nothing on the right one, NaN counts nothing."""
+    Y = np.array([[0, 1]], dtype)
+    loss = "saturating_cross_entropy"
+    cost, A, dZ = lossed(dense, np.array([[2000.0, 1]], dtype), Y, None, loss)
+    assert cost == np.inf
+    assert_array_equal(dZ, [[0.5, (A[0, 1] - 1) / 2]])
+    for z in (-2000.0, np.nan):
+        out = np.empty((2, 1, 2), dtype)
+        cost = dense.loss(np.array([[z, 1]], dtype), Y, None, loss, *out)
+        expected = np.log1p(np.exp(-1.0)) / 2
+        assert cost == pytest.approx(expected, rel=8 * float(np.finfo(dtype).eps))
+
+
+def test_subnormal_probabilities_have_a_logarithm(dense, dtype):
+    """Between the smallest normal number and zero the cost is still finite and right."""
+    z = -709.0 if dtype == np.float64 else -88.0
+    Z, Y = np.array([[z]], dtype), np.ones((1, 1), dtype)
+    cost, A, _ = lossed(dense, Z, Y, None, "saturating_cross_entropy")
+    assert 0 < A[0, 0] < np.finfo(dtype).tiny
+    # A subnormal number has few digits: its spacing is what the logarithm can be off by.
+    assert cost == pytest.approx(-z, abs=float(np.spacing(A[0, 0])) / float(A[0, 0]))
+
+
+@pytest.mark.parametrize("shift", [1e4, -1e4, 1e30])
+def test_softmax_of_large_logits(dense, dtype, shift):
+    """All logits moved alike change nothing but the logits' own rounding; none overflows."""
+    Z = np.array([[3, -1, 0], [0, 2, 0]], dtype)
+    Y = np.array([[1, 1, 0], [0, 0, 1]], dtype)
+    plain, A, dZ = lossed(dense, Z, Y, None, "softmax_cross_entropy")
+    moved = Z + dtype.type(shift)
+    if abs(shift) > 1e5:  # the differences are lost in the logits themselves
+        plain, A, dZ = lossed(dense, np.zeros_like(Z), Y, None, "softmax_cross_entropy")
+    found = lossed(dense, moved, Y, None, "softmax_cross_entropy")
+    for ours, theirs in zip(found, (plain, A, dZ), strict=True):
+        # These logits are whole numbers below 2**24 units: shifting them rounds nothing.
+        assert_array_equal(ours, theirs)
+
+
+def test_softmax_of_one_certain_output(dense, dtype):
+    """Logits 2e4 apart: the loss is the difference, and the outputs sum to one."""
+    Z = np.array([[1e4, 1e4], [-1e4, -1e4]], dtype)
+    Y = np.array([[1, 0], [0, 1]], dtype)
+    cost, A, dZ = lossed(dense, Z, Y, None, "softmax_cross_entropy")
+    assert cost == 1e4, "the mean of 0 and 2e4"
+    assert_array_equal(A, [[1, 1], [0, 0]])
+    assert_array_equal(dZ, [[0, 0.5], [0, -0.5]])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_loss_of_what_is_not_finite(dense, dtype, loss, value):
+    """As the reference has it, in one cell or the other."""
+    Z, Y = problem(loss, 2, 70, dtype)
+    Z[0, 66] = value
+    for label in (0, 1):
+        Y[:, 66] = [label, 1 - label]
+        found, expected = (lossed(module, Z, Y, None, loss) for module in (dense, reference))
+        for ours, theirs in zip(found, expected, strict=True):
+            for test in (np.isnan, np.isposinf, np.isneginf):
+                assert_array_equal(test(ours), test(theirs))
