@@ -50,6 +50,15 @@ FUNCTIONS = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """What is this small a second thread only slows down."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def by_torch(net, theta, X, Y, module, optimizer, settings):
     """Train in PyTorch on the batches of fastinit's own shuffling; return theta and the costs."""
     layers = []

@@ -896,7 +896,6 @@ cdef double gradient_by_blas(
             np.add(gradient.W[layer], product, out=gradient.W[layer])
         else:
             np.matmul(dZ, inputs.T, out=gradient.W[layer])
-        PyErr_CheckSignals()
         if layer > 0:
             np.matmul(theta.W[layer].T, dZ, out=dA[layer - 1])
     return total
