@@ -88,9 +88,9 @@ cdef enum:
     # 6 rows x 2 registers of sums, 2 of activations and 1 of a weight: 15 of the 16 registers that
     # AVX2 and SSE2 have. With 512 bits twice as many are there, but taller tiles gained nothing.
     ROWS = 6
-    # The bytes of scratch that one block of a narrow network may take. It is more than a first-level
-    # cache holds, but the sums across registers that end every block's gradients count less: 24 KiB
-    # were 10 to 40 % slower, 160 KiB no faster.
+    # The bytes of scratch that one block of a narrow network may take. It is more than a first-
+    # level cache holds, but the sums across registers that end every block's gradients count less:
+    # 24 KiB were 10 to 40 % slower, 160 KiB no faster.
     BLOCK_BYTES = 64 * 1024
     # From so many parameters on a network is wide: measured between 700 and 2,200.
     WIDE_PARAMETERS = 1536
