@@ -22,7 +22,7 @@ from fastinit.optimizers import LBFGS, OPTIMIZERS, GradientDescent, Optimizer, c
 # microseconds, does not count; short enough for a smooth progress bar.
 SLICE_SECONDS = 0.02
 # In a stack every network runs at least so long, for the same reason.
-STACK_SECONDS = 0.001
+STACK_SECONDS = 0.002
 # Examples whose order is drawn at once, unless a single epoch has more.
 MOST_ORDERED = 1 << 20
 # The generator's streams from here on are for shuffling, one an epoch; those below are for weights.
