@@ -9,14 +9,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 import pytest
-from timing import Contender, in_turns, ratio
+from timing import Contender, in_turns, needs, ratio
 
 import fastinit as fi
 
@@ -131,8 +130,7 @@ TARGETS = {
 
 def prepared(name: str) -> Contender:
     package, make = CONTENDERS[name]
-    if package is not None and find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+    needs(package)
     return make()
 
 

@@ -9,11 +9,10 @@ import os
 import subprocess
 import sys
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from timing import Contender, in_turns, ratio
+from timing import Contender, in_turns, needs, ratio
 
 import fastinit as fi
 from fastinit import reference
@@ -259,14 +258,14 @@ TARGETS = {
 
 def prepared(name: str) -> Contender:
     package, make = CONTENDERS[name]
-    if package is not None and find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+    needs(package)
     contender = make()
     try:
         contender(2)
     except Exception as error:
         if name != "PyTorch compiled, 1 thread":
             raise
+        # It compiles on the spot, which takes a C++ compiler and the headers of Python.
         pytest.skip(f"torch.compile does not run here: {type(error).__name__}")
     return contender
 

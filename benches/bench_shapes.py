@@ -21,14 +21,13 @@ else.
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from itertools import pairwise
 from statistics import median
 
 import numpy as np
 import pytest
 from bench_lesson import core_peak
-from timing import Contender, in_turns, ratio
+from timing import Contender, absent, in_turns, needs, ratio
 
 import fastinit as fi
 from fastinit import reference
@@ -303,18 +302,11 @@ def whole_fits() -> dict[str, tuple[str | None, Contender]]:
     return {"fastinit": (None, ours), "scikit-learn MLPClassifier": ("sklearn", theirs)}
 
 
-def absent(package: str | None) -> str | None:
-    if package is None or find_spec(package) is not None:
-        return None
-    return f"{package} is not installed"
-
-
 @pytest.mark.parametrize("task", TASKS, ids=str)
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_step(benchmark, task, name):
     package, make = CONTENDERS[name]
-    if absent(package):
-        pytest.skip(absent(package))
+    needs(package)
     benchmark.group = f"10 steps of {task}"
     benchmark(make(task), 10)
 
@@ -322,8 +314,7 @@ def test_step(benchmark, task, name):
 @pytest.mark.parametrize("name", whole_fits())
 def test_whole_fit(benchmark, name):
     package, work = whole_fits()[name]
-    if absent(package):
-        pytest.skip(absent(package))
+    needs(package)
     benchmark.group = "a whole fit"
     benchmark.pedantic(work, (1,), rounds=3, warmup_rounds=1)
 

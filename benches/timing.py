@@ -6,10 +6,26 @@ within a turn.
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from statistics import median
 from time import perf_counter, sleep
 
+import pytest
+
 Contender = Callable[[int], object]  # does its work n times
+
+
+def absent(package: str | None) -> str | None:
+    """Return why a peer cannot take part, or None: peers are no requirement of the benches."""
+    if package is None or find_spec(package) is not None:
+        return None
+    return f"{package} is not installed"
+
+
+def needs(package: str | None) -> None:
+    """Skip the calling bench, by name, where a peer is not installed."""
+    if reason := absent(package):
+        pytest.skip(reason)
 
 
 def calibrated(contender: Contender, seconds: float) -> int:

@@ -259,6 +259,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _load(path: Path) -> tuple[Any, Any, Any, Any]:
     """Return X, Y, X_test, Y_test of an .npz file, the last two None if it has none."""
     try:
+        # Said, not left to the default: a pickle in a stranger's file could run anything.
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("one array, not several")

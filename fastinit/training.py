@@ -3,6 +3,7 @@
 import html
 import operator
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,20 +30,27 @@ MOST_ORDERED = 1 << 20
 SHUFFLES = 1 << 63
 
 
-def _facts_as_html(title: str, facts: dict[str, str]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(fact)}</td></tr>'
-        for name, fact in facts.items()
-    )
-    return f"<table><caption>{title}</caption>{rows}</table>"
+class _Printed(ABC):
+    """Prints its facts in a terminal and in a notebook."""
 
+    @abstractmethod
+    def _facts(self) -> dict[str, str]:
+        """Return what there is to say, by name."""
 
-def _facts_as_text(title: str, facts: dict[str, str]) -> str:
-    return f"{title}\n" + "\n".join(f"  {name:<12} {fact}" for name, fact in facts.items())
+    def __repr__(self) -> str:
+        lines = [f"  {name:<12} {fact}" for name, fact in self._facts().items()]
+        return "\n".join([type(self).__name__, *lines])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(fact)}</td></tr>'
+            for name, fact in self._facts().items()
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
 
 @dataclass(eq=False, repr=False)
-class Run:
+class Run(_Printed):
     """One training, as far as it has come.
 
     Attributes
@@ -127,14 +135,8 @@ class Run:
         facts["time"] = f"{self.seconds:.3g} s"
         return facts
 
-    def __repr__(self) -> str:
-        return _facts_as_text("Run", self._facts())
 
-    def _repr_html_(self) -> str:
-        return _facts_as_html("Run", self._facts())
-
-
-class Stack(Sequence[Run]):
+class Stack(_Printed, Sequence[Run]):
     """The runs of many networks that were trained in one call; ``stack[i]`` is a :class:`Run`.
 
     Attributes
@@ -191,12 +193,6 @@ class Stack(Sequence[Run]):
         facts["diverged"] = f"{diverged:,}"
         facts["time"] = f"{self.seconds:.3g} s"
         return facts
-
-    def __repr__(self) -> str:
-        return _facts_as_text("Stack", self._facts())
-
-    def _repr_html_(self) -> str:
-        return _facts_as_html("Stack", self._facts())
 
 
 def train(

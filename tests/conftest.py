@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from types import ModuleType
 
@@ -68,6 +69,20 @@ def circles():
     data = datasets.load_dataset()
     np.random.set_state(state)
     return data
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The threads that are started from here on."""
+    found = []
+
+    class Counted(threading.Thread):
+        def start(self):
+            found.append(self)
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Counted)
+    return found
 
 
 @pytest.fixture

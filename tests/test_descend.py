@@ -350,17 +350,9 @@ def test_same_bits_for_every_number_of_threads(compiled, dtype, name):
     assert_array_equal(*gradients)
 
 
-def test_threads_really_start(monkeypatch):
+def test_threads_really_start(started):
     if kernels.level == "reference":
         pytest.skip("the reference runs on one thread")
-    started = []
-
-    class Counted(threading.Thread):
-        def start(self):
-            started.append(self)
-            super().start()
-
-    monkeypatch.setattr(threading, "Thread", Counted)
     case = problem([65, 63, 100, 7], 601, np.dtype(np.float64))
     descend(kernels.dense, case, GradientDescent(0.1), steps=1, threads=3)
     assert len(started) == 2

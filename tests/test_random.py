@@ -210,15 +210,7 @@ def test_threads(kind, threads):
     assert_array_equal(fi.normal(out=turned, seed=8, threads=threads), plain)
 
 
-def test_threads_really_start(monkeypatch):
-    started = []
-
-    class Counted(threading.Thread):
-        def start(self):
-            started.append(self)
-            super().start()
-
-    monkeypatch.setattr(threading, "Thread", Counted)
+def test_threads_really_start(started):
     fi.normal(3 * filling.THREAD_ELEMENTS, seed=0, threads=8)
     assert len(started) == 2
     started.clear()

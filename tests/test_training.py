@@ -168,18 +168,6 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
             TypeError,
             "learning_rate: expected it in the optimizer; got both",
         ),
-    ],
-)
-def test_bad_settings(net, theta, circles, keywords, error, message):
-    start = theta.copy()
-    with pytest.raises(error, match=re.escape(message)):
-        fi.train(net, theta, *circles[:2], **keywords)
-    assert_array_equal(theta, start)
-
-
-@pytest.mark.parametrize(
-    ("keywords", "error", "message"),
-    [
         ({"batch_size": 0}, ValueError, "batch_size: expected from 1 to 2**48 - 1; got 0"),
         (
             {"batch_size": 301},
@@ -247,7 +235,7 @@ def test_bad_settings(net, theta, circles, keywords, error, message):
         ),
     ],
 )
-def test_more_bad_settings(net, theta, circles, keywords, error, message):
+def test_bad_settings(net, theta, circles, keywords, error, message):
     start = theta.copy()
     with pytest.raises(error, match=re.escape(message)):
         fi.train(net, theta, *circles[:2], **keywords)

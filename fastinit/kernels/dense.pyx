@@ -610,6 +610,7 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
             start += held
 
 
+# Neither a name of the module nor something to pickle: it holds addresses.
 @cython.internal
 @cython.auto_pickle(False)
 cdef class Descent:
@@ -841,6 +842,7 @@ cdef double losses_of_rows(
     return total
 
 
+# As above; without this, Cython would add functions that unpickle to the module.
 @cython.internal
 @cython.auto_pickle(False)
 cdef class Layers:
