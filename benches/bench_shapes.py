@@ -34,8 +34,8 @@ from fastinit import reference
 from fastinit.kernels import usable_cores
 
 RATE = 0.001
-BLAS_PARAMETERS = 1 << 18  # as in fastinit/kernels/dense.pyx
-PAUSE = 0.04  # OpenBLAS's threads wait longest: 2**26 ticks, some 0.03 s
+BLAS_PARAMETERS = 1 << 20  # as in fastinit/kernels/dense.pyx
+PAUSE = 0.15  # OpenBLAS's threads wait longest: 2**28 ticks, some 0.1 s
 DTYPE = np.dtype("float32")
 
 

@@ -361,10 +361,7 @@ class Network:
         (True, True)
         """
         theta = np.asarray(theta)
-        if theta.ndim == 2 and len(theta) > 0:
-            self.check_theta(theta[0])
-        else:
-            self.check_theta(theta)
+        self.check_stack(theta)
         if not np.isfinite(theta).all():
             raise ValueError("theta: expected finite numbers; got NaN or infinity")
         files.write(path, self._architecture, self._views(theta))
@@ -372,16 +369,18 @@ class Network:
     # --- forward and backward -----------------------------------------------------------------
 
     def _outputs(self, theta: Array, X: ArrayLike) -> Array:
-        theta = self.check_theta(theta)
+        thetas = self.check_stack(theta)
         X = self.check_X(X)
-        out = np.empty((self.sizes[-1], X.shape[1]), self.dtype)
-        dense.forward(self.layout, theta, X, None, None, out)
-        return out
+        out = np.empty((len(thetas), self.sizes[-1], X.shape[1]), self.dtype)
+        for each, outputs in zip(thetas, out, strict=True):
+            dense.forward(self.layout, each, X, None, None, outputs)
+        return out if np.ndim(theta) == 2 else out[0]
 
     def predict_proba(self, theta: Array, X: ArrayLike) -> Array:
         """Return the probabilities, of shape (n_outputs, n_examples).
 
-        Of class 1 for each sigmoid output, of each class for softmax; other outputs have none.
+        Of class 1 for each sigmoid output, of each class for softmax; other outputs have none. For
+        a stack of k thetas, (k, n_outputs, n_examples).
         """
         self._check_classifies("predict_proba")
         return self._outputs(theta, X)
@@ -389,33 +388,63 @@ class Network:
     def predict(self, theta: Array, X: ArrayLike) -> Array:
         """Return what the network says of each example.
 
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        X : array_like of shape (n_features, n_examples)
+
         Returns
         -------
         ndarray
             sigmoid: classes 0 or 1, (n_outputs, n_examples); class 1 is a probability above one
-            half, strictly. softmax: the likeliest class, (n_examples,). Others: the outputs.
+            half, strictly. softmax: the likeliest class, (n_examples,). Others: the outputs. For a
+            stack, all of that with an axis of k in front.
         """
         outputs = self._outputs(theta, X)
         if self.output == "sigmoid":
             return (outputs > 0.5).astype(np.intp)
-        return outputs.argmax(axis=0) if self.output == "softmax" else outputs
+        return outputs.argmax(axis=-2) if self.output == "softmax" else outputs
 
-    def accuracy(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> float:
-        """Return the share of predictions that agree with the labels; classes only."""
+    def accuracy(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> Any:
+        """Return the share of predictions that agree with the labels; classes only.
+
+        A float; for a stack of k thetas, an ndarray of shape (k,).
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.datasets.load_dataset()
+        >>> net = fi.Network([2, 10, 5, 1])
+        >>> net.accuracy(net.initialize("zeros"), X, Y)
+        0.5
+        >>> net.accuracy(net.initialize("he_normal", seed=0, n=4), X, Y).shape
+        (4,)
+        """
         self._check_classifies("accuracy")
-        theta = self.check_theta(theta)
-        X = self.check_X(X)
-        return self.score(theta, X, self.check_Y(Y, X))[1]
+        return self._scores(theta, X, Y, None)[1]
 
     def cost(
         self, theta: Array, X: ArrayLike, Y: ArrayLike, *, weights: ArrayLike | None = None
-    ) -> float:
-        """Return the cost: the mean loss over the examples, weighted if ``weights`` are given."""
-        theta = self.check_theta(theta)
+    ) -> Any:
+        """Return the cost: the mean loss over the examples, weighted if ``weights`` are given.
+
+        A float; for a stack of k thetas, an ndarray of shape (k,).
+        """
+        return self._scores(theta, X, Y, weights)[0]
+
+    def _scores(
+        self, theta: Array, X: ArrayLike, Y: ArrayLike, weights: ArrayLike | None
+    ) -> tuple[Any, Any]:
+        """Return costs and accuracies, of one theta or of each in a stack."""
+        thetas = self.check_stack(theta)
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
         w = None if weights is None else self.check_weights(weights, X)
-        return self.score(theta, X, Y, w)[0]
+        scores = [self.score(each, X, Y, w) for each in thetas]
+        if np.ndim(theta) != 2:
+            return scores[0]
+        costs, accuracies = np.array(scores).T
+        return costs, accuracies
 
     def score(
         self, theta: Array, X: Array, Y: Array, weights: Array | None = None
@@ -437,7 +466,7 @@ class Network:
         *,
         weights: ArrayLike | None = None,
         out: Array | None = None,
-    ) -> tuple[float, Array]:
+    ) -> tuple[Any, Array]:
         """Return the cost and its gradient by ``theta``.
 
         The signature that optimisers ask for:
@@ -445,28 +474,40 @@ class Network:
 
         Parameters
         ----------
-        theta : ndarray of shape (n_parameters,)
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
         X : array_like of shape (n_features, n_examples)
         Y : array_like
             Labels, as the output wants them: see :class:`Network`.
         weights : array_like of shape (n_examples,), optional
             How much each example counts; the cost is the weighted mean.
-        out : ndarray of shape (n_parameters,), optional
+        out : ndarray of the shape of theta, optional
             Where the gradient goes; it must not overlap the inputs.
+
+        Returns
+        -------
+        cost : float, or ndarray of shape (k,)
+        gradient : ndarray of the shape of theta
         """
-        theta = self.check_theta(theta)
+        thetas = self.check_stack(theta)
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
         if weights is not None:
             weights = self.check_weights(weights, X)
         if out is None:
-            out = np.empty(self.n_parameters, self.dtype)
-        else:
-            self.check_theta(out, name="out", written=True)
-            for name, array in (("theta", theta), ("X", X), ("Y", Y), ("weights", weights)):
-                if array is not None and np.may_share_memory(out, array):
-                    raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
-        return dense.loss_and_gradient(self.layout, theta, X, Y, weights, out, 1), out
+            out = np.empty(np.shape(theta), self.dtype)
+        elif np.shape(out) != np.shape(theta):
+            raise ValueError(f"out: expected shape {np.shape(theta)}; got {np.shape(out)}")
+        gradients = self.check_stack(out, name="out", written=True)
+        for name, array in (("theta", thetas), ("X", X), ("Y", Y), ("weights", weights)):
+            if array is not None and np.may_share_memory(out, array):
+                raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
+        costs = np.array(
+            [
+                dense.loss_and_gradient(self.layout, each, X, Y, weights, gradient, 1)
+                for each, gradient in zip(thetas, gradients, strict=True)
+            ]
+        )
+        return (costs if np.ndim(theta) == 2 else float(costs[0])), out
 
     # --- checks, for this room and those above it ---------------------------------------------
 
@@ -489,16 +530,22 @@ class Network:
             raise ValueError(f"{name}: expected a writable array; got a read-only one")
         return theta
 
-    def check_stack(self, theta: Array) -> Array:
-        """Return a stack of thetas, of shape (k, n_parameters), that will be written."""
-        if not isinstance(theta, np.ndarray):
-            raise TypeError(f"theta: expected a NumPy array; got {type(theta).__name__}")
-        if theta.ndim != 2 or len(theta) == 0:
-            raise ValueError(f"theta: expected shape (k, {self.n_parameters}); got {theta.shape}")
-        if not theta.flags.c_contiguous:
-            raise ValueError(f"theta: expected a contiguous array; got strides {theta.strides}")
-        self.check_theta(theta[0], written=True)
-        return theta
+    def check_stack(self, theta: Array, *, name: str = "theta", written: bool = False) -> Array:
+        """Return one ``theta``, or a stack of them, as the rows of a matrix.
+
+        As in :meth:`check_theta`, it is the same memory, if it will be written.
+        """
+        if np.ndim(theta) != 2:
+            return self.check_theta(theta, name=name, written=written)[None]
+        if written and not isinstance(theta, np.ndarray):
+            raise TypeError(f"{name}: expected a NumPy array; got {type(theta).__name__}")
+        theta = np.asarray(theta)
+        if len(theta) == 0:
+            raise ValueError(f"{name}: expected shape (k, {self.n_parameters}); got {theta.shape}")
+        if written and not theta.flags.c_contiguous:
+            raise ValueError(f"{name}: expected a contiguous array; got strides {theta.strides}")
+        self.check_theta(theta[0], name=name, written=written)
+        return theta if written else np.require(theta, requirements=["C", "A"])
 
     def check_X(self, X: ArrayLike, *, name: str = "X") -> Array:
         """Return X contiguous and in the network's dtype, shape (n_features, n_examples)."""

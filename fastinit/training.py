@@ -674,11 +674,7 @@ def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
 
 def _checked_thetas(network: Network, theta: Array) -> Array:
     """Return theta as the rows of a matrix, the same memory."""
-    if np.ndim(theta) == 2:
-        network.check_stack(theta)
-        thetas = np.asarray(theta)
-    else:
-        thetas = np.asarray(network.check_theta(theta, written=True))[None]
+    thetas = network.check_stack(theta, written=True)
     if not np.isfinite(thetas).all():
         raise ValueError("theta: expected finite numbers; got NaN or infinity")
     return thetas

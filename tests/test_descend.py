@@ -1,6 +1,6 @@
 """Whole networks: gradients, updates and the fused loop, each way that the kernel takes.
 
-Small networks are *narrow*, from 1536 parameters on they are *wide*, and from 2**18 on their
+Small networks are *narrow*, from 1536 parameters on they are *wide*, and from 2**20 on their
 products are BLAS's; ``dense.pyx`` says what that means.
 """
 
@@ -94,8 +94,8 @@ def test_gradient_of_every_kind(dense, dtype, hidden, loss):
 @pytest.mark.parametrize("hidden", ["relu", "silu"])
 def test_gradient_by_blas(dtype, hidden):
     """More examples than are taken at a time. One level for all: the products are NumPy's."""
-    case = problem([100, 512, 420, 3], 1100, dtype, hidden, "softmax_cross_entropy", weighted=True)
-    assert case.theta.size >= 2**18
+    case = problem([100, 1024, 930, 3], 1100, dtype, hidden, "softmax_cross_entropy", weighted=True)
+    assert case.theta.size >= 2**20
     check_gradient(kernels.dense, case, dtype)
 
 
@@ -217,7 +217,7 @@ def test_run_of_a_wide_network(dense, dtype, optimizer, batch_size):
 
 @pytest.mark.parametrize(("optimizer", "kind"), [("nesterov", "float32"), ("AdamW", "float64")])
 def test_run_by_blas(optimizer, kind):
-    sizes, dtype = (100, 512, 420, 3), np.dtype(kind)
+    sizes, dtype = (100, 1024, 930, 3), np.dtype(kind)
     check_run(
         kernels.dense, sizes, 37, "tanh", OUTPUTS[2], optimizer, 15, True, dtype, steps=12
     )  # fmt: skip

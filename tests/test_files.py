@@ -166,7 +166,7 @@ def test_bad_paths(small, name, error, message):
         (np.ones(3), TypeError, "theta: expected dtype float32; got float64"),
         (np.ones(4, np.float32), ValueError, "theta: expected shape (3,); got (4,)"),
         (np.ones((2, 4), np.float32), ValueError, "theta: expected shape (3,); got (4,)"),
-        (np.ones((0, 3), np.float32), ValueError, "theta: expected shape (3,); got (0, 3)"),
+        (np.ones((0, 3), np.float32), ValueError, "theta: expected shape (k, 3); got (0, 3)"),
         (np.ones((1, 1, 3), np.float32), ValueError, "theta: expected shape (3,); got (1, 1, 3)"),
         (np.float32([1, np.nan, 1]), ValueError, "theta: expected finite numbers; got NaN"),
         (np.float32([[1, 1, 1], [1, 1, np.inf]]), ValueError, "theta: expected finite numbers"),

@@ -246,6 +246,58 @@ def test_many_outputs(circles):
     assert net.predict(theta, X).shape == (3, 300)
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity"])
+def test_stacks_are_their_networks(circles, output):
+    """Whatever takes one theta takes many, and says of each what it says of it alone."""
+    X, Y, _, _ = circles
+    net = fi.Network([2, 8, 2], hidden="tanh", output=output)
+    labels = np.vstack([Y, 1 - Y])
+    thetas = net.initialize("he_normal", seed=0, n=5)[::-1]  # strided: it is only read
+    weights = np.linspace(0, 1, 300)
+    methods = [
+        lambda theta: net.predict(theta, X),
+        lambda theta: net.cost(theta, X, labels, weights=weights),
+        lambda theta: net.loss_and_gradient(theta, X, labels, weights=weights)[0],
+        lambda theta: net.loss_and_gradient(theta, X, labels, weights=weights)[1],
+    ]
+    if net.classifies:
+        methods += [
+            lambda theta: net.predict_proba(theta, X),
+            lambda theta: net.accuracy(theta, X, labels),
+        ]
+    for method in methods:
+        assert_array_equal(method(thetas), [method(theta) for theta in thetas])
+    assert len({float(cost) for cost in net.cost(thetas, X, labels)}) == 5
+    out = np.full(thetas.shape, np.nan)
+    costs, gradients = net.loss_and_gradient(thetas, X, labels, out=out)
+    assert gradients is out
+    assert np.isfinite(out).all()
+    assert costs.shape == (5,)
+
+
+def test_bad_stacks(net, theta, circles):
+    X, Y, _, _ = circles
+    thetas = np.stack([theta] * 3)
+    for bad, error, message in (
+        (thetas[:0], ValueError, "theta: expected shape (k, 91); got (0, 91)"),
+        (thetas[:, :-1], ValueError, "theta: expected shape (91,); got (90,)"),
+        (thetas.astype("f4"), TypeError, "theta: expected dtype float64; got float32"),
+        (thetas[None], ValueError, "theta: expected shape (91,); got (1, 3, 91)"),
+    ):
+        for call in (net.accuracy, net.cost, net.loss_and_gradient):
+            with pytest.raises(error, match=re.escape(message)):
+                call(bad, X, Y)
+    for bad, error, message in (
+        (np.empty(91), ValueError, "out: expected shape (3, 91); got (91,)"),
+        (np.empty((3, 91), "f4"), TypeError, "out: expected dtype float64; got float32"),
+        (np.empty((91, 3)).T, ValueError, "out: expected a contiguous array"),
+        (np.empty((3, 91)).tolist(), TypeError, "out: expected a NumPy array; got list"),
+        (thetas, ValueError, "out: expected memory of its own; got an overlap with theta"),
+    ):
+        with pytest.raises(error, match=re.escape(message)):
+            net.loss_and_gradient(thetas, X, Y, out=bad)
+
+
 def test_lesson_schemes(net):
     state = np.random.RandomState(3)
     views = net.unpack(net.initialize("random", seed=3))

@@ -94,21 +94,21 @@ cdef enum:
     BLOCK_BYTES = 64 * 1024
     # From so many parameters on a network is wide: measured between 700 and 2,200.
     WIDE_PARAMETERS = 1536
-    # From so many on its products are NumPy's BLAS's. Equal at 130,000 to 300,000 in float32 and at
-    # 300,000 to 500,000 in float64. Examples are then taken so many at a time.
-    BLAS_PARAMETERS = 1 << 18
+    # From so many on its products are NumPy's BLAS's: on two cores they take 10 % longer than ours
+    # at 670,000 and 10 % less at 2 million. Examples are then taken so many at a time.
+    BLAS_PARAMETERS = 1 << 20
     BLAS_EXAMPLES = 1024
     # In a wide network, the bytes of a row of one block, and of all blocks that are kept.
     WIDE_BYTES = 256
     SUPER_BYTES = 2048
     # Into so many parts the blocks of a batch are cut, where the work is worth it.
     PARTS = 8
-    # Multiply-adds of an iteration from which on a second thread helps. In a wide network threads
-    # read what the others wrote; on two cores it gained nothing at 6 million and 15 % at 12.
+    # Multiply-adds of an iteration from which on a second thread helps. A wide network has no
+    # gradients to add up: two cores that are idle gain 25 % at 1.3 million.
     NARROW_THREAD_WORK = 1 << 21
-    WIDE_THREAD_WORK = 1 << 23
-    # Rows of weights that a thread takes at once.
-    PIECE_ROWS = 48
+    WIDE_THREAD_WORK = 1 << 20
+    # Rows of weights that a thread takes at once: few, so that the last piece keeps nobody waiting.
+    PIECE_ROWS = 24
     # How many multiply-adds pass between two looks for Ctrl-C: about 10 ms.
     SIGNAL_WORK = 1 << 26
     # Examples per product of probabilities: the product of so many mantissas below 2 is finite.
@@ -330,7 +330,7 @@ cdef double gradient_block(
     cdef Py_ssize_t pair = 2 * lanes, slot = block % plan.held
     cdef Py_ssize_t start = block * width
     cdef Py_ssize_t n = min(width, plan.n - start)
-    cdef Py_ssize_t columns = width if plan.wide else (n + lanes - 1) // lanes * lanes
+    cdef Py_ssize_t columns = (n + lanes - 1) // lanes * lanes
     cdef Py_ssize_t n_outputs = plan.sizes[plan.n_layers]
     cdef real* X = <real*>plan.X_blocks + slot * plan.sizes[0] * width
     cdef real* Y = <real*>plan.Y_blocks + slot * n_outputs * width
@@ -354,7 +354,7 @@ cdef double gradient_block(
         )
         if plan.wide:
             make_panels(
-                X, width, plan.sizes[0], panels + slot * width * pair, plan.held * width * pair
+                X, width, n, plan.sizes[0], panels + slot * width * pair, plan.held * width * pair
             )
 
     forward_block(theta, plan, X, activations, slopes, columns)
@@ -385,7 +385,7 @@ cdef double gradient_block(
             break
         if plan.wide:
             make_panels(
-                A, width, n_in, panels + plan.panels_at[layer] + slot * width * pair,
+                A, width, n, n_in, panels + plan.panels_at[layer] + slot * width * pair,
                 plan.held * width * pair,
             )
         if plan.hidden != H_RELU:
@@ -487,9 +487,9 @@ cdef bint update_piece(const real* theta, Plan* plan, const Piece* piece) noexce
 
 
 cdef void gradient_piece(
-    const real* theta, Plan* plan, const Piece* piece, Py_ssize_t blocks, bint add
+    const real* theta, Plan* plan, const Piece* piece, Py_ssize_t examples, bint add
 ) noexcept nogil:
-    """The gradient by some rows of a wide network's weights, over ``blocks`` that are held."""
+    """The gradient by some rows of a wide network's weights, over ``examples`` that are held."""
     cdef Py_ssize_t width = plan.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
     cdef Py_ssize_t n_in = plan.sizes[piece.layer], n_out = plan.sizes[piece.layer + 1]
     cdef Py_ssize_t rows = rows_of(plan)
@@ -499,7 +499,7 @@ cdef void gradient_piece(
     dZ += (plan.rows_at[piece.layer] + piece.start) * width
     outer_product(
         dZ, width, rows * width, panels + plan.panels_at[piece.layer], plan.held * width * pair,
-        blocks, width, piece.stop - piece.start, n_in, add,
+        examples, width, piece.stop - piece.start, n_in, add,
         gradient + piece.start * n_in, gradient + n_out * n_in + piece.start,
     )
 
@@ -567,7 +567,7 @@ cdef void finish_iteration(Plan* plan, size_t itemsize) noexcept nogil:
 
 cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
     """What every thread of the team does until the iterations are done."""
-    cdef Py_ssize_t start, held, tasks, t
+    cdef Py_ssize_t start, held, examples, tasks, t
     cdef bint last
     while not plan.stop:
         theta = <const real*>plan.theta
@@ -575,6 +575,7 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
         last = False
         while not last:
             held = min(plan.held, plan.blocks - start)
+            examples = min(held * plan.width, plan.n - start * plan.width)
             last = start + held == plan.blocks
             tasks = held if plan.wide else plan.parts
             t = team_take(&plan.team)
@@ -599,7 +600,7 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
             t = team_take(&plan.team)
             while t < plan.n_pieces:
                 if plan.wide:
-                    gradient_piece(theta, plan, &plan.pieces[t], held, start > 0)
+                    gradient_piece(theta, plan, &plan.pieces[t], examples, start > 0)
                 if last and plan.rule != NO_UPDATE and update_piece(theta, plan, &plan.pieces[t]):
                     plan.broken = True
                 t = team_take(&plan.team)
@@ -667,9 +668,11 @@ cdef class Descent:
         else:
             most = BLOCK_BYTES // ((rows + sizes[0]) * <Py_ssize_t>self.itemsize) // pair * pair
             most = min(max(most, pair), LOSS_BLOCK)
-        # All blocks alike, whole pairs of registers.
-        blocks = max((batch_size + most - 1) // most, 1)
-        plan.width = max((batch_size + blocks - 1) // blocks, 1)
+            # All blocks alike, for parts of one length.
+            blocks = max((batch_size + most - 1) // most, 1)
+            most = max((batch_size + blocks - 1) // blocks, 1)
+        # Whole pairs of registers; only the last block has fewer examples.
+        plan.width = min(most, max((batch_size + pair - 1) // pair, 1) * pair)
         plan.width = (plan.width + pair - 1) // pair * pair
         blocks = max((batch_size + plan.width - 1) // plan.width, 1)
         plan.held = blocks

@@ -267,7 +267,7 @@ cdef void gradient_product(
 # --- gradients of wide layers: lanes along the inputs, over transposed activations ---------------
 
 cdef inline void outer_tile(
-    const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t blocks,
+    const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t examples,
     Py_ssize_t width, real* out, Py_ssize_t out_step, int rows, int registers,
 ) noexcept nogil:
     """``rows`` by ``registers`` sums of ``dZ[r, e] * A[e, i]`` over all examples of all blocks.
@@ -276,18 +276,19 @@ cdef inline void outer_tile(
     """
     cdef real acc[ROWS][2 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t _block, e
+    cdef Py_ssize_t e
     cdef int r, v
     for r in range(rows):
         for v in range(registers):
             fill(&acc[r][v * lanes], <real>0)
-    for _block in range(blocks):
-        for e in range(width):
+    while examples > 0:
+        for e in range(min(width, examples)):
             for r in range(rows):
                 for v in range(registers):
                     multiply_add(&acc[r][v * lanes], A + v * lanes, dZ[r * dZ_step + e])
             A += 2 * lanes
         dZ += dZ_block
+        examples -= width
     for r in range(rows):
         for v in range(registers):
             copy(out + v * lanes, &acc[r][v * lanes])
@@ -295,48 +296,48 @@ cdef inline void outer_tile(
 
 
 cdef void outer_rows(
-    const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t blocks,
+    const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t examples,
     Py_ssize_t width, real* out, Py_ssize_t rows, Py_ssize_t registers,
 ) noexcept nogil:
     """A tile of any height up to ROWS; the rows of ``out`` are two registers long."""
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
     if registers == 2:
         if rows == 6:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 6, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 6, 2)
         elif rows == 5:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 5, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 5, 2)
         elif rows == 4:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 4, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 4, 2)
         elif rows == 3:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 3, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 3, 2)
         elif rows == 2:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 2, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 2, 2)
         else:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 1, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 1, 2)
     else:
         if rows == 6:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 6, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 6, 1)
         elif rows == 5:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 5, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 5, 1)
         elif rows == 4:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 4, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 4, 1)
         elif rows == 3:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 3, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 3, 1)
         elif rows == 2:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 2, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 2, 1)
         else:
-            outer_tile(dZ, dZ_step, dZ_block, A, blocks, width, out, pair, 1, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 1, 1)
 
 
 cdef void outer_product(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t A_panel,
-    Py_ssize_t blocks, Py_ssize_t width, Py_ssize_t n_out, Py_ssize_t n_in, bint add,
+    Py_ssize_t examples, Py_ssize_t width, Py_ssize_t n_out, Py_ssize_t n_in, bint add,
     real* dW, real* db,
 ) noexcept nogil:
     """``dW = dZ @ A.T`` and ``db = sum(dZ)``, or added to them.
 
-    ``dZ`` comes in ``blocks`` of ``width`` examples, ``A`` in panels of two registers of inputs.
-    A panel serves all rows before the next one is read.
+    ``dZ`` comes in blocks of ``width`` examples, the last of which may have fewer, ``A`` in panels
+    of two registers of inputs. A panel serves all rows before the next one is read.
     """
     cdef real sums[ROWS * 2 * MOST_LANES]
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
@@ -350,7 +351,7 @@ cdef void outer_product(
             start = t * n_out // tiles
             rows = (t + 1) * n_out // tiles - start
             outer_rows(
-                dZ + start * dZ_step, dZ_step, dZ_block, A, blocks, width, &sums[0], rows,
+                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], rows,
                 2 if 2 * n > pair else 1,
             )
             for r in range(rows):
@@ -365,8 +366,8 @@ cdef void outer_product(
         A += A_panel
     for r in range(n_out):
         total = db[r] if add else 0
-        for b in range(blocks):
-            total += row_sum(dZ + r * dZ_step + b * dZ_block, width)
+        for b in range((examples + width - 1) // width):
+            total += row_sum(dZ + r * dZ_step + b * dZ_block, min(width, examples - b * width))
         db[r] = total
 
 
@@ -419,7 +420,8 @@ cdef void transpose(
 
 
 cdef void make_panels(
-    const real* A, Py_ssize_t width, Py_ssize_t n_in, real* out, Py_ssize_t out_panel
+    const real* A, Py_ssize_t width, Py_ssize_t examples, Py_ssize_t n_in, real* out,
+    Py_ssize_t out_panel,
 ) noexcept nogil:
     """Write a block of activations as panels: two registers of inputs for each example in turn.
 
@@ -429,9 +431,9 @@ cdef void make_panels(
     cdef Py_ssize_t i = 0, n, e, k
     while i < n_in:
         n = min(pair, n_in - i)
-        transpose(A + i * width, width, n, width, out, pair)
+        transpose(A + i * width, width, n, examples, out, pair)
         if n < pair:
-            for e in range(width):
+            for e in range(examples):
                 for k in range(n, pair):
                     out[e * pair + k] = 0
         i += pair
