@@ -1,3 +1,4 @@
+import _thread
 import importlib
 import signal
 import subprocess
@@ -81,7 +82,13 @@ def started(monkeypatch):
             found.append(self)
             super().start()
 
+    def start(function, arguments):
+        found.append(function)
+        return start_new_thread(function, arguments)
+
+    start_new_thread = _thread.start_new_thread
     monkeypatch.setattr(threading, "Thread", Counted)
+    monkeypatch.setattr(_thread, "start_new_thread", start)  # as the kernels do
     return found
 
 

@@ -34,7 +34,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-import threading
+import _thread
 from itertools import pairwise
 
 import numpy as np
@@ -486,6 +486,15 @@ cdef bint update_piece(const real* theta, Plan* plan, const Piece* piece) noexce
     return broken
 
 
+cdef void update_pieces(const real* theta, Plan* plan) noexcept nogil:
+    """Take pieces that nobody else has, and update them."""
+    cdef Py_ssize_t t = team_take(&plan.team)
+    while t < plan.n_pieces:
+        if update_piece(theta, plan, &plan.pieces[t]):
+            plan.broken = True
+        t = team_take(&plan.team)
+
+
 cdef void gradient_piece(
     const real* theta, Plan* plan, const Piece* piece, Py_ssize_t examples, bint add
 ) noexcept nogil:
@@ -694,7 +703,7 @@ cdef class Descent:
         for layer in range(plan.n_layers):
             pieces += (plan.sizes[layer + 1] + PIECE_ROWS - 1) // PIECE_ROWS
         plan.pieces = <Piece*>self.allocate(pieces * sizeof(Piece))
-        if plan.wide and not plan.blas:
+        if plan.wide:
             for layer in range(plan.n_layers):
                 n_out = plan.sizes[layer + 1]
                 pieces = (n_out + PIECE_ROWS - 1) // PIECE_ROWS
@@ -703,7 +712,7 @@ cdef class Descent:
                     plan.pieces[plan.n_pieces].start = k * n_out // pieces
                     plan.pieces[plan.n_pieces].stop = (k + 1) * n_out // pieces
                     plan.n_pieces += 1
-        elif plan.blas or plan.l2 > 0 or plan.weight_decay > 0:
+        elif plan.l2 > 0 or plan.weight_decay > 0:
             for layer in range(plan.n_layers):
                 plan.pieces[layer].layer = layer
                 plan.pieces[layer].start = 0
@@ -713,7 +722,9 @@ cdef class Descent:
             plan.pieces[0].layer = -1
             plan.n_pieces = 1
         if plan.blas:
+            # Theirs are the products, and no weights are kept transposed; updates are as ever.
             plan.wide = False
+            plan.team.size = max(min(threads, plan.n_pieces), 1)
             return 0
         tasks = max(plan.held, plan.n_pieces) if plan.wide else plan.parts
         plan.team.size = max(min(threads, tasks), 1) if many else 1
@@ -737,34 +748,64 @@ cdef class Descent:
             plan.transposed = self.allocate(plan.n_parameters * itemsize)
         return 0
 
-    cdef int run(self) except -1:
-        """Run the iterations, with the help of threads; return when all are back."""
-        cdef Plan* plan = &self.plan
+    cdef int spread(self, task) except -1:
+        """Do ``task(rank)`` on all threads of the team; return when all are back.
+
+        Ctrl-C waits in ``error``: the others would wait for ever for a thread that left, and an
+        update must be whole. So threads are started and awaited below the module ``threading``, whose
+        Python lines an interrupt could fall between.
+        """
         cdef Py_ssize_t rank
-        next_batch(plan, self.itemsize)
-        helpers = []
-        for rank in range(1, plan.team.size):
-            helper = threading.Thread(target=self.assist, args=(rank,), name="fastinit")
+        returned = []
+        for rank in range(1, self.plan.team.size):
+            lock = _thread.allocate_lock()
+            lock.acquire()
             try:
-                helper.start()
+                _thread.start_new_thread(self.help, (task, rank, lock))
             except RuntimeError:  # no more threads to be had: those that are here do the work
-                plan.team.size = rank
+                self.plan.team.size = rank
                 break
-            helpers.append(helper)
-        self.assist(0)
-        for helper in helpers:
-            helper.join()
+            returned.append(lock)
+        task(0)
+        for lock in returned:
+            while True:
+                try:
+                    lock.acquire()
+                    break
+                except BaseException as error:
+                    self.error = error
+        return 0
+
+    cdef int run(self) except -1:
+        """Run the iterations."""
+        next_batch(&self.plan, self.itemsize)
+        self.spread(self.iterate)
         if self.error is not None:
             raise self.error
         return 0
 
-    def assist(self, Py_ssize_t rank):
+    def help(self, task, rank, lock):
+        """Do a task on another thread, and say when it is done."""
+        try:
+            task(rank)
+        finally:
+            lock.release()
+
+    def iterate(self, Py_ssize_t rank):
         """Work along until the iterations are done."""
         with nogil:
             if self.itemsize == sizeof(float):
                 work(<const float*>self.plan.theta, &self.plan, rank)
             else:
                 work(<const double*>self.plan.theta, &self.plan, rank)
+
+    def update(self, Py_ssize_t rank):
+        """Update pieces as long as there are any."""
+        with nogil:
+            if self.itemsize == sizeof(float):
+                update_pieces(<const float*>self.plan.theta, &self.plan)
+            else:
+                update_pieces(<const double*>self.plan.theta, &self.plan)
 
 
 cdef int take_data(
@@ -954,11 +995,11 @@ cdef int run_blas(
         plan.cost = cost
         if plan.rule != NO_UPDATE:
             # From here on nothing interrupts: theta and state move together.
-            with nogil:
-                for layer in range(plan.n_pieces):
-                    if update_piece(<const real*>plan.theta, plan, &plan.pieces[layer]):
-                        plan.broken = True
+            plan.team.task = 0
+            descent.spread(descent.update)
         finish_iteration(plan, sizeof(real))
+        if descent.error is not None:
+            raise descent.error
         if plan.stop:
             return 0
         present, other = other, present
@@ -1166,19 +1207,16 @@ def update_parameters(
     cdef Descent descent = Descent()
     cdef Plan* plan = &descent.plan
     cdef const Py_ssize_t[::1] sizes = layout.sizes
-    cdef Py_ssize_t k
     descent.itemsize = sizeof(real)
     take_rule(descent, rule)
     descent.shape(layout, sizes, 1)
     descent.arrange(1)
     plan.state = &state[0, 0] if state.shape[0] > 0 else NULL
     plan.gradient = <void*>&gradient[0]
-    plan.following = &theta[0]
+    plan.theta = plan.following = &theta[0]
     plan.step = step
     plan.rates = &learning_rate
-    with nogil:
-        for k in range(plan.n_pieces):
-            update_piece(<const real*>&theta[0], plan, &plan.pieces[k])
+    descent.update(0)
 
 
 def forward(
