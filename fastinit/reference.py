@@ -266,6 +266,7 @@ def descend(
     rates: NDArray[np.float64],
     costs: NDArray[np.float64],
     threads: int,
+    scratch: dict[Any, Any] | None = None,
 ) -> int:
     """Run ``len(costs)`` iterations; return how many were whole.
 

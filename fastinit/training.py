@@ -467,6 +467,7 @@ def _descend(
     start, spent, total = perf_counter(), max(run.seconds for run in runs), costs.shape[1]
     size = 1
     active = [k for k, run in enumerate(runs) if not run.stopped_by]
+    scratch: list[dict[Any, Any]] = [{} for _ in runs]
     while done < total and active:
         stop = min(done + size, total)
         if data.validation is not None:
@@ -477,7 +478,7 @@ def _descend(
         orders = data.orders(done, stop)
         rates = {k: _rates(runs[k].optimizer, done, stop) for k in active}
         before = perf_counter()
-        advance = partial(_advance, runs, thetas, data, costs, done, stop, orders, rates)
+        advance = partial(_advance, runs, thetas, data, costs, done, stop, orders, rates, scratch)
         _spread(advance, active, threads)
         now = perf_counter()
         for run in runs:
@@ -507,6 +508,7 @@ def _advance(
     stop: int,
     orders: NDArray[np.intp] | None,
     rates: dict[int, NDArray[np.float64]],
+    scratch: list[dict[Any, Any]],
     k: int,
     threads: int,
 ) -> None:
@@ -528,6 +530,7 @@ def _advance(
         rates[k],
         piece,
         threads,
+        scratch[k],
     )
     run.costs = costs[k, : start + whole]
     if whole < len(piece):

@@ -1,6 +1,6 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,4 +107,5 @@ def descend(
     rates: NDArray[np.float64],
     costs: NDArray[np.float64],
     threads: int,
+    scratch: dict[Any, Any] | None = None,
 ) -> int: ...

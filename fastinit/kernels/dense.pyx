@@ -193,12 +193,14 @@ cdef struct Plan:
     Py_ssize_t blocks            # of the present batch
     Py_ssize_t parts
     Py_ssize_t n_pieces
+    Py_ssize_t piece_size        # numbers in piece_gradients for each thread, biases last
     Piece* pieces
     # Memory.
     void* theta
     void* following              # theta after the update
     void* state
     void* gradient               # one for each part
+    void* piece_gradients        # of each thread, where no whole gradient is needed; or NULL
     void* transposed             # the weights of a wide network again, columns first
     void* examples               # of one block, as they lie in X; of each thread
     void* X_blocks
@@ -408,14 +410,14 @@ cdef double gradient_block(
 # --- updates --------------------------------------------------------------------------------------
 
 cdef bint update_range(
-    const real* theta, const Plan* plan, Py_ssize_t start, Py_ssize_t n, bint weights,
+    const real* theta, const real* g, const Plan* plan, Py_ssize_t start, Py_ssize_t n,
+    bint weights,
 ) noexcept nogil:
     """Write ``n`` parameters after their update; return whether one is no finite number.
 
-    ``weights`` says whether penalties apply.
+    ``weights`` says whether penalties apply. ``g`` is the gradient by the first of them.
     """
     cdef const real* p = theta + start
-    cdef const real* g = <const real*>plan.gradient + start
     cdef real* out = <real*>plan.following + start
     cdef real* first = <real*>plan.state + start
     cdef real* second = <real*>plan.state + plan.n_parameters + start
@@ -466,50 +468,72 @@ cdef bint update_range(
     return broken != 0
 
 
-cdef bint update_piece(const real* theta, Plan* plan, const Piece* piece) noexcept nogil:
-    """Update some rows of weights and their biases; return whether one is no finite number."""
-    cdef Py_ssize_t n_in, n_out, at, rows = piece.stop - piece.start
+cdef inline Py_ssize_t weights_of(const Plan* plan, const Piece* piece) noexcept nogil:
+    """Where a piece's weights begin in theta."""
+    if piece.layer < 0:
+        return 0
+    return plan.weights_at[piece.layer] + piece.start * plan.sizes[piece.layer]
+
+
+cdef inline Py_ssize_t biases_of(const Plan* plan, const Piece* piece) noexcept nogil:
+    """Where a piece's biases begin in theta."""
+    if piece.layer < 0:
+        return 0
+    return (
+        plan.weights_at[piece.layer] + piece.start
+        + plan.sizes[piece.layer + 1] * plan.sizes[piece.layer]
+    )
+
+
+cdef bint update_piece(
+    const real* theta, const real* dW, const real* db, Plan* plan, const Piece* piece
+) noexcept nogil:
+    """Update some rows of weights and their biases; return whether one is no finite number.
+
+    ``dW`` and ``db`` are the gradients by these alone.
+    """
+    cdef Py_ssize_t n_in, n_out, at = weights_of(plan, piece), rows = piece.stop - piece.start
     cdef bint broken
-    cdef const real* W
     cdef real* columns
     if piece.layer < 0:
-        return update_range(theta, plan, 0, plan.n_parameters, False)
+        return update_range(theta, dW, plan, 0, plan.n_parameters, False)
     n_in = plan.sizes[piece.layer]
     n_out = plan.sizes[piece.layer + 1]
-    at = plan.weights_at[piece.layer]
-    broken = update_range(theta, plan, at + piece.start * n_in, rows * n_in, True)
-    broken |= update_range(theta, plan, at + n_out * n_in + piece.start, rows, False)
+    broken = update_range(theta, dW, plan, at, rows * n_in, True)
+    broken |= update_range(theta, db, plan, biases_of(plan, piece), rows, False)
     if plan.wide and piece.layer > 0:
-        W = <const real*>plan.following + at + piece.start * n_in
-        columns = <real*>plan.transposed + at + piece.start
-        transpose(W, n_in, rows, n_in, columns, n_out)
+        columns = <real*>plan.transposed + plan.weights_at[piece.layer] + piece.start
+        transpose(<const real*>plan.following + at, n_in, rows, n_in, columns, n_out)
     return broken
 
 
 cdef void update_pieces(const real* theta, Plan* plan) noexcept nogil:
-    """Take pieces that nobody else has, and update them."""
+    """Take pieces that nobody else has, and update them by the whole gradient."""
+    cdef const real* gradient = <const real*>plan.gradient
     cdef Py_ssize_t t = team_take(&plan.team)
+    cdef const Piece* piece
     while t < plan.n_pieces:
-        if update_piece(theta, plan, &plan.pieces[t]):
+        piece = &plan.pieces[t]
+        if update_piece(
+            theta, gradient + weights_of(plan, piece), gradient + biases_of(plan, piece), plan,
+            piece,
+        ):
             plan.broken = True
         t = team_take(&plan.team)
 
 
 cdef void gradient_piece(
-    const real* theta, Plan* plan, const Piece* piece, Py_ssize_t examples, bint add
+    real* dW, real* db, Plan* plan, const Piece* piece, Py_ssize_t examples, bint add
 ) noexcept nogil:
     """The gradient by some rows of a wide network's weights, over ``examples`` that are held."""
     cdef Py_ssize_t width = plan.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
-    cdef Py_ssize_t n_in = plan.sizes[piece.layer], n_out = plan.sizes[piece.layer + 1]
-    cdef Py_ssize_t rows = rows_of(plan)
-    cdef real* gradient = <real*>plan.gradient + plan.weights_at[piece.layer]
     cdef const real* dZ = <const real*>plan.activations
     cdef const real* panels = <const real*>plan.panels
     dZ += (plan.rows_at[piece.layer] + piece.start) * width
     outer_product(
-        dZ, width, rows * width, panels + plan.panels_at[piece.layer], plan.held * width * pair,
-        examples, width, piece.stop - piece.start, n_in, add,
-        gradient + piece.start * n_in, gradient + n_out * n_in + piece.start,
+        dZ, width, rows_of(plan) * width, panels + plan.panels_at[piece.layer],
+        plan.held * width * pair, examples, width, piece.stop - piece.start,
+        plan.sizes[piece.layer], add, dW, db,
     )
 
 
@@ -577,6 +601,9 @@ cdef void finish_iteration(Plan* plan, size_t itemsize) noexcept nogil:
 cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
     """What every thread of the team does until the iterations are done."""
     cdef Py_ssize_t start, held, examples, tasks, t
+    cdef const Piece* piece
+    cdef real* dW
+    cdef real* db
     cdef bint last
     while not plan.stop:
         theta = <const real*>plan.theta
@@ -608,10 +635,17 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
                 return
             t = team_take(&plan.team)
             while t < plan.n_pieces:
+                piece = &plan.pieces[t]
+                dW = <real*>plan.gradient + weights_of(plan, piece)
+                db = <real*>plan.gradient + biases_of(plan, piece)
+                if plan.piece_gradients != NULL:
+                    dW = <real*>plan.piece_gradients + rank * plan.piece_size
+                    db = dW + plan.piece_size - PIECE_ROWS
                 if plan.wide:
-                    gradient_piece(theta, plan, &plan.pieces[t], examples, start > 0)
-                if last and plan.rule != NO_UPDATE and update_piece(theta, plan, &plan.pieces[t]):
-                    plan.broken = True
+                    gradient_piece(dW, db, plan, piece, examples, start > 0)
+                if last and plan.rule != NO_UPDATE:
+                    if update_piece(theta, <const real*>dW, <const real*>db, plan, piece):
+                        plan.broken = True
                 t = team_take(&plan.team)
             if team_arrive(&plan.team):
                 if last:
@@ -746,14 +780,19 @@ cdef class Descent:
                 panels += n_in * plan.held * width * pair
             plan.panels = self.allocate(panels * itemsize)
             plan.transposed = self.allocate(plan.n_parameters * itemsize)
+            if plan.held == plan.blocks and plan.rule != NO_UPDATE:
+                # A piece is whole at once: it is used up while it is in the nearest cache.
+                for layer in range(plan.n_layers):
+                    plan.piece_size = max(plan.piece_size, PIECE_ROWS * (plan.sizes[layer] + 1))
+                plan.piece_gradients = self.allocate(plan.team.size * plan.piece_size * itemsize)
         return 0
 
     cdef int spread(self, task) except -1:
         """Do ``task(rank)`` on all threads of the team; return when all are back.
 
         Ctrl-C waits in ``error``: the others would wait for ever for a thread that left, and an
-        update must be whole. So threads are started and awaited below the module ``threading``, whose
-        Python lines an interrupt could fall between.
+        update must be whole. So threads are started and awaited below the module ``threading``,
+        between whose lines an interrupt could fall.
         """
         cdef Py_ssize_t rank
         returned = []
@@ -904,8 +943,16 @@ cdef class Layers:
             self.b.append(flat[middle:end])
 
 
-cdef list matrices(rows, columns, dtype):
-    return [np.empty((r, columns), dtype) for r in rows]
+cdef object kept(dict scratch, name, shape, dtype):
+    """Memory that is there from the slice before, or else is from now on."""
+    found = scratch.get((name, shape))
+    if found is None:
+        found = scratch[name, shape] = np.empty(shape, dtype)
+    return found
+
+
+cdef list matrices(dict scratch, name, rows, columns, dtype):
+    return [kept(scratch, (name, i), (r, columns), dtype) for i, r in enumerate(rows)]
 
 
 cdef double gradient_by_blas(
@@ -953,20 +1000,22 @@ cdef double gradient_by_blas(
 
 cdef int run_blas(
     Descent descent, list sizes, theta, following, real[::1] gradient, X, labels, weights,
+    dict scratch,
 ) except -1:
     """What ``work`` does, a layer at a time."""
     cdef Plan* plan = &descent.plan
     cdef Layers present = Layers(theta, sizes), other = Layers(following, sizes)
     cdef Layers g = Layers(np.asarray(gradient), sizes)
-    cdef Py_ssize_t start, stop, most, n_columns, layer
+    cdef Py_ssize_t start, stop, most, n_columns
     cdef const real[:, ::1] Y
     cdef const real[::1] w
     cdef double cost
     dtype = present.flat.dtype
     most = min(<Py_ssize_t>BLAS_EXAMPLES, min(plan.batch_size, plan.m))
-    memory = {}
+    rows = sizes[1:]
+    with_slopes = rows if keeps_slopes(plan.hidden) else [0] * len(rows)
     many = min(plan.batch_size, plan.m) > most
-    scratch = np.empty(max([W.size for W in g.W]) if many else 0, dtype)
+    product = kept(scratch, "product", max([W.size for W in g.W]) if many else 0, dtype)
     examples = X.T
     next_batch(plan, descent.itemsize)
     while True:
@@ -977,20 +1026,14 @@ cdef int run_blas(
         for start in range(0, plan.n, most):
             stop = min(start + most, plan.n)
             n_columns = stop - start
-            if n_columns not in memory:
-                rows = sizes[1:]
-                kept = rows if keeps_slopes(plan.hidden) else [0] * len(rows)
-                memory[n_columns] = (
-                    matrices(rows, n_columns, dtype),
-                    matrices(rows[: len(rows) - 1], n_columns, dtype),
-                    matrices(kept, n_columns, dtype),
-                )
-            A, dA, slopes = memory[n_columns]
+            A = matrices(scratch, "A", rows, n_columns, dtype)
+            dA = matrices(scratch, "dA", rows[: len(rows) - 1], n_columns, dtype)
+            slopes = matrices(scratch, "slopes", with_slopes, n_columns, dtype)
             chosen = slice(start, stop) if batch is None else batch[start:stop]
             Y = np.ascontiguousarray(labels[:, chosen])
             w = None if weights is None else np.ascontiguousarray(weights[chosen])
             cost += gradient_by_blas(
-                descent, present, g, examples[chosen].T, Y, w, A, dA, slopes, scratch, start > 0
+                descent, present, g, examples[chosen].T, Y, w, A, dA, slopes, product, start > 0
             )
         plan.cost = cost
         if plan.rule != NO_UPDATE:
@@ -1313,7 +1356,7 @@ def loss_and_gradient(
     if plan.blas:
         run_blas(
             descent, layout.sizes.tolist(), np.asarray(theta), np.asarray(theta), gradient,
-            np.asarray(X), np.asarray(Y), None if weights is None else np.asarray(weights),
+            np.asarray(X), np.asarray(Y), None if weights is None else np.asarray(weights), {},
         )
         return cost
     transpose_all(&theta[0], plan)
@@ -1338,6 +1381,7 @@ def descend(
     const double[::1] rates,       # (iterations,)
     double[::1] costs,             # (iterations,), overwritten up to the number returned
     Py_ssize_t threads,            # at most so many
+    scratch=None,                  # a dict that keeps memory for the next slice of the same run
 ):
     """Run ``costs.shape[0]`` iterations; return how many were whole.
 
@@ -1371,8 +1415,10 @@ def descend(
     plan.costs = &costs[0]
     plan.iterations = costs.shape[0]
     plan.theta = &theta[0]
-    following = np.empty_like(theta)
-    gradient = np.empty(plan.parts * plan.n_parameters, np.asarray(theta).dtype)
+    scratch = {} if scratch is None else scratch
+    dtype = np.asarray(theta).dtype
+    following = kept(scratch, "following", theta.shape[0], dtype)
+    gradient = kept(scratch, "gradient", plan.parts * plan.n_parameters, dtype)
     plan.following = &following[0]
     plan.gradient = &gradient[0]
     plan.state = &state[0, 0] if state.shape[0] > 0 else NULL
@@ -1382,6 +1428,7 @@ def descend(
             run_blas(
                 descent, layout.sizes.tolist(), np.asarray(theta), np.asarray(following), gradient,
                 np.asarray(X), np.asarray(Y), None if weights is None else np.asarray(weights),
+                scratch,
             )
         else:
             descent.run()
