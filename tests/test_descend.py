@@ -4,7 +4,11 @@ Small networks are *narrow*, from 1536 parameters on they are *wide*, and from 2
 products are BLAS's; ``dense.pyx`` says what that means.
 """
 
+import _thread
+import os
+import signal
 import threading
+import time
 from functools import cache
 from typing import NamedTuple
 
@@ -149,8 +153,9 @@ STEPS = 50
 
 
 def descend(
-    dense, case, optimizer, *, steps=STEPS, batch_size=None, threads=1, start=0, state=None
-):
+    dense, case, optimizer, *, steps=STEPS, batch_size=None, threads=1, start=0, state=None,
+    scratch=None,
+):  # fmt: skip
     """Run a copy; return theta, costs and state."""
     theta = case.theta.copy()
     m = case.X.shape[1]
@@ -164,6 +169,7 @@ def descend(
     whole = dense.descend(
         case.layout, optimizer.rule, theta, state, start, case.X, case.Y, case.weights, order,
         batch_size or m, start, np.full(steps, optimizer.learning_rate), costs, threads,
+        scratch,
     )  # fmt: skip
     assert whole == steps
     return theta, costs, state
@@ -359,6 +365,45 @@ def test_threads_really_start(started):
     started.clear()
     descend(kernels.dense, problem([2, 3, 1], 9, case.X.dtype), GradientDescent(0.1), threads=3)
     assert not started, "small batches take one"
+
+
+def test_threads_last_as_long_as_the_run(compiled, started):
+    """The slices of a run share them; when the run is over, they end."""
+    case = problem([65, 63, 100, 7], 601, np.dtype(np.float64))
+    before, scratch = _thread._count(), {}
+    for _ in range(3):
+        descend(compiled, case, GradientDescent(0.1), steps=2, threads=3, scratch=scratch)
+    assert len(started) == 2
+    del scratch
+    for _ in range(200):
+        if _thread._count() == before:
+            return
+        time.sleep(0.01)
+    raise AssertionError("threads that nobody needs are still there")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fork_leaves_the_threads_behind(compiled):
+    """A child that goes on with the run of its parent starts threads of its own."""
+    case = problem([65, 63, 100, 7], 601, np.dtype(np.float64))
+    scratch = {}
+    settings = {"steps": 2, "threads": 2, "scratch": scratch}
+    expected = descend(compiled, case, GradientDescent(0.1), **settings)[0]
+    child = os.fork()
+    if child == 0:
+        found = descend(compiled, case, GradientDescent(0.1), **settings)[0]
+        os._exit(0 if np.array_equal(found, expected) else 1)
+    for _ in range(1000):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise AssertionError("the child waits for threads that it does not have")
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_many_callers_at_once(compiled):

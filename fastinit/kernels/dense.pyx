@@ -35,6 +35,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 import _thread
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -654,7 +655,65 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
             start += held
 
 
-# Neither a name of the module nor something to pickle: it holds addresses.
+# Neither names of the module nor something to pickle: the last of them holds addresses.
+@cython.internal
+@cython.auto_pickle(False)
+cdef class Helper:
+    """A thread that does one task after the other, and sleeps in between."""
+
+    cdef Py_ssize_t rank
+    cdef object task, start, end
+
+    def serve(self):
+        """Do what comes until it is nothing."""
+        self.start.acquire()
+        while self.task is not None:
+            try:
+                self.task(self.rank)
+            finally:
+                self.task = None
+                self.end.release()
+            self.start.acquire()
+
+
+@cython.internal
+@cython.auto_pickle(False)
+cdef class Helpers:
+    """The helpers of one run, there until it ends.
+
+    A thread that wakes up goes on where it was, while a new one may come to the core of the thread
+    that started it, and stay there for milliseconds. They are started below the module
+    ``threading``, between whose lines an interrupt could fall.
+    """
+
+    cdef list helpers
+    cdef object process
+
+    cdef list called(self, Py_ssize_t n):
+        """Return up to ``n`` helpers, as many as there are threads to be had."""
+        cdef Helper helper
+        if self.process != os.getpid():  # also after a fork, which leaves the threads behind
+            self.process, self.helpers = os.getpid(), []
+        while len(self.helpers) < n:
+            helper = Helper()
+            helper.rank = len(self.helpers) + 1
+            helper.start, helper.end = _thread.allocate_lock(), _thread.allocate_lock()
+            helper.start.acquire()
+            helper.end.acquire()
+            try:
+                _thread.start_new_thread(helper.serve, ())
+            except RuntimeError:
+                break
+            self.helpers.append(helper)
+        return self.helpers[:n]
+
+    def __del__(self):
+        cdef Helper helper
+        for helper in self.helpers or ():
+            helper.task = None
+            helper.start.release()
+
+
 @cython.internal
 @cython.auto_pickle(False)
 cdef class Descent:
@@ -662,9 +721,13 @@ cdef class Descent:
 
     cdef Plan plan
     cdef size_t itemsize
+    cdef Helpers helpers
     cdef object error
     cdef void* memory[32]
     cdef Py_ssize_t n_memory
+
+    def __cinit__(self, helpers=None):
+        self.helpers = Helpers() if helpers is None else helpers
 
     def __dealloc__(self):
         while self.n_memory > 0:
@@ -791,25 +854,19 @@ cdef class Descent:
         """Do ``task(rank)`` on all threads of the team; return when all are back.
 
         Ctrl-C waits in ``error``: the others would wait for ever for a thread that left, and an
-        update must be whole. So threads are started and awaited below the module ``threading``,
-        between whose lines an interrupt could fall.
+        update must be whole.
         """
-        cdef Py_ssize_t rank
-        returned = []
-        for rank in range(1, self.plan.team.size):
-            lock = _thread.allocate_lock()
-            lock.acquire()
-            try:
-                _thread.start_new_thread(self.help, (task, rank, lock))
-            except RuntimeError:  # no more threads to be had: those that are here do the work
-                self.plan.team.size = rank
-                break
-            returned.append(lock)
+        cdef Helper helper
+        helpers = self.helpers.called(self.plan.team.size - 1)
+        self.plan.team.size = 1 + len(helpers)
+        for helper in helpers:
+            helper.task = task
+            helper.start.release()
         task(0)
-        for lock in returned:
+        for helper in helpers:
             while True:
                 try:
-                    lock.acquire()
+                    helper.end.acquire()
                     break
                 except BaseException as error:
                     self.error = error
@@ -822,13 +879,6 @@ cdef class Descent:
         if self.error is not None:
             raise self.error
         return 0
-
-    def help(self, task, rank, lock):
-        """Do a task on another thread, and say when it is done."""
-        try:
-            task(rank)
-        finally:
-            lock.release()
 
     def iterate(self, Py_ssize_t rank):
         """Work along until the iterations are done."""
@@ -1381,7 +1431,7 @@ def descend(
     const double[::1] rates,       # (iterations,)
     double[::1] costs,             # (iterations,), overwritten up to the number returned
     Py_ssize_t threads,            # at most so many
-    scratch=None,                  # a dict that keeps memory for the next slice of the same run
+    scratch=None,                  # a dict that keeps memory and threads for the run's next slice
 ):
     """Run ``costs.shape[0]`` iterations; return how many were whole.
 
@@ -1393,12 +1443,17 @@ def descend(
 
     Ctrl-C raises from within, with ``theta`` as the last whole iteration left it.
     """
-    cdef Descent descent = Descent()
-    cdef Plan* plan = &descent.plan
+    cdef Descent descent
+    cdef Plan* plan
     cdef const Py_ssize_t[::1] sizes = layout.sizes
     cdef real[::1] following, gradient
     if costs.shape[0] == 0:
         return 0
+    scratch = {} if scratch is None else scratch
+    if "helpers" not in scratch:
+        scratch["helpers"] = Helpers()
+    descent = Descent(scratch["helpers"])
+    plan = &descent.plan
     descent.itemsize = sizeof(real)
     take_rule(descent, rule)
     descent.shape(layout, sizes, X.shape[1] if order is None else min(batch_size, X.shape[1]))
@@ -1415,7 +1470,6 @@ def descend(
     plan.costs = &costs[0]
     plan.iterations = costs.shape[0]
     plan.theta = &theta[0]
-    scratch = {} if scratch is None else scratch
     dtype = np.asarray(theta).dtype
     following = kept(scratch, "following", theta.shape[0], dtype)
     gradient = kept(scratch, "gradient", plan.parts * plan.n_parameters, dtype)
