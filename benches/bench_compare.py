@@ -15,7 +15,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from timing import Contender, in_turns, needs, ratio
+from timing import PAUSE, Contender, in_turns, needs, ratio
 
 import fastinit as fi
 
@@ -192,7 +192,7 @@ def ratios() -> list[dict]:
             contenders[name] = prepared(name)
         except pytest.skip.Exception as reason:
             rows.append({"question": question, "peer": name, "skipped": str(reason)})
-    times = in_turns(contenders, turns=9, seconds=0.5)
+    times = in_turns(contenders, turns=9, seconds=0.5, pause=PAUSE)
     rows += [
         {
             "question": question,

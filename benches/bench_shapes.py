@@ -27,7 +27,7 @@ from statistics import median
 import numpy as np
 import pytest
 from bench_lesson import core_peak
-from timing import Contender, absent, in_turns, needs, ratio
+from timing import PAUSE, Contender, absent, in_turns, needs, ratio
 
 import fastinit as fi
 from fastinit import reference
@@ -35,7 +35,6 @@ from fastinit.kernels import usable_cores
 
 RATE = 0.001
 BLAS_PARAMETERS = 1 << 20  # as in fastinit/kernels/dense.pyx
-PAUSE = 0.15  # OpenBLAS's threads wait longest: 2**28 ticks, some 0.1 s
 DTYPE = np.dtype("float32")
 
 
@@ -332,7 +331,8 @@ def rows_of(task: Task, peak: float) -> Iterator[dict]:
     found = {
         name: make(task) for name, (package, make) in CONTENDERS.items() if not absent(package)
     }
-    times = in_turns(found, turns=11, pause=PAUSE)
+    # Many steps to a turn, so that what is set up once for all steps does not count.
+    times = in_turns(found, turns=11, seconds=0.4 if task.wide else 0.1, pause=PAUSE)
     measured = {name: ratio(times, name, "fastinit") for name in times}
     if not absent("torch"):
         measured[TORCH] = min(measured[f"PyTorch, {n}"] for n in ("1 thread", "2 threads"))

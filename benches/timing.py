@@ -13,6 +13,8 @@ from time import perf_counter, sleep
 import pytest
 
 Contender = Callable[[int], object]  # does its work n times
+# Longer than any pool of threads waits for work at full speed: OpenBLAS's 2**28 ticks, some 0.1 s.
+PAUSE = 0.15
 
 
 def absent(package: str | None) -> str | None:

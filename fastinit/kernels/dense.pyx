@@ -842,6 +842,7 @@ cdef class Descent:
                 n_in = (plan.sizes[layer] + pair - 1) // pair
                 panels += n_in * plan.held * width * pair
             plan.panels = self.allocate(panels * itemsize)
+            memset(plan.panels, 0, panels * itemsize)
             plan.transposed = self.allocate(plan.n_parameters * itemsize)
             if plan.held == plan.blocks and plan.rule != NO_UPDATE:
                 # A piece is whole at once: it is used up while it is in the nearest cache.

@@ -425,16 +425,12 @@ cdef void make_panels(
 ) noexcept nogil:
     """Write a block of activations as panels: two registers of inputs for each example in turn.
 
-    Inputs that fill up the last panel are zero.
+    Inputs that would fill up the last panel are left as they are, zero from the start.
     """
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
-    cdef Py_ssize_t i = 0, n, e, k
+    cdef Py_ssize_t i = 0, n
     while i < n_in:
         n = min(pair, n_in - i)
         transpose(A + i * width, width, n, examples, out, pair)
-        if n < pair:
-            for e in range(examples):
-                for k in range(n, pair):
-                    out[e * pair + k] = 0
         i += pair
         out += out_panel
