@@ -15,7 +15,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from timing import PAUSE, Contender, in_turns, needs, ratio
+from timing import PAUSE, Contender, absent, in_turns, needs, ratio
 
 import fastinit as fi
 
@@ -187,11 +187,11 @@ def ratios() -> list[dict]:
     """Return one row per promise: how many times as long the other takes."""
     contenders, rows = {}, []
     question = f"one iteration of {NETWORKS} networks, 2 cores"
-    for name in CONTENDERS:
-        try:
-            contenders[name] = prepared(name)
-        except pytest.skip.Exception as reason:
-            rows.append({"question": question, "peer": name, "skipped": str(reason)})
+    for name, (package, make) in CONTENDERS.items():
+        if reason := absent(package):
+            rows.append({"question": question, "peer": name, "skipped": reason})
+        else:
+            contenders[name] = make()
     times = in_turns(contenders, turns=9, seconds=0.5, pause=PAUSE)
     rows += [
         {

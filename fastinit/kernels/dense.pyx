@@ -655,7 +655,7 @@ cdef void work(const real* theta, Plan* plan, Py_ssize_t rank) noexcept nogil:
             start += held
 
 
-# Neither names of the module nor something to pickle: the last of them holds addresses.
+# Neither a name of the module nor something to pickle: it holds a thread's locks.
 @cython.internal
 @cython.auto_pickle(False)
 cdef class Helper:
@@ -676,6 +676,7 @@ cdef class Helper:
             self.start.acquire()
 
 
+# As above: threads cannot be pickled.
 @cython.internal
 @cython.auto_pickle(False)
 cdef class Helpers:
@@ -714,6 +715,7 @@ cdef class Helpers:
             helper.start.release()
 
 
+# As above: it holds addresses.
 @cython.internal
 @cython.auto_pickle(False)
 cdef class Descent:
