@@ -6,7 +6,7 @@ everything on this file.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -289,6 +289,34 @@ def descend(
         theta[...] = updated
         costs[i] = cost
     return len(costs)
+
+
+def descend_stack(
+    layout: Layout,
+    rules: Sequence[Rule],
+    thetas: Array,
+    states: Sequence[Array],
+    step: int,
+    X: Array,
+    Y: Array,
+    weights: Array | None,
+    order: NDArray[np.intp] | None,
+    batch_size: int,
+    first: int,
+    rates: NDArray[np.float64],
+    costs: NDArray[np.float64],
+    networks: NDArray[np.intp],
+    threads: int,
+    scratch: dict[Any, Any] | None = None,
+) -> list[int]:
+    """Run :func:`descend` for some networks of a stack; return for each how many were whole."""
+    return [
+        descend(
+            layout, rule, thetas[k], state, step, X, Y, weights, order, batch_size, first,
+            own_rates, costs[k], threads,
+        )
+        for k, rule, state, own_rates in zip(networks, rules, states, rates, strict=True)
+    ]  # fmt: skip
 
 
 # --- random: element index in, value out ----------------------------------------------------------

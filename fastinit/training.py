@@ -2,12 +2,10 @@
 
 import html
 import operator
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
@@ -22,8 +20,8 @@ from fastinit.optimizers import LBFGS, OPTIMIZERS, GradientDescent, Optimizer, c
 # A slice is what the kernel does between two returns to Python. Long enough that the way back, some
 # microseconds, does not count; short enough for a smooth progress bar.
 SLICE_SECONDS = 0.02
-# In a stack every network runs at least so long, for the same reason.
-STACK_SECONDS = 0.002
+# In a stack every network runs at least so long: the last of a slice keeps other threads waiting.
+STACK_SECONDS = 0.001
 # Examples whose order is drawn at once, unless a single epoch has more.
 MOST_ORDERED = 1 << 20
 # The generator's streams from here on are for shuffling, one an epoch; those below are for weights.
@@ -467,7 +465,7 @@ def _descend(
     start, spent, total = perf_counter(), max(run.seconds for run in runs), costs.shape[1]
     size = 1
     active = [k for k, run in enumerate(runs) if not run.stopped_by]
-    scratch: list[dict[Any, Any]] = [{} for _ in runs]
+    scratch: dict[Any, Any] = {}
     while done < total and active:
         stop = min(done + size, total)
         if data.validation is not None:
@@ -475,11 +473,8 @@ def _descend(
         if data.batch_size is not None:
             fits = max(MOST_ORDERED // data.X.shape[1], 1) * data.batches
             stop = min(stop, done // data.batches * data.batches + fits)
-        orders = data.orders(done, stop)
-        rates = {k: _rates(runs[k].optimizer, done, stop) for k in active}
         before = perf_counter()
-        advance = partial(_advance, runs, thetas, data, costs, done, stop, orders, rates, scratch)
-        _spread(advance, active, threads)
+        _advance(runs, thetas, data, costs, done, stop, active, threads, scratch)
         now = perf_counter()
         for run in runs:
             run.seconds = spent + now - start
@@ -506,76 +501,50 @@ def _advance(
     costs: NDArray[np.float64],
     start: int,
     stop: int,
-    orders: NDArray[np.intp] | None,
-    rates: dict[int, NDArray[np.float64]],
-    scratch: list[dict[Any, Any]],
-    k: int,
+    active: list[int],
     threads: int,
+    scratch: dict[Any, Any],
 ) -> None:
-    """Run some iterations of network k."""
-    run, piece = runs[k], costs[k, start:stop]
-    assert not isinstance(run.optimizer, LBFGS)
-    whole = dense.descend(
-        data.network.layout,
-        run.optimizer.rule,
-        thetas[k],
-        run._state,
+    """Run some iterations of the networks that are not stopped."""
+    optimizers = [runs[k].optimizer for k in active]
+    rates = np.empty((len(active), stop - start))
+    for row, optimizer in zip(rates, optimizers, strict=True):
+        row[:] = _rates(optimizer, start, stop)
+    shared = (
         start,
         data.X,
         data.Y,
         data.weights,
-        orders,
+        data.orders(start, stop),
         data.batch_size or data.X.shape[1],
         start % data.batches,
-        rates[k],
-        piece,
-        threads,
-        scratch[k],
     )
-    run.costs = costs[k, : start + whole]
-    if whole < len(piece):
-        run.costs, run.diverged_at, run.stopped_by = costs[k], start + whole, "divergence"
+    layout, piece = data.network.layout, costs[:, start:stop]
+    rules = [each.rule for each in optimizers if not isinstance(each, LBFGS)]
+    states = [runs[k]._state for k in active]
+    if len(active) == 1:
+        k = active[0]
+        own = rules[0], thetas[k], states[0]
+        whole = [dense.descend(layout, *own, *shared, rates[0], piece[k], threads, scratch)]
+    else:
+        networks = np.array(active, np.intp)
+        whole = dense.descend_stack(
+            layout, rules, thetas, states, *shared, rates, piece, networks, threads, scratch
+        )
+    for k, n in zip(active, whole, strict=True):
+        run = runs[k]
+        run.costs = costs[k, : start + n]
+        if n < stop - start:
+            run.costs, run.diverged_at, run.stopped_by = costs[k], start + n, "divergence"
 
 
-def _rates(optimizer: Optimizer, start: int, stop: int) -> NDArray[np.float64]:
-    """Return the learning rates of these iterations."""
+def _rates(optimizer: Optimizer, start: int, stop: int) -> float | list[float]:
+    """Return the learning rate of these iterations, or that of each."""
     assert not isinstance(optimizer, LBFGS)
     rate = optimizer.learning_rate
     if not callable(rate):
-        return np.full(stop - start, rate)
-    return np.array(
-        [checked_rate(rate(i), f"learning_rate at iteration {i}") for i in range(start, stop)]
-    )
-
-
-def _spread(advance: Callable[[int, int], None], tasks: list[int], threads: int) -> None:
-    """Do all tasks; a single one may use all threads, of several each has one."""
-    if len(tasks) == 1:
-        return advance(tasks[0], threads)
-    left = iter(tasks)
-    lock = threading.Lock()
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while not errors:
-                with lock:
-                    task = next(left, None)
-                if task is None:
-                    return
-                advance(task, 1)
-        except BaseException as error:  # Ctrl-C too: everybody stops, and then it is raised
-            errors.append(error)
-
-    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(tasks)) - 1)]
-    for helper in helpers:
-        helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
-    if errors:
-        raise errors[0]
-    return None
+        return float(rate)
+    return [checked_rate(rate(i), f"learning_rate at iteration {i}") for i in range(start, stop)]
 
 
 def _minimize(

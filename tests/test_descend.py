@@ -429,3 +429,86 @@ def test_many_callers_at_once(compiled):
         expected = descend(compiled, case, Adam(0.01), steps=5, batch_size=batch_size)
         for ours, theirs in zip(values, expected, strict=True):
             assert_array_equal(ours, theirs)
+
+
+# --- stacks ---------------------------------------------------------------------------------------
+
+STACKED = {  # sizes, examples, batch size
+    "narrow": ([2, 10, 5, 1], 300, None),
+    "narrow, more blocks than one": ([7, 20, 1], 1001, None),
+    "narrow mini-batches": ([2, 10, 5, 1], 300, 64),
+    "wide": ([65, 63, 7], 100, None),
+    "wide, more than is held at once": ([9, 64, 100, 3], 601, None),
+    "wide mini-batches": ([65, 63, 7], 100, 33),
+}
+RULES = {
+    "gradient descent": [GradientDescent(0.1, l2=0.1 * (k == 2)) for k in range(5)],
+    "momentum": [Momentum(0.02, 0.1 * k, nesterov=k > 2) for k in range(5)],
+    "AdamW": [AdamW(0.01, epsilon=1e-3, weight_decay=0.5 * (k % 2)) for k in range(5)],
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("name", STACKED)
+def test_a_stack_is_its_networks_one_by_one(dense, dtype, name, rules, threads):
+    """With a rule each; those that are not to run stay as they are, and one stops on its way."""
+    sizes, m, batch_size = STACKED[name]
+    case = problem(sizes, m, dtype, weighted=True)
+    order = None
+    if batch_size is not None:
+        generator = np.random.Generator(np.random.PCG64(7))
+        order = np.array([generator.permutation(m) for _ in range(4)], np.intp)
+    optimizers, steps, networks = RULES[rules], 6, np.array([4, 0, 1, 2], np.intp)
+    thetas = np.array([case.theta * (1 + k) for k in range(5)], dtype)
+    states = [np.zeros((optimizers[k].slots, case.theta.size), dtype) for k in networks]
+    rates = np.array([[0.01 * (1 + k)] * steps for k in networks])
+    rates[1, 3] = np.inf
+    costs = poisoned((5, steps + 2), np.float64)
+    before, own_states = thetas.copy(), [state.copy() for state in states]
+
+    shared = 3, case.X, case.Y, case.weights, order, batch_size or m, 1
+    chosen = [optimizers[k].rule for k in networks]
+    whole = dense.descend_stack(
+        case.layout, chosen, thetas, states, *shared, rates, costs[:, 1:-1], networks, threads
+    )
+    for i, k in enumerate(networks):
+        own_costs = poisoned(steps, np.float64)
+        alone = dense.descend(
+            case.layout, chosen[i], before[k], own_states[i], *shared, rates[i], own_costs, 1
+        )
+        assert whole[i] == alone
+        assert_array_equal(costs[k, 1:-1], own_costs)
+        assert_array_equal(states[i], own_states[i])
+    assert whole == [steps, 3, steps, steps]
+    assert_array_equal(thetas, before)
+    assert np.isnan(costs[:, [0, -1]]).all()
+    assert np.isnan(costs[3]).all(), "this one was not to run"
+
+
+def test_a_stack_around_the_blas(dtype):
+    case = problem([100, 1024, 930, 3], 50, dtype)
+    thetas, states = np.stack([case.theta, case.theta / 2]), [np.empty((0, case.theta.size), dtype)]
+    expected, costs = thetas.copy(), poisoned((2, 2), np.float64)
+    rule, rates = GradientDescent().rule, np.full((2, 2), 0.1)
+    shared = 0, case.X, case.Y, None, None, 50, 0
+    networks = np.arange(2)
+    kernels.dense.descend_stack(
+        case.layout, [rule] * 2, thetas, states * 2, *shared, rates, costs, networks, 2
+    )
+    for theta, found in zip(expected, costs, strict=True):
+        own = poisoned(2, np.float64)
+        kernels.dense.descend(case.layout, rule, theta, states[0], *shared, rates[0], own, 2)
+        assert_array_equal(found, own)
+    assert_array_equal(thetas, expected)
+
+
+def test_threads_of_a_stack_last_as_long_as_the_run(compiled, started):
+    case, scratch = problem([2, 3, 1], 9, np.dtype(np.float64)), {}
+    thetas, states = np.array([case.theta] * 5), [np.empty((0, case.theta.size))] * 5
+    for _ in range(3):
+        compiled.descend_stack(
+            case.layout, [GradientDescent().rule] * 5, thetas, states, 0, case.X, case.Y, None,
+            None, 9, 0, np.full((5, 2), 0.1), np.empty((5, 2)), np.arange(5), 3, scratch,
+        )  # fmt: skip
+    assert len(started) == 2

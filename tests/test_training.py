@@ -695,3 +695,35 @@ def test_interrupt(interrupt, sizes, m, most):
         pytest.skip("the reference looks for signals only between NumPy calls")
     [outcome] = interrupt(INTERRUPTED.format(sizes=sizes, m=m, most=most))
     assert re.fullmatch(r"after \d+ whole iterations", outcome)
+
+
+STACK_INTERRUPTED = """
+    import time
+    import numpy as np
+    import fastinit as fi
+
+    net = fi.Network([2, 10, 5, 1])
+    X, Y, _, _ = fi.datasets.load_dataset()
+    thetas = net.initialize("he_normal", seed=0, n=500)
+    replay = thetas.copy()
+    print("ready", flush=True)
+    try:
+        fi.train(net, thetas, X, Y, iterations=10**5, threads=2)
+    except KeyboardInterrupt:
+        print(time.time(), flush=True)
+    left = set(range(500))
+    for _ in range(10**5):
+        left = {k for k in left if not (replay[k] == thetas[k]).all()}
+        if not left:
+            print("all at whole iterations", flush=True)
+            break
+        fi.train(net, replay, X, Y, iterations=1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process on Windows")
+def test_interrupt_of_a_stack(interrupt):
+    if kernels.level == "reference":
+        pytest.skip("the reference looks for signals only between NumPy calls")
+    [outcome] = interrupt(STACK_INTERRUPTED)
+    assert outcome == "all at whole iterations"

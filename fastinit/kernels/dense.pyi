@@ -1,5 +1,6 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -109,3 +110,21 @@ def descend(
     threads: int,
     scratch: dict[Any, Any] | None = None,
 ) -> int: ...
+def descend_stack(
+    layout: _Layout,
+    rules: Sequence[_Rule],
+    thetas: NDArray[_Real],
+    states: Sequence[NDArray[_Real]],
+    step: int,
+    X: NDArray[_Real],
+    Y: NDArray[_Real],
+    weights: NDArray[_Real] | None,
+    order: NDArray[np.intp] | None,
+    batch_size: int,
+    first: int,
+    rates: NDArray[np.float64],
+    costs: NDArray[np.float64],
+    networks: NDArray[np.intp],
+    threads: int,
+    scratch: dict[Any, Any] | None = None,
+) -> list[int]: ...

@@ -80,6 +80,7 @@ cdef extern from "team.h":
     long team_take(Team* team) noexcept nogil
     bint team_arrive(Team* team) noexcept nogil
     void team_release(Team* team) noexcept nogil
+    void team_dismiss(Team* team) noexcept nogil
 
 ctypedef fused real:
     float
@@ -185,7 +186,8 @@ cdef struct Plan:
     Py_ssize_t n
     double total                 # of the weights
     double cost
-    bint packed
+    bint packed                  # its blocks hold the batch already
+    bint filled                  # they hold some batch of these data
     # The cut.
     bint blas
     bint wide
@@ -217,6 +219,7 @@ cdef struct Plan:
     bint broken
     bint stop
     bint interrupted
+    bint deaf                    # others listen for Ctrl-C
     void* owner
 
 
@@ -238,7 +241,7 @@ cdef void next_batch(Plan* plan, size_t itemsize) noexcept nogil:
         plan.batch = plan.order + b // batches * plan.m + k
         plan.n = min(plan.batch_size, plan.m - k)
     plan.blocks = (plan.n + plan.width - 1) // plan.width
-    plan.packed = plan.done > 0 and plan.order == NULL and plan.blocks <= plan.held
+    plan.packed = plan.filled and plan.order == NULL and plan.blocks <= plan.held
     plan.total = plan.n
     if plan.weights != NULL:
         plan.total = 0
@@ -543,7 +546,7 @@ cdef void gradient_piece(
 cdef void look_for_signals(Plan* plan, Py_ssize_t more) noexcept nogil:
     """Let Ctrl-C be heard, every SIGNAL_WORK multiply-adds."""
     plan.work += more
-    if plan.work > SIGNAL_WORK:
+    if plan.work > SIGNAL_WORK and not plan.deaf:
         plan.work = 0
         with gil:
             try:
@@ -593,6 +596,7 @@ cdef void finish_iteration(Plan* plan, size_t itemsize) noexcept nogil:
         plan.theta = plan.following
         plan.following = theta
     plan.done += 1
+    plan.filled = True
     if plan.done == plan.iterations:
         plan.stop = True
     else:
@@ -713,6 +717,28 @@ cdef class Helpers:
         for helper in self.helpers or ():
             helper.task = None
             helper.start.release()
+
+
+cdef object done_by_all(list helpers, task):
+    """Do ``task(rank)`` here and on all helpers; when all are back, return Ctrl-C if it came.
+
+    It waits so long: the others would wait for ever for a thread that left, and an update must be
+    whole.
+    """
+    cdef Helper helper
+    interrupt = None
+    for helper in helpers:
+        helper.task = task
+        helper.start.release()
+    task(0)
+    for helper in helpers:
+        while True:
+            try:
+                helper.end.acquire()
+                break
+            except BaseException as error:
+                interrupt = error
+    return interrupt
 
 
 # As above: it holds addresses.
@@ -854,25 +880,10 @@ cdef class Descent:
         return 0
 
     cdef int spread(self, task) except -1:
-        """Do ``task(rank)`` on all threads of the team; return when all are back.
-
-        Ctrl-C waits in ``error``: the others would wait for ever for a thread that left, and an
-        update must be whole.
-        """
-        cdef Helper helper
+        """Do ``task(rank)`` on all threads of the team; Ctrl-C waits in ``error``."""
         helpers = self.helpers.called(self.plan.team.size - 1)
         self.plan.team.size = 1 + len(helpers)
-        for helper in helpers:
-            helper.task = task
-            helper.start.release()
-        task(0)
-        for helper in helpers:
-            while True:
-                try:
-                    helper.end.acquire()
-                    break
-                except BaseException as error:
-                    self.error = error
+        self.error = done_by_all(helpers, task) or self.error
         return 0
 
     cdef int run(self) except -1:
@@ -898,6 +909,76 @@ cdef class Descent:
                 update_pieces(<const float*>self.plan.theta, &self.plan)
             else:
                 update_pieces(<const double*>self.plan.theta, &self.plan)
+
+
+cdef struct Course:
+    # What sets one network of a stack apart from the others.
+    Kind rule
+    double beta1
+    double beta2
+    double epsilon
+    double l2
+    double weight_decay
+    void* theta
+    void* state
+    const double* rates
+    double* costs
+    Py_ssize_t done
+
+
+cdef void run_course(const real* theta, Plan* plan, Course* course) noexcept nogil:
+    """Run the iterations of one network in the memory of a plan."""
+    cdef void* spare = plan.following
+    plan.rule = course.rule
+    plan.beta1 = course.beta1
+    plan.beta2 = course.beta2
+    plan.epsilon = course.epsilon
+    plan.l2 = course.l2
+    plan.weight_decay = course.weight_decay
+    plan.theta = course.theta
+    plan.state = course.state
+    plan.rates = course.rates
+    plan.costs = course.costs
+    plan.done = 0
+    plan.cost = 0
+    plan.broken = False
+    plan.stop = False
+    next_batch(plan, sizeof(real))
+    transpose_all(theta, plan)
+    work(theta, plan, 0)
+    if plan.theta != course.theta:
+        memcpy(course.theta, plan.theta, plan.n_parameters * sizeof(real))
+    plan.following = spare
+    course.done = plan.done
+
+
+# As above: it holds addresses.
+@cython.internal
+@cython.auto_pickle(False)
+cdef class Courses:
+    """The networks of a stack, and a descent for each thread, which takes one after the other."""
+
+    cdef list descents
+    cdef Course* courses
+    cdef Py_ssize_t n
+    cdef Team team
+
+    def run(self, Py_ssize_t rank):
+        """Run networks as long as there are any."""
+        cdef Descent descent = self.descents[rank]
+        cdef Course* course
+        cdef long k
+        with nogil:
+            k = team_take(&self.team)
+            while k < self.n:
+                course = &self.courses[k]
+                if descent.itemsize == sizeof(float):
+                    run_course(<const float*>course.theta, &descent.plan, course)
+                else:
+                    run_course(<const double*>course.theta, &descent.plan, course)
+                if descent.plan.interrupted:
+                    team_dismiss(&self.team)
+                k = team_take(&self.team)
 
 
 cdef int take_data(
@@ -1493,3 +1574,105 @@ def descend(
         if plan.theta != <void*>&theta[0]:
             memcpy(&theta[0], plan.theta, plan.n_parameters * sizeof(real))
     return plan.done
+
+
+def descend_stack(
+    layout,
+    rules,                         # one for each network
+    real[:, ::1] thetas,           # (k, n_parameters), updated in place
+    states,                        # (slots, n_parameters) for each network, updated in place
+    Py_ssize_t step,
+    const real[:, :] X,
+    const real[:, ::1] Y,
+    const real[::1] weights,
+    const Py_ssize_t[:, ::1] order,
+    Py_ssize_t batch_size,
+    Py_ssize_t first,
+    const double[:, ::1] rates,    # (n, iterations)
+    double[:, :] costs,            # (k, iterations), rows contiguous, overwritten as by descend
+    const Py_ssize_t[::1] networks,  # (n,): the rows of the networks that are to run
+    Py_ssize_t threads,
+    scratch=None,                  # a dict that keeps the threads for the next slice
+):
+    """Run :func:`descend` for some networks of a stack; return for each how many were whole.
+
+    All that the networks share is done once, and no thread returns to Python between them.
+    """
+    cdef Courses stack = Courses()
+    cdef Descent descent = Descent(), memory = descent
+    cdef Course* course
+    cdef Plan* plan
+    cdef const Py_ssize_t[::1] sizes = layout.sizes
+    cdef real[:, ::1] state
+    cdef Py_ssize_t i, k, n = networks.shape[0], n_bytes
+    if costs.shape[1] == 0:
+        return [0] * n
+    memory.itemsize = sizeof(real)
+    memory.shape(layout, sizes, X.shape[1] if order is None else min(batch_size, X.shape[1]))
+    if memory.plan.blas:
+        # Threads of their own have the BLAS's products: one network after the other.
+        whole = []
+        for i in range(n):
+            k = networks[i]
+            state = states[i]
+            whole.append(descend(
+                layout, rules[i], thetas[k], state, step, X, Y, weights, order, batch_size, first,
+                rates[i], <double[:costs.shape[1]]>&costs[k, 0], threads,
+            ))
+        return whole
+    scratch = {} if scratch is None else scratch
+    if "helpers" not in scratch:
+        scratch["helpers"] = Helpers()
+    helpers = (<Helpers>scratch["helpers"]).called(min(threads, n) - 1)
+    stack.descents = []
+    for i in range(1 + len(helpers)):
+        descent = Descent()
+        plan = &descent.plan
+        descent.itemsize = sizeof(real)
+        # The cut is that of descend; where one network has penalties, all are updated by layers.
+        for rule in rules:
+            take_rule(descent, rule)
+            if rule.l2 > 0 or rule.weight_decay > 0:
+                break
+        descent.shape(layout, sizes, X.shape[1] if order is None else min(batch_size, X.shape[1]))
+        descent.arrange(1)
+        plan.deaf = i > 0
+        take_data(descent, X, Y)
+        if weights is not None:
+            plan.weights = &weights[0]
+        plan.batch_size = batch_size
+        if order is not None:
+            plan.order = &order[0, 0]
+        plan.first = first
+        plan.step = step
+        plan.iterations = costs.shape[1]
+        n_bytes = plan.n_parameters * sizeof(real)
+        plan.following = descent.allocate(n_bytes)
+        plan.gradient = descent.allocate(plan.parts * n_bytes)
+        stack.descents.append(descent)
+    stack.n = n
+    stack.courses = <Course*>memory.allocate(n * sizeof(Course))
+    for i in range(n):
+        k = networks[i]
+        take_rule(memory, rules[i])
+        course = &stack.courses[i]
+        course.rule = memory.plan.rule
+        course.beta1 = memory.plan.beta1
+        course.beta2 = memory.plan.beta2
+        course.epsilon = memory.plan.epsilon
+        course.l2 = memory.plan.l2
+        course.weight_decay = memory.plan.weight_decay
+        course.theta = &thetas[k, 0]
+        state = states[i]
+        course.state = &state[0, 0] if state.shape[0] > 0 else NULL
+        course.rates = &rates[i, 0]
+        course.costs = &costs[k, 0]
+        course.done = 0
+    stack.team.size = 1 + len(helpers)
+    error = done_by_all(helpers, stack.run)
+    descent = stack.descents[0]
+    if descent.error is not None:
+        raise descent.error
+    if error is not None:
+        raise error
+    return [stack.courses[i].done for i in range(n)]

@@ -6,6 +6,8 @@
 #ifndef FASTINIT_TEAM_H
 #define FASTINIT_TEAM_H
 
+#include <limits.h>
+
 #if defined(_MSC_VER)
 #include <intrin.h>
 #define WIN32_LEAN_AND_MEAN
@@ -41,6 +43,12 @@ typedef struct {
 static inline long team_take(Team *team)
 {
     return team->size == 1 ? team->task++ : counter_next(&team->task);
+}
+
+/* Leave no task to be taken. */
+static inline void team_dismiss(Team *team)
+{
+    counter_store(&team->task, LONG_MAX / 2);
 }
 
 /* Wait for all others. Who arrives last is told so, and must release them when it is done with
