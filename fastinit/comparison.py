@@ -23,7 +23,7 @@ from fastinit.network import Array, Network
 from fastinit.optimizers import GradientDescent
 from fastinit.progress import Display
 from fastinit.tables import Table
-from fastinit.training import Run, train
+from fastinit.training import Run, Stack, train
 from fastinit.trials import Cell, Trial, finished, majority, stride
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 AXES = ("seed", "depth", "width", "learning_rate", "activation")
 QUARTILES = (0.25, 0.5, 0.75)
+# What one stack trains, in multiply-adds: about a quarter of a second, as much as a process that
+# dies may lose. The second is what an iteration costs whatever the size of the network.
+STACK_WORK = 5e9
+ITERATION_WORK = 5e3
 
 
 @dataclass(eq=False, repr=False)
@@ -400,9 +404,14 @@ def compare(
     )
     # The finished runs of a comparison are a fair sample of it when they come in any order, and
     # processes that share a store then seldom train the same one at the same time.
-    order = np.arange(len(cells))
-    if store is not None:
-        np.random.default_rng().shuffle(order)
+    threads = threads or usable_cores()
+    places = list(range(len(cells)))
+    shuffle = np.random.default_rng().shuffle if store is not None else lambda _: None
+    shuffle(places)
+    # As long as there is a callback one run goes after another, each to its own end.
+    most = 1 if callback is not None else len(cells) // (4 * threads)
+    stacks = _stacks(result, places, most)
+    shuffle(stacks)
     try:
         with ExitStack() as stack:
             workshop = _Workshop(
@@ -414,7 +423,7 @@ def compare(
                 progress if callable(progress) else lambda _: None,
                 callback,
             )
-            workshop.finish(order.tolist(), threads or usable_cores())
+            workshop.finish(stacks, threads)
     except KeyboardInterrupt:
         raise Interrupted(result) from None
     return result
@@ -518,6 +527,20 @@ def _networks(network: Network, depths: Any, widths: Any, activations: Any) -> l
     ]
 
 
+def _stacks(result: Comparison, places: Iterable[int], most: int) -> list[list[int]]:
+    """Cut places of the grid into stacks: at most so many cells of one network each."""
+    groups: dict[Network, list[int]] = {}
+    for place in places:
+        groups.setdefault(result.cells[place].network, []).append(place)
+    stacks = []
+    for network, group in groups.items():
+        # Forward, the gradient by the parameters, and the gradient by the activations.
+        iteration = 3 * network.n_parameters * result.X.shape[1] + ITERATION_WORK
+        size = max(1, min(most, int(STACK_WORK / (iteration * max(result.iterations, 1)))))
+        stacks += [group[start : start + size] for start in range(0, len(group), size)]
+    return stacks
+
+
 def _opened(path: str | os.PathLike[str]) -> "Store":
     # Here, for not every build of Python has SQLite, and who stores nothing does not wait for it.
     from fastinit.store import Store
@@ -551,9 +574,9 @@ class _Workshop:
         # As it stands now: it may move on while other runs train.
         self.global_state = np.random.get_state()
 
-    def finish(self, places: Iterable[int], threads: int) -> None:
-        """Finish the cells at these places of the grid."""
-        left = deque(places)
+    def finish(self, stacks: Iterable[list[int]], threads: int) -> None:
+        """Finish the cells at these places of the grid, those of a stack in one training."""
+        left = deque(stacks)
         n = min(threads, len(left)) if self.callback is None else 1
         self.threads = threads // n
         with ThreadPoolExecutor(n, thread_name_prefix="fastinit") as pool:
@@ -569,70 +592,91 @@ class _Workshop:
         for worker in workers:
             worker.result()
 
-    def work(self, left: deque[int]) -> None:
-        """Finish cells, in the calling thread, as long as any are left."""
+    def work(self, left: deque[list[int]]) -> None:
+        """Finish stacks, in the calling thread, as long as any are left."""
         while left and not self.stopped.is_set():
             try:
-                place = left.popleft()
+                places = left.popleft()
             except IndexError:  # another thread was faster
                 return
-            self.trial(place)
-            with self.one_at_a_time:
-                self.progress(self.result)
+            self.finish_stack(places)
 
-    def trial(self, place: int) -> None:
-        """Finish one cell, in the calling thread, and note it in the result and in the store.
+    def finish_stack(self, places: list[int]) -> None:
+        """Finish cells of one network, in the calling thread: those not in the store are trained.
 
         A run that is stopped on its way leaves nothing.
         """
-        result, cell = self.result, self.result.cells[place]
-        start = cell.network.initialize(cell.scheme, seed=self.seed(cell))
-        key = self.key(cell, start)
-        found = self.store.get(key, cell, start) if self.store is not None else None
-        if found is None:
-            found = self.train(cell, start)
-            whole = _whole(found, result)
-            # The way to a target accuracy may have been cut short, after a whole training.
-            if self.stopped.is_set() and (not whole or result.target_accuracy is not None):
-                return
-            if self.store is not None and whole:
-                self.store.add(key, found)
-        else:
-            self.display.advance(result.iterations)
-        result._found[place] = found
+        result = self.result
+        missing: dict[int, tuple[bytes, Array]] = {}
+        for place in places:
+            cell = result.cells[place]
+            start = cell.network.initialize(cell.scheme, seed=self.seed(cell))
+            key = self.key(cell, start)
+            found = self.store.get(key, cell, start) if self.store is not None else None
+            if found is None:
+                missing[place] = key, start
+            else:
+                self.display.advance(result.iterations)
+                self.note(place, found)
+        if not missing:
+            return
+        cells = [result.cells[place] for place in missing]
+        trials = self.train(cells, np.array([start for _, start in missing.values()]))
+        # The way to a target accuracy may have been cut short, after a whole training.
+        cut = self.stopped.is_set() and result.target_accuracy is not None
+        kept = {
+            place: trial
+            for place, trial in zip(missing, trials, strict=True)
+            if not cut and (_whole(trial, result) or not self.stopped.is_set())
+        }
+        if self.store is not None:
+            self.store.add({missing[p][0]: t for p, t in kept.items() if _whole(t, result)})
+        for place, trial in kept.items():
+            self.note(place, trial)
 
-    def train(self, cell: Cell, start: Array) -> Trial:
-        """Train one cell, as far as nobody stops it."""
+    def note(self, place: int, trial: Trial) -> None:
+        """Put a trial into the result, and tell of it."""
+        self.result._found[place] = trial
+        with self.one_at_a_time:
+            self.progress(self.result)
+
+    def train(self, cells: list[Cell], starts: Array) -> list[Trial]:
+        """Train cells of one network as a stack, as far as nobody stops it."""
         result = self.result
         shown = 0
 
-        def advance(run: Run) -> bool:
+        def advance(stack: Stack) -> bool:
             nonlocal shown
-            self.display.advance(run.iterations - shown)
-            shown = run.iterations
-            ended = self.callback is not None and self.callback(cell.scheme, run)
+            done = sum(run.iterations for run in stack)
+            self.display.advance(done - shown)
+            shown = done
+            # With a callback each stack is of one run.
+            ended = self.callback is not None and self.callback(cells[0].scheme, stack[0])
             return bool(ended) or self.stopped.is_set()
 
-        run = train(
-            cell.network,
-            start.copy(),
+        stack = train(
+            cells[0].network,
+            starts.copy(),
             result.X,
             result.Y,
-            learning_rate=cell.learning_rate,
+            learning_rate=[cell.learning_rate for cell in cells],
             iterations=result.iterations,
             threads=self.threads,
             callback=advance,
         )
-        self.display.advance(result.iterations - shown)
+        self.display.advance(len(cells) * result.iterations - shown)
         return finished(
-            cell,
-            start,
-            run,
+            cells,
+            starts,
+            stack,
             result.X,
             result.Y,
             result.test,
             target_cost=result.target_cost,
-            iterations_to_accuracy=self.iterations_to_accuracy(cell, start, run.iterations),
+            iterations_to_accuracy=[
+                self.iterations_to_accuracy(cell, start, run.iterations)
+                for cell, start, run in zip(cells, starts, stack, strict=True)
+            ],
         )
 
     def iterations_to_accuracy(self, cell: Cell, start: Array, iterations: int) -> int | None:

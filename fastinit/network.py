@@ -172,8 +172,12 @@ class Network:
     # --- parameters ---------------------------------------------------------------------------
 
     def unpack(self, theta: Array) -> dict[str, Array]:
-        """Return ``{"W1": ..., "b1": ..., ...}`` as views that share memory with ``theta``."""
-        return self._views(self.check_theta(theta))
+        """Return ``{"W1": ..., "b1": ..., ...}`` as views that share memory with ``theta``.
+
+        Those of a stack of k thetas have its axis in front: W1 is (k, n_out, n_in).
+        """
+        thetas = self.check_stack(theta)
+        return self._views(thetas if np.ndim(theta) == 2 else thetas[0])
 
     def pack(self, parameters: Mapping[str, ArrayLike]) -> Array:
         """Return a new ``theta`` with the values of ``{"W1": ..., "b1": ..., ...}``."""

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -47,14 +47,16 @@ ARRAYS = {"points": np.dtype("<i8"), "costs": np.dtype("<f8")}
 CELL = ("scheme", "seed", "network", "learning_rate")
 OUTCOME = tuple(field.name for field in fields(Trial) if field.name not in ("cell", "start"))
 COLUMNS = ("key", *CELL, *OUTCOME)
+# OR IGNORE would also pass over a row that is damaged.
 INSERT = (
-    f"INSERT OR IGNORE INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)})"
+    f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)}) "
+    "ON CONFLICT (key) DO NOTHING"
 )
 SELECT = f"SELECT {', '.join(OUTCOME)} FROM runs WHERE key = ?"
 
 
 class Store:
-    """Finished runs by key, each written in a transaction of its own.
+    """Finished runs by key.
 
     What was added survives the death of the process, by ``kill -9`` as well. Any number of threads
     and of processes may use the same file at the same time.
@@ -122,16 +124,23 @@ class Store:
         found["converged"] = bool(found["converged"])
         return Trial(cell=cell, start=start, **found)
 
-    def add(self, key: bytes, trial: Trial) -> None:
-        """Write one finished run; another process may have been first, with the same one."""
-        cell = trial.cell
-        values: dict[str, Any] = {name: getattr(trial, name) for name in OUTCOME}
-        for name, dtype in (ARRAYS | {"theta": _stored(trial.theta.dtype)}).items():
-            values[name] = values[name].astype(dtype).tobytes()
-        seed = None if cell.seed is None else str(cell.seed)
-        about = (key, cell.scheme, seed, repr(cell.network), cell.learning_rate)
+    def add(self, trials: Mapping[bytes, Trial]) -> None:
+        """Write finished runs by key, all or none; another process may have been first with some.
+
+        One transaction for them all: it costs as much as writing a run.
+        """
+        rows = [_row(key, trial) for key, trial in trials.items()]
+        if not rows:
+            return
         with self._lock, self._explained():
-            self._connection.execute(INSERT, (*about, *values.values()))
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany(INSERT, rows)
+                self._connection.execute("COMMIT")
+            finally:
+                # After some errors, as that of a full disk, SQLite itself has gone back already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
 
     def _open(self) -> None:
         if not self._is_ours():
@@ -173,6 +182,16 @@ class Store:
             raise ValueError(
                 f"store: expected a fastinit store; got {self.path}: {error}"
             ) from None
+
+
+def _row(key: bytes, trial: Trial) -> tuple[Any, ...]:
+    """Return what is stored of a run, in the order of the columns."""
+    cell = trial.cell
+    values: dict[str, Any] = {name: getattr(trial, name) for name in OUTCOME}
+    for name, dtype in (ARRAYS | {"theta": _stored(trial.theta.dtype)}).items():
+        values[name] = values[name].astype(dtype).tobytes()
+    seed = None if cell.seed is None else str(cell.seed)
+    return (key, cell.scheme, seed, repr(cell.network), cell.learning_rate, *values.values())
 
 
 def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:

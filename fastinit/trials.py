@@ -1,6 +1,7 @@
 """Cell and Trial: one place of a comparison's grid, and what became of it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastinit.initializers import Seed
 from fastinit.network import Array, Network
-from fastinit.training import Run
+from fastinit.training import Run, Stack
 
 # A sigmoid output this close to 0 or 1 passes on less than 1 % of the gradient that it could.
 SATURATED = 0.0025
@@ -88,7 +89,7 @@ class Trial:
     verdict : str
         What became of it, in plain words.
     seconds : float
-        Wall-clock time of the training.
+        Wall-clock time of the training; of those that were one stack, an equal share of its time.
     """
 
     cell: Cell
@@ -119,7 +120,7 @@ class Trial:
     @property
     def symmetric(self) -> bool:
         """Whether all units of some hidden layer still do the same."""
-        return bool(symmetric_layers(self.network, self.theta))
+        return bool(symmetric_layers(self.network, self.theta[None]).any())
 
     def record(self) -> dict[str, Any]:
         """Return cell and outcome as one flat row."""
@@ -145,46 +146,68 @@ class Trial:
 
 
 def finished(
-    cell: Cell,
-    start: Array,
-    run: Run,
+    cells: Sequence[Cell],
+    starts: Array,
+    stack: Stack,
     X: Array,
     Y: Array,
     test: tuple[Array, Array] | None,
     *,
     target_cost: float | None = None,
-    iterations_to_accuracy: int | None = None,
-) -> Trial:
-    """Return what is kept of a run: all that needs its full cost curve is computed here."""
-    network, theta = cell.network, run.theta
-    accuracy = _accuracy(network, theta, X, Y)
-    pace = _pace(run.costs)
-    points = kept_points(len(run.costs))
-    verdict = [
-        *_symmetric(network, theta),
-        *_saturated(network, start, X),
-        _outcome(run, accuracy, Y, pace),
-    ]
-    return Trial(
-        cell=cell,
-        start=start,
-        theta=theta,
-        points=points,
-        costs=run.costs[points],
-        iterations=run.iterations,
-        diverged_at=run.diverged_at,
-        converged=run.diverged_at is None and pace == "converged",
-        train_accuracy=accuracy,
-        test_accuracy=None if test is None else _accuracy(network, theta, *test),
-        iterations_to_cost=None if target_cost is None else _first(run.costs <= target_cost),
-        iterations_to_accuracy=iterations_to_accuracy,
-        verdict="; ".join(verdict),
-        seconds=run.seconds,
-    )
+    iterations_to_accuracy: Sequence[int | None],
+) -> list[Trial]:
+    """Return what is kept of runs of one network: all that needs a full cost curve is found here.
+
+    Parameters
+    ----------
+    cells : sequence of k cells
+    starts : ndarray of shape (k, n_parameters)
+    stack : Stack of k runs
+    X, Y, test
+        The data, checked.
+    target_cost : float, optional
+    iterations_to_accuracy : sequence of k int or None
+    """
+    network = cells[0].network
+    accuracies = _accuracies(network, stack, X, Y)
+    test_accuracies = [None] * len(stack) if test is None else _accuracies(network, stack, *test)
+    guessing = majority(network, Y) if network.classifies else None
+    symmetric = symmetric_layers(network, stack.theta)
+    saturated = _saturated_shares(network, starts, X)
+    trials = []
+    for k, (cell, run, accuracy) in enumerate(zip(cells, stack, accuracies, strict=True)):
+        pace = _pace(run.costs)
+        points = kept_points(len(run.costs))
+        verdict = [
+            *_symmetric(symmetric[k]),
+            *_saturated(saturated[k]),
+            _outcome(run, accuracy, guessing, pace),
+        ]
+        trial = Trial(
+            cell=cell,
+            start=starts[k],
+            theta=run.theta,
+            points=points,
+            costs=run.costs[points],
+            iterations=run.iterations,
+            diverged_at=run.diverged_at,
+            converged=run.diverged_at is None and pace == "converged",
+            train_accuracy=accuracy,
+            test_accuracy=test_accuracies[k],
+            iterations_to_cost=None if target_cost is None else _first(run.costs <= target_cost),
+            iterations_to_accuracy=iterations_to_accuracy[k],
+            verdict="; ".join(verdict),
+            seconds=stack.seconds / len(stack),
+        )
+        trials.append(trial)
+    return trials
 
 
-def _accuracy(network: Network, theta: Array, X: Array, Y: Array) -> float | None:
-    return network.score(theta, X, Y)[1] if network.classifies else None
+def _accuracies(network: Network, stack: Stack, X: Array, Y: Array) -> list[float | None]:
+    if not network.classifies:
+        return [None] * len(stack)
+    accuracies: list[float | None] = network.accuracy(stack.theta, X, Y).tolist()
+    return accuracies
 
 
 def stride(n: int) -> int:
@@ -215,16 +238,15 @@ def _first(reached: NDArray[np.bool_]) -> int | None:
 # --- the verdict ------------------------------------------------------------------------------
 
 
-def symmetric_layers(network: Network, theta: Array) -> list[int]:
-    """Return the hidden layers whose units, several of them, are all identical."""
-    parameters = network.unpack(theta)
-    return [
-        layer
-        for layer in range(1, network.n_layers)
-        if network.sizes[layer] > 1
-        and (parameters[f"b{layer}"] == parameters[f"b{layer}"][0]).all()
-        and (parameters[f"W{layer}"] == parameters[f"W{layer}"][0]).all()
-    ]
+def symmetric_layers(network: Network, thetas: Array) -> NDArray[np.bool_]:
+    """Return, (k, hidden layers), whether the units of a layer, several, are all identical."""
+    parameters = network.unpack(thetas)
+    alike = np.tile(np.array(network.sizes[1:-1]) > 1, (len(thetas), 1))
+    for layer in range(1, network.n_layers):
+        for name in (f"W{layer}", f"b{layer}"):
+            rows = parameters[name]
+            alike[:, layer - 1] &= (rows[:, :1] == rows).all(axis=(1, 2))
+    return alike
 
 
 def majority(network: Network, Y: Array) -> float:
@@ -235,31 +257,36 @@ def majority(network: Network, Y: Array) -> float:
     return float(np.maximum(share, 1 - share).mean())
 
 
-def _symmetric(network: Network, theta: Array) -> list[str]:
-    identical = symmetric_layers(network, theta)
+def _symmetric(layers: NDArray[np.bool_]) -> list[str]:
+    identical = [str(layer) for layer in np.flatnonzero(layers) + 1]
     if not identical:
         return []
-    layers = f"layer{'s' if len(identical) > 1 else ''} {' and '.join(map(str, identical))}"
-    return [f"symmetry unbroken: the units of {layers} are still identical"]
+    which = f"layer{'s' if len(identical) > 1 else ''} {' and '.join(identical)}"
+    return [f"symmetry unbroken: the units of {which} are still identical"]
 
 
-def _saturated(network: Network, start: Array, X: Array) -> list[str]:
+def _saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.float64]:
+    """Return the share of each network's outputs that pass on next to no gradient."""
     if network.output != "sigmoid":
-        return []
-    outputs = network.predict_proba(start, X)
-    share = float(np.mean(outputs * (1 - outputs) < SATURATED))
+        return np.zeros(len(starts))
+    outputs = network.predict_proba(starts, X)
+    shares: NDArray[np.float64] = (outputs * (1 - outputs) < SATURATED).mean(axis=(1, 2))
+    return shares
+
+
+def _saturated(share: float) -> list[str]:
     return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
 
 
-def _outcome(run: Run, accuracy: float | None, Y: Array, pace: str) -> str:
+def _outcome(run: Run, accuracy: float | None, guessing: float | None, pace: str) -> str:
     if run.diverged_at is not None:
         return f"diverged at iteration {run.diverged_at:,}"
     if not run.iterations:
         return "not trained"
-    if accuracy is None:
+    if accuracy is None or guessing is None:
         return pace
     better = "better than always guessing one class"
-    return f"{'' if accuracy > majority(run.network, Y) else 'no '}{better}; {pace}"
+    return f"{'' if accuracy > guessing else 'no '}{better}; {pace}"
 
 
 def _pace(costs: NDArray[np.float64]) -> str:

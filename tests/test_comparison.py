@@ -1,6 +1,7 @@
 import csv
 import itertools
 import re
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -462,3 +463,46 @@ def test_interrupt_keeps_finished_runs(interrupt):
     """)
     assert int(finished) >= 1
     assert int(threads) == 1
+
+
+def test_stacks_cover_the_grid(grid):
+    """Each cell once, stacks of one network, of at most as many cells as asked for."""
+    places = list(range(len(grid.cells)))
+    for most in (0, 1, 5, 100):
+        stacks = comparison._stacks(grid, places, most)
+        assert sorted(itertools.chain(*stacks)) == places
+        assert all(len({grid.cells[p].network for p in stack}) == 1 for stack in stacks)
+        assert max(map(len, stacks)) == max(1, min(most, 12))
+
+
+def test_a_stack_is_no_long_work(circles):
+    """Cells that train for long are stacks of their own; so a dying process loses little."""
+    X, Y, _, _ = circles
+    result = fi.compare(X, Y, fi.Network([2, 4, 1]), ["zeros"], seeds=range(40), iterations=0)
+    result.iterations = 1_000_000
+    assert comparison._stacks(result, range(40), 10) == [[place] for place in range(40)]
+
+
+def test_stacks_of_a_grid_are_its_runs_alone(circles):
+    """Forty cells on one thread are stacks of ten; some of their runs diverge."""
+    X, Y, X_test, Y_test = circles
+    keywords = {
+        "test": (X_test, Y_test), "seeds": range(10), "iterations": 300, "threads": 1,
+        "learning_rates": [0.1, 1e200], "target_cost": 0.5, "target_accuracy": 0.6,
+    }  # fmt: skip
+    net, schemes = fi.Network([2, 4, 3, 1]), ["zeros", "he"]
+    stacked = fi.compare(X, Y, net, schemes, **keywords)
+    alone = fi.compare(X, Y, net, schemes, callback=lambda scheme, run: None, **keywords)
+    for ours, theirs in zip(stacked.trials, alone.trials, strict=True):
+        # As text, in which NaN is like NaN and every digit counts.
+        assert repr(ours.record() | {"seconds": 0}) == repr(theirs.record() | {"seconds": 0})
+        for name in ("start", "theta", "points", "costs"):
+            assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)
+    assert {trial.diverged_at is None for trial in stacked.trials} == {True, False}
+
+
+def test_seconds_are_a_share_of_the_stack(net, circles):
+    before = perf_counter()
+    result = fi.compare(*circles[:2], net, ["he"], seeds=range(40), iterations=500, threads=1)
+    spent = perf_counter() - before
+    assert 0 < sum(trial.seconds for trial in result.trials) < spent

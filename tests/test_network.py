@@ -388,3 +388,17 @@ def test_lessons_draws_have_no_streams(net, scheme, keywords):
 def test_initialize_unknown(net):
     with pytest.raises(ValueError, match=r"scheme: expected one of zeros, .*he_normal.*got 'hee'"):
         net.initialize("hee")
+
+
+def test_unpack_takes_a_stack(net):
+    thetas = net.initialize("he_normal", seed=0, n=3)
+    views = net.unpack(thetas)
+    for k, theta in enumerate(thetas):
+        for name, view in net.unpack(theta).items():
+            assert_array_equal(views[name][k], view, strict=True)
+    views["W2"][1] = 7
+    assert (net.unpack(thetas[1])["W2"] == 7).all()
+    with pytest.raises(ValueError, match="theta: expected shape"):
+        net.unpack(thetas[:, :-1])
+    with pytest.raises(ValueError, match="theta: expected shape"):
+        net.unpack(thetas[None])

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -74,6 +75,19 @@ def test_nothing_is_computed_twice(compared):
     more, trained = compared(seeds=range(5))
     assert trained == 4
     assert len(more) == 10
+
+
+def test_runs_are_added_all_or_none(compared, path):
+    """Of several at once the good ones are not written either when one cannot be."""
+    first, second = compared(store=None)[0].trials[:2]
+    with Store(path) as store:
+        with pytest.raises(ValueError, match="store: expected a fastinit store"):
+            store.add({b"1": first, b"2": dataclasses.replace(second, verdict=None)})
+        assert len(store) == 0
+        store.add({})
+        store.add({b"1": first, b"2": second})
+        store.add({b"2": second, b"3": first})
+        assert len(store) == 3
 
 
 def test_a_diverged_run_comes_back_as_it_was(compared):
