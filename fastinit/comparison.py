@@ -310,7 +310,8 @@ def compare(
         accuracy was first as high. The accuracy is looked at some 300 times in a run.
     store : path-like, optional
         An SQLite file (:class:`fastinit.store.Store`): every finished run is written there as it
-        ends, and one that is there already is not trained again. Processes may share it.
+        ends, and one that is there already is not trained again. Processes may share it. Short runs
+        of one network train and end together, a quarter of a second's worth of them.
     threads : int, optional
         At most so many; all usable cores if left out. So many runs train side by side, except with
         a callback: then one after the other.
