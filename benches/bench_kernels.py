@@ -35,7 +35,7 @@ def arguments(kernel: str, shape: tuple[int, int, int], dtype: str) -> list:
         "update_parameters": [
             fi.Network([n_in, n_out]).layout, fi.GradientDescent().rule,
             draw(n_out * (n_in + 1)), draw(n_out * (n_in + 1)),
-            np.empty((0, n_out * (n_in + 1)), dtype), 0, 1e-9,
+            np.empty((0, n_out * (n_in + 1)), dtype), 0, np.array([1e-9]),
         ],
     }[kernel]  # fmt: skip
 
@@ -67,8 +67,8 @@ def torch_step(kernel: str, values: list) -> Contender:
         torch.sub(A, Y, out=dZ).mul_(1 / Z.shape[1])
         return torch.nn.functional.binary_cross_entropy_with_logits(Z, Y).item()
 
-    def update_parameters(layout, rule, theta, gradient, state, step, learning_rate):
-        theta.sub_(gradient, alpha=learning_rate)
+    def update_parameters(layout, rule, theta, gradient, state, step, rates):
+        theta.sub_(gradient, alpha=1e-9)
 
     step = locals()[kernel]
     return repeated(torch.inference_mode()(step), t)

@@ -40,10 +40,10 @@ def fastinit(dtype: str = "float64") -> Contender:
 def numpy_reference(dtype: str = "float64") -> Contender:
     X, Y, start = data(dtype)
     layout = fi.Network(SIZES, loss=LOSS).layout
-    rule, state = fi.GradientDescent().rule, np.empty((0, start.size), dtype)
+    rules, states = [fi.GradientDescent().rule], np.empty((1, 0, start.size), dtype)
     return lambda n: reference.descend(
-        layout, rule, start.copy(), state, 0, X, Y, None, None, X.shape[1], 0, np.full(n, RATE),
-        np.empty(n), 1,
+        layout, rules, start[None].copy(), states, 0, X, Y, None, None, X.shape[1], 0,
+        np.full((1, n, 1), RATE), np.empty((1, n)), np.arange(1), 1,
     )  # fmt: skip
 
 

@@ -34,7 +34,6 @@ from fastinit import reference
 from fastinit.kernels import usable_cores
 
 RATE = 0.001
-BLAS_PARAMETERS = 1 << 20  # as in fastinit/kernels/dense.pyx
 DTYPE = np.dtype("float32")
 
 
@@ -95,11 +94,11 @@ def numpy_reference(task: Task) -> Contender:
     Y = net.check_Y(Y, X)
 
     def iterate(n: int) -> np.ndarray:
-        costs = np.empty(n)
-        state = np.zeros((optimizer.slots, net.n_parameters), DTYPE)
+        costs = np.empty((1, n))
+        states = np.zeros((1, optimizer.slots, net.n_parameters), DTYPE)
         reference.descend(
-            net.layout, optimizer.rule, start.copy(), state, 0, X, Y, None, None,
-            task.examples, 0, np.full(n, RATE), costs, 1,
+            net.layout, [optimizer.rule], start[None].copy(), states, 0, X, Y, None, None,
+            task.examples, 0, np.full((1, n, 1), RATE), costs, np.arange(1), 1,
         )  # fmt: skip
         return costs
 
@@ -265,10 +264,9 @@ TASKS = (
     Task((4, 32, 16, 4), 10_000, hidden="tanh", output="identity", adam=True,
          targets={TORCH: 4, JAX: 3.5}),
 )  # fmt: skip
-# Odd ones, which must not fall off a cliff, and those around the one from which the products go to
-# the BLAS: 512 has more than BLAS_PARAMETERS, 448 has fewer.
+# Odd ones, which must not fall off a cliff, and wide ones.
 WIDTHS = (7, 8, 9, 63, 64, 65, 100, 128, 256, 384, 448, 512, 768)
-MATRIX = "From odd widths to where the BLAS takes over: 64-w-w-1 on 256 examples"
+MATRIX = "Odd widths and wide ones: 64-w-w-1 on 256 examples"
 
 
 def whole_fits() -> dict[str, tuple[str | None, Contender]]:
@@ -383,7 +381,6 @@ def matrix() -> list[dict]:
         rows.append(
             {
                 "width": str(width),
-                "products": "BLAS" if task.network.n_parameters >= BLAS_PARAMETERS else "own",
                 "multiply-adds of a step": f"{task.multiply_adds:,}",
                 "ps each": f"{median(each) * 1e12:.1f}",
                 "against width 64": f"{median(each / narrow):.2f}",

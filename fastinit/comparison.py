@@ -690,7 +690,7 @@ class _Workshop:
             return None
         step = stride(result.iterations)
         for done in range(0, iterations + 1, step):
-            if cell.network.score(theta, result.X, result.Y)[1] >= result.target_accuracy:
+            if cell.network.accuracy(theta, result.X, result.Y) >= result.target_accuracy:
                 return done
             train(
                 cell.network,

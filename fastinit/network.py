@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastinit import files, initializers
 from fastinit.initializers import Initializer, Seed
-from fastinit.kernels import dense
+from fastinit.kernels import dense, usable_cores
 
 Array = NDArray[Any]
 Scheme = str | Initializer
@@ -25,20 +25,26 @@ LOSSES = {
 }
 
 
+# Outputs that are kept at once to score many networks: 16 MB of float64.
+SCORE_NUMBERS = 1 << 21
+
+
 class Layout(NamedTuple):
     """What the kernels must know of a network."""
 
-    sizes: NDArray[np.intp]
+    sizes: tuple[int, ...]
     hidden: str
     slope: float
     loss: str
+    bias: bool
 
 
 class Network:
     """A fully connected network.
 
-    Immutable: it knows shapes, not values. All parameters live in one contiguous vector ``theta``:
-    W1, b1, W2, b2, ... each in C order, ``W_l`` of shape (n_out, n_in) and ``b_l`` (n_out, 1).
+    Immutable and hashable: it knows shapes, not values. All parameters live in one contiguous
+    vector ``theta``: W1, b1, W2, b2, ... each in C order, ``W_l`` of shape (n_out, n_in) and
+    ``b_l`` (n_out, 1).
 
     Parameters
     ----------
@@ -68,6 +74,8 @@ class Network:
         the wrong side. Its gradient is the same.
     dtype : float64 or float32, default float64
         Of parameters and arithmetic.
+    bias : bool, default True
+        Whether the layers have biases; without them ``theta`` is W1, W2, ...
 
     Attributes
     ----------
@@ -96,6 +104,27 @@ class Network:
     (5, 10)
     """
 
+    __slots__ = (
+        "bias",
+        "dtype",
+        "hidden",
+        "layout",
+        "loss",
+        "n_parameters",
+        "output",
+        "sizes",
+        "slope",
+    )
+    sizes: tuple[int, ...]
+    hidden: str
+    slope: float
+    output: str
+    loss: str
+    dtype: np.dtype[Any]
+    bias: bool
+    n_parameters: int
+    layout: Layout
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -105,6 +134,7 @@ class Network:
         output: str = "sigmoid",
         loss: str | None = None,
         dtype: DTypeLike = np.float64,
+        bias: bool = True,
     ) -> None:
         if isinstance(sizes, (str, bytes)) or not isinstance(sizes, (Sequence, np.ndarray)):
             raise TypeError(f"sizes: expected a sequence of integers; got {sizes!r}")
@@ -134,30 +164,51 @@ class Network:
             raise ValueError(f"loss: expected {expected} with output {output!r}; got {loss!r}")
         if np.dtype(dtype) not in (np.float32, np.float64):
             raise TypeError(f"dtype: expected float32 or float64; got {np.dtype(dtype)}")
-        self.sizes = tuple(int(size) for size in sizes)
-        self.hidden = hidden
-        self.slope = float(slope)
-        self.output = output
-        self.loss = loss
-        self.dtype = np.dtype(dtype)
-        self.n_parameters = sum(n_out * (n_in + 1) for n_in, n_out in pairwise(self.sizes))
-        numbers = np.array(self.sizes, dtype=np.intp)
-        numbers.flags.writeable = False
-        self.layout = Layout(numbers, self.hidden, self.slope, self.loss)
+        if not isinstance(bias, (bool, np.bool_)):
+            raise TypeError(f"bias: expected True or False; got {bias!r}")
+        own = tuple([int(size) for size in sizes])
+        n_parameters = sum(n_out * (n_in + bool(bias)) for n_in, n_out in pairwise(own))
+        values = {
+            "sizes": own,
+            "hidden": hidden,
+            "slope": float(slope),
+            "output": output,
+            "loss": loss,
+            "dtype": np.dtype(dtype),
+            "bias": bool(bias),
+            "n_parameters": n_parameters,
+            "layout": Layout(own, hidden, float(slope), loss, bool(bias)),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name}: expected a new Network; got an assignment to an old one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name}: expected a Network to stay as it is; got a deletion")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self._architecture,)
 
     def __repr__(self) -> str:
         slope = f", slope={self.slope!r}" if self.hidden == "leaky_relu" else ""
         loss = f", loss={self.loss!r}" if self.loss != LOSSES[self.output][0] else ""
+        bias = "" if self.bias else ", bias=False"
         return (
             f"Network({list(self.sizes)}, hidden={self.hidden!r}{slope}, "
-            f"output={self.output!r}{loss}, dtype={self.dtype.name!r})"
+            f"output={self.output!r}{loss}, dtype={self.dtype.name!r}{bias})"
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Network) and repr(self) == repr(other)
+        if self is other:
+            return True
+        if not isinstance(other, Network):
+            return NotImplemented
+        return (self.layout, self.output, self.dtype) == (other.layout, other.output, other.dtype)
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        return hash((self.layout, self.output, self.dtype))
 
     @property
     def n_layers(self) -> int:
@@ -269,10 +320,12 @@ class Network:
             views = self.unpack(theta)
             for layer, fill in enumerate(fills, start=1):
                 own = seeds[lessons[layer - 1]]
-                W, b = views[f"W{layer}"], views[f"b{layer}"]
                 first = 2 * (network * self.n_layers + layer - 1)
-                fill(out=W, seed=own, stream=first)
-                initializers.fill_bias(fill, b, self.sizes[layer - 1], own, first + 1)
+                fill(out=views[f"W{layer}"], seed=own, stream=first)
+                if self.bias:
+                    initializers.fill_bias(
+                        fill, views[f"b{layer}"], self.sizes[layer - 1], own, first + 1
+                    )
         return thetas[0] if n is None else thetas
 
     def _fills(self, scheme: Scheme | Sequence[Scheme]) -> list[Initializer]:
@@ -298,8 +351,17 @@ class Network:
         """The shapes of W1, b1, ... in the order in which ``theta`` holds them."""
         shapes: dict[str, tuple[int, int]] = {}
         for layer, (n_in, n_out) in enumerate(pairwise(self.sizes), start=1):
-            shapes |= {f"W{layer}": (n_out, n_in), f"b{layer}": (n_out, 1)}
+            shapes[f"W{layer}"] = (n_out, n_in)
+            if self.bias:
+                shapes[f"b{layer}"] = (n_out, 1)
         return shapes
+
+    @property
+    def _is_weight(self) -> NDArray[np.bool_]:
+        """Which entries of ``theta`` are weights; the others are biases."""
+        return np.concatenate(
+            [np.full(math.prod(shape), name[0] == "W") for name, shape in self._shapes.items()]
+        )
 
     def _views(self, theta: Array) -> dict[str, Array]:
         """Return W1, b1, ... of one theta, or of a stack with its axis in front."""
@@ -322,7 +384,7 @@ class Network:
             "output": self.output,
             "loss": self.loss,
             "dtype": self.dtype.name,
-        }
+        } | ({} if self.bias else {"bias": False})
 
     def save(self, path: files.FilePath, theta: Array) -> None:
         """Write the network and its parameters to a file that :func:`fastinit.load` reads.
@@ -376,8 +438,7 @@ class Network:
         thetas = self.check_stack(theta)
         X = self.check_X(X)
         out = np.empty((len(thetas), self.sizes[-1], X.shape[1]), self.dtype)
-        for each, outputs in zip(thetas, out, strict=True):
-            dense.forward(self.layout, each, X, None, None, outputs)
+        dense.forward(self.layout, thetas, X, None, None, out, usable_cores())
         return out if np.ndim(theta) == 2 else out[0]
 
     def predict_proba(self, theta: Array, X: ArrayLike) -> Array:
@@ -444,23 +505,29 @@ class Network:
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
         w = None if weights is None else self.check_weights(weights, X)
-        scores = [self.score(each, X, Y, w) for each in thetas]
+        costs, accuracies = self._score(thetas, X, Y, w, usable_cores())
         if np.ndim(theta) != 2:
-            return scores[0]
-        costs, accuracies = np.array(scores).T
+            return float(costs[0]), float(accuracies[0])
         return costs, accuracies
 
-    def score(
-        self, theta: Array, X: Array, Y: Array, weights: Array | None = None
-    ) -> tuple[float, float]:
-        """Return cost and accuracy, NaN without classes, in one pass over checked arrays."""
-        out = np.empty((self.sizes[-1], X.shape[1]), self.dtype)
-        cost = dense.forward(self.layout, theta, X, Y, weights, out)
-        if self.output == "sigmoid":
-            return cost, float(np.mean((out > 0.5) == Y))
-        if self.output == "softmax":
-            return cost, float(np.mean(out.argmax(axis=0) == Y.argmax(axis=0)))
-        return cost, float("nan")
+    def _score(
+        self, thetas: Array, X: Array, Y: Array, weights: Array | None, threads: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return costs and accuracies, NaN without classes, in one pass over checked arrays."""
+        k, n, m = len(thetas), self.sizes[-1], X.shape[1]
+        costs, accuracies = np.empty(k), np.full(k, np.nan)
+        # As many networks at once as keep the outputs small.
+        size = max(1, SCORE_NUMBERS // (n * m))
+        out = np.empty((min(size, k), n, m), self.dtype)
+        for start in range(0, k, size):
+            part = slice(start, min(start + size, k))
+            outputs = out[: part.stop - start]
+            costs[part] = dense.forward(self.layout, thetas[part], X, Y, weights, outputs, threads)
+            if self.output == "sigmoid":
+                accuracies[part] = np.mean((outputs > 0.5) == Y, axis=(1, 2))
+            elif self.output == "softmax":
+                accuracies[part] = np.mean(outputs.argmax(axis=1) == Y.argmax(axis=0), axis=1)
+        return costs, accuracies
 
     def loss_and_gradient(
         self,
@@ -505,11 +572,8 @@ class Network:
         for name, array in (("theta", thetas), ("X", X), ("Y", Y), ("weights", weights)):
             if array is not None and np.may_share_memory(out, array):
                 raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
-        costs = np.array(
-            [
-                dense.loss_and_gradient(self.layout, each, X, Y, weights, gradient, 1)
-                for each, gradient in zip(thetas, gradients, strict=True)
-            ]
+        costs = dense.loss_and_gradient(
+            self.layout, thetas, X, Y, weights, gradients, usable_cores()
         )
         return (costs if np.ndim(theta) == 2 else float(costs[0])), out
 
@@ -525,7 +589,7 @@ class Network:
         if theta.shape != (self.n_parameters,):
             raise ValueError(f"{name}: expected shape ({self.n_parameters},); got {theta.shape}")
         if not written:
-            return np.require(theta, requirements=["C", "A"])
+            return self._as_kernel_wants(theta)
         if not theta.flags.c_contiguous:
             raise ValueError(f"{name}: expected a contiguous array; got strides {theta.strides}")
         if not theta.flags.aligned:
@@ -549,18 +613,25 @@ class Network:
         if written and not theta.flags.c_contiguous:
             raise ValueError(f"{name}: expected a contiguous array; got strides {theta.strides}")
         self.check_theta(theta[0], name=name, written=written)
-        return theta if written else np.require(theta, requirements=["C", "A"])
+        return theta if written else self._as_kernel_wants(theta)
 
     def check_X(self, X: ArrayLike, *, name: str = "X") -> Array:
         """Return X contiguous and in the network's dtype, shape (n_features, n_examples)."""
         X = _real(name, X)
         if X.ndim != 2 or X.shape[0] != self.sizes[0]:
             raise ValueError(f"{name}: expected shape ({self.sizes[0]}, n_examples); got {X.shape}")
-        with np.errstate(over="ignore"):
-            X = np.require(X, self.dtype, ["C", "A"])
-        if not np.isfinite(X).all():
+        X = self._as_kernel_wants(X)
+        if not dense.all_finite(X):
             raise ValueError(f"{name}: expected finite {self.dtype} numbers; got NaN or infinity")
         return X
+
+    def _as_kernel_wants(self, array: Array) -> Array:
+        """Return an array contiguous, aligned and in the network's dtype."""
+        flags = array.flags
+        if array.dtype == self.dtype and flags.c_contiguous and flags.aligned:
+            return array
+        with np.errstate(over="ignore"):
+            return np.require(array, self.dtype, ["C", "A"])
 
     def check_Y(self, Y: ArrayLike, X: Array, *, name: str = "Y") -> Array:
         """Return the labels as the kernels want them: numbers of shape (n_outputs, n_examples)."""
@@ -577,7 +648,8 @@ class Network:
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )
         if self.classifies:
-            wrong, expected = Y[(Y != 0) & (Y != 1)], "labels 0 and 1"
+            right, expected = (Y == 0) | (Y == 1), "labels 0 and 1"
+            wrong = Y[:0] if right.all() else Y[~right]
         else:
             with np.errstate(over="ignore"):
                 finite = np.isfinite(Y.astype(self.dtype))
@@ -591,7 +663,7 @@ class Network:
             raise ValueError(
                 f"{name}: expected one 1 for each example; got {int(ones[e])} for example {e}"
             )
-        return np.require(Y, self.dtype, ["C", "A"])
+        return self._as_kernel_wants(Y)
 
     def _one_hot(self, labels: Array, name: str) -> Array:
         n = self.sizes[-1]
@@ -609,8 +681,7 @@ class Network:
             raise ValueError(
                 f"weights: expected shape ({X.shape[1]},) to match X {X.shape}; got {weights.shape}"
             )
-        with np.errstate(over="ignore"):
-            weights = np.require(weights, self.dtype, ["C", "A"])
+        weights = self._as_kernel_wants(weights)
         wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
         if wrong.size:
             raise ValueError(f"weights: expected finite and >= 0; got {wrong[0]}")
@@ -621,6 +692,10 @@ class Network:
     def _check_classifies(self, what: str) -> None:
         if not self.classifies:
             raise ValueError(f"{what}: expected output sigmoid or softmax; got {self.output!r}")
+
+
+def _rebuilt(architecture: dict[str, Any]) -> Network:
+    return Network(**architecture)
 
 
 def load(path: files.FilePath) -> tuple[Network, Array]:

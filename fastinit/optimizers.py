@@ -1,19 +1,25 @@
 """Optimisers and learning-rate schedules: settings only. The loops that obey them are kernels.
 
 ``learning_rate`` is a number or a schedule: any callable from the iteration, counted from 0, to a
-number. ``l2`` adds ``l2 / 2 * sum(W ** 2)`` to what is minimised, over the weights and not over the
-biases; the costs that a run records are without it.
+number. It may also be a sequence of these, one for each layer, or of pairs of these, for each
+layer's weights and biases. A rate of 0 leaves parameters exactly as they are.
+
+``l2`` adds ``l2 / 2 * sum(W ** 2)`` to what is minimised, over the weights and not over the biases;
+the costs that a run records are without it.
 """
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 Rate = float | Callable[[int], float]
+# One for all parameters, or one for each layer, or for each layer's weights and biases.
+LearningRate = Rate | Sequence[Rate | Sequence[Rate]]
 
 
 class Rule(NamedTuple):
@@ -101,8 +107,9 @@ class GradientDescent:
 
     Parameters
     ----------
-    learning_rate : float or callable, default 0.01
-        The step per unit of gradient; finite and not negative.
+    learning_rate : float, callable or sequence, default 0.01
+        The step per unit of gradient; finite and not negative. A sequence has one for each layer,
+        or a pair for each layer's weights and biases.
     l2 : float, default 0
         Strength of the squared penalty on the weights.
 
@@ -112,7 +119,7 @@ class GradientDescent:
     GradientDescent(learning_rate=0.1, l2=0.0)
     """
 
-    learning_rate: Rate = 0.01
+    learning_rate: LearningRate = 0.01
     l2: float = 0.0
     slots: ClassVar[int] = 0
 
@@ -132,7 +139,7 @@ class Momentum:
 
     Parameters
     ----------
-    learning_rate : float or callable, default 0.01
+    learning_rate : float, callable or sequence, default 0.01
     momentum : float, default 0.9
         From 0 up to, not including, 1.
     nesterov : bool, default False
@@ -151,7 +158,7 @@ class Momentum:
     Momentum(learning_rate=0.1, momentum=0.9, nesterov=True, l2=0.0)
     """
 
-    learning_rate: Rate = 0.01
+    learning_rate: LearningRate = 0.01
     momentum: float = 0.9
     nesterov: bool = False
     l2: float = 0.0
@@ -175,7 +182,7 @@ class Adam:
 
     Parameters
     ----------
-    learning_rate : float or callable, default 0.001
+    learning_rate : float, callable or sequence, default 0.001
     beta1, beta2 : float, default 0.9 and 0.999
         How slowly both means forget; from 0 up to, not including, 1.
     epsilon : float, default 1e-8
@@ -193,7 +200,7 @@ class Adam:
     0.001
     """
 
-    learning_rate: Rate = 0.001
+    learning_rate: LearningRate = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -216,7 +223,7 @@ class AdamW:
 
     Parameters
     ----------
-    learning_rate : float or callable, default 0.001
+    learning_rate : float, callable or sequence, default 0.001
     beta1, beta2, epsilon : float
         As in :class:`Adam`.
     weight_decay : float, default 0.01
@@ -232,7 +239,7 @@ class AdamW:
     0.01
     """
 
-    learning_rate: Rate = 0.001
+    learning_rate: LearningRate = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -284,8 +291,8 @@ class LBFGS:
     def __post_init__(self) -> None:
         if isinstance(self.history, bool) or not isinstance(self.history, (int, np.integer)):
             raise TypeError(f"history: expected an integer; got {self.history!r}")
-        if self.history < 1:
-            raise ValueError(f"history: expected at least 1; got {self.history}")
+        if not 1 <= self.history <= 1000:
+            raise ValueError(f"history: expected from 1 to 1000; got {self.history}")
         _check(self, tolerance=math.inf, l2=math.inf)
 
 
@@ -302,9 +309,64 @@ def checked_rate(rate: Any, name: str = "learning_rate") -> float:
     return float(rate)
 
 
+def learning_rates(
+    optimizers: Sequence[Any], start: int, stop: int, n_layers: int
+) -> NDArray[np.float64]:
+    """Return the rates of some iterations as the kernels take them.
+
+    Of shape (n_optimizers, iterations, 1), or (n_optimizers, iterations, 2 * n_layers) where one of
+    them has rates for each layer: those of W1, b1, W2, b2, ...
+    """
+    by_layer = any(isinstance(each.learning_rate, tuple) for each in optimizers)
+    rates = np.empty((len(optimizers), stop - start, 2 * n_layers if by_layer else 1))
+    for own, optimizer in zip(rates, optimizers, strict=True):
+        rate = optimizer.learning_rate
+        if not isinstance(rate, tuple):
+            own[:] = _rates(rate, "learning_rate", start, stop)
+            continue
+        for layer, both in enumerate(rate):
+            pair = both if isinstance(both, tuple) else (both, both)
+            for biases, each in enumerate(pair):
+                own[:, 2 * layer + biases] = _rates(
+                    each, f"learning_rate of layer {layer + 1}", start, stop
+                )[..., 0]
+    return rates
+
+
+def _rates(rate: Rate, name: str, start: int, stop: int) -> NDArray[np.float64]:
+    """Return the rate of these iterations, or that of each, as a column."""
+    if not callable(rate):
+        return np.array([[rate]])
+    values = [checked_rate(rate(i), f"{name} at iteration {i}") for i in range(start, stop)]
+    return np.array(values).reshape(-1, 1)
+
+
 def _check_rate(optimizer: Any) -> None:
-    if not callable(optimizer.learning_rate):
-        object.__setattr__(optimizer, "learning_rate", checked_rate(optimizer.learning_rate))
+    rate = optimizer.learning_rate
+    if is_sequence(rate):
+        if not len(rate):
+            raise ValueError("learning_rate: expected one for each layer; got none")
+        rate = tuple([_layer_rate(each, layer) for layer, each in enumerate(rate, start=1)])
+    elif not callable(rate):
+        rate = checked_rate(rate)
+    object.__setattr__(optimizer, "learning_rate", rate)
+
+
+def is_sequence(value: Any) -> bool:
+    """Return whether a value has one or several entries, as opposed to being one number."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _layer_rate(rate: Any, layer: int) -> Any:
+    """Return the rate of one layer, or the pair of those of its weights and biases."""
+    name = f"learning_rate of layer {layer}"
+    if is_sequence(rate):
+        if len(rate) != 2:
+            raise ValueError(f"{name}: expected one, or two for weights and biases; got {rate!r}")
+        return tuple(each if callable(each) else checked_rate(each, name) for each in rate)
+    return rate if callable(rate) else checked_rate(rate, name)
 
 
 def _check_adam(optimizer: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
-Layout = Any  # fastinit.network.Layout: sizes, hidden, slope, loss
+Layout = Any  # fastinit.network.Layout: sizes, hidden, slope, loss, bias
 Rule = Any  # fastinit.optimizers.Rule
 
 # As in the kernels, infinities and NaN are results here, not news.
@@ -23,6 +23,11 @@ _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+def all_finite(A: Array) -> bool:
+    """Return whether all numbers are finite."""
+    return bool(np.isfinite(A).all())
 
 
 @_quiet
@@ -158,56 +163,66 @@ def update_parameters(
     gradient: Array,
     state: Array,
     step: int,
-    learning_rate: float,
+    rates: NDArray[np.float64],
 ) -> None:
     """Update ``theta`` and ``state``, of shape (slots, n_parameters), in place.
 
-    ``step`` counts the updates before this one.
+    ``step`` counts the updates before this one. ``rates`` is one learning rate, or one each for the
+    weights and the biases of each layer; 0 leaves parameters exactly as they are.
     """
     real = theta.dtype.type
-    rate = real(learning_rate)
+    tensors = list(_tensors(layout))
+    kernel = np.concatenate([np.full(n, not biases) for _, biases, n in tensors])
+    rate = np.full(theta.size, rates[0])
+    if len(rates) > 1:
+        rate = np.concatenate([np.full(n, rates[2 * layer + b]) for layer, b, n in tensors])
+    before = theta.copy()
     if rule.l2 or rule.weight_decay:
-        kernel = _weights_of(layout.sizes)
         gradient = np.where(kernel, gradient + real(rule.l2) * theta, gradient)
-        theta -= np.where(kernel, real(learning_rate * rule.weight_decay) * theta, real(0))
+        theta -= np.where(kernel, (rate * rule.weight_decay).astype(real) * theta, real(0))
     if rule.name == "gradient_descent":
-        theta -= rate * gradient
+        theta -= rate.astype(real) * gradient
     elif rule.name in ("momentum", "nesterov"):
-        [v] = state
+        v = state[0]
         v *= real(rule.beta1)
         v += gradient
-        theta -= rate * (gradient + real(rule.beta1) * v if rule.name == "nesterov" else v)
+        along = gradient + real(rule.beta1) * v if rule.name == "nesterov" else v
+        theta -= rate.astype(real) * along
     else:
-        first, second = state
+        first, second = state[:2]
         first += real(1 - rule.beta1) * (gradient - first)
         second *= real(rule.beta2)
         second += real(1 - rule.beta2) * (gradient * gradient)
         root = np.sqrt(second) * real(1 / math.sqrt(1 - rule.beta2 ** (step + 1)))
-        scale = real(learning_rate / (1 - rule.beta1 ** (step + 1)))
+        scale = (rate / (1 - rule.beta1 ** (step + 1))).astype(real)
         theta -= scale * first / (root + real(rule.epsilon))
+    theta[rate == 0] = before[rate == 0]
 
 
-def _weights_of(sizes: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return which entries of theta are weights; the others are biases."""
-    shapes = [(n_out * n_in, n_out) for n_in, n_out in pairwise(sizes)]
-    return np.concatenate([np.arange(w + b) < w for w, b in shapes])
+def _tensors(layout: Layout) -> Iterator[tuple[int, bool, int]]:
+    """Yield (layer, whether these are biases, how many) in the order of theta."""
+    for layer, (n_in, n_out) in enumerate(pairwise(layout.sizes)):
+        yield layer, False, n_out * n_in
+        if layout.bias:
+            yield layer, True, n_out
 
 
-def _layers(sizes: NDArray[np.intp], theta: Array) -> Iterator[tuple[Array, Array]]:
-    """Yield (W, b) of each layer as views of ``theta``."""
+def _layers(layout: Layout, theta: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield (W, b) of each layer as views of ``theta``; ``b`` has no rows without biases."""
     end = 0
-    for n_in, n_out in pairwise(sizes):
-        start, middle, end = end, end + n_out * n_in, end + n_out * (n_in + 1)
-        yield theta[start:middle].reshape(n_out, n_in), theta[middle:end].reshape(n_out, 1)
+    for n_in, n_out in pairwise(layout.sizes):
+        start, middle = end, end + n_out * n_in
+        end = middle + n_out * layout.bias
+        yield theta[start:middle].reshape(n_out, n_in), theta[middle:end].reshape(-1, 1)
 
 
 def _activations(layout: Layout, theta: Array, X: Array) -> tuple[list[Array], list[Array]]:
     """Return X and what every layer makes of it, and the slopes; the last layer stays linear."""
     activations, slopes = [X], []
-    layers = list(_layers(layout.sizes, theta))
+    layers = list(_layers(layout, theta))
     for W, b in layers:
         Z = np.empty((len(W), X.shape[1]), X.dtype)
-        linear(W, b, activations[-1], Z)
+        linear(W, b if len(b) else np.zeros((1, 1), X.dtype), activations[-1], Z)
         if len(activations) < len(layers):
             slopes.append(np.empty_like(Z))
             activate(Z, layout.hidden, layout.slope, Z, slopes[-1])
@@ -215,87 +230,65 @@ def _activations(layout: Layout, theta: Array, X: Array) -> tuple[list[Array], l
     return activations, slopes
 
 
+class Descent:
+    """The memory and the threads of a run, of which there are none here."""
+
+
 def forward(
-    layout: Layout, theta: Array, X: Array, Y: Array | None, weights: Array | None, out: Array
-) -> float:
-    """Overwrite ``out`` with the network's outputs; return the cost, NaN without ``Y``."""
-    Z = _activations(layout, theta, X)[0][-1]
-    labels = np.zeros_like(Z) if Y is None else Y
-    cost = loss(Z, labels, weights, layout.loss, out, np.empty_like(Z))
-    return math.nan if Y is None else cost
+    layout: Layout,
+    thetas: Array,
+    X: Array,
+    Y: Array | None,
+    weights: Array | None,
+    out: Array,
+    threads: int,
+) -> NDArray[np.float64]:
+    """Overwrite ``out`` with the networks' outputs; return their costs, NaN without ``Y``."""
+    costs = np.full(len(thetas), np.nan)
+    for k, theta in enumerate(thetas):
+        Z = _activations(layout, theta, X)[0][-1]
+        labels = np.zeros_like(Z) if Y is None else Y
+        cost = loss(Z, labels, weights, layout.loss, out[k], np.empty_like(Z))
+        if Y is not None:
+            costs[k] = cost
+    return costs
 
 
 @_quiet
 def loss_and_gradient(
     layout: Layout,
-    theta: Array,
+    thetas: Array,
     X: Array,
     Y: Array,
     weights: Array | None,
-    gradient: Array,
+    gradients: Array,
     threads: int,
-) -> float:
-    """Overwrite ``gradient`` with the cost's derivative by ``theta``; return the cost."""
-    (*inputs, Z), slopes = _activations(layout, theta, X)
-    dZ = np.empty_like(Z)
-    cost = loss(Z, Y, weights, layout.loss, np.empty_like(Z), dZ)
-    parameters = list(_layers(layout.sizes, theta))
-    gradients = list(_layers(layout.sizes, gradient))
-    for layer in reversed(range(len(parameters))):
-        dW, db = gradients[layer]
-        dW[...] = dZ @ inputs[layer].T
-        db[...] = dZ.sum(axis=1, keepdims=True)
-        if layer > 0:
-            dZ = parameters[layer][0].T @ dZ * slopes[layer - 1]
-    return cost
+    descent: Descent | None = None,
+) -> NDArray[np.float64]:
+    """Overwrite ``gradients`` with the costs' derivatives by the thetas; return the costs."""
+    costs = np.empty(len(thetas))
+    for k, (theta, gradient) in enumerate(zip(thetas, gradients, strict=True)):
+        (*inputs, Z), slopes = _activations(layout, theta, X)
+        dZ = np.empty_like(Z)
+        costs[k] = loss(Z, Y, weights, layout.loss, np.empty_like(Z), dZ)
+        parameters = list(_layers(layout, theta))
+        derivatives = list(_layers(layout, gradient))
+        for layer in reversed(range(len(parameters))):
+            dW, db = derivatives[layer]
+            dW[...] = dZ @ inputs[layer].T
+            if layout.bias:
+                db[...] = dZ.sum(axis=1, keepdims=True)
+            if layer > 0:
+                dZ = parameters[layer][0].T @ dZ * slopes[layer - 1]
+    return costs
 
 
 @_quiet
 def descend(
     layout: Layout,
-    rule: Rule,
-    theta: Array,
-    state: Array,
-    step: int,
-    X: Array,
-    Y: Array,
-    weights: Array | None,
-    order: NDArray[np.intp] | None,
-    batch_size: int,
-    first: int,
-    rates: NDArray[np.float64],
-    costs: NDArray[np.float64],
-    threads: int,
-    scratch: dict[Any, Any] | None = None,
-) -> int:
-    """Run ``len(costs)`` iterations; return how many were whole.
-
-    Iteration ``i`` takes batch ``first + i`` of the batches that the rows of ``order`` are cut
-    into, each ``batch_size`` examples but the last of a row; all examples without ``order``.
-    """
-    gradient = np.empty_like(theta)
-    batches = -(-X.shape[1] // batch_size)
-    for i in range(len(costs)):
-        batch: Any = slice(None)
-        if order is not None:
-            row, k = divmod(first + i, batches)
-            batch = order[row, k * batch_size : (k + 1) * batch_size]
-        part = None if weights is None else weights[batch]
-        cost = loss_and_gradient(layout, theta, X[:, batch], Y[:, batch], part, gradient, 1)
-        updated = theta.copy()
-        update_parameters(layout, rule, updated, gradient, state, step + i, rates[i])
-        if not np.isfinite(updated).all():
-            return i
-        theta[...] = updated
-        costs[i] = cost
-    return len(costs)
-
-
-def descend_stack(
-    layout: Layout,
     rules: Sequence[Rule],
     thetas: Array,
-    states: Sequence[Array],
+    states: Array,
     step: int,
     X: Array,
     Y: Array,
@@ -307,16 +300,39 @@ def descend_stack(
     costs: NDArray[np.float64],
     networks: NDArray[np.intp],
     threads: int,
-    scratch: dict[Any, Any] | None = None,
+    descent: Descent | None = None,
 ) -> list[int]:
-    """Run :func:`descend` for some networks of a stack; return for each how many were whole."""
-    return [
-        descend(
-            layout, rule, thetas[k], state, step, X, Y, weights, order, batch_size, first,
-            own_rates, costs[k], threads,
-        )
-        for k, rule, state, own_rates in zip(networks, rules, states, rates, strict=True)
-    ]  # fmt: skip
+    """Run ``costs.shape[1]`` iterations of each network; return for each how many were whole.
+
+    ``rules``, ``rates`` and ``costs`` have an entry for each of ``networks``, the rows of
+    ``thetas`` and ``states`` that are to run. Iteration ``i`` takes batch ``first + i`` of the
+    batches that the rows of ``order`` are cut into, each ``batch_size`` examples but the last of a
+    row; all examples without ``order``.
+    """
+    batches = -(-X.shape[1] // batch_size)
+    counts = []
+    for rule, k, own_rates, own_costs in zip(rules, networks, rates, costs, strict=True):
+        theta = thetas[k]
+        gradient = np.empty_like(theta)
+        for i in range(costs.shape[1]):
+            batch: Any = slice(None)
+            if order is not None:
+                row, b = divmod(first + i, batches)
+                batch = order[row, b * batch_size : (b + 1) * batch_size]
+            part = None if weights is None else weights[batch]
+            [cost] = loss_and_gradient(
+                layout, theta[None], X[:, batch], Y[:, batch], part, gradient[None], 1
+            )
+            updated = theta.copy()
+            update_parameters(layout, rule, updated, gradient, states[k], step + i, own_rates[i])
+            if not np.isfinite(updated).all():
+                counts.append(i)
+                break
+            theta[...] = updated
+            own_costs[i] = cost
+        else:
+            counts.append(costs.shape[1])
+    return counts
 
 
 # --- random: element index in, value out ----------------------------------------------------------

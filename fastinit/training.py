@@ -15,13 +15,27 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.filling import Seed, key_of
 from fastinit.kernels import dense, random, usable_cores
 from fastinit.network import Array, Network
-from fastinit.optimizers import LBFGS, OPTIMIZERS, GradientDescent, Optimizer, checked_rate
+from fastinit.optimizers import (
+    LBFGS,
+    OPTIMIZERS,
+    GradientDescent,
+    Optimizer,
+    checked_rate,
+    is_sequence,
+    learning_rates,
+)
 
 # A slice is what the kernel does between two returns to Python. Long enough that the way back, some
 # microseconds, does not count; short enough for a smooth progress bar.
 SLICE_SECONDS = 0.02
 # In a stack every network runs at least so long: the last of a slice keeps other threads waiting.
 STACK_SECONDS = 0.001
+# Multiply-adds a second that the length of the first slice is reckoned with: those of a slow core.
+FIRST_PACE = 4e9
+# Costs that a slice may write: it needs memory for them where not all are recorded.
+MOST_COSTS = 1 << 20
+# After a divergence so many NaN at most.
+MOST_NAN = 1 << 20
 # Examples whose order is drawn at once, unless a single epoch has more.
 MOST_ORDERED = 1 << 20
 # The generator's streams from here on are for shuffling, one an epoch; those below are for weights.
@@ -57,12 +71,15 @@ class Run(_Printed):
     theta : ndarray of shape (n_parameters,)
         The very array that was handed to :func:`train`, updated in place.
     optimizer : GradientDescent, Momentum, Adam, AdamW or LBFGS
-    costs : ndarray of shape (iterations,), float64
-        The cost of each iteration's examples before its update, without penalties. NaN from the
-        iteration of divergence on.
+    costs : ndarray of shape (ceil(iterations / cost_every),), float64
+        The cost of every ``cost_every``-th iteration's examples before its update, without
+        penalties. After a divergence NaN follows, up to the number of iterations asked for, but at
+        most 2**20 of them.
     diverged_at : int or None
         The first iteration whose update would have left the finite numbers. It was not made:
         ``theta`` keeps its last finite value.
+    cost_every : int
+        Entry ``i`` of ``costs`` belongs to iteration ``i * cost_every``.
     seconds : float
         Wall-clock time of the training; in a stack, of the whole stack.
     batch_size : int or None
@@ -90,7 +107,9 @@ class Run(_Printed):
     validation_costs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     validation_accuracies: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     best_iteration: int | None = None
+    cost_every: int = 1
     # What a resumed training goes on with.
+    _iterations: int | None = None
     _state: Array = field(default_factory=lambda: np.empty((0, 0)))
     _shuffle_key: int = 0
     _best_theta: Array | None = None
@@ -98,6 +117,8 @@ class Run(_Printed):
     @property
     def iterations(self) -> int:
         """Whole iterations that were run."""
+        if self._iterations is not None:
+            return self._iterations
         return len(self.costs) if self.diverged_at is None else self.diverged_at
 
     @property
@@ -153,9 +174,8 @@ class Stack(_Printed, Sequence[Run]):
     ((3, 50), 1.0)
     """
 
-    def __init__(self, runs: Sequence[Run], theta: Array, costs: NDArray[np.float64]) -> None:
+    def __init__(self, runs: Sequence[Run], theta: Array) -> None:
         self._runs = list(runs)
-        self._costs = costs
         self.theta = theta
 
     def __getitem__(self, index: Any) -> Any:
@@ -166,8 +186,11 @@ class Stack(_Printed, Sequence[Run]):
 
     @property
     def costs(self) -> NDArray[np.float64]:
-        """Costs of shape (k, iterations): NaN where a network had stopped."""
-        return self._costs[:, : max((len(run.costs) for run in self), default=0)]
+        """Costs of shape (k, n): NaN where a network had stopped. A new array."""
+        costs = np.full((len(self), max((len(run.costs) for run in self), default=0)), np.nan)
+        for row, run in zip(costs, self, strict=True):
+            row[: len(run.costs)] = run.costs
+        return costs
 
     @property
     def diverged_at(self) -> list[int | None]:
@@ -185,7 +208,7 @@ class Stack(_Printed, Sequence[Run]):
         facts = {"networks": f"{len(self):,}"}
         if len(self):
             facts |= {"network": str(self[0].network), "optimizer": str(self[0].optimizer)}
-        facts["iterations"] = f"{self.costs.shape[1]:,}"
+        facts["iterations"] = f"{max((run.iterations for run in self), default=0):,}"
         if final:
             facts["final costs"] = f"{min(final):.6g} to {max(final):.6g}"
         facts["diverged"] = f"{diverged:,}"
@@ -211,6 +234,7 @@ def train(
     validate_every: int | None = None,
     patience: int | None = None,
     min_delta: float = 0.0,
+    cost_every: int | None = None,
     threads: int | None = None,
     callback: Callable[[Any], Any] | None = None,
     progress: bool = False,
@@ -230,7 +254,9 @@ def train(
     Y : array_like
         Labels, as the output wants them: see :class:`fastinit.Network`.
     learning_rate : float, callable or sequence, default 0.01
-        Short for ``optimizer=GradientDescent(learning_rate)``; for a stack perhaps one each.
+        Short for ``optimizer=GradientDescent(learning_rate)``: a sequence has one rate for each
+        layer, or a pair for each layer's weights and biases. For a stack, a sequence has one entry
+        for each network, and each may be such a sequence.
     iterations : int, default 1000
         Updates; 0 changes nothing.
     epochs : int, optional
@@ -255,9 +281,12 @@ def train(
         Stop when so many looks at the validation data in a row have not improved its cost by more
         than ``min_delta``. At the end ``theta`` is that of the lowest validation cost.
     min_delta : float, default 0
+    cost_every : int, default 1
+        Record the cost of every so many iterations only, which saves memory in long trainings of
+        many networks.
     threads : int, optional
         At most so many threads; all usable cores by default. Small batches take one. The bits do
-        not depend on it. The widest networks' products run on NumPy's BLAS and its own threads.
+        not depend on it.
     callback : callable, optional
         Called as ``callback(run)`` after every 20 ms or so of training, and at the end, with the
         run, or the stack, as far as it has come; the training stops when it returns something true.
@@ -322,7 +351,7 @@ def train(
     checked = None
     if validation is not None:
         checked = _checked_validation(network, validation)
-    before = _resumed(resume, network, thetas)
+    before = _resumed(resume, network, thetas, m)
     if before:
         key, batch_size = before[0]._shuffle_key, before[0].batch_size
     else:
@@ -333,7 +362,7 @@ def train(
                 raise ValueError(f"batch_size: expected at most {m} to match X {X.shape}; "
                                  f"got {batch_size}")  # fmt: skip
             batch_size = batch_size if batch_size < m else None
-    optimizers = _optimizers(optimizer, learning_rate, len(thetas), single, before)
+    optimizers = _optimizers(optimizer, learning_rate, network, len(thetas), single, before)
     lbfgs = isinstance(optimizers[0], LBFGS)
     if lbfgs and (batch_size is not None or before):
         raise ValueError(
@@ -346,72 +375,268 @@ def train(
             raise TypeError("epochs: expected either epochs or iterations; got both")
         iterations = _count("epochs", epochs) * batches
     iterations = 1000 if iterations is None else _count("iterations", iterations)
-    every = batches if validate_every is None else _count("validate_every", validate_every, 1)
+    watch = None
     if patience is not None:
         patience = _count("patience", patience, 1)
         if checked is None:
             raise ValueError("patience: expected validation data to watch; got none")
         if before:
             raise ValueError(f"patience: expected none with resume; got {patience}")
-    min_delta = checked_rate(min_delta, "min_delta")
+    if checked is not None or validate_every is not None or min_delta:
+        every = batches if validate_every is None else _count("validate_every", validate_every, 1)
+        min_delta = checked_rate(min_delta, "min_delta")
+        if checked is not None:
+            watch = _Watch(*checked, every, patience, min_delta)
+    cost_every = _cost_every(cost_every, before)
     threads = usable_cores() if threads is None else _count("threads", threads, 1)
 
     start = max((run.iterations for run in before), default=0)
-    costs = np.full((len(thetas), start + iterations), np.nan)
+    costs = _Costs(len(thetas), start + iterations, cost_every)
+    states = np.zeros((len(thetas), 0 if lbfgs else optimizers[0].slots, network.n_parameters),
+                      network.dtype)  # fmt: skip
     runs = []
     for k, each in enumerate(optimizers):
-        old = before[k] if before else None
-        if old is None:
-            run = Run(network, theta if single else theta[k], each, costs[k, :0])
-            run.batch_size, run._shuffle_key = batch_size, key
-            run._state = np.zeros((each.slots, network.n_parameters), network.dtype)
+        own = theta if single else theta[k]
+        if before:
+            old = before[k]
+            run = replace(old, theta=own, optimizer=each, _iterations=old.iterations)
+            if old._state.size:
+                states[k] = old._state
+            run.costs = costs.resumed(k, old)
+            if run.stopped_by in ("iterations", "callback"):
+                run.stopped_by = ""
         else:
-            # A run that diverged has all its costs already, NaN to the end.
-            costs[k, :start] = old.costs[:start]
-            known = costs[k, :start] if old.diverged_at is None else costs[k]
-            run = replace(old, theta=theta if single else theta[k], optimizer=each,
-                          costs=known, _state=old._state.copy())  # fmt: skip
-        if run.stopped_by in ("iterations", "callback"):
-            run.stopped_by = ""
+            run = Run(network, own, each, costs.of(k, 0), batch_size=batch_size)
+            run.cost_every, run._shuffle_key = cost_every, key
+        run._state = states[k]
         runs.append(run)
-    result = runs[0] if single else Stack(runs, theta, costs)
-    data = _Data(network, X, Y, w, checked, batch_size, batches, key)
-    watch = _Watch(every, patience, min_delta)
-    with _bar(progress, iterations) as show:
-        if lbfgs:
-            for k, run in enumerate(runs):
-                _minimize(run, thetas[k], data, costs[k], threads, watch, result, callback, show)
-        else:
-            _descend(runs, thetas, data, costs, start, threads, watch, result, callback, show)
-    for run, values in zip(runs, thetas, strict=True):
-        run.stopped_by = run.stopped_by or "iterations"
-        if run._best_theta is not None:
-            values[...] = run._best_theta
+    result = runs[0] if single else Stack(runs, theta)
+    training = _Training(
+        network, thetas, states, optimizers, X, Y, w, batch_size, batches, key, costs, runs, result,
+        watch, callback, threads,
+    )  # fmt: skip
+    if not progress:
+        training.run(lbfgs, start, start + iterations, lambda advance: None)
+    else:
+        with _bar(iterations) as show:
+            training.run(lbfgs, start, start + iterations, show)
     return result
 
 
 # --- the loop -------------------------------------------------------------------------------------
 
 
+class _Costs:
+    """The recorded costs of all networks, in memory that grows with the iterations."""
+
+    def __init__(self, k: int, total: int, every: int) -> None:
+        self.every = every
+        self.total = self.kept(total)
+        # A short training gets all its memory at once.
+        self.rows = np.full((k, min(self.total, max(1024, (1 << 18) // k))), np.nan)
+
+    def kept(self, iterations: int) -> int:
+        """Return how many of the first so many iterations are recorded."""
+        return -(-iterations // self.every)
+
+    def grow(self, iterations: int) -> None:
+        """Make room for so many iterations."""
+        needed, room = self.kept(iterations), self.rows.shape[1]
+        if needed > room:
+            rows = np.full((len(self.rows), min(self.total, max(needed, 2 * room))), np.nan)
+            rows[:, :room] = self.rows
+            self.rows = rows
+
+    def write(self, k: int, start: int, costs: NDArray[np.float64]) -> None:
+        """Record the costs of the iterations from ``start`` on."""
+        first = self.kept(start)
+        recorded = costs[first * self.every - start :: self.every]
+        self.rows[k, first : first + len(recorded)] = recorded
+
+    def of(self, k: int, iterations: int) -> NDArray[np.float64]:
+        """Return the recorded costs of a network."""
+        return self.rows[k, : self.kept(iterations)]
+
+    def diverged(self, k: int, iterations: int) -> NDArray[np.float64]:
+        """Return the costs of a network, with NaN from the iteration of divergence on."""
+        kept = self.kept(iterations)
+        costs = np.full(min(self.total, kept + MOST_NAN), np.nan)
+        costs[:kept] = self.rows[k, :kept]
+        return costs
+
+    def resumed(self, k: int, run: Run) -> NDArray[np.float64]:
+        """Take over the costs of a run, and return what is known of them now."""
+        done = run.iterations
+        self.grow(done)
+        kept = self.kept(done)
+        self.rows[k, :kept] = run.costs[:kept]
+        return self.of(k, done) if run.diverged_at is None else self.diverged(k, done)
+
+
 @dataclass
-class _Data:
-    """What a training looks at, checked."""
+class _Watch:
+    """When to look at the validation data, and when to stop for it."""
+
+    X: Array
+    Y: Array
+    every: int
+    patience: int | None
+    min_delta: float
+
+    def next_stop(self, done: int) -> int:
+        return (done // self.every + 1) * self.every
+
+    def look(self, run: Run, iterations: int, cost: float, accuracy: float, theta: Array) -> str:
+        """Record the validation cost and accuracy; return why a run is to stop, or ``""``."""
+        run.validation_iterations = np.append(run.validation_iterations, iterations)
+        run.validation_costs = np.append(run.validation_costs, cost)
+        run.validation_accuracies = np.append(run.validation_accuracies, accuracy)
+        if self.patience is None:
+            return ""
+        at = run.validation_iterations
+        seen = at == run.best_iteration
+        if not seen.any() or cost < run.validation_costs[seen][0] - self.min_delta:
+            run.best_iteration, run._best_theta = iterations, theta.copy()
+        elif len(at) - 1 - int(np.flatnonzero(seen)[0]) >= self.patience:
+            return "patience"
+        return ""
+
+
+@dataclass
+class _Training:
+    """One call of :func:`train`: what it works on, checked, and how far it has come.
+
+    The runs only show what happens here: what callbacks do to their attributes has no effect on the
+    training.
+    """
 
     network: Network
+    thetas: Array
+    states: Array  # (k, slots, n_parameters)
+    optimizers: list[Optimizer]
     X: Array
     Y: Array
     weights: Array | None
-    validation: tuple[Array, Array] | None
     batch_size: int | None
     batches: int  # per epoch
     key: int
+    costs: _Costs
+    runs: list[Run]
+    result: Run | Stack
+    watch: _Watch | None
+    callback: Callable[[Any], Any] | None
+    threads: int
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None:
-            # Batches are gathered an example at a time: let each lie in one piece.
-            self.X = np.asfortranarray(self.X)
+        self.stopped = [run.stopped_by for run in self.runs]
+        self.clock, self.spent = perf_counter(), max(run.seconds for run in self.runs)
+        self.descent = dense.Descent()
 
-    def orders(self, start: int, stop: int) -> NDArray[np.intp] | None:
+    def run(self, lbfgs: bool, start: int, stop: int, show: Callable[[int], None]) -> None:
+        """Run the iterations from ``start`` to ``stop`` of all networks that are not stopped."""
+        if lbfgs:
+            for k in range(len(self.runs)):
+                self._minimize(k, stop, show)
+        elif stop > start:
+            self._descend(start, stop, show)
+        for k, run in enumerate(self.runs):
+            run.stopped_by = self.stopped[k] or "iterations"
+            if run._best_theta is not None:
+                self.thetas[k] = run._best_theta
+
+    def _descend(self, done: int, total: int, show: Callable[[int], None]) -> None:
+        active = [k for k, why in enumerate(self.stopped) if not why]
+        if self.batch_size is not None:
+            # Batches are gathered an example at a time: let each be contiguous.
+            self.X = np.asfortranarray(self.X)
+        # A callback hears of the first iteration, however short the others are.
+        size = 1 if self.callback is not None else self._first_slice(len(active))
+        while done < total and active:
+            stop = min(done + size, total)
+            if self.watch is not None:
+                stop = min(stop, self.watch.next_stop(done))
+            if self.batch_size is not None:
+                fits = max(MOST_ORDERED // self.X.shape[1], 1) * self.batches
+                stop = min(stop, done // self.batches * self.batches + fits)
+            before = perf_counter()
+            self._advance(active, done, stop)
+            now = perf_counter()
+            for run in self.runs:
+                run.seconds = self.spent + now - self.clock
+            # Towards the time a slice should take, but never in one leap: the first are short.
+            pace = max((now - before) / (stop - done), 1e-9)
+            size = max(1, min(int(self._slice_seconds(len(active)) / pace), 64 * size))
+            show(stop - done)
+            done = stop
+            if self.watch is not None and done % self.watch.every == 0:
+                self._look([k for k in active if not self.stopped[k]], done)
+            if self.callback is not None and self.callback(self.result):
+                for k in active:
+                    self._stop(k, "callback")
+            active = [k for k in active if not self.stopped[k]]
+
+    def _slice_seconds(self, n: int) -> float:
+        return max(SLICE_SECONDS, STACK_SECONDS * n / min(self.threads, n))
+
+    def _first_slice(self, n: int) -> int:
+        """Return how many iterations take some milliseconds, by the work there is in each."""
+        examples = self.batch_size or self.X.shape[1]
+        iteration = n * (1e-6 + 3 * self.network.n_parameters * examples / FIRST_PACE)
+        return max(1, min(int(SLICE_SECONDS / iteration), MOST_COSTS // max(n, 1)))
+
+    def _stop(self, k: int, why: str) -> None:
+        self.stopped[k] = self.stopped[k] or why
+        self.runs[k].stopped_by = self.stopped[k]
+
+    def _look(self, networks: list[int], done: int) -> None:
+        """Look at the validation data."""
+        assert self.watch is not None
+        if not networks:
+            return
+        thetas = self.thetas if len(networks) == len(self.thetas) else self.thetas[networks]
+        scores = self.network._score(thetas, self.watch.X, self.watch.Y, None, self.threads)
+        for k, cost, accuracy in zip(networks, *scores, strict=True):
+            why = self.watch.look(self.runs[k], done, float(cost), float(accuracy), self.thetas[k])
+            if why:
+                self._stop(k, why)
+
+    def _advance(self, active: list[int], start: int, stop: int) -> None:
+        """Run some iterations of the networks that are not stopped."""
+        costs, n = self.costs, stop - start
+        costs.grow(stop)
+        direct = costs.every == 1 and len(active) == len(self.runs)
+        piece = costs.rows[:, start:stop] if direct else np.empty((len(active), n))
+        optimizers = [self.optimizers[k] for k in active]
+        whole = dense.descend(
+            self.network.layout,
+            [each.rule for each in optimizers if not isinstance(each, LBFGS)],
+            self.thetas,
+            self.states,
+            start,
+            self.X,
+            self.Y,
+            self.weights,
+            self._orders(start, stop),
+            self.batch_size or self.X.shape[1],
+            start % self.batches,
+            learning_rates(optimizers, start, stop, self.network.n_layers),
+            piece,
+            np.array(active, np.intp),
+            self.threads,
+            self.descent,
+        )
+        for i, k in enumerate(active):
+            run, done = self.runs[k], start + whole[i]
+            if not direct:
+                costs.write(k, start, piece[i, : whole[i]])
+            run._iterations = done
+            if whole[i] < n:
+                run.costs, run.diverged_at = costs.diverged(k, done), done
+                self._stop(k, "divergence")
+            else:
+                run.costs = costs.of(k, done)
+
+    def _orders(self, start: int, stop: int) -> NDArray[np.intp] | None:
         """Return the order of the examples in the epochs that these iterations touch."""
         if self.batch_size is None:
             return None
@@ -421,212 +646,86 @@ class _Data:
             random.permutation(order, self.key, SHUFFLES + epoch)
         return orders
 
+    def _minimize(self, k: int, total: int, show: Callable[[int], None]) -> None:
+        """Run SciPy's L-BFGS, which is one kernel call an evaluation."""
+        from scipy.optimize import minimize
 
-@dataclass
-class _Watch:
-    """When to look at the validation data, and when to stop for it."""
+        network, run, theta, optimizer = (
+            self.network, self.runs[k], self.thetas[k], self.optimizers[k],
+        )  # fmt: skip
+        assert isinstance(optimizer, LBFGS)
+        start, l2 = perf_counter(), optimizer.l2
+        kernel = network._is_weight
+        gradient = np.empty((1, theta.size), theta.dtype)
+        raised: list[StopIteration] = []
 
-    every: int
-    patience: int | None
-    min_delta: float
+        def objective(x: Array) -> tuple[float, Array]:
+            [cost] = dense.loss_and_gradient(
+                network.layout, x.astype(network.dtype)[None], self.X, self.Y, self.weights,
+                gradient, self.threads, self.descent,
+            )  # fmt: skip
+            penalty = l2 * np.where(kernel, x, 0)
+            return float(cost + penalty @ x / 2), gradient[0] + penalty
 
-    def next_stop(self, done: int) -> int:
-        return (done // self.every + 1) * self.every
+        def without_penalty(cost: float, x: Array) -> float:
+            return float(cost - l2 * np.square(x[kernel]).sum() / 2)
 
-    def look(self, run: Run, theta: Array, validation: tuple[Array, Array]) -> None:
-        """Record the validation cost and accuracy; stop a run that no longer improves."""
-        cost, accuracy = run.network.score(theta, *validation)
-        run.validation_iterations = np.append(run.validation_iterations, run.iterations)
-        run.validation_costs = np.append(run.validation_costs, cost)
-        run.validation_accuracies = np.append(run.validation_accuracies, accuracy)
-        if self.patience is None:
+        def after(intermediate_result: Any) -> None:
+            # As everywhere, costs[i] is the cost before update i.
+            done = run.iterations
+            x = intermediate_result.x
+            if not np.isfinite(x).all() or not np.isfinite(intermediate_result.fun):
+                run.costs, run.diverged_at = self.costs.diverged(k, done), done
+                self._stop(k, "divergence")
+                raise StopIteration
+            self.costs.grow(done + 1)
+            self.costs.write(k, done, previous)
+            previous[0] = without_penalty(float(intermediate_result.fun), x)
+            theta[...] = x
+            run.costs, run._iterations = self.costs.of(k, done + 1), done + 1
+            run.seconds = perf_counter() - start
+            show(1)
+            if self.watch is not None and run.iterations % self.watch.every == 0:
+                self._look([k], run.iterations)
+            try:
+                if self.callback is not None and self.callback(self.result):
+                    self._stop(k, "callback")
+            except StopIteration as error:
+                # SciPy takes it for an early end; it is an error of the callback, as elsewhere.
+                raised.append(error)
+                raise
+            if self.stopped[k]:
+                raise StopIteration
+
+        run._iterations = 0
+        if total == 0:
             return
-        at = run.validation_iterations
-        seen = at == run.best_iteration
-        if not seen.any() or cost < run.validation_costs[seen][0] - self.min_delta:
-            run.best_iteration, run._best_theta = run.iterations, theta.copy()
-        elif len(at) - 1 - int(np.flatnonzero(seen)[0]) >= self.patience:
-            run.stopped_by = "patience"
-
-
-def _descend(
-    runs: list[Run],
-    thetas: Array,
-    data: _Data,
-    costs: NDArray[np.float64],
-    done: int,
-    threads: int,
-    watch: _Watch,
-    result: Run | Stack,
-    callback: Callable[[Any], Any] | None,
-    show: Callable[[int], None],
-) -> None:
-    """Run all that are not stopped, in slices, up to the width of ``costs``."""
-    start, spent, total = perf_counter(), max(run.seconds for run in runs), costs.shape[1]
-    size = 1
-    active = [k for k, run in enumerate(runs) if not run.stopped_by]
-    scratch: dict[Any, Any] = {}
-    while done < total and active:
-        stop = min(done + size, total)
-        if data.validation is not None:
-            stop = min(stop, watch.next_stop(done))
-        if data.batch_size is not None:
-            fits = max(MOST_ORDERED // data.X.shape[1], 1) * data.batches
-            stop = min(stop, done // data.batches * data.batches + fits)
-        before = perf_counter()
-        _advance(runs, thetas, data, costs, done, stop, active, threads, scratch)
-        now = perf_counter()
-        for run in runs:
-            run.seconds = spent + now - start
-        # Towards the time a slice should take, but never in one leap: the first are short.
-        pace = max((now - before) / (stop - done), 1e-9)
-        slice_seconds = max(SLICE_SECONDS, STACK_SECONDS * len(active) / min(threads, len(active)))
-        size = max(1, min(int(slice_seconds / pace), 64 * size))
-        show(stop - done)
-        done = stop
-        if data.validation is not None and done % watch.every == 0:
-            for k in active:
-                if not runs[k].stopped_by:
-                    watch.look(runs[k], thetas[k], data.validation)
-        if callback is not None and callback(result):
-            for k in active:
-                runs[k].stopped_by = runs[k].stopped_by or "callback"
-        active = [k for k in active if not runs[k].stopped_by]
-
-
-def _advance(
-    runs: list[Run],
-    thetas: Array,
-    data: _Data,
-    costs: NDArray[np.float64],
-    start: int,
-    stop: int,
-    active: list[int],
-    threads: int,
-    scratch: dict[Any, Any],
-) -> None:
-    """Run some iterations of the networks that are not stopped."""
-    optimizers = [runs[k].optimizer for k in active]
-    rates = np.empty((len(active), stop - start))
-    for row, optimizer in zip(rates, optimizers, strict=True):
-        row[:] = _rates(optimizer, start, stop)
-    shared = (
-        start,
-        data.X,
-        data.Y,
-        data.weights,
-        data.orders(start, stop),
-        data.batch_size or data.X.shape[1],
-        start % data.batches,
-    )
-    layout, piece = data.network.layout, costs[:, start:stop]
-    rules = [each.rule for each in optimizers if not isinstance(each, LBFGS)]
-    states = [runs[k]._state for k in active]
-    if len(active) == 1:
-        k = active[0]
-        own = rules[0], thetas[k], states[0]
-        whole = [dense.descend(layout, *own, *shared, rates[0], piece[k], threads, scratch)]
-    else:
-        networks = np.array(active, np.intp)
-        whole = dense.descend_stack(
-            layout, rules, thetas, states, *shared, rates, piece, networks, threads, scratch
+        x = theta.astype(np.float64)
+        previous = np.array([without_penalty(objective(x)[0], x)])
+        minimize(
+            objective,
+            x,
+            jac=True,
+            method="L-BFGS-B",
+            callback=after,
+            options={
+                "maxiter": total,
+                "maxfun": 100 * total + 100,
+                "maxcor": optimizer.history,
+                "gtol": optimizer.tolerance,
+                "ftol": 0.0,
+            },
         )
-    for k, n in zip(active, whole, strict=True):
-        run = runs[k]
-        run.costs = costs[k, : start + n]
-        if n < stop - start:
-            run.costs, run.diverged_at, run.stopped_by = costs[k], start + n, "divergence"
-
-
-def _rates(optimizer: Optimizer, start: int, stop: int) -> float | list[float]:
-    """Return the learning rate of these iterations, or that of each."""
-    assert not isinstance(optimizer, LBFGS)
-    rate = optimizer.learning_rate
-    if not callable(rate):
-        return float(rate)
-    return [checked_rate(rate(i), f"learning_rate at iteration {i}") for i in range(start, stop)]
-
-
-def _minimize(
-    run: Run,
-    theta: Array,
-    data: _Data,
-    costs: NDArray[np.float64],
-    threads: int,
-    watch: _Watch,
-    result: Run | Stack,
-    callback: Callable[[Any], Any] | None,
-    show: Callable[[int], None],
-) -> None:
-    """Run SciPy's L-BFGS, which is one kernel call an evaluation."""
-    from scipy.optimize import minimize
-
-    network, optimizer = run.network, run.optimizer
-    assert isinstance(optimizer, LBFGS)
-    start = perf_counter()
-    kernel = np.concatenate([
-        np.arange(n_out * (n_in + 1)) < n_out * n_in
-        for n_in, n_out in zip(network.sizes, network.sizes[1:], strict=False)
-    ])  # fmt: skip
-    gradient = np.empty_like(theta)
-
-    def objective(x: Array) -> tuple[float, Array]:
-        cost = dense.loss_and_gradient(
-            network.layout, x.astype(network.dtype), data.X, data.Y, data.weights, gradient, threads
-        )
-        penalty = optimizer.l2 * np.where(kernel, x, 0)
-        return cost + penalty @ x / 2, gradient + penalty
-
-    def without_penalty(x: Array) -> float:
-        return float(objective(x)[0] - optimizer.l2 * np.square(x[kernel]).sum() / 2)
-
-    def after(intermediate_result: Any) -> None:
-        # As everywhere, costs[i] is the cost before update i.
-        done = run.iterations
-        x = intermediate_result.x
-        if not np.isfinite(x).all() or not np.isfinite(intermediate_result.fun):
-            run.costs, run.diverged_at, run.stopped_by = costs, done, "divergence"
-            raise StopIteration
-        costs[done] = previous[0]
-        previous[0] = float(intermediate_result.fun - optimizer.l2 * np.square(x[kernel]).sum() / 2)
-        theta[...] = x
-        run.costs, run.seconds = costs[: done + 1], perf_counter() - start
-        show(1)
-        if data.validation is not None and run.iterations % watch.every == 0:
-            watch.look(run, theta, data.validation)
-        if callback is not None and callback(result):
-            run.stopped_by = run.stopped_by or "callback"
-        if run.stopped_by:
-            raise StopIteration
-
-    if not len(costs):
-        return
-    previous = [without_penalty(theta.astype(np.float64))]
-    minimize(
-        objective,
-        theta.astype(np.float64),
-        jac=True,
-        method="L-BFGS-B",
-        callback=after,
-        options={
-            "maxiter": len(costs),
-            "maxfun": 100 * len(costs) + 100,
-            "maxcor": optimizer.history,
-            "gtol": optimizer.tolerance,
-            "ftol": 0.0,
-        },
-    )
-    run.seconds = perf_counter() - start
-    if not run.stopped_by and run.iterations < len(costs):
-        run.stopped_by = "convergence"
+        run.seconds = perf_counter() - start
+        if raised:
+            raise raised[0]
+        if not self.stopped[k] and run.iterations < total:
+            self._stop(k, "convergence")
 
 
 @contextmanager
-def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that moves a progress bar on by some iterations."""
-    if not wanted:
-        yield lambda advance: None
-        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -647,7 +746,7 @@ def _bar(wanted: bool, total: int) -> Iterator[Callable[[int], None]]:
 def _checked_thetas(network: Network, theta: Array) -> Array:
     """Return theta as the rows of a matrix, the same memory."""
     thetas = network.check_stack(theta, written=True)
-    if not np.isfinite(thetas).all():
+    if not dense.all_finite(thetas):
         raise ValueError("theta: expected finite numbers; got NaN or infinity")
     return thetas
 
@@ -694,16 +793,16 @@ def _all_weights(
 
 
 def _optimizers(
-    optimizer: Any, learning_rate: Any, k: int, single: bool, before: list[Run]
+    optimizer: Any, learning_rate: Any, network: Network, k: int, single: bool, before: list[Run]
 ) -> list[Optimizer]:
     """Return one optimiser for each network."""
     if optimizer is not None and learning_rate is not None:
         raise TypeError("learning_rate: expected it in the optimizer; got both")
-    if optimizer is None and learning_rate is None:
-        return [run.optimizer for run in before] if before else [GradientDescent()] * k
     found: list[Optimizer]
-    if optimizer is None:
-        if single or np.ndim(learning_rate) == 0:
+    if optimizer is None and learning_rate is None:
+        found = [run.optimizer for run in before] if before else [GradientDescent()] * k
+    elif optimizer is None:
+        if single or not is_sequence(learning_rate):
             found = [GradientDescent(learning_rate)] * k
         else:
             found = [GradientDescent(rate) for rate in learning_rate]
@@ -714,23 +813,49 @@ def _optimizers(
         raise TypeError(f"optimizer: expected one of {names}; got {type(optimizer).__name__}")
     else:
         found = list(optimizer)
-        kinds = {type(each) for each in found}
-        if len(kinds) > 1 or not kinds <= set(OPTIMIZERS):
-            raise TypeError("optimizer: expected optimisers of one kind")
+    kinds = {type(each) for each in found}
+    if found and (len(kinds) > 1 or not kinds <= set(OPTIMIZERS)):
+        raise TypeError("optimizer: expected optimisers of one kind")
     if len(found) != k:
         name = "learning_rate" if optimizer is None else "optimizer"
         raise ValueError(f"{name}: expected one for each of {k} networks; got {len(found)}")
+    for each in found:
+        rate = None if isinstance(each, LBFGS) else each.learning_rate
+        if isinstance(rate, tuple) and len(rate) != network.n_layers:
+            raise ValueError(
+                f"learning_rate: expected one for each of {network.n_layers} layers; "
+                f"got {len(rate)}"
+            )
     for run, each in zip(before, found, strict=False):
         if type(run.optimizer) is not type(each):
             raise ValueError(
                 f"optimizer: expected {type(run.optimizer).__name__}, as in the run to resume; "
                 f"got {type(each).__name__}"
             )
+        slots = 0 if isinstance(each, LBFGS) else each.slots
+        state = run._state
+        fits = isinstance(state, np.ndarray) and state.dtype == network.dtype
+        if slots and not (fits and state.shape == (slots, network.n_parameters)):
+            raise ValueError(
+                f"resume: expected the state of {type(each).__name__}, of shape "
+                f"{(slots, network.n_parameters)}; got {np.shape(state)}"
+            )
     return found
 
 
-def _resumed(resume: Run | Stack | None, network: Network, thetas: Array) -> list[Run]:
-    """Return the runs to go on with; none for a fresh start."""
+def _cost_every(cost_every: int | None, before: list[Run]) -> int:
+    """Return how many iterations lie between two recorded costs."""
+    own = before[0].cost_every if before else 1
+    if cost_every is None:
+        return own
+    cost_every = _count("cost_every", cost_every, 1)
+    if before and cost_every != own:
+        raise ValueError(f"cost_every: expected {own}, as in the run to resume; got {cost_every}")
+    return cost_every
+
+
+def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int) -> list[Run]:
+    """Return copies of the runs to go on with, checked; none for a fresh start."""
     if resume is None:
         return []
     if not isinstance(resume, (Run, Stack)):
@@ -749,16 +874,42 @@ def _resumed(resume: Run | Stack | None, network: Network, thetas: Array) -> lis
             )
         if run.best_iteration is not None:
             raise ValueError("resume: expected a run without patience; got one that went back")
-    return runs
+        if (run.batch_size, run.cost_every) != (runs[0].batch_size, runs[0].cost_every):
+            raise ValueError("resume: expected runs of one training; got several")
+    return [_checked_run(run, m) for run in runs]
 
 
-def _count(name: str, value: Any, least: int = 0) -> int:
+def _checked_run(run: Run, m: int) -> Run:
+    """Return a copy of a run whose attributes fit each other: anybody may have set them."""
+    wrong = "resume: expected a run as train returned it; got"
+    _count("resume.cost_every", run.cost_every, 1)
+    done = _count("resume.iterations", run.iterations)
+    _count("resume._shuffle_key", run._shuffle_key, 0, 2**64)
+    if run.batch_size is not None and _count("resume.batch_size", run.batch_size, 1) > m:
+        raise ValueError(f"{wrong} batches of {run.batch_size} of {m} examples")
+    for name, dtype in (
+        ("costs", np.float64), ("validation_costs", np.float64),
+        ("validation_accuracies", np.float64), ("validation_iterations", np.intp),
+    ):  # fmt: skip
+        value = getattr(run, name)
+        if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype != dtype:
+            raise ValueError(f"{wrong} {name} that are no vector of {np.dtype(dtype)}")
+    if len(run.costs) < -(-done // run.cost_every):
+        raise ValueError(f"{wrong} {len(run.costs)} costs of {done} iterations")
+    if isinstance(run.seconds, bool) or not isinstance(run.seconds, (int, float)):
+        raise ValueError(f"{wrong} seconds of {type(run.seconds).__name__}")
+    return replace(run)
+
+
+def _count(name: str, value: Any, least: int = 0, end: int = 2**48) -> int:
     if isinstance(value, bool):
         raise TypeError(f"{name}: expected an integer; got bool")
     try:
         count = operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: expected an integer; got {type(value).__name__}") from None
-    if not least <= count < 2**48:
-        raise ValueError(f"{name}: expected from {least} to 2**48 - 1; got {count}")
+    if not least <= count < end:
+        raise ValueError(
+            f"{name}: expected from {least} to 2**{end.bit_length() - 1} - 1; got {count}"
+        )
     return count

@@ -56,9 +56,11 @@ def labels(seed, shape, loss, dtype):
     return (numbers > 0).astype(dtype)
 
 
-def parameters(seed, sizes, dtype):
+def parameters(seed, sizes, dtype, bias=True):
     """A theta whose pre-activations stay near 1, biases included."""
-    scales = [np.full(n_out * (n_in + 1), 1 / np.sqrt(n_in + 1)) for n_in, n_out in pairwise(sizes)]
+    scales = [
+        np.full(n_out * (n_in + bias), 1 / np.sqrt(n_in + 1)) for n_in, n_out in pairwise(sizes)
+    ]
     scale = np.concatenate(scales)
     return (draw(seed, scale.size, float) * scale).astype(dtype)
 
@@ -116,9 +118,12 @@ def exact(layout, theta, X, Y, weights, dtype):
     theta, X, Y = (x.astype(float) for x in (theta, X, Y))
     m = X.shape[1]
     gradient = np.empty_like(theta)
-    reference.loss_and_gradient(layout, theta, X, Y, weights, gradient, 1)
+    reference.loss_and_gradient(layout, theta[None], X, Y, weights, gradient[None], 1)
 
-    layers = list(reference._layers(layout.sizes, theta))
+    layers = [
+        (W, b if layout.bias else np.zeros((len(W), 1)))
+        for W, b in reference._layers(layout, theta)
+    ]
     inputs, slopes = reference._activations(layout, theta, X)
     Z = inputs.pop()
     first, second = STEEPEST[layout.hidden]
@@ -144,7 +149,7 @@ def exact(layout, theta, X, Y, weights, dtype):
         size = np.abs(dZ)
         dW = dZ_error @ (A + A_off).T + size @ A_off.T + (m + 9) * eps * (size @ A.T)
         db = dZ_error.sum(axis=1) + (m + 9) * eps * size.sum(axis=1)
-        bounds += [db, dW.ravel()]
+        bounds += [db, dW.ravel()] if layout.bias else [dW.ravel()]
         if layer > 0:
             dA = layers[layer][0].T @ dZ
             dA_error = W.T @ dZ_error + (len(W) + 2) * eps * (W.T @ size)

@@ -24,8 +24,9 @@ def test_is_the_reference(net, theta, circles):
     X, Y, _, _ = circles
     expected, costs = theta.copy(), np.empty(500)
     reference.descend(
-        net.layout, fi.GradientDescent().rule, expected, np.empty((0, 91)), 0, X, Y.astype(float),
-        None, None, 300, 0, np.full(500, 0.01), costs, 1,
+        net.layout, [fi.GradientDescent().rule], expected[None], np.empty((1, 0, 91)), 0, X,
+        Y.astype(float), None, None, 300, 0, np.full((1, 500, 1), 0.01), costs[None],
+        np.arange(1), 1,
     )  # fmt: skip
     run = fi.train(net, theta, X, Y, iterations=500)
     np.testing.assert_allclose(run.costs, costs, rtol=1e-12)
@@ -156,7 +157,17 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
             ValueError,
             "learning_rate: expected finite and >= 0; got 100",
         ),
-        ({"learning_rate": np.array([0.1])}, TypeError, "learning_rate: expected a number; got nd"),
+        (
+            {"learning_rate": np.array([0.1])},
+            ValueError,
+            "expected one for each of 3 layers; got 1",
+        ),
+        ({"learning_rate": {0.1}}, TypeError, "learning_rate: expected a number; got set"),
+        ({"learning_rate": []}, ValueError, "learning_rate: expected one for each layer; got none"),
+        ({"learning_rate": [0.1, [0.1], 0.1]}, ValueError, "rate of layer 2: expected one"),
+        ({"learning_rate": [0.1, 0.1, -1]}, ValueError, "rate of layer 3: expected finite"),
+        ({"learning_rate": [0.1, (0.1, "x"), 1]}, TypeError, "rate of layer 2: expected a num"),
+        ({"cost_every": 0}, ValueError, "cost_every: expected from 1"),
         ({"iterations": 10**30}, ValueError, "iterations: expected from 0 to 2**48 - 1; got 1000"),
         ({"learning_rate": 1j}, TypeError, "learning_rate: expected a number; got complex"),
         ({"iterations": -1}, ValueError, "iterations: expected from 0 to 2**48 - 1; got -1"),

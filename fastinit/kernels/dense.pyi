@@ -1,10 +1,11 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 _Real = TypeVar("_Real", np.float32, np.float64)
 
@@ -12,13 +13,15 @@ class _Layout(Protocol):
     """What :class:`fastinit.network.Layout` is."""
 
     @property
-    def sizes(self) -> NDArray[np.intp]: ...
+    def sizes(self) -> tuple[int, ...]: ...
     @property
     def hidden(self) -> str: ...
     @property
     def slope(self) -> float: ...
     @property
     def loss(self) -> str: ...
+    @property
+    def bias(self) -> bool: ...
 
 class _Rule(Protocol):
     """What :class:`fastinit.optimizers.Rule` is."""
@@ -38,6 +41,7 @@ class _Rule(Protocol):
 
 __test__: dict[str, str]  # Cython puts one into every module
 
+def all_finite(A: NDArray[_Real]) -> bool: ...
 def linear(
     W: NDArray[_Real], b: NDArray[_Real], A: NDArray[_Real], out: NDArray[_Real]
 ) -> None: ...
@@ -74,47 +78,41 @@ def update_parameters(
     gradient: NDArray[_Real],
     state: NDArray[_Real],
     step: int,
-    learning_rate: float,
+    rates: NDArray[np.float64],
 ) -> None: ...
+
+@disjoint_base
+class Descent:
+    """The memory and the threads of a run, kept from slice to slice."""
+
+    def __new__(cls) -> Descent: ...
+    def interrupt(self) -> None: ...
+    def take_part(self, thread: int) -> None: ...
+
 def forward(
     layout: _Layout,
-    theta: NDArray[_Real],
+    thetas: NDArray[_Real],
     X: NDArray[_Real],
     Y: NDArray[_Real] | None,
     weights: NDArray[_Real] | None,
     out: NDArray[_Real],
-) -> float: ...
+    threads: int,
+) -> NDArray[np.float64]: ...
 def loss_and_gradient(
     layout: _Layout,
-    theta: NDArray[_Real],
+    thetas: NDArray[_Real],
     X: NDArray[_Real],
     Y: NDArray[_Real],
     weights: NDArray[_Real] | None,
-    gradient: NDArray[_Real],
+    gradients: NDArray[_Real],
     threads: int,
-) -> float: ...
+    descent: Descent | None = None,
+) -> NDArray[np.float64]: ...
 def descend(
-    layout: _Layout,
-    rule: _Rule,
-    theta: NDArray[_Real],
-    state: NDArray[_Real],
-    step: int,
-    X: NDArray[_Real],
-    Y: NDArray[_Real],
-    weights: NDArray[_Real] | None,
-    order: NDArray[np.intp] | None,
-    batch_size: int,
-    first: int,
-    rates: NDArray[np.float64],
-    costs: NDArray[np.float64],
-    threads: int,
-    scratch: dict[Any, Any] | None = None,
-) -> int: ...
-def descend_stack(
     layout: _Layout,
     rules: Sequence[_Rule],
     thetas: NDArray[_Real],
-    states: Sequence[NDArray[_Real]],
+    states: NDArray[_Real],
     step: int,
     X: NDArray[_Real],
     Y: NDArray[_Real],
@@ -126,5 +124,5 @@ def descend_stack(
     costs: NDArray[np.float64],
     networks: NDArray[np.intp],
     threads: int,
-    scratch: dict[Any, Any] | None = None,
+    descent: Descent | None = None,
 ) -> list[int]: ...

@@ -8,6 +8,7 @@
 #ifndef FASTINIT_LANES_H
 #define FASTINIT_LANES_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -231,5 +232,63 @@ static inline double double_from_bits(int64_t bits)
     memcpy(&x, &bits, sizeof x);
     return x;
 }
+
+/* The updates of a register of networks, of `n` parameters each. Every lane has settings of its own, in
+ * arrays of MOST_LANES. `nonfinite` sums x - x, which is NaN from the first x on that is not a finite
+ * number. */
+enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N_SETTINGS };
+#define SETTING(k) settings[(k)*MOST_LANES + v]
+#define DEFINE_LANE_UPDATES(real, root_of)                                                         \
+    static inline void real##_descend_lanes(                                                       \
+        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
+        const real *__restrict settings, real *__restrict nonfinite)                               \
+    {                                                                                              \
+        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
+        for (long long k = 0; k < n; k++, out += lanes, p += lanes, g += lanes)                    \
+            for (int v = 0; v < lanes; v++) {                                                      \
+                const real x = p[v] - SETTING(RATE) * (g[v] + SETTING(L2) * p[v]);                 \
+                out[v] = SETTING(RATE) == 0 ? p[v] : x;                                            \
+                nonfinite[v] += out[v] - out[v];                                                   \
+            }                                                                                      \
+    }                                                                                              \
+    static inline void real##_momentum_lanes(                                                      \
+        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
+        const real *__restrict settings, real *__restrict nonfinite, real *__restrict first)       \
+    {                                                                                              \
+        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
+        for (long long k = 0; k < n; k++, out += lanes, p += lanes, g += lanes, first += lanes)    \
+            for (int v = 0; v < lanes; v++) {                                                      \
+                const real d = g[v] + SETTING(L2) * p[v];                                          \
+                const real velocity = SETTING(BETA1) * first[v] + d;                               \
+                const real along = SETTING(IS_NESTEROV) > 0 ? d + SETTING(BETA1) * velocity : velocity;\
+                const real x = p[v] - SETTING(RATE) * along;                                       \
+                first[v] = velocity;                                                               \
+                out[v] = SETTING(RATE) == 0 ? p[v] : x;                                            \
+                nonfinite[v] += out[v] - out[v];                                                   \
+            }                                                                                      \
+    }                                                                                              \
+    static inline void real##_adam_lanes(                                                          \
+        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
+        const real *__restrict settings, real *__restrict nonfinite, real *__restrict first,       \
+        real *__restrict second)                                                                   \
+    {                                                                                              \
+        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
+        for (long long k = 0; k < n;                                                               \
+             k++, out += lanes, p += lanes, g += lanes, first += lanes, second += lanes)           \
+            for (int v = 0; v < lanes; v++) {                                                      \
+                const real d = g[v] + SETTING(L2) * p[v];                                          \
+                const real mean = first[v] + SETTING(REST1) * (d - first[v]);                      \
+                const real square = SETTING(BETA2) * second[v] + SETTING(REST2) * (d * d);         \
+                const real step = mean / (root_of(square) * SETTING(ROOT) + SETTING(EPSILON));     \
+                const real x = SETTING(KEEP) * p[v] - SETTING(RATE) * step;                        \
+                first[v] = mean;                                                                   \
+                second[v] = square;                                                                \
+                out[v] = SETTING(RATE) == 0 ? p[v] : x;                                            \
+                nonfinite[v] += out[v] - out[v];                                                   \
+            }                                                                                      \
+    }
+
+DEFINE_LANE_UPDATES(float, sqrtf)
+DEFINE_LANE_UPDATES(double, sqrt)
 
 #endif

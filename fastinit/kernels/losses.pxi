@@ -1,6 +1,14 @@
 # Losses of one block: at most LOSS_BLOCK examples, ``n_out`` rows each ``step`` apart. ``dZ`` comes
 # as the pre-activations ``Z`` and is overwritten: with one pointer for both, loops vectorise. ``A``
 # may be NULL. ``w`` holds the weights of the examples, or is NULL where all are 1.
+#
+# A loss is a function over elements, which writes their losses and ``A - Y``; :func:`weigh_row`
+# sums and scales them by example, :func:`loss_lanes` by network.
+
+cdef enum:
+    # Examples per product of probabilities: the product of so many mantissas below 2 is finite.
+    LOSS_WIDTH = 64
+    LOSS_BLOCK = 512
 
 cdef enum Loss:
     SATURATING_CROSS_ENTROPY
@@ -83,32 +91,30 @@ cdef double saturating_row(
     return -(c_log(products[0]) + exponents * 0.6931471805599453)
 
 
-cdef double weighted_saturating_row(
-    real* dZ, const real* Y, const real* w, real* A, Py_ssize_t m, real scale
+cdef void saturating_elements(
+    real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
-    """The same of weighted examples: a logarithm each."""
+    """-log(p), infinite where the sigmoid saturates on the wrong side."""
     cdef Py_ssize_t e
-    cdef double total = 0, p
+    cdef double p
     cdef real a
-    for e in range(m):
+    for e in range(n):
         a = sigmoid_of(dZ[e])
         p = a if Y[e] > 0 else <real>1 - a
-        if w[e] > 0 and p == p:
-            total -= w[e] * c_log(p)
+        # As in nansum, what is not a number counts nothing.
+        losses[e] = <real>(-c_log(p)) if p == p else <real>0
         if A != NULL:
             A[e] = a
-        dZ[e] = (a - Y[e]) * (w[e] * scale)
-    return total
+        dZ[e] = a - Y[e]
 
 
-cdef double sigmoid_row(
-    real* dZ, const real* Y, const real* w, real* A, Py_ssize_t m, real scale
+cdef void sigmoid_elements(
+    real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
-    """Sum of w (max(z, 0) - z y + log(1 + exp(-|z|))), which is finite for every finite z."""
-    cdef real losses[LOSS_BLOCK]
+    """max(z, 0) - z y + log(1 + exp(-|z|)), which is finite for every finite z."""
     cdef Py_ssize_t e
     cdef real z, y, t, a
-    for e in range(m):
+    for e in range(n):
         z = dZ[e]
         y = Y[e]
         t = exp_of(-z if z > 0 else z)
@@ -120,13 +126,89 @@ cdef double sigmoid_row(
         dZ[e] = a - y
         if A != NULL:
             A[e] = a
-    return weigh_row(losses, w, dZ, m, scale)
+
+
+cdef void squared_error_elements(
+    real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
+) noexcept nogil:
+    """(z - y)^2 / 2."""
+    cdef Py_ssize_t e
+    cdef real d
+    for e in range(n):
+        if A != NULL:
+            A[e] = dZ[e]
+        d = dZ[e] - Y[e]
+        losses[e] = <real>0.5 * d * d
+        dZ[e] = d
+
+
+cdef void poisson_elements(
+    real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
+) noexcept nogil:
+    """exp(z) - y z."""
+    cdef Py_ssize_t e
+    cdef real z, a
+    for e in range(n):
+        z = dZ[e]
+        a = exp_of(z)
+        losses[e] = a - Y[e] * z
+        dZ[e] = a - Y[e]
+        if A != NULL:
+            A[e] = a
+
+
+cdef void softmax_elements(
+    real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n,
+) noexcept nogil:
+    """log(sum(exp(z - max z))) - (z_true - max z), over the rows."""
+    cdef real top[LOSS_BLOCK]
+    cdef real sums[LOSS_BLOCK]
+    cdef Py_ssize_t o, e
+    cdef real z, t
+    for e in range(n):
+        top[e] = dZ[e]
+        sums[e] = 0
+        losses[e] = 0
+    for o in range(1, n_out):
+        for e in range(n):
+            top[e] = dZ[o * step + e] if dZ[o * step + e] > top[e] else top[e]
+    for o in range(n_out):
+        for e in range(n):
+            z = dZ[o * step + e] - top[e]
+            t = exp_of(z)
+            sums[e] += t
+            losses[e] -= z if Y[o * Y_step + e] > 0 else 0
+            dZ[o * step + e] = t
+    for e in range(n):
+        losses[e] += log_of(sums[e])
+        sums[e] = <real>1 / sums[e]
+    for o in range(n_out):
+        for e in range(n):
+            t = dZ[o * step + e] * sums[e]
+            if A != NULL:
+                A[o * step + e] = t
+            dZ[o * step + e] = t - Y[o * Y_step + e]
+
+
+cdef void elements_of_row(
+    Loss loss, real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
+) noexcept nogil:
+    """One output of a loss whose outputs are independent."""
+    if loss == SIGMOID_CROSS_ENTROPY:
+        sigmoid_elements(dZ, Y, losses, A, n)
+    elif loss == SQUARED_ERROR:
+        squared_error_elements(dZ, Y, losses, A, n)
+    elif loss == POISSON:
+        poisson_elements(dZ, Y, losses, A, n)
+    else:
+        saturating_elements(dZ, Y, losses, A, n)
 
 
 cdef double weigh_row(
     const real* losses, const real* w, real* dZ, Py_ssize_t m, real scale
 ) noexcept nogil:
-    """Return the weighted sum of the losses, and scale ``dZ``."""
+    """Return the weighted sum of the losses, and scale ``dZ`` unless it is NULL."""
     cdef double sums[LOSS_WIDTH]
     cdef Py_ssize_t start = 0, v, half, n
     for v in range(LOSS_WIDTH):
@@ -136,13 +218,13 @@ cdef double weigh_row(
         if w == NULL:
             for v in range(n):
                 sums[v] += losses[start + v]
-                dZ[start + v] *= scale
         else:
             for v in range(n):
                 # No loss counts where the weight is nothing, not even an infinite one.
                 sums[v] += w[start + v] * losses[start + v] if w[start + v] > 0 else 0
-                dZ[start + v] *= w[start + v] * scale
         start += n
+    if dZ != NULL:
+        scale_row(dZ, w, m, scale)
     half = LOSS_WIDTH // 2
     while half > 0:
         for v in range(half):
@@ -151,98 +233,64 @@ cdef double weigh_row(
     return sums[0]
 
 
-cdef double softmax_block(
-    real* dZ, const real* Y, const real* w, real* A, Py_ssize_t n_out, Py_ssize_t step,
-    Py_ssize_t m, real scale,
-) noexcept nogil:
-    """Sum of w (log(sum(exp(z - max z))) - (z_true - max z))."""
-    cdef real top[LOSS_BLOCK]
-    cdef real sums[LOSS_BLOCK]
-    cdef real losses[LOSS_BLOCK]
-    cdef Py_ssize_t o, e
-    cdef real z, t
-    for e in range(m):
-        top[e] = dZ[e]
-        sums[e] = 0
-        losses[e] = 0
-    for o in range(1, n_out):
-        for e in range(m):
-            top[e] = dZ[o * step + e] if dZ[o * step + e] > top[e] else top[e]
-    for o in range(n_out):
-        for e in range(m):
-            z = dZ[o * step + e] - top[e]
-            t = exp_of(z)
-            sums[e] += t
-            losses[e] -= z if Y[o * step + e] > 0 else 0
-            dZ[o * step + e] = t
-    for e in range(m):
-        losses[e] += log_of(sums[e])
-        sums[e] = <real>1 / sums[e]
-        top[e] = scale if w == NULL else w[e] * scale
-    for o in range(n_out):
-        for e in range(m):
-            t = dZ[o * step + e] * sums[e]
-            if A != NULL:
-                A[o * step + e] = t
-            dZ[o * step + e] = (t - Y[o * step + e]) * top[e]
-    # A row of its own for dZ: it is scaled already.
-    return weigh_row(losses, w, top, m, <real>1)
-
-
-cdef double squared_error_row(
-    real* dZ, const real* Y, const real* w, real* A, Py_ssize_t m, real scale
-) noexcept nogil:
-    """Sum of w (z - y)^2 / 2."""
-    cdef real losses[LOSS_BLOCK]
+cdef inline void scale_row(real* dZ, const real* w, Py_ssize_t m, real scale) noexcept nogil:
     cdef Py_ssize_t e
-    cdef real d
-    for e in range(m):
-        if A != NULL:
-            A[e] = dZ[e]
-        d = dZ[e] - Y[e]
-        losses[e] = <real>0.5 * d * d
-        dZ[e] = d
-    return weigh_row(losses, w, dZ, m, scale)
-
-
-cdef double poisson_row(
-    real* dZ, const real* Y, const real* w, real* A, Py_ssize_t m, real scale
-) noexcept nogil:
-    """Sum of w (exp(z) - y z)."""
-    cdef real losses[LOSS_BLOCK]
-    cdef Py_ssize_t e
-    cdef real z, a
-    for e in range(m):
-        z = dZ[e]
-        a = exp_of(z)
-        losses[e] = a - Y[e] * z
-        dZ[e] = a - Y[e]
-        if A != NULL:
-            A[e] = a
-    return weigh_row(losses, w, dZ, m, scale)
+    if w == NULL:
+        for e in range(m):
+            dZ[e] *= scale
+    else:
+        for e in range(m):
+            dZ[e] *= w[e] * scale
 
 
 cdef double loss_block(
-    Loss loss, real* dZ, const real* Y, const real* w, real* A, Py_ssize_t n_out, Py_ssize_t step,
-    Py_ssize_t m, real scale,
+    Loss loss, real* dZ, const real* Y, Py_ssize_t Y_step, const real* w, real* A,
+    Py_ssize_t n_out, Py_ssize_t step, Py_ssize_t m, real scale,
 ) noexcept nogil:
     """Return the weighted sum of the block's losses; write ``A``, and ``dZ`` times ``scale``."""
+    cdef real losses[LOSS_BLOCK]
     cdef double total = 0
-    cdef Py_ssize_t o, row
+    cdef Py_ssize_t o
     cdef real* a
     if loss == SOFTMAX_CROSS_ENTROPY:
-        return softmax_block(dZ, Y, w, A, n_out, step, m, scale)
+        softmax_elements(dZ, Y, Y_step, &losses[0], A, n_out, step, m)
+        for o in range(n_out):
+            scale_row(dZ + o * step, w, m, scale)
+        return weigh_row(&losses[0], w, <real*>NULL, m, scale)
     for o in range(n_out):
-        row = o * step
-        a = A + row if A != NULL else A
-        if loss == SIGMOID_CROSS_ENTROPY:
-            total += sigmoid_row(dZ + row, Y + row, w, a, m, scale)
-        elif loss == SQUARED_ERROR:
-            total += squared_error_row(dZ + row, Y + row, w, a, m, scale)
-        elif loss == POISSON:
-            total += poisson_row(dZ + row, Y + row, w, a, m, scale)
-        elif w != NULL:
-            total += weighted_saturating_row(dZ + row, Y + row, w, a, m, scale)
+        a = A + o * step if A != NULL else A
+        if loss == SATURATING_CROSS_ENTROPY and w == NULL:
+            total += saturating_row(dZ + o * step, Y + o * Y_step, a, m, scale)
         else:
-            total += saturating_row(dZ + row, Y + row, a, m, scale)
+            elements_of_row(loss, dZ + o * step, Y + o * Y_step, &losses[0], a, m)
+            total += weigh_row(&losses[0], w, dZ + o * step, m, scale)
     return total
+
+
+cdef void loss_lanes(
+    Loss loss, real* dZ, const real* Y, const real* w, real* A, Py_ssize_t n_out, Py_ssize_t m,
+    real scale, double* costs,
+) noexcept nogil:
+    """Add each network's weighted sum of losses to its cost; write ``A``, and ``dZ`` times scale.
+
+    All arrays but ``w`` have a register of networks for each of the ``m`` examples.
+    """
+    cdef real losses[LOSS_BLOCK]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t o, e, v, n = m * lanes
+    cdef real weight
+    for o in range(n_out):
+        if loss != SOFTMAX_CROSS_ENTROPY:
+            elements_of_row(
+                loss, dZ + o * n, Y + o * n, &losses[0], A + o * n if A != NULL else A, n
+            )
+        elif o == 0:
+            softmax_elements(dZ, Y, n, &losses[0], A, n_out, n, n)
+        for e in range(m):
+            weight = 1 if w == NULL else w[e]
+            if weight > 0 and (o == 0 or loss != SOFTMAX_CROSS_ENTROPY):
+                for v in range(lanes):
+                    costs[v] += weight * losses[e * lanes + v]
+            weight *= scale
+            for v in range(lanes):
+                dZ[o * n + e * lanes + v] *= weight

@@ -1,12 +1,12 @@
-/* A team of threads that runs one loop together: they take tasks by number, and meet at barriers.
+/* A team of threads that runs one loop together: its members take tasks by number and wait for each
+ * other at barriers.
  *
- * Who waits spins for some microseconds, as long as a phase is expected to differ, and then yields
- * its core at every turn: with more threads than cores, those with work get on.
+ * A waiting thread spins for some microseconds, the difference that is expected between the members,
+ * and then yields its core at every turn, so that threads with work proceed when there are more
+ * threads than cores.
  */
 #ifndef FASTINIT_TEAM_H
 #define FASTINIT_TEAM_H
-
-#include <limits.h>
 
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -35,24 +35,22 @@ typedef long counter;
 enum { SPINS = 200 };
 
 typedef struct {
-    long size; /* set before the first thread arrives, or by a thread that has yet to arrive */
-    counter task, arrived, phase;
+    long size;          /* set before the first member arrives */
+    counter task;       /* the next task of this phase */
+    counter arrived, phase;
+    counter nonfinite;  /* some updated parameter of this iteration is not a finite number */
+    long job;           /* set by one member between team_arrive and team_release, as is `leaving` */
+    long leaving;
 } Team;
 
-/* The number of a task that nobody else has; from 0, in each phase. */
+/* The number of a task that no other member has; from 0, in each phase. */
 static inline long team_take(Team *team)
 {
     return team->size == 1 ? team->task++ : counter_next(&team->task);
 }
 
-/* Leave no task to be taken. */
-static inline void team_dismiss(Team *team)
-{
-    counter_store(&team->task, LONG_MAX / 2);
-}
-
-/* Wait for all others. Who arrives last is told so, and must release them when it is done with
- * what only one may do; everybody else returns after that. */
+/* Wait for all others. The last member to arrive returns 1 and must call team_release when it is done
+ * with what only one may do; the others return 0 after that. */
 static inline int team_arrive(Team *team)
 {
     long phase, turns = 0;
@@ -71,9 +69,13 @@ static inline int team_arrive(Team *team)
 
 static inline void team_release(Team *team)
 {
-    team->task = 0;
-    team->arrived = 0;
-    counter_store(&team->phase, team->phase + 1);
+    if (team->size == 1) {
+        team->task = 0;
+        return;
+    }
+    counter_store(&team->task, 0);
+    counter_store(&team->arrived, 0);
+    counter_store(&team->phase, counter_load(&team->phase) + 1);
 }
 
 #endif

@@ -236,15 +236,15 @@ cdef dict HIDDEN = {
     "identity": H_IDENTITY, "gelu": H_GELU, "silu": H_SILU, "selu": H_SELU,
 }
 
-cdef inline bint keeps_slopes(Hidden hidden) noexcept nogil:
+cdef inline bint keeps_derivatives(Hidden hidden) noexcept nogil:
     """Whether the derivative does not follow from the activation alone."""
     return hidden == H_GELU or hidden == H_SILU
 
 
 cdef void activate_row(
-    real* z, real* slopes, Py_ssize_t n, Hidden hidden, real slope
+    real* z, real* derivatives, Py_ssize_t n, Hidden hidden, real negative_slope
 ) noexcept nogil:
-    """Overwrite ``z`` with its activation; and ``slopes``, where they are kept."""
+    """Overwrite ``z`` with its activation; and ``derivatives``, where they are kept."""
     cdef Py_ssize_t e
     cdef real x, y, share, gauss
     if hidden == H_RELU:
@@ -252,7 +252,7 @@ cdef void activate_row(
             z[e] = 0 if z[e] < 0 else z[e]
     elif hidden == H_LEAKY_RELU:
         for e in range(n):
-            z[e] = z[e] if z[e] > 0 else z[e] * slope
+            z[e] = z[e] if z[e] > 0 else z[e] * negative_slope
     elif hidden == H_TANH:
         for e in range(n):
             z[e] = tanh_of(z[e])
@@ -269,7 +269,7 @@ cdef void activate_row(
             x = z[e]
             share = sigmoid_of(x)
             z[e] = x * share
-            slopes[e] = share + x * share * (<real>1 - share)
+            derivatives[e] = share + x * share * (<real>1 - share)
     elif hidden == H_GELU:
         for e in range(n):
             x = z[e]
@@ -280,11 +280,11 @@ cdef void activate_row(
             share = half_erfc(y * <real>0.7071067811865476, gauss)
             share = <real>1 - share if x > 0 else share
             z[e] = x * share
-            slopes[e] = share + x * gauss * <real>0.3989422804014327
+            derivatives[e] = share + x * gauss * <real>0.3989422804014327
 
 
-cdef void slopes_of_row(
-    real* a, const real* slopes, Py_ssize_t n, Hidden hidden, real slope
+cdef void derivatives_of_row(
+    real* a, const real* derivatives, Py_ssize_t n, Hidden hidden, real negative_slope
 ) noexcept nogil:
     """Overwrite activations with the activation's derivative."""
     cdef Py_ssize_t e
@@ -293,7 +293,7 @@ cdef void slopes_of_row(
             a[e] = 1 if a[e] > 0 else 0
     elif hidden == H_LEAKY_RELU:
         for e in range(n):
-            a[e] = 1 if a[e] > 0 else slope
+            a[e] = 1 if a[e] > 0 else negative_slope
     elif hidden == H_TANH:
         for e in range(n):
             a[e] = (<real>1 - a[e]) * (<real>1 + a[e])
@@ -308,4 +308,4 @@ cdef void slopes_of_row(
             a[e] = <real>1.0507009873554805 if a[e] > 0 else a[e] + <real>1.7580993408473766
     else:
         for e in range(n):
-            a[e] = slopes[e]
+            a[e] = derivatives[e]

@@ -1,3 +1,19 @@
+# Matrix products on register tiles. Three kinds, by what runs along the lanes of a register:
+#
+# - gemm: the columns of the right factor, which are contiguous (``W @ A``, ``W.T @ dZ``);
+# - gemm_dots: the terms of the sums, contiguous in both factors (``dZ @ A.T`` in place);
+# - outer_product: the columns of ``A`` after a transposition into panels (``dZ @ A.T`` of wide
+#   layers), which needs no sums across lanes and reads less.
+#
+# ``real`` matrices come as pointers and steps, in numbers, from row to row.
+
+cdef enum Finish:
+    LINEAR
+    RELU
+    RELU_BACKWARD
+    MULTIPLY
+    ADD
+
 # --- one register of lanes, for either dtype ----------------------------------------------------
 
 cdef inline void fill(real* out, real w) noexcept nogil:
@@ -65,13 +81,13 @@ cdef inline real sum_lanes(const real* a) noexcept nogil:
 
 # --- products ---------------------------------------------------------------------------------
 
-cdef inline void product_tile(
+cdef inline void gemm_tile(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
     Finish finish, int rows, int registers,
 ) noexcept nogil:
     """``rows`` by ``registers`` sums; both are constants at every call, so all loops unroll."""
-    cdef real acc[ROWS][2 * MOST_LANES]
+    cdef real acc[ROWS][8 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t _term
     cdef int r, v
@@ -92,27 +108,43 @@ cdef inline void product_tile(
                 relu_lanes(out + v * lanes, &acc[r][v * lanes])
             elif finish == MULTIPLY:
                 multiply_lanes(out + v * lanes, &acc[r][v * lanes])
+            elif finish == ADD:
+                add(out + v * lanes, &acc[r][v * lanes])
             else:
                 copy(out + v * lanes, &acc[r][v * lanes])
         out += out_step
 
 
-cdef inline void product_rows(
+cdef inline void gemm_rows(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
     Py_ssize_t columns, Finish finish, int rows,
 ) noexcept nogil:
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t j = 0, i
+    # Few rows take more columns: fewer than eight sums at once would wait for each other.
+    cdef int registers = 8 if rows == 1 else 4
     cdef int r
     cdef real z
+    if rows <= 3:
+        while j + registers * lanes <= columns:
+            gemm_tile(
+                W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish,
+                rows, registers,
+            )
+            j += registers * lanes
+    if rows == 1 and j + 4 * lanes <= columns:
+        gemm_tile(
+            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 4
+        )
+        j += 4 * lanes
     while j + 2 * lanes <= columns:
-        product_tile(
+        gemm_tile(
             W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 2
         )
         j += 2 * lanes
     while j + lanes <= columns:
-        product_tile(
+        gemm_tile(
             W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 1
         )
         j += lanes
@@ -125,13 +157,15 @@ cdef inline void product_rows(
                 z *= out[r * out_step + j] > 0
             elif finish == MULTIPLY:
                 z *= out[r * out_step + j]
+            elif finish == ADD:
+                z += out[r * out_step + j]
             elif finish == RELU and z < 0:
                 z = 0
             out[r * out_step + j] = z
         j += 1
 
 
-cdef void product(
+cdef void gemm(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_rows,
     Py_ssize_t n_terms, const real* b, const real* A, Py_ssize_t A_step, real* out,
     Py_ssize_t out_step, Py_ssize_t columns, Finish finish,
@@ -153,37 +187,53 @@ cdef void product(
         c = b + start if b != NULL else NULL
         o = out + start * out_step
         if rows == 6:
-            product_rows(
+            gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 6
             )
         elif rows == 5:
-            product_rows(
+            gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 5
             )
         elif rows == 4:
-            product_rows(
+            gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 4
             )
         elif rows == 3:
-            product_rows(
+            gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 3
             )
         elif rows == 2:
-            product_rows(
+            gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 2
             )
         else:
-            product_rows(
+            gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 1
             )
 
 
-cdef inline void gradient_tile(
-    const real* dZ, Py_ssize_t dZ_step, const real* A, Py_ssize_t A_step, Py_ssize_t columns,
-    real* dW, Py_ssize_t dW_step, real* db, int rows, int inputs, bint bias,
+cdef struct Blocks:
+    # Two matrices in blocks of columns: how far it is from row to row and from block to block.
+    Py_ssize_t dZ_step
+    Py_ssize_t dZ_block
+    Py_ssize_t A_step
+    Py_ssize_t A_block
+    Py_ssize_t columns           # of all blocks
+    Py_ssize_t width             # of one
+
+
+cdef inline void dots_tile(
+    const real* dZ, const real* A, const Blocks* blocks, real* dW, Py_ssize_t dW_step, real* db,
+    int rows, int inputs, bint bias, bint spread,
 ) noexcept nogil:
-    """``rows`` by ``inputs`` entries of ``dW``, and of ``db`` if ``bias``; all three constants."""
-    cdef real acc[ROWS][3 * MOST_LANES]
+    """``rows`` by ``inputs`` entries of ``dW``, and of ``db`` if ``bias``; all three constants.
+
+    Where ``spread`` is true, ``dW`` and ``db`` have a register for each entry, whose lanes are to
+    be summed at the end: over many blocks that is less work.
+    """
+    cdef Py_ssize_t dZ_step = blocks.dZ_step, A_step = blocks.A_step
+    cdef Py_ssize_t columns, rest = blocks.columns
+    cdef real acc[ROWS][9 * MOST_LANES]
     cdef real d[MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t j = 0
@@ -191,15 +241,30 @@ cdef inline void gradient_tile(
     for r in range(rows):
         for i in range(inputs + bias):
             fill(&acc[r][i * lanes], <real>0)
-    while j + lanes <= columns:
+    while True:
+        columns = min(rest, blocks.width)
+        j = 0
+        while j + lanes <= columns:
+            for r in range(rows):
+                # A copy of its own, so that it is loaded once and not once per use.
+                copy(&d[0], dZ + r * dZ_step + j)
+                for i in range(inputs):
+                    multiply_add_lanes(&acc[r][i * lanes], &d[0], A + i * A_step + j)
+                if bias:
+                    add(&acc[r][inputs * lanes], &d[0])
+            j += lanes
+        rest -= columns
+        if rest <= 0:
+            break
+        dZ += blocks.dZ_block
+        A += blocks.A_block
+    if spread:
         for r in range(rows):
-            # A copy of its own, so that it is loaded once and not once per use.
-            copy(&d[0], dZ + r * dZ_step + j)
             for i in range(inputs):
-                multiply_add_lanes(&acc[r][i * lanes], &d[0], A + i * A_step + j)
+                add(dW + (r * dW_step + i) * lanes, &acc[r][i * lanes])
             if bias:
-                add(&acc[r][inputs * lanes], &d[0])
-        j += lanes
+                add(db + r * lanes, &acc[r][inputs * lanes])
+        return
     for r in range(rows):
         for i in range(inputs):
             dW[r * dW_step + i] += sum_lanes(&acc[r][i * lanes])
@@ -214,54 +279,104 @@ cdef inline void gradient_tile(
         j += 1
 
 
-cdef inline void gradient_rows(
-    const real* dZ, Py_ssize_t dZ_step, const real* A, Py_ssize_t A_step, Py_ssize_t n_in,
-    Py_ssize_t columns, real* dW, real* db, int rows,
+cdef inline void dots_rows(
+    const real* dZ, const real* A, const Blocks* blocks, Py_ssize_t n_in, real* dW,
+    Py_ssize_t dW_step, real* db, int rows, bint spread,
 ) noexcept nogil:
     cdef Py_ssize_t i = n_in % 2
+    # Few rows take more inputs at once: fewer than eight sums would wait for each other.
+    cdef int inputs = 8 if rows == 1 else 4
+    cdef Py_ssize_t apart = VECTOR_BYTES // sizeof(real) if spread else 1
     # The bias is summed on the way, by the first tile: on the loads that are there anyway.
-    if i == 1:
-        gradient_tile(dZ, dZ_step, A, A_step, columns, dW, n_in, db, rows, 1, True)
+    if db == NULL:
+        if i == 1:
+            dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 1, False, spread)
+    elif i == 1:
+        dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 1, True, spread)
     elif n_in == 0:
-        gradient_tile(dZ, dZ_step, A, A_step, columns, dW, n_in, db, rows, 0, True)
+        dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 0, True, spread)
     else:
-        gradient_tile(dZ, dZ_step, A, A_step, columns, dW, n_in, db, rows, 2, True)
+        dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 2, True, spread)
         i = 2
+    if rows <= 3:
+        while i + inputs <= n_in:
+            dots_tile(
+                dZ, A + i * blocks.A_step, blocks, dW + i * apart, dW_step, db, rows, inputs, False,
+                spread,
+            )
+            i += inputs
     while i < n_in:
-        gradient_tile(
-            dZ, dZ_step, A + i * A_step, A_step, columns, dW + i, n_in, db, rows, 2, False
+        dots_tile(
+            dZ, A + i * blocks.A_step, blocks, dW + i * apart, dW_step, db, rows, 2, False, spread
         )
         i += 2
 
 
-cdef void gradient_product(
-    const real* dZ, Py_ssize_t dZ_step, const real* A, Py_ssize_t A_step, Py_ssize_t n_out,
-    Py_ssize_t n_in, Py_ssize_t columns, real* dW, real* db,
+cdef void gemm_dots(
+    const real* dZ, const real* A, const Blocks* blocks, Py_ssize_t n_out, Py_ssize_t n_in,
+    real* dW, Py_ssize_t dW_step, real* db, bint spread,
 ) noexcept nogil:
-    """``dW += dZ @ A.T`` and ``db += sum(dZ)``."""
+    """``dW += dZ @ A.T`` and ``db += sum(dZ)``; ``db`` may be NULL.
+
+    ``spread`` is as in :func:`dots_tile`.
+
+    Only the last block may have fewer columns than a multiple of the lanes.
+    """
     cdef Py_ssize_t tiles = (n_out + ROWS - 1) // ROWS
-    cdef Py_ssize_t t, start, rows
+    cdef Py_ssize_t t, start, rows, apart = VECTOR_BYTES // sizeof(real) if spread else 1
     cdef const real* d
     cdef real* w
     cdef real* c
     for t in range(tiles):
         start = t * n_out // tiles
         rows = (t + 1) * n_out // tiles - start
-        d = dZ + start * dZ_step
-        w = dW + start * n_in
-        c = db + start
-        if rows == 6:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 6)
-        elif rows == 5:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 5)
-        elif rows == 4:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 4)
-        elif rows == 3:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 3)
-        elif rows == 2:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 2)
+        d = dZ + start * blocks.dZ_step
+        w = dW + start * dW_step * apart
+        c = db + start * apart if db != NULL else NULL
+        if spread:
+            if rows == 6:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 6, True)
+            elif rows == 5:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 5, True)
+            elif rows == 4:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 4, True)
+            elif rows == 3:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 3, True)
+            elif rows == 2:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 2, True)
+            else:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 1, True)
         else:
-            gradient_rows(d, dZ_step, A, A_step, n_in, columns, w, c, 1)
+            if rows == 6:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 6, False)
+            elif rows == 5:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 5, False)
+            elif rows == 4:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 4, False)
+            elif rows == 3:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 3, False)
+            elif rows == 2:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 2, False)
+            else:
+                dots_rows(d, A, blocks, n_in, w, dW_step, c, 1, False)
+
+
+cdef void sum_spread(const real* spread, Py_ssize_t n, real* out) noexcept nogil:
+    """Sum each register of a spread gradient."""
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), k
+    for k in range(n):
+        out[k] = sum_lanes(spread + k * lanes)
+
+
+cdef inline Blocks one_block(
+    Py_ssize_t dZ_step, Py_ssize_t A_step, Py_ssize_t columns
+) noexcept nogil:
+    cdef Blocks blocks
+    blocks.dZ_step = dZ_step
+    blocks.A_step = A_step
+    blocks.dZ_block = blocks.A_block = 0
+    blocks.columns = blocks.width = columns
+    return blocks
 
 
 # --- gradients of wide layers: lanes along the inputs, over transposed activations ---------------
@@ -332,9 +447,9 @@ cdef void outer_rows(
 cdef void outer_product(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t A_panel,
     Py_ssize_t examples, Py_ssize_t width, Py_ssize_t n_out, Py_ssize_t n_in, bint add,
-    real* dW, real* db,
+    real* dW, Py_ssize_t dW_step,
 ) noexcept nogil:
-    """``dW = dZ @ A.T`` and ``db = sum(dZ)``, or added to them.
+    """``dW = dZ @ A.T``, or added to it.
 
     ``dZ`` comes in blocks of ``width`` examples, the last of which may have fewer, ``A`` in panels
     of two registers of inputs. A panel serves all rows before the next one is read.
@@ -342,8 +457,7 @@ cdef void outer_product(
     cdef real sums[ROWS * 2 * MOST_LANES]
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
     cdef Py_ssize_t tiles = (n_out + ROWS - 1) // ROWS
-    cdef Py_ssize_t t, start, rows, i = 0, n, r, k, b
-    cdef real total
+    cdef Py_ssize_t t, start, rows, i = 0, n, r, k
     cdef real* w
     while i < n_in:
         n = min(pair, n_in - i)
@@ -355,7 +469,7 @@ cdef void outer_product(
                 2 if 2 * n > pair else 1,
             )
             for r in range(rows):
-                w = dW + (start + r) * n_in + i
+                w = dW + (start + r) * dW_step + i
                 if add:
                     for k in range(n):
                         w[k] += sums[r * pair + k]
@@ -364,6 +478,15 @@ cdef void outer_product(
                         w[k] = sums[r * pair + k]
         i += pair
         A += A_panel
+
+
+cdef void sum_rows(
+    const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, Py_ssize_t examples, Py_ssize_t width,
+    Py_ssize_t n_out, bint add, real* db,
+) noexcept nogil:
+    """``db = sum(dZ)`` of blocks as in :func:`outer_product`, or added to it."""
+    cdef Py_ssize_t r, b
+    cdef real total
     for r in range(n_out):
         total = db[r] if add else 0
         for b in range((examples + width - 1) // width):
@@ -434,3 +557,143 @@ cdef void make_panels(
         transpose(A + i * width, width, n, examples, out, pair)
         i += pair
         out += out_panel
+
+
+# --- registers of networks ------------------------------------------------------------------------
+
+cdef inline void lanes_tile(
+    const real* P, Py_ssize_t P_row, Py_ssize_t P_term, Py_ssize_t n_terms, const real* b,
+    const real* Q, Py_ssize_t Q_term, Py_ssize_t Q_column, real* out, Py_ssize_t out_row,
+    int rows, int columns, bint scalars,
+) noexcept nogil:
+    """``rows`` by ``columns`` sums of ``P[r, t] * Q[t, c]``, a register of networks each.
+
+    ``Q`` has numbers that all networks share where ``scalars`` is true.
+    """
+    cdef real acc[ROWS][2 * MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t _term
+    cdef int r, c
+    for r in range(rows):
+        for c in range(columns):
+            if b != NULL:
+                copy(&acc[r][c * lanes], b + r * lanes)
+            else:
+                fill(&acc[r][c * lanes], <real>0)
+    for _term in range(n_terms):
+        for r in range(rows):
+            for c in range(columns):
+                if scalars:
+                    multiply_add(&acc[r][c * lanes], P + r * P_row, Q[c * Q_column])
+                else:
+                    multiply_add_lanes(&acc[r][c * lanes], P + r * P_row, Q + c * Q_column)
+        P += P_term
+        Q += Q_term
+    for r in range(rows):
+        for c in range(columns):
+            copy(out + r * out_row + c * lanes, &acc[r][c * lanes])
+
+
+cdef inline void lanes_rows(
+    const real* P, Py_ssize_t P_row, Py_ssize_t P_term, Py_ssize_t n_terms, const real* b,
+    const real* Q, Py_ssize_t Q_term, Py_ssize_t Q_column, real* out, Py_ssize_t out_row,
+    Py_ssize_t n_columns, int rows, bint scalars,
+) noexcept nogil:
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t c = 0
+    while c + 2 <= n_columns:
+        lanes_tile(
+            P, P_row, P_term, n_terms, b, Q + c * Q_column, Q_term, Q_column, out + c * lanes,
+            out_row, rows, 2, scalars,
+        )
+        c += 2
+    if c < n_columns:
+        lanes_tile(
+            P, P_row, P_term, n_terms, b, Q + c * Q_column, Q_term, Q_column, out + c * lanes,
+            out_row, rows, 1, scalars,
+        )
+
+
+cdef void gemm_lanes(
+    const real* P, Py_ssize_t P_row, Py_ssize_t P_term, Py_ssize_t n_rows, Py_ssize_t n_terms,
+    const real* b, const real* Q, Py_ssize_t Q_term, Py_ssize_t Q_column, real* out,
+    Py_ssize_t out_row, Py_ssize_t n_columns, bint scalars,
+) noexcept nogil:
+    """``out = P @ Q + b`` for a register of networks; ``b`` may be NULL.
+
+    Steps are in numbers; neighbours in ``out`` are a register apart.
+    """
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t tiles = (n_rows + ROWS - 1) // ROWS
+    cdef Py_ssize_t t, start, rows
+    cdef const real* p
+    cdef const real* c
+    cdef real* o
+    for t in range(tiles):
+        start = t * n_rows // tiles
+        rows = (t + 1) * n_rows // tiles - start
+        p = P + start * P_row
+        c = b + start * lanes if b != NULL else NULL
+        o = out + start * out_row
+        if scalars:
+            if rows == 6:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 6,
+                    True,
+                )
+            elif rows == 5:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 5,
+                    True,
+                )
+            elif rows == 4:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 4,
+                    True,
+                )
+            elif rows == 3:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 3,
+                    True,
+                )
+            elif rows == 2:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 2,
+                    True,
+                )
+            else:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 1,
+                    True,
+                )
+        else:
+            if rows == 6:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 6,
+                    False,
+                )
+            elif rows == 5:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 5,
+                    False,
+                )
+            elif rows == 4:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 4,
+                    False,
+                )
+            elif rows == 3:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 3,
+                    False,
+                )
+            elif rows == 2:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 2,
+                    False,
+                )
+            else:
+                lanes_rows(
+                    p, P_row, P_term, n_terms, c, Q, Q_term, Q_column, o, out_row, n_columns, 1,
+                    False,
+                )

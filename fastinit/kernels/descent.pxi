@@ -1,0 +1,597 @@
+# What a descent is made of, one struct for each lifetime, and the loop over its jobs.
+#
+# - Shape: the network, and how its batches are cut. A call.
+# - Data: the examples. A call.
+# - Job: one network: its parameters, optimiser, rates, costs. A gradient is a job without an
+#   update, a forward pass one without a gradient.
+# - Workspace: scratch memory of a team, kept across the slices of a run.
+# - Team (team.h): the threads that run one job together.
+# - Call: the five of them, and what all teams share.
+#
+# ``min(n_jobs, threads)`` teams take jobs by number. The examples of a batch are cut into blocks of
+# ``width`` examples; block arrays are (rows, width). Which strategy computes the gradients, how a
+# batch is cut, and with them the order of every sum, follows from network and batch alone: neither
+# the number of threads nor the other networks of a stack change a bit.
+
+cdef enum:
+    # The bytes of scratch that one block of a narrow network may take. It is more than a
+    # first-level cache holds, but what ends every block's gradients counts less: 24 KiB were 10 to
+    # 40 % slower, 160 KiB no faster.
+    BLOCK_BYTES = 64 * 1024
+    # Many inputs would leave short blocks. Inputs may take so much of the second-level cache.
+    INPUT_BYTES = 640 * 1024
+    INPUT_EXAMPLES = 256
+    # From so many parameters or inputs on a network is wide: measured between 700 and 2,200.
+    WIDE_PARAMETERS = 1536
+    # A first layer of so few units does not count: its time is that of reading X, which a narrow
+    # network reads once for each iteration and a wide one twice.
+    FEW_UNITS = 4
+    # In a wide network, the bytes of a row of one block, and of all resident blocks.
+    WIDE_BYTES = 256
+    RESIDENT_BYTES = 2048
+    # From so many inputs on, the products of the first layer are split along the inputs: a block of
+    # all inputs would not stay in the second-level cache.
+    SPLIT_INPUTS = 2048
+    INPUT_PARTS = 8
+    INPUT_CHUNK = 128
+    # First layers of up to so many units read X in place; more units use a copy of a block, which
+    # every tile of ROWS units would otherwise read again with long strides.
+    IN_PLACE_UNITS = 12
+    # The same where products are split: a copy is made along all resident blocks, in the order of
+    # memory, which pays sooner.
+    SPLIT_IN_PLACE_UNITS = 1
+    # Up to so many units, the gradient of the first layer is one of dot products along the examples
+    # of X in place; more units repay the transposition of X.
+    DOTS_UNITS = 16
+    # X up to this size, or not contiguous along the examples, is packed into blocks once for a run.
+    PACKED_BYTES = 2 * 1024 * 1024
+    # The interleaved strategy takes networks up to so many parameters, and so many parameters times
+    # examples: a single network uses one lane of each register.
+    INTERLEAVED_PARAMETERS = 1024
+    INTERLEAVED_WORK = 8192
+    # Gradients of a narrow network that are added up in order, where the work is worth it.
+    PARTS = 8
+    # Multiply-adds of an iteration from which on a second thread helps. A wide network has no
+    # gradients to add up: two cores that are idle gain 25 % at 1.3 million.
+    NARROW_THREAD_WORK = 1 << 21
+    WIDE_THREAD_WORK = 1 << 20
+    # Rows of weights that a thread takes at once: few, so that the last piece keeps nobody waiting.
+    PIECE_ROWS = 24
+    # Inputs, and units, that a thread of the thin strategy takes at once.
+    THIN_INPUTS = 256
+    THIN_UNITS = 64
+    # How many multiply-adds pass between two looks for Ctrl-C: about 10 ms.
+    SIGNAL_WORK = 1 << 26
+
+cdef enum Kind:
+    NO_UPDATE
+    GRADIENT_DESCENT
+    MOMENTUM
+    NESTEROV
+    ADAM
+
+cdef dict KINDS = {
+    "gradient_descent": GRADIENT_DESCENT, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM,
+}
+
+cdef enum Strategy:
+    NARROW
+    WIDE
+    THIN
+    INTERLEAVED
+
+cdef struct Piece:
+    # Weights that are updated together: a layer's rows, from one column to another. The biases of
+    # the rows belong to the piece that begins at column 0.
+    Py_ssize_t layer
+    Py_ssize_t start
+    Py_ssize_t stop
+    Py_ssize_t column
+    Py_ssize_t column_stop
+
+cdef struct Shape:
+    # The network.
+    Py_ssize_t n_layers
+    Py_ssize_t n_parameters
+    Py_ssize_t* sizes            # (n_layers + 1,)
+    Py_ssize_t* weights_at       # where the weights of each layer begin in theta
+    Py_ssize_t* rows_at          # where the units of each layer begin in a block, (n_layers + 1,)
+    bint bias
+    Hidden hidden
+    double negative_slope
+    Loss loss
+    # The cut.
+    Strategy strategy
+    Py_ssize_t width             # examples in a block
+    Py_ssize_t resident_blocks   # blocks whose activations are kept at once
+    Py_ssize_t parts             # narrow: gradients
+    bint spread                  # narrow: sums stay spread over the lanes until a part is done
+    Py_ssize_t input_parts       # wide: parts of the first layer's products; 0 for none
+    Py_ssize_t most_threads      # that one network can use
+    Py_ssize_t n_pieces
+    Piece* pieces
+    Py_ssize_t piece_size        # numbers in the gradient of the largest piece, biases last
+    Py_ssize_t* panels_at        # where the transposed inputs of each layer begin
+    Py_ssize_t panel_size        # numbers in all panels
+
+cdef struct Data:
+    const void* X                # strides in numbers
+    Py_ssize_t X_row
+    Py_ssize_t X_column
+    const void* Y                # (n_outputs, m); NULL if no cost is asked for
+    const void* weights          # (m,); NULL where all are 1
+    Py_ssize_t m
+    Py_ssize_t batch_size
+    const Py_ssize_t* order      # (epochs, m); NULL for all examples at every iteration
+    Py_ssize_t first             # number of the first batch in ``order``
+    Py_ssize_t first_packed      # blocks from this one on lie in ``packed``, the others in X
+    void* packed
+
+cdef struct Rule:
+    Kind kind
+    double beta1
+    double beta2
+    double epsilon
+    double l2
+    double weight_decay
+
+cdef struct Job:
+    void* theta                  # of the present iteration: ``own`` or its alternate
+    void* next_theta
+    void* own                    # the caller's
+    void* state                  # (slots, n_parameters); NULL without slots
+    void* gradient               # where the gradient goes; NULL where it is only used
+    void* outputs                # (n_outputs, m) of a forward pass; NULL otherwise
+    Rule rule
+    Py_ssize_t n_parameters
+    Py_ssize_t step              # updates before this call
+    const double* rates          # (iterations, n_rates)
+    Py_ssize_t n_rates           # 1, or 2 * n_layers: weights and biases of each layer
+    double* costs                # (iterations,)
+    Py_ssize_t iterations
+    Py_ssize_t done
+    double cost                  # sum of the losses of the present iteration
+    double correction1           # of Adam's means in the present iteration
+    double correction2
+
+cdef struct Workspace:
+    # The present jobs, of which only the interleaved strategy takes more than one, and their batch.
+    Py_ssize_t n_jobs
+    const Py_ssize_t* batch
+    Py_ssize_t n
+    Py_ssize_t blocks
+    double total                 # of the weights
+    # Memory; "each" means of each member of the team.
+    void* next_theta
+    void* gradient               # (parts, n_parameters)
+    void* spread                 # each: (n_parameters,) registers, where blocks are many
+    void* piece_gradients        # each: piece_size
+    void* transposed             # the weights of a wide network again, columns first
+    void* examples               # each: one block of examples as they lie in X
+    void* X_blocks               # each: one block
+    void* Y_blocks               # each
+    void* weight_blocks          # each
+    void* outputs                # each: the outputs of one block
+    void* activations            # of the resident blocks, or each
+    void* derivatives            # each
+    void* panels                 # transposed inputs of a wide network's layers
+    void* input_panels           # each: transposed inputs of the first layer
+    void* products               # (input_parts, resident_blocks): of the first layer
+    void* lanes                  # of the interleaved strategy
+    double* partial_costs        # of blocks or parts
+    void* zeros                  # labels where none are given
+
+cdef struct Call:
+    Shape shape
+    Data data
+    Job* jobs
+    Py_ssize_t* groups           # (n_groups + 1,): the first job of each group
+    Py_ssize_t n_groups
+    counter next_group
+    counter interrupted
+    Py_ssize_t work              # multiply-adds since the last look for Ctrl-C
+    void* owner
+    Py_ssize_t n_teams
+    Py_ssize_t n_threads
+    Team* teams
+    Workspace* spaces
+
+# --- the cut --------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline Py_ssize_t rows_of(const Shape* shape) noexcept nogil:
+    """Units of all layers: the rows of a block of activations."""
+    return shape.rows_at[shape.n_layers]
+
+
+cdef bint is_interleaved(Py_ssize_t parameters, Py_ssize_t batch, Py_ssize_t lanes) noexcept nogil:
+    return (
+        batch <= 2 * lanes and parameters <= INTERLEAVED_PARAMETERS
+        and parameters * batch <= INTERLEAVED_WORK
+    )
+
+
+cdef Strategy strategy_of(const Shape* shape, Py_ssize_t batch, Py_ssize_t lanes) noexcept nogil:
+    cdef Py_ssize_t n = shape.n_parameters
+    if is_interleaved(n, batch, lanes):
+        return INTERLEAVED
+    if batch < lanes:
+        return THIN
+    if shape.sizes[1] <= FEW_UNITS and shape.sizes[0] * WIDE_BYTES <= INPUT_BYTES:
+        n -= shape.sizes[0] * shape.sizes[1]
+    return WIDE if n >= WIDE_PARAMETERS else NARROW
+
+
+cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogil:
+    """Cut batches of up to ``batch`` examples into blocks, and the work into tasks."""
+    cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize, pair = 2 * lanes
+    cdef Py_ssize_t rows = rows_of(shape), n_in = shape.sizes[0], most, blocks, tasks
+    cdef Py_ssize_t work = 3 * batch * shape.n_parameters
+    cdef bint many
+    batch = max(batch, 1)
+    shape.strategy = strategy_of(shape, batch, lanes)
+    shape.parts = 1
+    shape.input_parts = 0
+    shape.width = batch
+    blocks = 1
+    if shape.strategy == NARROW:
+        most = min(INPUT_EXAMPLES, INPUT_BYTES // (n_in * itemsize))
+        most = min(most, BLOCK_BYTES // (rows * itemsize))
+        most = max(most, BLOCK_BYTES // ((rows + n_in) * itemsize))
+        most = min(max(most // pair * pair, pair), <Py_ssize_t>LOSS_BLOCK)
+        # All blocks alike, for parts of one length.
+        blocks = ceil_div(batch, most)
+        shape.width = ceil_div(ceil_div(batch, blocks), pair) * pair
+        blocks = ceil_div(batch, shape.width)
+    elif shape.strategy == WIDE:
+        most = max(WIDE_BYTES // itemsize // pair * pair, pair)
+        # Whole pairs of registers; only the last block has fewer examples.
+        shape.width = min(most, ceil_div(batch, pair) * pair)
+        blocks = ceil_div(batch, shape.width)
+        if n_in >= SPLIT_INPUTS:
+            shape.input_parts = INPUT_PARTS
+    shape.resident_blocks = blocks
+    if shape.strategy == WIDE:
+        shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
+    shape.spread = shape.strategy == NARROW and blocks > 2
+    many = work >= (NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK)
+    if shape.strategy == NARROW and many:
+        shape.parts = min(<Py_ssize_t>PARTS, blocks)
+    cut_pieces(shape, lanes)
+    tasks = shape.parts
+    if shape.strategy == WIDE:
+        tasks = max(shape.resident_blocks, shape.n_pieces)
+    elif shape.strategy == THIN:
+        tasks = ceil_div(shape.n_parameters, THIN_INPUTS * THIN_UNITS)
+    elif shape.strategy == INTERLEAVED:
+        tasks = 1
+    shape.most_threads = max(tasks, 1) if many else 1
+
+
+cdef inline Py_ssize_t columns_of_piece(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
+    """Inputs of the first layer in a piece: pairs of registers, more of them of many inputs."""
+    cdef Py_ssize_t pairs = shape.sizes[0] // (16 * 2 * lanes)
+    return 2 * lanes * max(min(pairs, <Py_ssize_t>4 if shape.sizes[1] <= 64 else 2), 1)
+
+
+cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
+    cdef Py_ssize_t layer, n = ceil_div(shape.sizes[0], columns_of_piece(shape, lanes))
+    for layer in range(1, shape.n_layers):
+        n += ceil_div(shape.sizes[layer + 1], PIECE_ROWS)
+    return n
+
+
+cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
+    """The first layer of a wide network is cut along its inputs, the others along their units."""
+    cdef Py_ssize_t layer, k, n, n_out, columns = columns_of_piece(shape, lanes)
+    cdef Py_ssize_t panels = 0, pair = 2 * lanes
+    cdef Piece* piece = shape.pieces
+    shape.n_pieces = 0
+    shape.piece_size = 0
+    if shape.strategy != WIDE:
+        return
+    for layer in range(shape.n_layers):
+        n_out = shape.sizes[layer + 1]
+        n = ceil_div(n_out, PIECE_ROWS) if layer > 0 else ceil_div(shape.sizes[0], columns)
+        for k in range(n):
+            piece.layer = layer
+            piece.start = k * n_out // n if layer > 0 else 0
+            piece.stop = (k + 1) * n_out // n if layer > 0 else n_out
+            piece.column = k * columns if layer == 0 else 0
+            piece.column_stop = min((k + 1) * columns, shape.sizes[0])
+            if layer > 0:
+                piece.column_stop = shape.sizes[layer]
+            shape.piece_size = max(
+                shape.piece_size,
+                (piece.stop - piece.start) * (piece.column_stop - piece.column + 1),
+            )
+            piece += 1
+        shape.n_pieces += n
+        shape.panels_at[layer] = panels
+        if layer > 0:
+            n = ceil_div(shape.sizes[layer], pair) * pair
+            panels += n * shape.resident_blocks * shape.width
+    shape.panel_size = panels
+
+
+# --- batches and blocks of examples ---------------------------------------------------------------
+
+cdef void next_batch(
+    const Call* call, Py_ssize_t done, Workspace* space, size_t itemsize,
+) noexcept nogil:
+    """Set the batch of the iteration that comes; ``done`` are before it in this call."""
+    cdef const Data* data = &call.data
+    cdef Py_ssize_t batches, e, b, k
+    if data.order == NULL:
+        space.n = data.m
+        space.batch = NULL
+    else:
+        batches = ceil_div(data.m, data.batch_size)
+        b = data.first + done
+        k = b % batches * data.batch_size
+        space.batch = data.order + b // batches * data.m + k
+        space.n = min(data.batch_size, data.m - k)
+    space.blocks = ceil_div(space.n, call.shape.width)
+    if data.weights != NULL and (data.order != NULL or done == 0):
+        space.total = 0
+        for e in range(space.n):
+            b = e if space.batch == NULL else space.batch[e]
+            if itemsize == sizeof(float):
+                space.total += (<const float*>data.weights)[b]
+            else:
+                space.total += (<const double*>data.weights)[b]
+    elif data.weights == NULL:
+        space.total = space.n
+
+
+cdef inline Py_ssize_t example_of(const Workspace* space, Py_ssize_t e) noexcept nogil:
+    """Which of all examples is number ``e`` of the batch."""
+    return e if space.batch == NULL else space.batch[e]
+
+
+cdef inline real scale_of(const Workspace* space, real unused) noexcept nogil:
+    """What the gradients of the losses are multiplied by."""
+    return <real>(1 / space.total if space.total > 0 else 0)
+
+
+cdef void gather(
+    const real* X, const Data* data, const Workspace* space, Py_ssize_t start, Py_ssize_t n,
+    Py_ssize_t width, Py_ssize_t input, Py_ssize_t n_inputs, real* examples, real* out,
+) noexcept nogil:
+    """Copy some inputs of some examples to ``out``, (n_inputs, width).
+
+    The last example is repeated up to the width: it overflows where the original does, and brings
+    in no NaN of its own. Where an example is contiguous, it is copied to ``examples`` first:
+    transposing that is faster than scattering numbers.
+    """
+    cdef Py_ssize_t e, i, last = start + n - 1
+    if data.X_row == 1:
+        for e in range(width):
+            memcpy(
+                examples + e * n_inputs,
+                X + example_of(space, min(start + e, last)) * data.X_column + input,
+                n_inputs * sizeof(real),
+            )
+        transpose(examples, n_inputs, width, n_inputs, out, width)
+        return
+    X += input * data.X_row
+    for i in range(n_inputs):
+        if data.X_column == 1 and space.batch == NULL:
+            memcpy(out + i * width, X + start, n * sizeof(real))
+            for e in range(n, width):
+                out[i * width + e] = out[i * width + n - 1]
+        else:
+            for e in range(width):
+                out[i * width + e] = X[example_of(space, min(start + e, last)) * data.X_column]
+        X += data.X_row
+
+
+cdef void pack(const real* theta, Call* call) noexcept nogil:
+    """Copy once for a run what cannot be read in place.
+
+    That is all of a small or strided X, and otherwise the last block, if it is not full. The thin
+    strategy has its examples one after the other instead.
+    """
+    cdef Data* data = &call.data
+    cdef const Shape* shape = &call.shape
+    cdef Workspace* space = &call.spaces[0]
+    cdef Py_ssize_t width = shape.width, n_in = shape.sizes[0], block, blocks, input, n
+    cdef const real* X = <const real*>data.X
+    if data.order != NULL or shape.strategy == INTERLEAVED:
+        return
+    next_batch(call, 0, space, sizeof(real))
+    if shape.strategy == THIN:
+        gather_examples(X, data, space, n_in, <real*>data.packed)
+        return
+    blocks = ceil_div(data.m, width)
+    for block in range(data.first_packed, blocks):
+        input = 0
+        while input < n_in:
+            n = min(most_copied(shape), n_in - input)
+            gather(
+                X, data, space, block * width, min(width, data.m - block * width), width, input, n,
+                <real*>space.examples,
+                <real*>data.packed + ((block - data.first_packed) * n_in + input) * width,
+            )
+            input += n
+
+
+cdef void gather_examples(
+    const real* X, const Data* data, const Workspace* space, Py_ssize_t n_in, real* out
+) noexcept nogil:
+    """Copy the examples of the batch to ``out``, one after the other."""
+    cdef Py_ssize_t e, i
+    cdef const real* x
+    for e in range(space.n):
+        x = X + example_of(space, e) * data.X_column
+        if data.X_row == 1:
+            memcpy(out + e * n_in, x, n_in * sizeof(real))
+        else:
+            for i in range(n_in):
+                out[e * n_in + i] = x[i * data.X_row]
+
+
+cdef const real* block_of_X(
+    const real* X, const Call* call, const Workspace* space, Py_ssize_t rank, Py_ssize_t start,
+    Py_ssize_t n, Py_ssize_t input, Py_ssize_t n_inputs, Py_ssize_t* step,
+) noexcept nogil:
+    """Return where some inputs of a block lie, rows ``step`` apart: in X, packed, or copied."""
+    cdef const Data* data = &call.data
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t width = shape.width, n_in = shape.sizes[0]
+    cdef real* copy
+    step[0] = width
+    if space.batch == NULL:
+        if start >= data.first_packed * width:
+            return (
+                <const real*>data.packed
+                + (start - data.first_packed * width) * n_in + input * width
+            )
+        if shape.sizes[1] <= IN_PLACE_UNITS:
+            step[0] = data.X_row
+            return X + start + input * data.X_row
+    copy = <real*>space.X_blocks + rank * most_copied(shape) * width
+    gather(
+        X, data, space, start, n, width, input, n_inputs,
+        <real*>space.examples + rank * most_copied(shape) * width, copy,
+    )
+    return copy
+
+
+cdef inline Py_ssize_t most_copied(const Shape* shape) noexcept nogil:
+    """Inputs that are copied at once."""
+    return INPUT_CHUNK if shape.input_parts > 0 else shape.sizes[0]
+
+
+cdef const real* labels_of(
+    const real* Y, const Call* call, const Workspace* space, Py_ssize_t rank, Py_ssize_t start,
+    Py_ssize_t n, Py_ssize_t* step,
+) noexcept nogil:
+    """Return where the labels of a block lie, rows ``step`` apart."""
+    cdef Py_ssize_t n_out = call.shape.sizes[call.shape.n_layers], width = call.shape.width, o, e
+    cdef real* copy
+    if Y == NULL:
+        step[0] = 0
+        return <const real*>space.zeros
+    if space.batch == NULL:
+        step[0] = call.data.m
+        return Y + start
+    step[0] = width
+    copy = <real*>space.Y_blocks + rank * n_out * width
+    for o in range(n_out):
+        for e in range(n):
+            copy[o * width + e] = Y[o * call.data.m + space.batch[start + e]]
+    return copy
+
+
+cdef const real* weights_of(
+    const real* weights, const Call* call, const Workspace* space, Py_ssize_t rank,
+    Py_ssize_t start, Py_ssize_t n,
+) noexcept nogil:
+    """Return the weights of a block's examples; NULL where all are 1."""
+    cdef real* copy
+    cdef Py_ssize_t e
+    if weights == NULL or space.batch == NULL:
+        return weights + start if weights != NULL else weights
+    copy = <real*>space.weight_blocks + rank * call.shape.width
+    for e in range(n):
+        copy[e] = weights[space.batch[start + e]]
+    return copy
+
+
+# --- the loop over jobs ---------------------------------------------------------------------------
+
+cdef void look_for_signals(
+    Call* call, const Team* team, Py_ssize_t rank, Py_ssize_t work,
+) noexcept nogil:
+    """Let Ctrl-C be heard by the thread that called, every SIGNAL_WORK multiply-adds."""
+    if team != call.teams or rank > 0:
+        return
+    call.work += work
+    if call.work > SIGNAL_WORK:
+        call.work = 0
+        with gil:
+            (<Descent>call.owner).look()
+
+
+cdef inline bint is_interrupted(Call* call) noexcept nogil:
+    return counter_load(&call.interrupted) != 0
+
+
+cdef void begin_job(const real* theta, Call* call, Job* job, Workspace* space) noexcept nogil:
+    """Prepare a job; one member alone."""
+    job.theta = job.own
+    job.next_theta = space.next_theta
+    job.done = 0
+    job.cost = 0
+    next_batch(call, 0, space, sizeof(real))
+    begin_update(job, NULL)
+    if call.shape.strategy == WIDE and job.outputs == NULL:
+        transpose_weights(<const real*>job.theta, &call.shape, space)
+
+
+cdef void finish_iteration(
+    const real* theta, Call* call, Job* job, Workspace* space, Team* team,
+) noexcept nogil:
+    """Record the cost, and let the next theta take its place; one member alone."""
+    cdef void* spare
+    if counter_load(&team.nonfinite) != 0:
+        counter_store(&team.nonfinite, 0)
+        team.leaving = 1
+    else:
+        job.costs[job.done] = job.cost / space.total if space.total > 0 else 0
+        job.cost = 0
+        job.done += 1
+        if job.rule.kind != NO_UPDATE:
+            spare = job.theta
+            job.theta = job.next_theta
+            job.next_theta = spare
+        if job.done == job.iterations or is_interrupted(call):
+            team.leaving = 1
+        else:
+            next_batch(call, job.done, space, sizeof(real))
+            begin_update(job, NULL)
+    leave(theta, job, team)
+
+
+cdef void leave(const real* theta, Job* job, Team* team) noexcept nogil:
+    """At the end of a job, put its parameters where the caller has them."""
+    if team.leaving != 0 and job.theta != job.own:
+        memcpy(job.own, job.theta, job.n_parameters * sizeof(real))
+        job.theta = job.own
+
+
+cdef void run_jobs(const real* theta, Call* call, Py_ssize_t t, Py_ssize_t rank) noexcept nogil:
+    """What each member of team ``t`` does: take part in job after job."""
+    cdef Team* team = &call.teams[t]
+    cdef Workspace* space = &call.spaces[t]
+    cdef Job* job
+    cdef Py_ssize_t g
+    while True:
+        if team_arrive(team):
+            team.leaving = 0
+            team.job = call.n_groups if is_interrupted(call) else counter_next(&call.next_group)
+            if team.job < call.n_groups:
+                g = team.job
+                space.n_jobs = call.groups[g + 1] - call.groups[g]
+                job = &call.jobs[call.groups[g]]
+                if call.shape.strategy == INTERLEAVED:
+                    begin_interleaved(theta, call, job, space)
+                else:
+                    begin_job(theta, call, job, space)
+            team_release(team)
+        if team.job >= call.n_groups:
+            return
+        job = &call.jobs[call.groups[team.job]]
+        while team.leaving == 0:
+            if call.shape.strategy == NARROW:
+                step_narrow(<const real*>job.theta, call, job, space, team, rank)
+            elif call.shape.strategy == WIDE:
+                step_wide(<const real*>job.theta, call, job, space, team, rank)
+            elif call.shape.strategy == THIN:
+                step_thin(<const real*>job.theta, call, job, space, team, rank)
+            else:
+                step_interleaved(<const real*>job.theta, call, job, space, team, rank)

@@ -1,0 +1,1014 @@
+# The strategies. Each is a function of one signature that runs one iteration of a job: the gradient
+# of its batch and the update.
+#
+# - narrow: a block of examples goes forward through all layers and back while it stays in the
+#   nearest caches, and adds its share to the gradient at once. The blocks form a fixed number of
+#   parts with a gradient each, which are added up in order.
+# - wide: a gradient as large as the weights would have to be read and written for every block.
+#   Instead the resident blocks keep what the products need, and when all have gone back, each piece
+#   of the weights gets its whole gradient, and its update while that is in cache.
+# - thin: batches of fewer examples than a register has lanes. The lanes run along the inputs of a
+#   layer; an example's activations are contiguous.
+# - interleaved: batches of few examples and few parameters. The lanes are networks.
+#
+# On the way back the gradient of a layer's pre-activations overwrites the layer's activations.
+
+
+# --- a block of examples: narrow and wide ---------------------------------------------------------
+
+cdef inline const real* biases_of(
+    const real* theta, const Shape* shape, Py_ssize_t layer,
+) noexcept nogil:
+    """Where a layer's biases begin; NULL if it has none."""
+    if not shape.bias:
+        return NULL
+    return theta + shape.weights_at[layer] + shape.sizes[layer + 1] * shape.sizes[layer]
+
+
+cdef void forward_block(
+    const real* theta, const Shape* shape, const real* X, Py_ssize_t X_step, real* activations,
+    real* derivatives, Py_ssize_t columns,
+) noexcept nogil:
+    """Fill the rows of ``activations``, layer below layer; the last layer stays linear.
+
+    Where ``X`` is NULL, the first layer's pre-activations are there already.
+    """
+    cdef const real* A = X
+    cdef const real* W
+    cdef real* Z
+    cdef Py_ssize_t width = shape.width, A_step = X_step
+    cdef Py_ssize_t layer, n_in, n_out, r
+    cdef bint last
+    for layer in range(shape.n_layers):
+        n_in = shape.sizes[layer]
+        n_out = shape.sizes[layer + 1]
+        last = layer == shape.n_layers - 1
+        W = theta + shape.weights_at[layer]
+        Z = activations + shape.rows_at[layer] * width
+        if A != NULL:
+            gemm(
+                W, n_in, 1, n_out, n_in, biases_of(theta, shape, layer), A, A_step, Z, width,
+                columns, RELU if shape.hidden == H_RELU and not last else LINEAR,
+            )
+        if not last and (shape.hidden != H_RELU or A == NULL):
+            for r in range(n_out):
+                activate_row(
+                    Z + r * width, derivatives + (shape.rows_at[layer] + r) * width, columns,
+                    shape.hidden, <real>shape.negative_slope,
+                )
+        A = Z
+        A_step = width
+
+
+cdef double lose_block(
+    real* dZ, const Call* call, const Job* job, const Workspace* space, Py_ssize_t rank,
+    Py_ssize_t start, Py_ssize_t n, Py_ssize_t width, Py_ssize_t columns,
+) noexcept nogil:
+    """Return the sum of a block's losses; overwrite the outputs' ``Z`` by ``dZ``.
+
+    A forward pass gets its outputs here.
+    """
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], Y_step, r, e
+    cdef const real* Y = labels_of(<const real*>call.data.Y, call, space, rank, start, n, &Y_step)
+    cdef const real* w = weights_of(<const real*>call.data.weights, call, space, rank, start, n)
+    cdef real* A = NULL
+    cdef real* out
+    cdef double total
+    if job.outputs != NULL:
+        A = <real*>space.outputs + rank * n_out * width
+    total = loss_block(
+        shape.loss, dZ, Y, Y_step, w, A, n_out, width, n, scale_of(space, <real>0)
+    )
+    if A != NULL:
+        for r in range(n_out):
+            out = <real*>job.outputs + r * call.data.m + start
+            for e in range(n):
+                out[e] = A[r * width + e]
+    # Padding examples contribute no gradient.
+    for r in range(n_out):
+        for e in range(n, columns):
+            dZ[r * width + e] = 0
+    return total
+
+
+cdef void backward_layer(
+    const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t layer,
+    const real* dZ, real* A, const real* derivatives, Py_ssize_t columns,
+) noexcept nogil:
+    """Overwrite the inputs of a layer with the gradient of the pre-activations that they came from.
+
+    ``W.T`` is read from the transposed weights where there are some: rows without long strides.
+    """
+    cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], r
+    cdef Py_ssize_t width = shape.width
+    cdef bint transposed = shape.strategy == WIDE
+    cdef const real* W = theta + shape.weights_at[layer]
+    if transposed:
+        W = <const real*>space.transposed + shape.weights_at[layer]
+    if shape.hidden != H_RELU:
+        for r in range(n_in):
+            derivatives_of_row(
+                A + r * width, derivatives + (shape.rows_at[layer - 1] + r) * width, columns,
+                shape.hidden, <real>shape.negative_slope,
+            )
+    gemm(
+        W, n_out if transposed else 1, 1 if transposed else n_in, n_in, n_out, <const real*>NULL,
+        dZ, width, A, width, columns, RELU_BACKWARD if shape.hidden == H_RELU else MULTIPLY,
+    )
+
+
+# --- narrow ---------------------------------------------------------------------------------------
+
+cdef double narrow_block(
+    const real* theta, Call* call, const Job* job, const Workspace* space, Py_ssize_t block,
+    Py_ssize_t rank, real* gradient,
+) noexcept nogil:
+    """Take a block forward and back, add its share to ``gradient``; return its sum of losses."""
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width
+    cdef Py_ssize_t start = block * width, n = min(width, space.n - start), step, layer, n_in, n_out
+    cdef Py_ssize_t columns = ceil_div(n, lanes) * lanes, apart = lanes if shape.spread else 1, at
+    cdef const real* X = block_of_X(
+        <const real*>call.data.X, call, space, rank, start, n, 0, shape.sizes[0], &step
+    )
+    cdef real* activations = <real*>space.activations + rank * rows_of(shape) * width
+    cdef real* derivatives = <real*>space.derivatives
+    cdef real* dZ = activations + shape.rows_at[shape.n_layers - 1] * width
+    cdef real* A
+    cdef real* db
+    cdef Blocks blocks
+    cdef double total
+    if keeps_derivatives(shape.hidden):
+        derivatives += rank * rows_of(shape) * width
+    forward_block(theta, shape, X, step, activations, derivatives, columns)
+    total = lose_block(dZ, call, job, space, rank, start, n, width, columns)
+    if job.outputs != NULL:
+        return total
+    for layer in range(shape.n_layers - 1, -1, -1):
+        n_in = shape.sizes[layer]
+        n_out = shape.sizes[layer + 1]
+        A = activations + shape.rows_at[layer - 1] * width if layer > 0 else NULL
+        blocks = one_block(width, width if layer > 0 else step, columns)
+        db = NULL
+        at = shape.weights_at[layer] * apart
+        if shape.bias:
+            db = gradient + at + n_out * n_in * apart
+        gemm_dots(
+            dZ, <const real*>A if layer > 0 else X, &blocks, n_out, n_in, gradient + at, n_in, db,
+            shape.spread,
+        )
+        if layer > 0:
+            backward_layer(theta, shape, space, layer, dZ, A, derivatives, columns)
+            dZ = A
+    return total
+
+
+cdef void step_narrow(
+    const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank
+) noexcept nogil:
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t n = shape.n_parameters, part = team_take(team), block, k, size
+    cdef real* gradient = <real*>space.gradient
+    cdef real* own
+    cdef double total
+    while part < shape.parts and not is_interrupted(call):
+        own = gradient + part * n
+        size = n * sizeof(real)
+        if shape.spread:
+            own = <real*>space.spread + rank * n * (VECTOR_BYTES // sizeof(real))
+            size = n * VECTOR_BYTES
+        if job.outputs == NULL:
+            memset(own, 0, size)
+        total = 0
+        for block in range(
+            part * space.blocks // shape.parts, (part + 1) * space.blocks // shape.parts
+        ):
+            if is_interrupted(call):
+                break
+            total += narrow_block(theta, call, job, space, block, rank, own)
+            look_for_signals(call, team, rank, 3 * shape.width * n * team.size)
+        space.partial_costs[part] = total
+        if shape.spread and job.outputs == NULL:
+            sum_spread(own, n, gradient + part * n)
+        part = team_take(team)
+    if team_arrive(team):
+        if is_interrupted(call):
+            team.leaving = 1
+            leave(theta, job, team)
+        else:
+            for part in range(shape.parts):
+                job.cost += space.partial_costs[part]
+            if job.outputs == NULL:
+                own = gradient
+                for part in range(1, shape.parts):
+                    own += n
+                    for k in range(n):
+                        gradient[k] += own[k]
+                if job.rule.kind == NO_UPDATE:
+                    memcpy(job.gradient, gradient, n * sizeof(real))
+                elif update_all(theta, <const real*>gradient, shape, job):
+                    counter_store(&team.nonfinite, 1)
+            finish_iteration(theta, call, job, space, team)
+        team_release(team)
+
+
+# --- wide -----------------------------------------------------------------------------------------
+
+cdef void transpose_weights(const real* theta, const Shape* shape, Workspace* space) noexcept nogil:
+    cdef Py_ssize_t layer, n_in, n_out
+    for layer in range(1, shape.n_layers):
+        n_in = shape.sizes[layer]
+        n_out = shape.sizes[layer + 1]
+        transpose(
+            theta + shape.weights_at[layer], n_in, n_out, n_in,
+            <real*>space.transposed + shape.weights_at[layer], n_out,
+        )
+
+
+cdef void copy_inputs(
+    const real* X, const Call* call, const Workspace* space, Py_ssize_t first_block,
+    Py_ssize_t resident, Py_ssize_t input, Py_ssize_t k, real* examples, real* out,
+) noexcept nogil:
+    """Copy some inputs of all resident blocks but those that are packed; (blocks, inputs, width).
+
+    Rows of X are read along all blocks: memory is fastest in order.
+    """
+    cdef const Data* data = &call.data
+    cdef Py_ssize_t width = call.shape.width, slot, i, n, start = first_block * width
+    cdef const real* x = X + input * data.X_row + start
+    if space.batch != NULL:
+        for slot in range(resident):
+            n = min(width, space.n - start - slot * width)
+            gather(
+                X, data, space, start + slot * width, n, width, input, k, examples,
+                out + slot * INPUT_CHUNK * width,
+            )
+        return
+    resident = min(resident, data.first_packed - first_block)
+    for i in range(k):
+        for slot in range(resident):
+            memcpy(
+                out + (slot * INPUT_CHUNK + i) * width, x + slot * width, width * sizeof(real)
+            )
+        x += data.X_row
+
+
+cdef void input_part(
+    const real* theta, Call* call, const Workspace* space, Py_ssize_t part, Py_ssize_t first_block,
+    Py_ssize_t resident, Py_ssize_t rank,
+) noexcept nogil:
+    """Products of the first layer over a part of its inputs, for all resident blocks."""
+    cdef const Shape* shape = &call.shape
+    cdef const real* X = <const real*>call.data.X
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width
+    cdef Py_ssize_t n_in = shape.sizes[0], n_out = shape.sizes[1]
+    cdef Py_ssize_t input = part * n_in // shape.input_parts, start, n, slot, step, k
+    cdef Py_ssize_t end = (part + 1) * n_in // shape.input_parts
+    cdef real* out = <real*>space.products + part * shape.resident_blocks * n_out * width
+    cdef real* copies = <real*>space.X_blocks
+    cdef bint in_place = space.batch == NULL and n_out <= SPLIT_IN_PLACE_UNITS
+    cdef Finish finish = LINEAR
+    cdef const real* block
+    copies += rank * shape.resident_blocks * INPUT_CHUNK * width
+    while input < end and not is_interrupted(call):
+        k = min(<Py_ssize_t>INPUT_CHUNK, end - input)
+        if not in_place:
+            copy_inputs(
+                X, call, space, first_block, resident, input, k,
+                <real*>space.examples + rank * INPUT_CHUNK * width, copies,
+            )
+        for slot in range(resident):
+            start = (first_block + slot) * width
+            n = min(width, space.n - start)
+            block = copies + slot * INPUT_CHUNK * width
+            step = width
+            if space.batch == NULL and (in_place or start >= call.data.first_packed * width):
+                block = block_of_X(X, call, space, rank, start, n, input, k, &step)
+            gemm(
+                theta + input, n_in, 1, n_out, k, <const real*>NULL, block, step,
+                out + slot * n_out * width, width, ceil_div(n, lanes) * lanes, finish,
+            )
+        input += k
+        finish = ADD
+
+
+cdef double wide_block(
+    const real* theta, Call* call, const Job* job, const Workspace* space, Py_ssize_t first_block,
+    Py_ssize_t slot, Py_ssize_t rank,
+) noexcept nogil:
+    """Take a block forward and back; return its sum of losses.
+
+    It leaves the gradients of the layers' pre-activations in its activations, and the inputs of the
+    layers in the panels.
+    """
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width, pair = 2 * lanes
+    cdef Py_ssize_t start = (first_block + slot) * width, n = min(width, space.n - start)
+    cdef Py_ssize_t columns = ceil_div(n, lanes) * lanes, n_in = shape.sizes[0], n_out, step = 0
+    cdef Py_ssize_t layer, p, r, e
+    cdef real* activations = <real*>space.activations + slot * rows_of(shape) * width
+    cdef real* derivatives = <real*>space.derivatives
+    cdef real* panels = <real*>space.panels
+    cdef real* dZ = activations + shape.rows_at[shape.n_layers - 1] * width
+    cdef real* A
+    cdef const real* X = NULL
+    cdef const real* b
+    cdef const real* product
+    cdef double total
+    if keeps_derivatives(shape.hidden):
+        derivatives += rank * rows_of(shape) * width
+    if shape.input_parts == 0:
+        X = block_of_X(<const real*>call.data.X, call, space, rank, start, n, 0, n_in, &step)
+    else:
+        n_out = shape.sizes[1]
+        b = biases_of(theta, shape, 0)
+        for r in range(n_out):
+            A = activations + r * width
+            for e in range(columns):
+                A[e] = b[r] if b != NULL else 0
+            for p in range(shape.input_parts):
+                product = <const real*>space.products
+                product += ((p * shape.resident_blocks + slot) * n_out + r) * width
+                for e in range(columns):
+                    A[e] += product[e]
+    forward_block(theta, shape, X, step, activations, derivatives, columns)
+    total = lose_block(dZ, call, job, space, rank, start, n, width, columns)
+    if job.outputs != NULL:
+        return total
+    for layer in range(shape.n_layers - 1, 0, -1):
+        A = activations + shape.rows_at[layer - 1] * width
+        make_panels(
+            A, width, n, shape.sizes[layer],
+            panels + shape.panels_at[layer] + slot * width * pair,
+            shape.resident_blocks * width * pair,
+        )
+        backward_layer(theta, shape, space, layer, dZ, A, derivatives, columns)
+        dZ = A
+    return total
+
+
+cdef void input_panel(
+    const real* X, const Call* call, const Workspace* space, Py_ssize_t start, Py_ssize_t examples,
+    Py_ssize_t input, Py_ssize_t n, real* out,
+) noexcept nogil:
+    """Write some inputs of the resident examples, up to a pair of registers for each in turn."""
+    cdef const Data* data = &call.data
+    cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real)), width = call.shape.width, e, i
+    cdef Py_ssize_t done = 0, in_place
+    cdef const real* x
+    if space.batch != NULL:
+        for e in range(examples):
+            x = X + space.batch[start + e] * data.X_column + input * data.X_row
+            if data.X_row == 1:
+                memcpy(out + e * pair, x, n * sizeof(real))
+            else:
+                for i in range(n):
+                    out[e * pair + i] = x[i * data.X_row]
+        return
+    in_place = max(min(examples, data.first_packed * width - start), <Py_ssize_t>0)
+    if in_place > 0:
+        transpose(X + input * data.X_row + start, data.X_row, n, in_place, out, pair)
+    done = in_place
+    while done < examples:
+        e = min(width, examples - done)
+        x = <const real*>data.packed
+        x += (start + done - data.first_packed * width) * call.shape.sizes[0] + input * width
+        transpose(x, width, n, e, out + done * pair, pair)
+        done += width
+
+
+cdef void input_gradient(
+    const real* X, Call* call, const Workspace* space, const Piece* piece, Py_ssize_t first_block,
+    Py_ssize_t examples, Py_ssize_t rank, bint add, real* dW, Py_ssize_t dW_step,
+) noexcept nogil:
+    """The gradient of some columns of the first layer, over the resident examples."""
+    cdef const Data* data = &call.data
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width, pair = 2 * lanes
+    cdef Py_ssize_t n_out = shape.sizes[1], n_in = shape.sizes[0], n, i, r
+    cdef Py_ssize_t start = first_block * width, in_place, rows = rows_of(shape)
+    cdef const real* dZ = <const real*>space.activations
+    cdef const real* packed
+    cdef real* panel
+    cdef Blocks blocks
+    n = piece.column_stop - piece.column
+    if space.batch == NULL and n_out <= DOTS_UNITS:
+        if not add:
+            for r in range(n_out):
+                memset(dW + r * dW_step, 0, n * sizeof(real))
+        blocks.dZ_step = width
+        blocks.dZ_block = rows * width
+        blocks.width = width
+        in_place = max(min(examples, data.first_packed * width - start), <Py_ssize_t>0)
+        if in_place > 0:
+            blocks.columns = ceil_div(in_place, lanes) * lanes
+            blocks.A_step = data.X_row
+            blocks.A_block = width
+            gemm_dots(
+                dZ, X + piece.column * data.X_row + start, &blocks, n_out, n, dW, dW_step,
+                <real*>NULL, False,
+            )
+        if examples > in_place:
+            blocks.columns = ceil_div(examples - in_place, lanes) * lanes
+            blocks.A_step = width
+            blocks.A_block = n_in * width
+            packed = <const real*>data.packed + piece.column * width
+            packed += (start + in_place - data.first_packed * width) * n_in
+            gemm_dots(
+                dZ + in_place * rows, packed, &blocks, n_out, n, dW, dW_step, <real*>NULL,
+                False,
+            )
+        return
+    panel = <real*>space.input_panels + rank * shape.resident_blocks * width * pair
+    i = 0
+    while i < n:
+        input_panel(
+            X, call, space, start, examples, piece.column + i, min(pair, n - i), panel
+        )
+        outer_product(
+            dZ, width, rows * width, panel, 0, examples, width, n_out, min(pair, n - i), add,
+            dW + i, dW_step,
+        )
+        i += pair
+
+
+cdef bint update_piece(
+    const real* theta, const real* dW, Py_ssize_t dW_step, const real* db, Call* call,
+    const Job* job, Workspace* space, const Piece* piece,
+) noexcept nogil:
+    """Update a piece by its gradient; return whether some parameter is not a finite number."""
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t layer = piece.layer, n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1]
+    cdef Py_ssize_t rows = piece.stop - piece.start, n = piece.column_stop - piece.column, r
+    cdef Py_ssize_t at = shape.weights_at[layer] + piece.start * n_in + piece.column
+    cdef bint nonfinite = False
+    if dW_step == n_in and n == n_in:
+        nonfinite = update_range(theta, dW, job, at, rows * n_in, layer, False)
+    else:
+        for r in range(rows):
+            nonfinite |= update_range(
+                theta, dW + r * dW_step, job, at + r * n_in, n, layer, False
+            )
+    if piece.column == 0 and shape.bias:
+        nonfinite |= update_range(
+            theta, db, job, shape.weights_at[layer] + n_out * n_in + piece.start, rows, layer, True
+        )
+    if layer > 0:
+        transpose(
+            <const real*>job.next_theta + at, n_in, rows, n_in,
+            <real*>space.transposed + shape.weights_at[layer] + piece.start, n_out,
+        )
+    return nonfinite
+
+
+cdef void wide_pieces(
+    const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank,
+    Py_ssize_t first_block, Py_ssize_t examples, bint last,
+) noexcept nogil:
+    """Take pieces that no other member has: their gradient over the resident examples, and update.
+    """
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
+    cdef Py_ssize_t n_in, n_out, at, t = team_take(team), rows = rows_of(shape), dW_step
+    cdef bint add = first_block > 0
+    cdef const Piece* piece
+    cdef const real* dZ
+    cdef real* gradient = <real*>space.gradient
+    cdef real* dW
+    cdef real* db
+    if job.gradient != NULL:
+        gradient = <real*>job.gradient
+    while t < shape.n_pieces:
+        piece = &shape.pieces[t]
+        n_in = shape.sizes[piece.layer]
+        n_out = shape.sizes[piece.layer + 1]
+        at = shape.weights_at[piece.layer]
+        if gradient != NULL:
+            dW = gradient + at + piece.start * n_in + piece.column
+            db = gradient + at + n_out * n_in + piece.start
+            dW_step = n_in
+        else:
+            # A piece is whole at once: it is used while it is in the nearest cache.
+            dW_step = piece.column_stop - piece.column
+            dW = <real*>space.piece_gradients + rank * shape.piece_size
+            db = dW + (piece.stop - piece.start) * dW_step
+        dZ = <const real*>space.activations
+        dZ += (shape.rows_at[piece.layer] + piece.start) * width
+        if piece.layer == 0:
+            input_gradient(
+                <const real*>call.data.X, call, space, piece, first_block, examples, rank, add, dW,
+                dW_step,
+            )
+        else:
+            outer_product(
+                dZ, width, rows * width,
+                <const real*>space.panels + shape.panels_at[piece.layer],
+                shape.resident_blocks * width * pair, examples, width, piece.stop - piece.start,
+                n_in, add, dW, dW_step,
+            )
+        if piece.column == 0 and shape.bias:
+            sum_rows(
+                dZ, width, rows * width, examples, width, piece.stop - piece.start, add, db
+            )
+        if last and job.rule.kind != NO_UPDATE:
+            if update_piece(
+                theta, <const real*>dW, dW_step, <const real*>db, call, job, space, piece
+            ):
+                counter_store(&team.nonfinite, 1)
+        t = team_take(team)
+
+
+cdef bint leaves(const real* theta, Call* call, Job* job, Team* team) noexcept nogil:
+    """Whether Ctrl-C ends the job before its update; one member asks for all."""
+    if is_interrupted(call):
+        team.leaving = 1
+        leave(theta, job, team)
+    return team.leaving != 0
+
+
+cdef void step_wide(
+    const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank
+) noexcept nogil:
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t start = 0, resident, examples, t
+    cdef Py_ssize_t work = 3 * shape.width * shape.n_parameters * team.size
+    cdef bint last = False
+    while not last:
+        resident = min(shape.resident_blocks, space.blocks - start)
+        examples = min(resident * shape.width, space.n - start * shape.width)
+        last = start + resident == space.blocks
+        if shape.input_parts > 0:
+            t = team_take(team)
+            while t < shape.input_parts and not is_interrupted(call):
+                input_part(theta, call, space, t, start, resident, rank)
+                look_for_signals(call, team, rank, work * resident // (3 * shape.input_parts))
+                t = team_take(team)
+            if team_arrive(team):
+                leaves(theta, call, job, team)
+                team_release(team)
+            if team.leaving != 0:
+                return
+        t = team_take(team)
+        while t < resident and not is_interrupted(call):
+            space.partial_costs[t] = wide_block(theta, call, job, space, start, t, rank)
+            look_for_signals(call, team, rank, work)
+            t = team_take(team)
+        if team_arrive(team):
+            if not leaves(theta, call, job, team):
+                for t in range(resident):
+                    job.cost += space.partial_costs[t]
+                if last and job.outputs != NULL:
+                    finish_iteration(theta, call, job, space, team)
+            team_release(team)
+        if team.leaving != 0:
+            return
+        if job.outputs == NULL:
+            wide_pieces(theta, call, job, space, team, rank, start, examples, last)
+            if team_arrive(team):
+                if last:
+                    finish_iteration(theta, call, job, space, team)
+                team_release(team)
+        start += resident
+
+
+# --- thin -----------------------------------------------------------------------------------------
+
+cdef const real* thin_inputs(
+    const real* theta, const Call* call, const Workspace* space, Py_ssize_t layer
+) noexcept nogil:
+    """The inputs of a layer, (examples, inputs)."""
+    if layer > 0:
+        return <const real*>space.activations + call.shape.rows_at[layer - 1] * space.n
+    return <const real*>(call.data.packed if space.batch == NULL else space.examples)
+
+
+cdef void thin_forward(
+    const real* theta, Call* call, const Workspace* space, Py_ssize_t layer, Py_ssize_t start,
+    Py_ssize_t rank,
+) noexcept nogil:
+    """Some units of a layer: (examples, units), in the last layer (units, examples)."""
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], examples = space.n
+    cdef Py_ssize_t units = min(<Py_ssize_t>THIN_UNITS, n_out - start), r, e, at
+    cdef real* activations = <real*>space.activations + shape.rows_at[layer] * examples
+    cdef real* Z = <real*>space.X_blocks + rank * THIN_UNITS * examples
+    cdef real* derivatives = NULL
+    cdef const real* b = biases_of(theta, shape, layer)
+    cdef Blocks blocks = one_block(n_in, n_in, n_in)
+    if layer == shape.n_layers - 1:
+        Z = activations + start * examples
+    for r in range(units):
+        for e in range(examples):
+            Z[r * examples + e] = b[start + r] if b != NULL else 0
+    gemm_dots(
+        theta + shape.weights_at[layer] + start * n_in, thin_inputs(theta, call, space, layer),
+        &blocks, units, examples, Z, examples, <real*>NULL, False,
+    )
+    if layer == shape.n_layers - 1:
+        return
+    for e in range(examples):
+        at = e * n_out + start
+        for r in range(units):
+            activations[at + r] = Z[r * examples + e]
+        if keeps_derivatives(shape.hidden):
+            derivatives = <real*>space.derivatives + shape.rows_at[layer] * examples + at
+        activate_row(
+            activations + at, derivatives, units, shape.hidden, <real>shape.negative_slope
+        )
+
+
+cdef void thin_backward(
+    const real* theta, Call* call, const Job* job, const Workspace* space, Team* team,
+    Py_ssize_t layer, Py_ssize_t start, Py_ssize_t rank,
+) noexcept nogil:
+    """Some inputs of a layer: the gradient of their weights, the update, and what goes on back."""
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], examples = space.n
+    cdef Py_ssize_t n = min(<Py_ssize_t>THIN_INPUTS, n_in - start), rows, r, e, k
+    cdef Py_ssize_t at = shape.weights_at[layer]
+    # dZ is (units, examples) in the last layer and (examples, units) below.
+    cdef bint last = layer == shape.n_layers - 1
+    cdef Py_ssize_t dZ_unit = examples if last else 1, dZ_example = 1 if last else n_out
+    cdef const real* dZ = <const real*>space.activations + shape.rows_at[layer] * examples
+    cdef const real* A = thin_inputs(theta, call, space, layer) + start
+    cdef const real* derivatives = NULL
+    cdef real* dA = <real*>space.outputs + rank * THIN_INPUTS * examples
+    cdef real* own
+    cdef real* g
+    cdef real* db
+    cdef real total
+    cdef bint nonfinite = False
+    r = 0
+    while r < n_out:
+        rows = min(<Py_ssize_t>PIECE_ROWS, n_out - r)
+        g = <real*>space.piece_gradients + rank * PIECE_ROWS * THIN_INPUTS
+        if job.gradient != NULL:
+            g = <real*>job.gradient + at + r * n_in + start
+        gemm(
+            dZ + r * dZ_unit, dZ_unit, dZ_example, rows, examples, <const real*>NULL, A, n_in, g,
+            n_in if job.gradient != NULL else n, n, LINEAR,
+        )
+        if job.gradient == NULL:
+            for k in range(rows):
+                nonfinite |= update_range(
+                    theta, <const real*>g + k * n, job, at + (r + k) * n_in + start, n, layer,
+                    False,
+                )
+        r += PIECE_ROWS
+    if start == 0 and shape.bias:
+        at += n_out * n_in
+        db = <real*>(job.gradient if job.gradient != NULL else space.gradient)
+        db += at
+        for r in range(n_out):
+            total = 0
+            for e in range(examples):
+                total += dZ[r * dZ_unit + e * dZ_example]
+            db[r] = total
+        if job.gradient == NULL:
+            nonfinite |= update_range(theta, <const real*>db, job, at, n_out, layer, True)
+    if nonfinite:
+        counter_store(&team.nonfinite, 1)
+    if layer == 0:
+        return
+    gemm(
+        dZ, dZ_example, dZ_unit, examples, n_out, <const real*>NULL,
+        theta + shape.weights_at[layer] + start, n_in, dA, n, n, LINEAR,
+    )
+    for e in range(examples):
+        own = <real*>A + e * n_in
+        if keeps_derivatives(shape.hidden):
+            derivatives = <const real*>space.derivatives + shape.rows_at[layer - 1] * examples
+            derivatives += e * n_in + start
+        derivatives_of_row(own, derivatives, n, shape.hidden, <real>shape.negative_slope)
+        for k in range(n):
+            own[k] *= dA[e * n + k]
+
+
+cdef void step_thin(
+    const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank
+) noexcept nogil:
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t layer, tasks, t
+    if space.batch != NULL:
+        if team_arrive(team):
+            gather_examples(
+                <const real*>call.data.X, &call.data, space, shape.sizes[0], <real*>space.examples
+            )
+            team_release(team)
+    for layer in range(shape.n_layers):
+        tasks = ceil_div(shape.sizes[layer + 1], THIN_UNITS)
+        t = team_take(team)
+        while t < tasks and not is_interrupted(call):
+            thin_forward(theta, call, space, layer, t * THIN_UNITS, rank)
+            look_for_signals(
+                call, team, rank, space.n * THIN_UNITS * shape.sizes[layer] * team.size
+            )
+            t = team_take(team)
+        if team_arrive(team):
+            if not leaves(theta, call, job, team) and layer == shape.n_layers - 1:
+                job.cost = lose_block(
+                    <real*>space.activations + shape.rows_at[layer] * space.n, call, job, space, 0,
+                    0, space.n, space.n, space.n,
+                )
+                if job.outputs != NULL:
+                    finish_iteration(theta, call, job, space, team)
+            team_release(team)
+        if team.leaving != 0:
+            return
+    # From here on nothing interrupts: all parameters move together.
+    for layer in range(shape.n_layers - 1, -1, -1):
+        tasks = ceil_div(shape.sizes[layer], THIN_INPUTS)
+        t = team_take(team)
+        while t < tasks:
+            thin_backward(theta, call, job, space, team, layer, t * THIN_INPUTS, rank)
+            t = team_take(team)
+        if team_arrive(team):
+            if layer == 0:
+                finish_iteration(theta, call, job, space, team)
+            team_release(team)
+
+
+# --- interleaved ----------------------------------------------------------------------------------
+
+cdef struct Lanes:
+    # The memory of the strategy, each entry a register of networks.
+    void* theta                  # (n_parameters,)
+    void* next_theta
+    void* first                  # state
+    void* second
+    void* settings               # (2 * n_layers, N_SETTINGS, MOST_LANES), or of weights and biases
+    void* X                      # (n_inputs, examples), of numbers that all networks share
+    void* Y                      # (n_outputs, examples)
+    void* activations            # (units, examples)
+    void* derivatives
+    void* outputs
+    void* gradient               # of a tile of rows, or of all parameters
+    void* nonfinite              # (1,)
+    double* costs
+    Py_ssize_t done
+    bint alive[MOST_LANES]
+
+
+cdef void copy_lane(real* lanes, Py_ssize_t n, Py_ssize_t v, real* own, bint out) noexcept nogil:
+    """Copy one network's numbers out of its lane, or into it."""
+    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), k
+    if out:
+        for k in range(n):
+            own[k] = lanes[k * width + v]
+    else:
+        for k in range(n):
+            lanes[k * width + v] = own[k]
+
+
+cdef inline void zero_lane(real* lanes, Py_ssize_t n, Py_ssize_t v) noexcept nogil:
+    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), k
+    for k in range(n):
+        lanes[k * width + v] = 0
+
+
+cdef void begin_batch(const real* theta, Call* call, Job* jobs, Workspace* space) noexcept nogil:
+    """Set the batch and the settings of the iteration that comes."""
+    cdef const Shape* shape = &call.shape
+    cdef const Data* data = &call.data
+    cdef Lanes* lanes = <Lanes*>space.lanes
+    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), n_in = shape.sizes[0]
+    cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], i, e, v, o, at, k
+    cdef const real* X = <const real*>data.X
+    cdef const real* Y = <const real*>data.Y
+    cdef real* x = <real*>lanes.X
+    cdef real* y = <real*>lanes.Y
+    cdef Job* like = NULL
+    if data.order != NULL or lanes.done == 0:
+        next_batch(call, lanes.done, space, sizeof(real))
+        for e in range(space.n):
+            at = example_of(space, e)
+            for i in range(n_in):
+                x[i * space.n + e] = X[i * data.X_row + at * data.X_column]
+            for o in range(n_out):
+                fill(
+                    y + (o * space.n + e) * width, Y[o * data.m + at] if Y != NULL else <real>0
+                )
+    for v in range(space.n_jobs):
+        if not lanes.alive[v] or jobs[v].rule.kind == NO_UPDATE:
+            continue
+        begin_update(&jobs[v], like)
+        like = &jobs[v]
+        for k in range(2 * shape.n_layers if jobs[0].n_rates > 1 else 2):
+            settings_of_iteration(
+                &jobs[v], k // 2, k % 2 == 1, v,
+                <real*>lanes.settings + k * N_SETTINGS * MOST_LANES,
+            )
+
+
+cdef void begin_interleaved(
+    const real* theta, Call* call, Job* jobs, Workspace* space,
+) noexcept nogil:
+    """Load a register of networks; lanes that are left over hold zeros."""
+    cdef const Shape* shape = &call.shape
+    cdef Lanes* lanes = <Lanes*>space.lanes
+    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), n = shape.n_parameters, v, k
+    cdef Job* job
+    memset(lanes.theta, 0, n * VECTOR_BYTES)
+    memset(lanes.first, 0, n * VECTOR_BYTES)
+    memset(lanes.second, 0, n * VECTOR_BYTES)
+    memset(lanes.settings, 0, 2 * shape.n_layers * N_SETTINGS * MOST_LANES * sizeof(real))
+    lanes.done = 0
+    for v in range(width):
+        lanes.alive[v] = v < space.n_jobs
+    for v in range(space.n_jobs):
+        job = &jobs[v]
+        job.theta = job.own
+        job.done = 0
+        copy_lane(<real*>lanes.theta, n, v, <real*>job.own, False)
+        if job.rule.kind > GRADIENT_DESCENT:
+            copy_lane(<real*>lanes.first, n, v, <real*>job.state, False)
+        if job.rule.kind == ADAM:
+            copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, False)
+        for k in range(2 * shape.n_layers):
+            fixed_settings(
+                job, k % 2 == 1, v, <real*>lanes.settings + k * N_SETTINGS * MOST_LANES
+            )
+    begin_batch(theta, call, jobs, space)
+
+
+cdef void unload_lane(
+    const real* theta, const Shape* shape, Lanes* lanes, Job* job, Py_ssize_t v,
+) noexcept nogil:
+    """Give a network its parameters and state back; its lane goes on with zeros."""
+    cdef Py_ssize_t n = shape.n_parameters, k
+    lanes.alive[v] = False
+    if job.rule.kind == NO_UPDATE:
+        return
+    copy_lane(<real*>lanes.theta, n, v, <real*>job.own, True)
+    if job.rule.kind > GRADIENT_DESCENT:
+        copy_lane(<real*>lanes.first, n, v, <real*>job.state, True)
+        zero_lane(<real*>lanes.first, n, v)
+    if job.rule.kind == ADAM:
+        copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, True)
+        zero_lane(<real*>lanes.second, n, v)
+    zero_lane(<real*>lanes.theta, n, v)
+    zero_lane(<real*>lanes.next_theta, n, v)
+    for k in range(2 * shape.n_layers * N_SETTINGS):
+        (<real*>lanes.settings)[k * MOST_LANES + v] = 0
+
+
+cdef void forward_lanes(
+    const real* theta, const Shape* shape, const Workspace* space,
+) noexcept nogil:
+    cdef Lanes* lanes = <Lanes*>space.lanes
+    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), examples = space.n, layer, n_in, n_out
+    cdef Py_ssize_t at
+    cdef const real* W
+    cdef const real* A = <const real*>lanes.X
+    cdef real* Z
+    cdef real* derivatives = NULL
+    for layer in range(shape.n_layers):
+        n_in = shape.sizes[layer]
+        n_out = shape.sizes[layer + 1]
+        W = theta + shape.weights_at[layer] * width
+        at = shape.rows_at[layer] * examples * width
+        Z = <real*>lanes.activations + at
+        gemm_lanes(
+            W, n_in * width, width, n_out, n_in,
+            W + n_out * n_in * width if shape.bias else NULL, A,
+            examples if layer == 0 else examples * width, 1 if layer == 0 else width, Z,
+            examples * width, examples, layer == 0,
+        )
+        if layer < shape.n_layers - 1:
+            if keeps_derivatives(shape.hidden):
+                derivatives = <real*>lanes.derivatives + at
+            activate_row(
+                Z, derivatives, n_out * examples * width, shape.hidden, <real>shape.negative_slope
+            )
+        A = Z
+
+
+cdef void backward_lanes(
+    const real* theta, const Shape* shape, const Job* job, const Workspace* space, real* gradient
+) noexcept nogil:
+    """Update all parameters, or write the gradient where ``gradient`` is not NULL."""
+    cdef Lanes* lanes = <Lanes*>space.lanes
+    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), examples = space.n, layer, n_in, n_out
+    cdef Py_ssize_t at, r, k, rows, row = examples * width
+    cdef real* dZ
+    cdef real* A
+    cdef real* dA = <real*>lanes.outputs
+    cdef real* g
+    cdef const real* derivatives
+    cdef const real* settings = <const real*>lanes.settings
+    for layer in range(shape.n_layers - 1, -1, -1):
+        n_in = shape.sizes[layer]
+        n_out = shape.sizes[layer + 1]
+        at = shape.weights_at[layer] * width
+        dZ = <real*>lanes.activations + shape.rows_at[layer] * row
+        A = <real*>lanes.X
+        if layer > 0:
+            A = <real*>lanes.activations + shape.rows_at[layer - 1] * row
+        if job.n_rates > 1:
+            settings = <const real*>lanes.settings + 2 * layer * N_SETTINGS * MOST_LANES
+        r = 0
+        while r < n_out:
+            rows = min(<Py_ssize_t>ROWS, n_out - r)
+            g = <real*>lanes.gradient if gradient == NULL else gradient + at + r * n_in * width
+            gemm_lanes(
+                <const real*>dZ + r * row, row, width, rows, examples, <const real*>NULL, A,
+                1 if layer == 0 else width, examples if layer == 0 else row, g, n_in * width, n_in,
+                layer == 0,
+            )
+            if gradient == NULL:
+                k = at + r * n_in * width
+                update_lanes(
+                    job.rule.kind, rows * n_in, <real*>lanes.next_theta + k, theta + k,
+                    <const real*>g, settings, <real*>lanes.nonfinite, <real*>lanes.first + k,
+                    <real*>lanes.second + k,
+                )
+            r += ROWS
+        if shape.bias:
+            k = at + n_out * n_in * width
+            g = <real*>lanes.gradient if gradient == NULL else gradient + k
+            for r in range(n_out):
+                copy(g + r * width, dZ + r * row)
+                for rows in range(1, examples):
+                    add(g + r * width, dZ + r * row + rows * width)
+            if gradient == NULL:
+                update_lanes(
+                    job.rule.kind, n_out, <real*>lanes.next_theta + k, theta + k, <const real*>g,
+                    settings + N_SETTINGS * MOST_LANES, <real*>lanes.nonfinite,
+                    <real*>lanes.first + k, <real*>lanes.second + k,
+                )
+        if layer == 0:
+            return
+        gemm_lanes(
+            theta + at, width, n_in * width, n_in, n_out, <const real*>NULL, dZ, row, width, dA,
+            row, examples, False,
+        )
+        derivatives = <const real*>lanes.derivatives
+        if keeps_derivatives(shape.hidden):
+            derivatives += shape.rows_at[layer - 1] * row
+        derivatives_of_row(A, derivatives, n_in * row, shape.hidden, <real>shape.negative_slope)
+        for k in range(n_in * row):
+            A[k] *= dA[k]
+
+
+cdef void step_interleaved(
+    const real* theta, Call* call, Job* jobs, Workspace* space, Team* team, Py_ssize_t rank
+) noexcept nogil:
+    cdef const Shape* shape = &call.shape
+    cdef Lanes* lanes = <Lanes*>space.lanes
+    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), n = shape.n_parameters, v, k, o
+    cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], alive = 0
+    cdef const real* present = <const real*>lanes.theta
+    cdef real* dZ
+    cdef real* outputs = NULL
+    cdef real* gradient = NULL
+    cdef real* nonfinite = <real*>lanes.nonfinite
+    cdef bint updates = jobs.rule.kind != NO_UPDATE
+    cdef void* spare
+    forward_lanes(present, shape, space)
+    dZ = <real*>lanes.activations + shape.rows_at[shape.n_layers - 1] * space.n * width
+    if jobs.outputs != NULL:
+        outputs = <real*>lanes.outputs
+    for v in range(width):
+        lanes.costs[v] = 0
+    loss_lanes(
+        shape.loss, dZ, <const real*>lanes.Y, weights_of(
+            <const real*>call.data.weights, call, space, 0, 0, space.n
+        ), outputs, n_out, space.n, scale_of(space, <real>0), lanes.costs,
+    )
+    fill(nonfinite, <real>0)
+    if outputs == NULL:
+        if not updates:
+            gradient = <real*>lanes.gradient
+        backward_lanes(present, shape, jobs, space, gradient)
+    for v in range(space.n_jobs):
+        if not lanes.alive[v]:
+            continue
+        # A sum of differences that are 0 for finite numbers and NaN for all others.
+        if nonfinite[v] != 0:
+            unload_lane(present, shape, lanes, &jobs[v], v)
+            continue
+        jobs[v].costs[lanes.done] = lanes.costs[v] / space.total if space.total > 0 else 0
+        jobs[v].done += 1
+        if outputs != NULL:
+            for o in range(n_out):
+                for k in range(space.n):
+                    (<real*>jobs[v].outputs)[o * call.data.m + k] = outputs[
+                        (o * space.n + k) * width + v
+                    ]
+        elif not updates:
+            copy_lane(gradient, n, v, <real*>jobs[v].gradient, True)
+        alive += 1
+    lanes.done += 1
+    if updates:
+        spare = lanes.theta
+        lanes.theta = lanes.next_theta
+        lanes.next_theta = spare
+    look_for_signals(call, team, rank, 3 * space.n * n * width)
+    if alive == 0 or lanes.done == jobs.iterations or is_interrupted(call):
+        for v in range(space.n_jobs):
+            if lanes.alive[v]:
+                unload_lane(present, shape, lanes, &jobs[v], v)
+        team.leaving = 1
+    else:
+        begin_batch(theta, call, jobs, space)
