@@ -648,8 +648,12 @@ class Network:
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )
         if self.classifies:
-            right, expected = (Y == 0) | (Y == 1), "labels 0 and 1"
-            wrong = Y[:0] if right.all() else Y[~right]
+            if Y.dtype == self.dtype or Y.dtype.kind in "iub":
+                # No other integer becomes 0 or 1, as small numbers of a wider type do.
+                labels = self._as_kernel_wants(Y)
+                if dense.all_binary(labels) and self.output != "softmax":
+                    return labels
+            wrong, expected = Y[(Y != 0) & (Y != 1)], "labels 0 and 1"
         else:
             with np.errstate(over="ignore"):
                 finite = np.isfinite(Y.astype(self.dtype))

@@ -314,9 +314,11 @@ def learning_rates(
 ) -> NDArray[np.float64]:
     """Return the rates of some iterations as the kernels take them.
 
-    Of shape (n_optimizers, iterations, 1), or (n_optimizers, iterations, 2 * n_layers) where one of
-    them has rates for each layer: those of W1, b1, W2, b2, ...
+    Of shape (n_optimizers, 1 or iterations, 1 or 2 * n_layers): one row where no rate changes; a
+    column each for W1, b1, W2, b2, ... where one of the optimisers has rates for each layer.
     """
+    if all(isinstance(each.learning_rate, float) for each in optimizers):
+        return np.array([[[each.learning_rate]] for each in optimizers])
     by_layer = any(isinstance(each.learning_rate, tuple) for each in optimizers)
     rates = np.empty((len(optimizers), stop - start, 2 * n_layers if by_layer else 1))
     for own, optimizer in zip(rates, optimizers, strict=True):

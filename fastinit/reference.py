@@ -30,6 +30,11 @@ def all_finite(A: Array) -> bool:
     return bool(np.isfinite(A).all())
 
 
+def all_binary(A: Array) -> bool:
+    """Return whether all numbers are 0 or 1."""
+    return bool(((A == 0) | (A == 1)).all())
+
+
 @_quiet
 def linear(W: Array, b: Array, A: Array, out: Array) -> None:
     """Overwrite ``out`` with ``W @ A + b``."""
@@ -311,6 +316,7 @@ def descend(
     """
     batches = -(-X.shape[1] // batch_size)
     counts = []
+    rates = np.broadcast_to(rates, (len(rates), costs.shape[1], rates.shape[2]))
     for rule, k, own_rates, own_costs in zip(rules, networks, rates, costs, strict=True):
         theta = thetas[k]
         gradient = np.empty_like(theta)

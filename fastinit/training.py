@@ -5,7 +5,8 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ SLICE_SECONDS = 0.02
 STACK_SECONDS = 0.001
 # Multiply-adds a second that the length of the first slice is reckoned with: those of a slow core.
 FIRST_PACE = 4e9
+# Costs that memory is taken for before they come: 64 MB.
+COSTS_AT_ONCE = 1 << 23
 # Costs that a slice may write: it needs memory for them where not all are recorded.
 MOST_COSTS = 1 << 20
 # After a divergence so many NaN at most.
@@ -399,7 +402,7 @@ def train(
         own = theta if single else theta[k]
         if before:
             old = before[k]
-            run = replace(old, theta=own, optimizer=each, _iterations=old.iterations)
+            run, run.theta, run.optimizer, run._iterations = old, own, each, old.iterations
             if old._state.size:
                 states[k] = old._state
             run.costs = costs.resumed(k, old)
@@ -433,7 +436,7 @@ class _Costs:
         self.every = every
         self.total = self.kept(total)
         # A short training gets all its memory at once.
-        self.rows = np.full((k, min(self.total, max(1024, (1 << 18) // k))), np.nan)
+        self.rows = np.empty((k, min(self.total, max(1024, COSTS_AT_ONCE // k))))
 
     def kept(self, iterations: int) -> int:
         """Return how many of the first so many iterations are recorded."""
@@ -443,7 +446,7 @@ class _Costs:
         """Make room for so many iterations."""
         needed, room = self.kept(iterations), self.rows.shape[1]
         if needed > room:
-            rows = np.full((len(self.rows), min(self.total, max(needed, 2 * room))), np.nan)
+            rows = np.empty((len(self.rows), min(self.total, max(needed, 2 * room))))
             rows[:, :room] = self.rows
             self.rows = rows
 
@@ -898,7 +901,7 @@ def _checked_run(run: Run, m: int) -> Run:
         raise ValueError(f"{wrong} {len(run.costs)} costs of {done} iterations")
     if isinstance(run.seconds, bool) or not isinstance(run.seconds, (int, float)):
         raise ValueError(f"{wrong} seconds of {type(run.seconds).__name__}")
-    return replace(run)
+    return copy(run)
 
 
 def _count(name: str, value: Any, least: int = 0, end: int = 2**48) -> int:

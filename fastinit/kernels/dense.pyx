@@ -70,6 +70,7 @@ cdef enum:
     # 6 rows x 2 registers of sums, 2 of activations and 1 of a weight: 15 of the 16 registers that
     # AVX2 and SSE2 have. With 512 bits twice as many are there, but taller tiles gained nothing.
     ROWS = 6
+    SUMS = 12
 
 include "gemm.pxi"
 include "activations.pxi"
@@ -109,6 +110,17 @@ def all_finite(const real[:, ::1] A):
             for k in range(start, stop):
                 wrong += a[k] - a[k] != 0
             start = stop
+    return wrong == 0
+
+
+def all_binary(const real[:, ::1] A):
+    """Return whether all numbers are 0 or 1."""
+    cdef const real* a = start_of(A)
+    cdef Py_ssize_t k
+    cdef int64_t wrong = 0
+    with nogil:
+        for k in range(A.shape[0] * A.shape[1]):
+            wrong += (a[k] != 0) & (a[k] != 1)
     return wrong == 0
 
 
@@ -533,7 +545,7 @@ cdef class Descent:
             layout, itemsize, batch, call.n_groups, threads, kind, data.m, data.order == NULL,
             data.X_row, data.X_column, os.getpid(),
         )
-        if key == self.key:
+        if self.key is not None and key == self.key:
             if self.packed_X != data.X:
                 self.packed_X = data.X
                 self.pack_X()
@@ -563,6 +575,9 @@ cdef class Descent:
         return 0
 
     cdef void pack_X(self) noexcept:
+        cdef Py_ssize_t t
+        for t in range(self.call.n_teams):
+            self.call.spaces[t].panels_filled = False
         if self.itemsize == sizeof(float):
             pack(<const float*>NULL, &self.call)
         else:
@@ -647,16 +662,21 @@ cdef Py_ssize_t slots_of(Kind kind) noexcept:
 
 
 cdef Py_ssize_t n_parameters_of(layout) except -1:
-    return sum([n_out * (n_in + layout.bias) for n_in, n_out in pairwise(layout.sizes)])
+    cdef tuple sizes = layout.sizes
+    cdef Py_ssize_t bias = layout.bias, n = 0, k, n_in, n_out
+    for k in range(1, len(sizes)):
+        n_in, n_out = sizes[k - 1], sizes[k]
+        n += n_out * (n_in + bias)
+    return n
 
 
-cdef int group_jobs(
-    Descent descent, layout, Py_ssize_t itemsize, Py_ssize_t n, Py_ssize_t batch,
-) except -1:
+cdef void group_jobs(
+    Descent descent, Py_ssize_t parameters, Py_ssize_t itemsize, Py_ssize_t n, Py_ssize_t batch,
+) noexcept:
     """Group jobs by registers of networks for the interleaved strategy; else one by one."""
     cdef Call* call = &descent.call
     cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize, i, most = 1
-    if is_interleaved(n_parameters_of(layout), batch, lanes):
+    if is_interleaved(parameters, batch, lanes):
         most = lanes
     call.n_groups = 0
     for i in range(n):
@@ -667,7 +687,6 @@ cdef int group_jobs(
             call.groups[call.n_groups] = i
             call.n_groups += 1
     call.groups[call.n_groups] = n
-    return 0
 
 
 def update_parameters(
@@ -707,12 +726,13 @@ def forward(
 ):
     """Overwrite ``out`` with the networks' outputs; return their costs, NaN without ``Y``."""
     cdef Descent descent = Descent()
-    cdef Py_ssize_t k, n = thetas.shape[0]
-    cdef double[::1] costs = np.full(n, np.nan)
+    cdef Py_ssize_t k, n = thetas.shape[0], P, n_out
+    found = np.full(n, np.nan)
+    cdef double[::1] costs = found
     cdef const Py_ssize_t[:, ::1] full_batch = None
     cdef Job* job
     if X.shape[1] == 0 or n == 0:
-        return np.asarray(costs)
+        return found
     P, n_out = n_parameters_of(layout), layout.sizes[len(layout.sizes) - 1]
     if not (thetas.shape[1] == P):
         raise misfit("theta", f"shape (k, {P})", (n, thetas.shape[1]))
@@ -731,10 +751,12 @@ def forward(
         job.iterations = 1
         job.n_rates = 1
         job.n_parameters = P
-    group_jobs(descent, layout, sizeof(real), n, X.shape[1])
+    group_jobs(descent, P, sizeof(real), n, X.shape[1])
     descent.start(layout, sizeof(real), n, threads, "forward")
     descent.run()
-    return np.asarray(costs) if Y is not None else np.full(n, np.nan)
+    if Y is None:
+        found.fill(np.nan)
+    return found
 
 
 def loss_and_gradient(
@@ -748,8 +770,9 @@ def loss_and_gradient(
     Descent descent=None,          # keeps memory and threads for the next call
 ):
     """Overwrite ``gradients`` with the costs' derivatives by the thetas; return the costs."""
-    cdef Py_ssize_t k, n = thetas.shape[0]
-    cdef double[::1] costs = np.empty(n)
+    cdef Py_ssize_t k, n = thetas.shape[0], P
+    found = np.empty(n)
+    cdef double[::1] costs = found
     cdef const Py_ssize_t[:, ::1] full_batch = None
     cdef Job* job
     descent = Descent() if descent is None else descent
@@ -768,10 +791,10 @@ def loss_and_gradient(
         job.iterations = 1
         job.n_rates = 1
         job.n_parameters = P
-    group_jobs(descent, layout, sizeof(real), n, X.shape[1])
+    group_jobs(descent, P, sizeof(real), n, X.shape[1])
     descent.start(layout, sizeof(real), n, threads, "gradient")
     descent.run()
-    return np.asarray(costs)
+    return found
 
 
 def descend(
@@ -786,7 +809,7 @@ def descend(
     const Py_ssize_t[:, ::1] order,  # (epochs, m): the order of the examples; None for full batches
     Py_ssize_t batch_size,
     Py_ssize_t first,              # which of the batches of ``order`` is the first
-    const double[:, :, ::1] rates,  # (n, iterations, 1), or (n, iterations, 2 * n_layers)
+    const double[:, :, ::1] rates,  # (n, 1 or iterations, 1 or 2 * n_layers)
     double[:, :] costs,            # (n, iterations), rows contiguous
     const Py_ssize_t[::1] networks,  # (n,): the rows of the networks that are to run
     Py_ssize_t threads,            # at most so many
@@ -797,8 +820,8 @@ def descend(
     Iteration ``i`` takes batch ``first + i`` of the batches that the rows of ``order`` are cut
     into, each ``batch_size`` examples but the last of a row; all examples without ``order``.
 
-    ``rates`` has one learning rate for an iteration, or one each for the weights and the biases of
-    each layer; 0 leaves parameters exactly as they are.
+    ``rates`` has a row for each iteration, or one for all: a single learning rate, or one each for
+    the weights and the biases of each layer. A rate of 0 leaves parameters exactly as they are.
 
     ``costs[k, i]`` is the cost before update ``i``, written up to the number returned. That is
     smaller than asked for when the next update would leave the finite numbers: the network's theta
@@ -823,11 +846,11 @@ def descend(
         raise misfit("rules", f"one for each of {n}", len(rules))
     if not (
         rates.shape[0] == n
-        and rates.shape[1] == iterations
+        and rates.shape[1] in (1, iterations)
         and rates.shape[2] in (1, 2 * (len(layout.sizes) - 1))
     ):
         raise misfit(
-            "rates", f"shape ({n}, {iterations}, 1 or 2 * n_layers)",
+            "rates", f"shape ({n}, 1 or {iterations}, 1 or 2 * n_layers)",
             (rates.shape[0], rates.shape[1], rates.shape[2]),
         )
     if not (costs.strides[1] == sizeof(double)):
@@ -848,13 +871,14 @@ def descend(
         job.outputs = NULL
         job.step = step
         job.rates = &rates[i, 0, 0]
+        job.rate_step = rates.shape[2] if rates.shape[1] > 1 else 0
         job.n_rates = rates.shape[2]
         job.costs = &costs[i, 0]
         job.iterations = iterations
         job.n_parameters = P
         job.done = 0
     group_jobs(
-        descent, layout, sizeof(real), n,
+        descent, P, sizeof(real), n,
         X.shape[1] if order is None else min(batch_size, X.shape[1]),
     )
     descent.start(layout, sizeof(real), n, threads, "descent")

@@ -111,6 +111,7 @@ cdef struct Shape:
     Py_ssize_t n_pieces
     Piece* pieces
     Py_ssize_t piece_size        # numbers in the gradient of the largest piece, biases last
+    bint input_panels            # wide: the first layer's inputs have panels, as the others' have
     Py_ssize_t* panels_at        # where the transposed inputs of each layer begin
     Py_ssize_t panel_size        # numbers in all panels
 
@@ -146,6 +147,7 @@ cdef struct Job:
     Py_ssize_t n_parameters
     Py_ssize_t step              # updates before this call
     const double* rates          # (iterations, n_rates)
+    Py_ssize_t rate_step         # from one iteration to the next: 0 where all have the same
     Py_ssize_t n_rates           # 1, or 2 * n_layers: weights and biases of each layer
     double* costs                # (iterations,)
     Py_ssize_t iterations
@@ -175,6 +177,7 @@ cdef struct Workspace:
     void* activations            # of the resident blocks, or each
     void* derivatives            # each
     void* panels                 # transposed inputs of a wide network's layers
+    bint panels_filled           # those of X hold the whole batch already
     void* input_panels           # each: transposed inputs of the first layer
     void* products               # (input_parts, resident_blocks): of the first layer
     void* lanes                  # of the interleaved strategy
@@ -278,32 +281,36 @@ cdef inline Py_ssize_t columns_of_piece(const Shape* shape, Py_ssize_t lanes) no
 
 
 cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
+    """As many as there are at most."""
     cdef Py_ssize_t layer, n = ceil_div(shape.sizes[0], columns_of_piece(shape, lanes))
-    for layer in range(1, shape.n_layers):
+    for layer in range(shape.n_layers):
         n += ceil_div(shape.sizes[layer + 1], PIECE_ROWS)
     return n
 
 
 cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
-    """The first layer of a wide network is cut along its inputs, the others along their units."""
-    cdef Py_ssize_t layer, k, n, n_out, columns = columns_of_piece(shape, lanes)
+    """Layers are cut along their units, a first layer of many inputs or few units along its inputs.
+    """
+    cdef Py_ssize_t layer, k, n, n_in, n_out, columns = columns_of_piece(shape, lanes)
     cdef Py_ssize_t panels = 0, pair = 2 * lanes
     cdef Piece* piece = shape.pieces
+    cdef bint by_columns
     shape.n_pieces = 0
     shape.piece_size = 0
     if shape.strategy != WIDE:
         return
+    shape.input_panels = shape.input_parts == 0 and shape.sizes[1] > DOTS_UNITS
     for layer in range(shape.n_layers):
+        n_in = shape.sizes[layer]
         n_out = shape.sizes[layer + 1]
-        n = ceil_div(n_out, PIECE_ROWS) if layer > 0 else ceil_div(shape.sizes[0], columns)
+        by_columns = layer == 0 and not shape.input_panels
+        n = ceil_div(n_in, columns) if by_columns else ceil_div(n_out, PIECE_ROWS)
         for k in range(n):
             piece.layer = layer
-            piece.start = k * n_out // n if layer > 0 else 0
-            piece.stop = (k + 1) * n_out // n if layer > 0 else n_out
-            piece.column = k * columns if layer == 0 else 0
-            piece.column_stop = min((k + 1) * columns, shape.sizes[0])
-            if layer > 0:
-                piece.column_stop = shape.sizes[layer]
+            piece.start = 0 if by_columns else k * n_out // n
+            piece.stop = n_out if by_columns else (k + 1) * n_out // n
+            piece.column = k * columns if by_columns else 0
+            piece.column_stop = min((k + 1) * columns, n_in) if by_columns else n_in
             shape.piece_size = max(
                 shape.piece_size,
                 (piece.stop - piece.start) * (piece.column_stop - piece.column + 1),
@@ -311,9 +318,8 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
             piece += 1
         shape.n_pieces += n
         shape.panels_at[layer] = panels
-        if layer > 0:
-            n = ceil_div(shape.sizes[layer], pair) * pair
-            panels += n * shape.resident_blocks * shape.width
+        if not by_columns:
+            panels += ceil_div(n_in, pair) * pair * shape.resident_blocks * shape.width
     shape.panel_size = panels
 
 

@@ -87,32 +87,40 @@ cdef inline void gemm_tile(
     Finish finish, int rows, int registers,
 ) noexcept nogil:
     """``rows`` by ``registers`` sums; both are constants at every call, so all loops unroll."""
-    cdef real acc[ROWS][8 * MOST_LANES]
+    cdef real acc[SUMS * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t _term
     cdef int r, v
     for r in range(rows):
         for v in range(registers):
-            fill(&acc[r][v * lanes], b[r] if b != NULL else 0)
+            fill(&acc[(r * registers + v) * lanes], b[r] if b != NULL else 0)
     for _term in range(n_terms):
         for r in range(rows):
             for v in range(registers):
-                multiply_add(&acc[r][v * lanes], A + v * lanes, W[r * row_step])
+                multiply_add(&acc[(r * registers + v) * lanes], A + v * lanes, W[r * row_step])
         A += A_step
         W += term_step
-    for r in range(rows):
-        for v in range(registers):
-            if finish == RELU_BACKWARD:
-                relu_backward_lanes(out + v * lanes, &acc[r][v * lanes])
-            elif finish == RELU:
-                relu_lanes(out + v * lanes, &acc[r][v * lanes])
-            elif finish == MULTIPLY:
-                multiply_lanes(out + v * lanes, &acc[r][v * lanes])
-            elif finish == ADD:
-                add(out + v * lanes, &acc[r][v * lanes])
-            else:
-                copy(out + v * lanes, &acc[r][v * lanes])
-        out += out_step
+    # A loop for each, small enough to unroll: otherwise the sums would go through memory.
+    if finish == RELU_BACKWARD:
+        for r in range(rows):
+            for v in range(registers):
+                relu_backward_lanes(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+    elif finish == RELU:
+        for r in range(rows):
+            for v in range(registers):
+                relu_lanes(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+    elif finish == MULTIPLY:
+        for r in range(rows):
+            for v in range(registers):
+                multiply_lanes(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+    elif finish == ADD:
+        for r in range(rows):
+            for v in range(registers):
+                add(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+    else:
+        for r in range(rows):
+            for v in range(registers):
+                copy(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
 
 
 cdef inline void gemm_rows(
@@ -233,14 +241,15 @@ cdef inline void dots_tile(
     """
     cdef Py_ssize_t dZ_step = blocks.dZ_step, A_step = blocks.A_step
     cdef Py_ssize_t columns, rest = blocks.columns
-    cdef real acc[ROWS][9 * MOST_LANES]
+    # Biases have a register each.
+    cdef real acc[(SUMS + ROWS) * MOST_LANES]
     cdef real d[MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t j = 0
-    cdef int r, i
+    cdef int r, i, row = inputs + bias
     for r in range(rows):
         for i in range(inputs + bias):
-            fill(&acc[r][i * lanes], <real>0)
+            fill(&acc[(r * row + i) * lanes], <real>0)
     while True:
         columns = min(rest, blocks.width)
         j = 0
@@ -249,9 +258,9 @@ cdef inline void dots_tile(
                 # A copy of its own, so that it is loaded once and not once per use.
                 copy(&d[0], dZ + r * dZ_step + j)
                 for i in range(inputs):
-                    multiply_add_lanes(&acc[r][i * lanes], &d[0], A + i * A_step + j)
+                    multiply_add_lanes(&acc[(r * row + i) * lanes], &d[0], A + i * A_step + j)
                 if bias:
-                    add(&acc[r][inputs * lanes], &d[0])
+                    add(&acc[(r * row + inputs) * lanes], &d[0])
             j += lanes
         rest -= columns
         if rest <= 0:
@@ -261,15 +270,15 @@ cdef inline void dots_tile(
     if spread:
         for r in range(rows):
             for i in range(inputs):
-                add(dW + (r * dW_step + i) * lanes, &acc[r][i * lanes])
+                add(dW + (r * dW_step + i) * lanes, &acc[(r * row + i) * lanes])
             if bias:
-                add(db + r * lanes, &acc[r][inputs * lanes])
+                add(db + r * lanes, &acc[(r * row + inputs) * lanes])
         return
     for r in range(rows):
         for i in range(inputs):
-            dW[r * dW_step + i] += sum_lanes(&acc[r][i * lanes])
+            dW[r * dW_step + i] += sum_lanes(&acc[(r * row + i) * lanes])
         if bias:
-            db[r] += sum_lanes(&acc[r][inputs * lanes])
+            db[r] += sum_lanes(&acc[(r * row + inputs) * lanes])
     while j < columns:
         for r in range(rows):
             for i in range(inputs):
@@ -543,7 +552,7 @@ cdef void transpose(
 
 
 cdef void make_panels(
-    const real* A, Py_ssize_t width, Py_ssize_t examples, Py_ssize_t n_in, real* out,
+    const real* A, Py_ssize_t A_step, Py_ssize_t examples, Py_ssize_t n_in, real* out,
     Py_ssize_t out_panel,
 ) noexcept nogil:
     """Write a block of activations as panels: two registers of inputs for each example in turn.
@@ -554,7 +563,7 @@ cdef void make_panels(
     cdef Py_ssize_t i = 0, n
     while i < n_in:
         n = min(pair, n_in - i)
-        transpose(A + i * width, width, n, examples, out, pair)
+        transpose(A + i * A_step, A_step, n, examples, out, pair)
         i += pair
         out += out_panel
 

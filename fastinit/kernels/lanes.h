@@ -234,61 +234,130 @@ static inline double double_from_bits(int64_t bits)
 }
 
 /* The updates of a register of networks, of `n` parameters each. Every lane has settings of its own, in
- * arrays of MOST_LANES. `nonfinite` sums x - x, which is NaN from the first x on that is not a finite
- * number. */
+ * arrays of MOST_LANES. The gradient is `g`, or where `d` is not NULL, `d` times the inputs `g`: numbers
+ * that the networks share if `scalars`, else a register each. `nonfinite` sums x - x, which is NaN from
+ * the first x on that is not a finite number. A `part` is what the compiler computes with at once: a register, or a number. */
 enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N_SETTINGS };
-#define SETTING(k) settings[(k)*MOST_LANES + v]
-#define DEFINE_LANE_UPDATES(real, root_of)                                                         \
-    static inline void real##_descend_lanes(                                                       \
-        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
-        const real *__restrict settings, real *__restrict nonfinite)                               \
+
+#if defined(__GNUC__) || defined(__clang__)
+#define DEFINE_PARTS(real, integer, root_of)                                                       \
+    typedef real##_lanes real##_part;                                                              \
+    static inline real##_part real##_where(const real##_part positive, real##_part a, real##_part b)\
+    {                                                                                              \
+        const integer##_lanes mask = positive > 0;                                                 \
+        return (real##_part)((mask & (integer##_lanes)a) | (~mask & (integer##_lanes)b));          \
+    }                                                                                              \
+    static inline real##_part real##_root(const real##_part a)                                     \
+    {                                                                                              \
+        real##_part roots = a;                                                                     \
+        for (int v = 0; v < (int)(sizeof a / sizeof(real)); v++) roots[v] = root_of(a[v]);         \
+        return roots;                                                                              \
+    }
+#else
+#define DEFINE_PARTS(real, integer, root_of)                                                       \
+    typedef real real##_part;                                                                      \
+    static inline real real##_where(real positive, real a, real b)                                 \
+    {                                                                                              \
+        return positive > 0 ? a : b;                                                               \
+    }                                                                                              \
+    static inline real real##_root(real a)                                                         \
+    {                                                                                              \
+        return root_of(a);                                                                         \
+    }
+#endif
+
+#define SETTING(real, k) (*(const real##_part *)(settings + (k)*MOST_LANES + v))
+#define PART(real, array) (*(real##_part *)((array) + k * lanes + v))
+#define CONST_PART(real, array) (*(const real##_part *)((array) + k * lanes + v))
+#define GRADIENT(real) real##_gradient(g, d, scalars, k, v)
+#define DEFINE_LANE_UPDATES(real)                                                                  \
+    enum { real##_apart = sizeof(real##_part) / sizeof(real) };                                    \
+    static inline real##_part real##_gradient(                                                     \
+        const real *g, const real *d, int scalars, long long k, int v)                             \
     {                                                                                              \
         enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
-        for (long long k = 0; k < n; k++, out += lanes, p += lanes, g += lanes)                    \
-            for (int v = 0; v < lanes; v++) {                                                      \
-                const real x = p[v] - SETTING(RATE) * (g[v] + SETTING(L2) * p[v]);                 \
-                out[v] = SETTING(RATE) == 0 ? p[v] : x;                                            \
-                nonfinite[v] += out[v] - out[v];                                                   \
+        if (d == NULL)                                                                             \
+            return CONST_PART(real, g);                                                            \
+        if (scalars)                                                                               \
+            return *(const real##_part *)(d + v) * g[k];                                           \
+        return *(const real##_part *)(d + v) * CONST_PART(real, g);                                \
+    }                                                                                              \
+    static inline void real##_descend_lanes(                                                       \
+        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
+        const real *__restrict d, int scalars, const real *__restrict settings,                    \
+        real *__restrict nonfinite)                                                                \
+    {                                                                                              \
+        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
+        for (int v = 0; v < lanes; v += real##_apart) {                                            \
+            const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
+            real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
+            for (long long k = 0; k < n; k++) {                                                    \
+                const real##_part old = CONST_PART(real, p);                                       \
+                const real##_part x = old - rate * (GRADIENT(real) + l2 * old);                    \
+                const real##_part next = real##_where(rate, x, old);                               \
+                PART(real, out) = next;                                                            \
+                wrong += next - next;                                                              \
             }                                                                                      \
+            *(real##_part *)(nonfinite + v) = wrong;                                               \
+        }                                                                                          \
     }                                                                                              \
     static inline void real##_momentum_lanes(                                                      \
         long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
-        const real *__restrict settings, real *__restrict nonfinite, real *__restrict first)       \
+        const real *__restrict d, int scalars, const real *__restrict settings,                    \
+        real *__restrict nonfinite, real *__restrict first)                                        \
     {                                                                                              \
         enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
-        for (long long k = 0; k < n; k++, out += lanes, p += lanes, g += lanes, first += lanes)    \
-            for (int v = 0; v < lanes; v++) {                                                      \
-                const real d = g[v] + SETTING(L2) * p[v];                                          \
-                const real velocity = SETTING(BETA1) * first[v] + d;                               \
-                const real along = SETTING(IS_NESTEROV) > 0 ? d + SETTING(BETA1) * velocity : velocity;\
-                const real x = p[v] - SETTING(RATE) * along;                                       \
-                first[v] = velocity;                                                               \
-                out[v] = SETTING(RATE) == 0 ? p[v] : x;                                            \
-                nonfinite[v] += out[v] - out[v];                                                   \
+        for (int v = 0; v < lanes; v += real##_apart) {                                            \
+            const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
+            const real##_part beta1 = SETTING(real, BETA1), nesterov = SETTING(real, IS_NESTEROV); \
+            real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
+            for (long long k = 0; k < n; k++) {                                                    \
+                const real##_part old = CONST_PART(real, p);                                       \
+                const real##_part slope = GRADIENT(real) + l2 * old;                               \
+                const real##_part velocity = beta1 * CONST_PART(real, first) + slope;              \
+                const real##_part ahead = slope + beta1 * velocity;                                \
+                const real##_part along = real##_where(nesterov, ahead, velocity);                 \
+                const real##_part next = real##_where(rate, old - rate * along, old);              \
+                PART(real, first) = velocity;                                                      \
+                PART(real, out) = next;                                                            \
+                wrong += next - next;                                                              \
             }                                                                                      \
+            *(real##_part *)(nonfinite + v) = wrong;                                               \
+        }                                                                                          \
     }                                                                                              \
     static inline void real##_adam_lanes(                                                          \
         long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
-        const real *__restrict settings, real *__restrict nonfinite, real *__restrict first,       \
+        const real *__restrict d, int scalars, const real *__restrict settings,                    \
+        real *__restrict nonfinite, real *__restrict first,                                        \
         real *__restrict second)                                                                   \
     {                                                                                              \
         enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
-        for (long long k = 0; k < n;                                                               \
-             k++, out += lanes, p += lanes, g += lanes, first += lanes, second += lanes)           \
-            for (int v = 0; v < lanes; v++) {                                                      \
-                const real d = g[v] + SETTING(L2) * p[v];                                          \
-                const real mean = first[v] + SETTING(REST1) * (d - first[v]);                      \
-                const real square = SETTING(BETA2) * second[v] + SETTING(REST2) * (d * d);         \
-                const real step = mean / (root_of(square) * SETTING(ROOT) + SETTING(EPSILON));     \
-                const real x = SETTING(KEEP) * p[v] - SETTING(RATE) * step;                        \
-                first[v] = mean;                                                                   \
-                second[v] = square;                                                                \
-                out[v] = SETTING(RATE) == 0 ? p[v] : x;                                            \
-                nonfinite[v] += out[v] - out[v];                                                   \
+        for (int v = 0; v < lanes; v += real##_apart) {                                            \
+            const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
+            const real##_part keep = SETTING(real, KEEP), epsilon = SETTING(real, EPSILON);        \
+            const real##_part beta2 = SETTING(real, BETA2), root = SETTING(real, ROOT);            \
+            const real##_part rest1 = SETTING(real, REST1), rest2 = SETTING(real, REST2);          \
+            real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
+            for (long long k = 0; k < n; k++) {                                                    \
+                const real##_part old = CONST_PART(real, p);                                       \
+                const real##_part slope = GRADIENT(real) + l2 * old;                               \
+                const real##_part before = CONST_PART(real, first);                                \
+                const real##_part mean = before + rest1 * (slope - before);                        \
+                const real##_part square = beta2 * CONST_PART(real, second) + rest2 * (slope * slope);\
+                const real##_part step = mean / (real##_root(square) * root + epsilon);            \
+                const real##_part next = real##_where(rate, keep * old - rate * step, old);        \
+                PART(real, first) = mean;                                                          \
+                PART(real, second) = square;                                                       \
+                PART(real, out) = next;                                                            \
+                wrong += next - next;                                                              \
             }                                                                                      \
+            *(real##_part *)(nonfinite + v) = wrong;                                               \
+        }                                                                                          \
     }
 
-DEFINE_LANE_UPDATES(float, sqrtf)
-DEFINE_LANE_UPDATES(double, sqrt)
+DEFINE_PARTS(float, int32_t, sqrtf)
+DEFINE_PARTS(double, int64_t, sqrt)
+DEFINE_LANE_UPDATES(float)
+DEFINE_LANE_UPDATES(double)
 
 #endif

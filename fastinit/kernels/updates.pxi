@@ -15,30 +15,36 @@ cdef extern from "lanes.h":
         IS_NESTEROV
         N_SETTINGS
     void float_descend_lanes(
-        long long n, float* out, const float* p, const float* g, const float* settings,
+        long long n, float* out, const float* p, const float* g, const float* d, bint scalars,
+        const float* settings,
         float* nonfinite) noexcept nogil
     void double_descend_lanes(
-        long long n, double* out, const double* p, const double* g, const double* settings,
+        long long n, double* out, const double* p, const double* g, const double* d, bint scalars,
+        const double* settings,
         double* nonfinite) noexcept nogil
     void float_momentum_lanes(
-        long long n, float* out, const float* p, const float* g, const float* settings,
+        long long n, float* out, const float* p, const float* g, const float* d, bint scalars,
+        const float* settings,
         float* nonfinite, float* first) noexcept nogil
     void double_momentum_lanes(
-        long long n, double* out, const double* p, const double* g, const double* settings,
+        long long n, double* out, const double* p, const double* g, const double* d, bint scalars,
+        const double* settings,
         double* nonfinite, double* first) noexcept nogil
     void float_adam_lanes(
-        long long n, float* out, const float* p, const float* g, const float* settings,
+        long long n, float* out, const float* p, const float* g, const float* d, bint scalars,
+        const float* settings,
         float* nonfinite, float* first, float* second) noexcept nogil
     void double_adam_lanes(
-        long long n, double* out, const double* p, const double* g, const double* settings,
+        long long n, double* out, const double* p, const double* g, const double* d, bint scalars,
+        const double* settings,
         double* nonfinite, double* first, double* second) noexcept nogil
 
 
 cdef inline double rate_of(const Job* job, Py_ssize_t layer, bint biases) noexcept nogil:
     """The learning rate of a layer's weights or biases in the present iteration."""
     if job.n_rates == 1:
-        return job.rates[job.done]
-    return job.rates[job.done * job.n_rates + 2 * layer + biases]
+        return job.rates[job.done * job.rate_step]
+    return job.rates[job.done * job.rate_step + 2 * layer + biases]
 
 
 cdef void begin_update(Job* job, const Job* like) noexcept nogil:
@@ -166,25 +172,42 @@ cdef void settings_of_iteration(
     settings[RATE * MOST_LANES + v] = <real>rate
 
 
-cdef inline void update_lanes(
+cdef inline void update_lanes_by(
+    Kind kind, Py_ssize_t n, real* out, const real* p, const real* g, const real* d, bint scalars,
+    const real* settings, real* nonfinite, real* first, real* second,
+) noexcept nogil:
+    if real is float:
+        if kind == GRADIENT_DESCENT:
+            float_descend_lanes(n, out, p, g, d, scalars, settings, nonfinite)
+        elif kind == ADAM:
+            float_adam_lanes(n, out, p, g, d, scalars, settings, nonfinite, first, second)
+        else:
+            float_momentum_lanes(n, out, p, g, d, scalars, settings, nonfinite, first)
+    else:
+        if kind == GRADIENT_DESCENT:
+            double_descend_lanes(n, out, p, g, d, scalars, settings, nonfinite)
+        elif kind == ADAM:
+            double_adam_lanes(n, out, p, g, d, scalars, settings, nonfinite, first, second)
+        else:
+            double_momentum_lanes(n, out, p, g, d, scalars, settings, nonfinite, first)
+
+
+cdef void update_lanes(
     Kind kind, Py_ssize_t n, real* out, const real* p, const real* g, const real* settings,
     real* nonfinite, real* first, real* second,
 ) noexcept nogil:
     """:func:`update_range` for a register of networks; ``n`` parameters of each."""
-    if real is float:
-        if kind == GRADIENT_DESCENT:
-            float_descend_lanes(n, out, p, g, settings, nonfinite)
-        elif kind == ADAM:
-            float_adam_lanes(
-                n, out, p, g, settings, nonfinite, first, second)
-        else:
-            float_momentum_lanes(n, out, p, g, settings, nonfinite, first)
+    update_lanes_by(
+        kind, n, out, p, g, <const real*>NULL, False, settings, nonfinite, first, second
+    )
+
+
+cdef void update_lanes_of_row(
+    Kind kind, Py_ssize_t n, real* out, const real* p, const real* A, const real* d, bint scalars,
+    const real* settings, real* nonfinite, real* first, real* second,
+) noexcept nogil:
+    """The same for the weights of a unit and one example, whose gradient is ``d * A``."""
+    if scalars:
+        update_lanes_by(kind, n, out, p, A, d, True, settings, nonfinite, first, second)
     else:
-        if kind == GRADIENT_DESCENT:
-            double_descend_lanes(n, out, p, g, settings, nonfinite)
-        elif kind == ADAM:
-            double_adam_lanes(
-                n, out, p, g, settings, nonfinite, first, second)
-        else:
-            double_momentum_lanes(
-                n, out, p, g, settings, nonfinite, first)
+        update_lanes_by(kind, n, out, p, A, d, False, settings, nonfinite, first, second)
