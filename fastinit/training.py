@@ -584,7 +584,7 @@ class _Training:
     def _first_slice(self, n: int) -> int:
         """Return how many iterations take some milliseconds, by the work there is in each."""
         examples = self.batch_size or self.X.shape[1]
-        iteration = n * (1e-6 + 3 * self.network.n_parameters * examples / FIRST_PACE)
+        iteration = n * (2e-7 + 3 * self.network.n_parameters * examples / FIRST_PACE)
         return max(1, min(int(SLICE_SECONDS / iteration), MOST_COSTS // max(n, 1)))
 
     def _stop(self, k: int, why: str) -> None:

@@ -35,6 +35,7 @@ cdef extern from "lanes.h":
     enum:
         VECTOR_BYTES
         MOST_LANES
+    void prefetch(const void* p) noexcept nogil
     void float_fill(float* out, float w) noexcept nogil
     void double_fill(double* out, double w) noexcept nogil
     void float_add(float* out, const float* a) noexcept nogil
@@ -501,7 +502,6 @@ cdef class Descent:
             most_in = max(most_in, shape.sizes[layer])
             most_out = max(most_out, shape.sizes[layer + 1])
         lanes.theta = self.take(n, VECTOR_BYTES)
-        lanes.next_theta = self.take(n, VECTOR_BYTES)
         lanes.first = self.take(n, VECTOR_BYTES)
         lanes.second = self.take(n, VECTOR_BYTES)
         lanes.settings = self.take(2 * shape.n_layers * N_SETTINGS * MOST_LANES, itemsize)

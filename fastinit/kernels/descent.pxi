@@ -38,8 +38,9 @@ cdef enum:
     # every tile of ROWS units would otherwise read again with long strides.
     IN_PLACE_UNITS = 12
     # The same where products are split: a copy is made along all resident blocks, in the order of
-    # memory, which pays sooner.
+    # memory, which pays sooner. In place, so many rows of X are read side by side.
     SPLIT_IN_PLACE_UNITS = 1
+    IN_PLACE_CHUNK = 8
     # Up to so many units, the gradient of the first layer is one of dot products along the examples
     # of X in place; more units repay the transposition of X.
     DOTS_UNITS = 16
@@ -259,10 +260,13 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
     shape.resident_blocks = blocks
     if shape.strategy == WIDE:
         shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
-    shape.spread = shape.strategy == NARROW and blocks > 2
     many = work >= (NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK)
     if shape.strategy == NARROW and many:
-        shape.parts = min(<Py_ssize_t>PARTS, blocks)
+        # The sums that end a part take some ten instructions for each parameter: so many parts that
+        # they are a tenth of the work.
+        most = max(3 * batch // (100 * lanes), <Py_ssize_t>2)
+        shape.parts = min(min(<Py_ssize_t>PARTS, most), blocks)
+    shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
     cut_pieces(shape, lanes)
     tasks = shape.parts
     if shape.strategy == WIDE:

@@ -7,6 +7,10 @@
 #
 # ``real`` matrices come as pointers and steps, in numbers, from row to row.
 
+cdef enum:
+    # Inputs whose dot products are taken before the next ones are read.
+    DOTS_INPUTS = 8
+
 cdef enum Finish:
     LINEAR
     RELU
@@ -72,6 +76,14 @@ cdef inline void multiply_lanes(real* out, const real* a) noexcept nogil:
         double_multiply(out, a)
 
 
+cdef inline void copy_row(const real* a, Py_ssize_t n, real* out) noexcept nogil:
+    """Copy whole registers: a call of memcpy takes as long as a short row."""
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), e = 0
+    while e < n:
+        copy(out + e, a + e)
+        e += lanes
+
+
 cdef inline real sum_lanes(const real* a) noexcept nogil:
     if real is float:
         return float_sum(a)
@@ -84,7 +96,8 @@ cdef inline real sum_lanes(const real* a) noexcept nogil:
 cdef inline void gemm_tile(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
-    Finish finish, int rows, int registers,
+    Finish finish, int rows, int registers, const real* ahead, Py_ssize_t ahead_step,
+    bint fetch,
 ) noexcept nogil:
     """``rows`` by ``registers`` sums; both are constants at every call, so all loops unroll."""
     cdef real acc[SUMS * MOST_LANES]
@@ -98,6 +111,10 @@ cdef inline void gemm_tile(
         for r in range(rows):
             for v in range(registers):
                 multiply_add(&acc[(r * registers + v) * lanes], A + v * lanes, W[r * row_step])
+        if fetch:
+            for v in range(registers):
+                prefetch(ahead + v * lanes)
+            ahead += ahead_step
         A += A_step
         W += term_step
     # A loop for each, small enough to unroll: otherwise the sums would go through memory.
@@ -126,7 +143,8 @@ cdef inline void gemm_tile(
 cdef inline void gemm_rows(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
-    Py_ssize_t columns, Finish finish, int rows,
+    Py_ssize_t columns, Finish finish, int rows, const real* ahead,
+    Py_ssize_t ahead_step, bint fetch,
 ) noexcept nogil:
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t j = 0, i
@@ -138,22 +156,25 @@ cdef inline void gemm_rows(
         while j + registers * lanes <= columns:
             gemm_tile(
                 W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish,
-                rows, registers,
+                rows, registers, ahead + j if fetch else ahead, ahead_step, fetch,
             )
             j += registers * lanes
     if rows == 1 and j + 4 * lanes <= columns:
         gemm_tile(
-            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 4
+            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 4,
+            ahead + j if fetch else ahead, ahead_step, fetch,
         )
         j += 4 * lanes
     while j + 2 * lanes <= columns:
         gemm_tile(
-            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 2
+            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 2,
+            ahead + j if fetch else ahead, ahead_step, fetch,
         )
         j += 2 * lanes
     while j + lanes <= columns:
         gemm_tile(
-            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 1
+            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 1,
+            ahead + j if fetch else ahead, ahead_step, fetch,
         )
         j += lanes
     while j < columns:
@@ -173,15 +194,13 @@ cdef inline void gemm_rows(
         j += 1
 
 
-cdef void gemm(
+cdef inline void gemm_by(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_rows,
     Py_ssize_t n_terms, const real* b, const real* A, Py_ssize_t A_step, real* out,
-    Py_ssize_t out_step, Py_ssize_t columns, Finish finish,
+    Py_ssize_t out_step, Py_ssize_t columns, Finish finish, const real* ahead,
+    Py_ssize_t ahead_step, bint fetch,
 ) noexcept nogil:
-    """``out = finish(W @ A + b)`` with ``W[r, i]`` at ``W[r * row_step + i * term_step]``.
-
-    Steps let one body serve ``W @ A`` and ``W.T @ dZ``. ``b`` may be NULL.
-    """
+    """:func:`gemm`, with tiles of constant heights."""
     cdef Py_ssize_t tiles = (n_rows + ROWS - 1) // ROWS
     cdef Py_ssize_t t, start, rows
     cdef const real* w
@@ -196,28 +215,62 @@ cdef void gemm(
         o = out + start * out_step
         if rows == 6:
             gemm_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 6
+                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 6,
+                ahead, ahead_step, fetch,
             )
         elif rows == 5:
             gemm_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 5
+                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 5,
+                ahead, ahead_step, fetch,
             )
         elif rows == 4:
             gemm_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 4
+                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 4,
+                ahead, ahead_step, fetch,
             )
         elif rows == 3:
             gemm_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 3
+                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 3,
+                ahead, ahead_step, fetch,
             )
         elif rows == 2:
             gemm_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 2
+                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 2,
+                ahead, ahead_step, fetch,
             )
         else:
             gemm_rows(
-                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 1
+                w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 1,
+                ahead, ahead_step, fetch,
             )
+
+
+cdef void gemm(
+    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_rows,
+    Py_ssize_t n_terms, const real* b, const real* A, Py_ssize_t A_step, real* out,
+    Py_ssize_t out_step, Py_ssize_t columns, Finish finish,
+) noexcept nogil:
+    """``out = finish(W @ A + b)`` with ``W[r, i]`` at ``W[r * row_step + i * term_step]``.
+
+    Steps let one body serve ``W @ A`` and ``W.T @ dZ``. ``b`` may be NULL.
+    """
+    gemm_by(
+        W, row_step, term_step, n_rows, n_terms, b, A, A_step, out, out_step, columns, finish,
+        <const real*>NULL, 0, False,
+    )
+
+
+cdef void gemm_ahead(
+    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_rows,
+    Py_ssize_t n_terms, const real* b, const real* A, Py_ssize_t A_step, real* out,
+    Py_ssize_t out_step, Py_ssize_t columns, Finish finish,
+    const real* ahead, Py_ssize_t ahead_step,
+) noexcept nogil:
+    """:func:`gemm`, while a matrix of the shape of ``A`` at ``ahead`` is fetched into the cache."""
+    gemm_by(
+        W, row_step, term_step, n_rows, n_terms, b, A, A_step, out, out_step, columns, finish,
+        ahead, ahead_step, True,
+    )
 
 
 cdef struct Blocks:
@@ -257,6 +310,11 @@ cdef inline void dots_tile(
             for r in range(rows):
                 # A copy of its own, so that it is loaded once and not once per use.
                 copy(&d[0], dZ + r * dZ_step + j)
+                if r == 0:
+                    # The inputs that come after those of this round: rows of X are too short for
+                    # the processor to foresee the next ones.
+                    for i in range(inputs):
+                        prefetch(A + (i + DOTS_INPUTS) * A_step + j)
                 for i in range(inputs):
                     multiply_add_lanes(&acc[(r * row + i) * lanes], &d[0], A + i * A_step + j)
                 if bias:
@@ -332,42 +390,48 @@ cdef void gemm_dots(
     Only the last block may have fewer columns than a multiple of the lanes.
     """
     cdef Py_ssize_t tiles = (n_out + ROWS - 1) // ROWS
-    cdef Py_ssize_t t, start, rows, apart = VECTOR_BYTES // sizeof(real) if spread else 1
+    cdef Py_ssize_t apart = VECTOR_BYTES // sizeof(real) if spread else 1
+    cdef Py_ssize_t t, start, rows, i = 0, n
     cdef const real* d
     cdef real* w
     cdef real* c
-    for t in range(tiles):
-        start = t * n_out // tiles
-        rows = (t + 1) * n_out // tiles - start
-        d = dZ + start * blocks.dZ_step
-        w = dW + start * dW_step * apart
-        c = db + start * apart if db != NULL else NULL
-        if spread:
-            if rows == 6:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 6, True)
-            elif rows == 5:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 5, True)
-            elif rows == 4:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 4, True)
-            elif rows == 3:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 3, True)
-            elif rows == 2:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 2, True)
+    while i < n_in or (n_in == 0 and i == 0):
+        # A few inputs for all rows, before the next ones are read. The first ones are odd if any.
+        n = min(n_in - i, DOTS_INPUTS if i > 0 or n_in % 2 == 0 else DOTS_INPUTS - 1)
+        for t in range(tiles):
+            start = t * n_out // tiles
+            rows = (t + 1) * n_out // tiles - start
+            d = dZ + start * blocks.dZ_step
+            w = dW + (start * dW_step + i) * apart
+            c = db + start * apart if db != NULL and i == 0 else NULL
+            if spread:
+                if rows == 6:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 6, True)
+                elif rows == 5:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 5, True)
+                elif rows == 4:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 4, True)
+                elif rows == 3:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 3, True)
+                elif rows == 2:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 2, True)
+                else:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 1, True)
             else:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 1, True)
-        else:
-            if rows == 6:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 6, False)
-            elif rows == 5:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 5, False)
-            elif rows == 4:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 4, False)
-            elif rows == 3:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 3, False)
-            elif rows == 2:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 2, False)
-            else:
-                dots_rows(d, A, blocks, n_in, w, dW_step, c, 1, False)
+                if rows == 6:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 6, False)
+                elif rows == 5:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 5, False)
+                elif rows == 4:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 4, False)
+                elif rows == 3:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 3, False)
+                elif rows == 2:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 2, False)
+                else:
+                    dots_rows(d, A, blocks, n, w, dW_step, c, 1, False)
+        A += n * blocks.A_step
+        i += max(n, <Py_ssize_t>1)
 
 
 cdef void sum_spread(const real* spread, Py_ssize_t n, real* out) noexcept nogil:
@@ -421,36 +485,35 @@ cdef inline void outer_tile(
 
 cdef void outer_rows(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t examples,
-    Py_ssize_t width, real* out, Py_ssize_t rows, Py_ssize_t registers,
+    Py_ssize_t width, real* out, Py_ssize_t out_step, Py_ssize_t rows, Py_ssize_t registers,
 ) noexcept nogil:
-    """A tile of any height up to ROWS; the rows of ``out`` are two registers long."""
-    cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
+    """A tile of any height up to ROWS."""
     if registers == 2:
         if rows == 6:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 6, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 6, 2)
         elif rows == 5:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 5, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 5, 2)
         elif rows == 4:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 4, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 4, 2)
         elif rows == 3:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 3, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 3, 2)
         elif rows == 2:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 2, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 2, 2)
         else:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 1, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 1, 2)
     else:
         if rows == 6:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 6, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 6, 1)
         elif rows == 5:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 5, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 5, 1)
         elif rows == 4:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 4, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 4, 1)
         elif rows == 3:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 3, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 3, 1)
         elif rows == 2:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 2, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 2, 1)
         else:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, pair, 1, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 1, 1)
 
 
 cdef void outer_product(
@@ -473,8 +536,14 @@ cdef void outer_product(
         for t in range(tiles):
             start = t * n_out // tiles
             rows = (t + 1) * n_out // tiles - start
+            w = dW + start * dW_step + i
+            if n == pair and not add:
+                outer_rows(
+                    dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, w, dW_step, rows, 2
+                )
+                continue
             outer_rows(
-                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], rows,
+                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], pair, rows,
                 2 if 2 * n > pair else 1,
             )
             for r in range(rows):

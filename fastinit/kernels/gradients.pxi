@@ -248,9 +248,7 @@ cdef void copy_inputs(
     resident = min(resident, data.first_packed - first_block)
     for i in range(k):
         for slot in range(resident):
-            memcpy(
-                out + (slot * INPUT_CHUNK + i) * width, x + slot * width, width * sizeof(real)
-            )
+            copy_row(x + slot * width, width, out + (slot * INPUT_CHUNK + i) * width)
         x += data.X_row
 
 
@@ -268,11 +266,12 @@ cdef void input_part(
     cdef real* out = <real*>space.products + part * shape.resident_blocks * n_out * width
     cdef real* copies = <real*>space.X_blocks
     cdef bint in_place = space.batch == NULL and n_out <= SPLIT_IN_PLACE_UNITS
+    cdef Py_ssize_t chunk = IN_PLACE_CHUNK if in_place else INPUT_CHUNK
     cdef Finish finish = LINEAR
     cdef const real* block
     copies += rank * shape.resident_blocks * INPUT_CHUNK * width
     while input < end and not is_interrupted(call):
-        k = min(<Py_ssize_t>INPUT_CHUNK, end - input)
+        k = min(chunk, end - input)
         if not in_place:
             copy_inputs(
                 X, call, space, first_block, resident, input, k,
@@ -285,6 +284,14 @@ cdef void input_part(
             step = width
             if space.batch == NULL and (in_place or start >= call.data.first_packed * width):
                 block = block_of_X(X, call, space, rank, start, n, input, k, &step)
+            if space.batch == NULL and start < call.data.first_packed * width:
+                # Memory is read all the time, and not only when inputs are copied.
+                gemm_ahead(
+                    theta + input, n_in, 1, n_out, k, <const real*>NULL, block, step,
+                    out + slot * n_out * width, width, width, finish,
+                    X + (input + k) * call.data.X_row + start, call.data.X_row,
+                )
+                continue
             gemm(
                 theta + input, n_in, 1, n_out, k, <const real*>NULL, block, step,
                 out + slot * n_out * width, width, ceil_div(n, lanes) * lanes, finish,
@@ -741,7 +748,6 @@ cdef void step_thin(
 cdef struct Lanes:
     # The memory of the strategy, each entry a register of networks.
     void* theta                  # (n_parameters,)
-    void* next_theta
     void* first                  # state
     void* second
     void* settings               # (2 * n_layers, N_SETTINGS, MOST_LANES), or of weights and biases
@@ -755,6 +761,8 @@ cdef struct Lanes:
     double* costs
     Py_ssize_t done
     bint alive[MOST_LANES]
+    Py_ssize_t stop[MOST_LANES]  # iterations of each network that has not been given back
+    bint repeats                 # those of networks that diverged, up to there
 
 
 cdef void copy_lane(real* lanes, Py_ssize_t n, Py_ssize_t v, real* own, bint out) noexcept nogil:
@@ -808,22 +816,21 @@ cdef void begin_batch(const real* theta, Call* call, Job* jobs, Workspace* space
             )
 
 
-cdef void begin_interleaved(
-    const real* theta, Call* call, Job* jobs, Workspace* space,
-) noexcept nogil:
-    """Load a register of networks; lanes that are left over hold zeros."""
+cdef void load_lanes(const real* theta, Call* call, Job* jobs, Workspace* space) noexcept nogil:
+    """Load the networks that have iterations to run; the other lanes hold zeros."""
     cdef const Shape* shape = &call.shape
     cdef Lanes* lanes = <Lanes*>space.lanes
-    cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), n = shape.n_parameters, v, k
+    cdef Py_ssize_t n = shape.n_parameters, v, k
     cdef Job* job
     memset(lanes.theta, 0, n * VECTOR_BYTES)
     memset(lanes.first, 0, n * VECTOR_BYTES)
     memset(lanes.second, 0, n * VECTOR_BYTES)
     memset(lanes.settings, 0, 2 * shape.n_layers * N_SETTINGS * MOST_LANES * sizeof(real))
     lanes.done = 0
-    for v in range(width):
-        lanes.alive[v] = v < space.n_jobs
     for v in range(space.n_jobs):
+        lanes.alive[v] = lanes.stop[v] > 0
+        if not lanes.alive[v]:
+            continue
         job = &jobs[v]
         job.theta = job.own
         job.done = 0
@@ -839,25 +846,42 @@ cdef void begin_interleaved(
     begin_batch(theta, call, jobs, space)
 
 
+cdef void begin_interleaved(
+    const real* theta, Call* call, Job* jobs, Workspace* space,
+) noexcept nogil:
+    cdef Lanes* lanes = <Lanes*>space.lanes
+    cdef Py_ssize_t v
+    lanes.repeats = False
+    for v in range(space.n_jobs):
+        lanes.stop[v] = jobs[v].iterations
+    load_lanes(theta, call, jobs, space)
+
+
+cdef void clear_lane(const real* theta, const Shape* shape, Lanes* lanes, Py_ssize_t v
+) noexcept nogil:
+    """Let a lane go on with zeros."""
+    cdef Py_ssize_t k
+    lanes.alive[v] = False
+    zero_lane(<real*>lanes.theta, shape.n_parameters, v)
+    zero_lane(<real*>lanes.first, shape.n_parameters, v)
+    zero_lane(<real*>lanes.second, shape.n_parameters, v)
+    for k in range(2 * shape.n_layers * N_SETTINGS):
+        (<real*>lanes.settings)[k * MOST_LANES + v] = 0
+
+
 cdef void unload_lane(
     const real* theta, const Shape* shape, Lanes* lanes, Job* job, Py_ssize_t v,
 ) noexcept nogil:
-    """Give a network its parameters and state back; its lane goes on with zeros."""
-    cdef Py_ssize_t n = shape.n_parameters, k
-    lanes.alive[v] = False
-    if job.rule.kind == NO_UPDATE:
-        return
-    copy_lane(<real*>lanes.theta, n, v, <real*>job.own, True)
+    """Give a network its parameters and state back."""
+    cdef Py_ssize_t n = shape.n_parameters
+    if job.rule.kind != NO_UPDATE:
+        copy_lane(<real*>lanes.theta, n, v, <real*>job.own, True)
     if job.rule.kind > GRADIENT_DESCENT:
         copy_lane(<real*>lanes.first, n, v, <real*>job.state, True)
-        zero_lane(<real*>lanes.first, n, v)
     if job.rule.kind == ADAM:
         copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, True)
-        zero_lane(<real*>lanes.second, n, v)
-    zero_lane(<real*>lanes.theta, n, v)
-    zero_lane(<real*>lanes.next_theta, n, v)
-    for k in range(2 * shape.n_layers * N_SETTINGS):
-        (<real*>lanes.settings)[k * MOST_LANES + v] = 0
+    clear_lane(theta, shape, lanes, v)
+    lanes.stop[v] = 0
 
 
 cdef void forward_lanes(
@@ -892,7 +916,7 @@ cdef void forward_lanes(
 
 
 cdef void backward_lanes(
-    const real* theta, const Shape* shape, const Job* job, const Workspace* space, real* gradient
+    real* theta, const Shape* shape, const Job* job, const Workspace* space, real* gradient
 ) noexcept nogil:
     """Update all parameters, or write the gradient where ``gradient`` is not NULL."""
     cdef Lanes* lanes = <Lanes*>space.lanes
@@ -914,12 +938,18 @@ cdef void backward_lanes(
             A = <real*>lanes.activations + shape.rows_at[layer - 1] * row
         if job.n_rates > 1:
             settings = <const real*>lanes.settings + 2 * layer * N_SETTINGS * MOST_LANES
+        if layer > 0:
+            # Before the weights change.
+            gemm_lanes(
+                <const real*>theta + at, width, n_in * width, n_in, n_out, <const real*>NULL, dZ,
+                row, width, dA, row, examples, False,
+            )
         r = 0
         while examples == 1 and gradient == NULL and r < n_out:
             # No sums: the gradient need not go through memory, which takes a third of the time.
             k = at + r * n_in * width
             update_lanes_of_row(
-                job.rule.kind, n_in, <real*>lanes.next_theta + k, theta + k, <const real*>A,
+                job.rule.kind, n_in, theta + k, <const real*>A,
                 <const real*>dZ + r * width, layer == 0, settings, <real*>lanes.nonfinite,
                 <real*>lanes.first + k, <real*>lanes.second + k,
             )
@@ -935,7 +965,7 @@ cdef void backward_lanes(
             if gradient == NULL:
                 k = at + r * n_in * width
                 update_lanes(
-                    job.rule.kind, rows * n_in, <real*>lanes.next_theta + k, theta + k,
+                    job.rule.kind, rows * n_in, theta + k,
                     <const real*>g, settings, <real*>lanes.nonfinite, <real*>lanes.first + k,
                     <real*>lanes.second + k,
                 )
@@ -949,16 +979,12 @@ cdef void backward_lanes(
                     add(g + r * width, dZ + r * row + rows * width)
             if gradient == NULL:
                 update_lanes(
-                    job.rule.kind, n_out, <real*>lanes.next_theta + k, theta + k, <const real*>g,
+                    job.rule.kind, n_out, theta + k, <const real*>g,
                     settings + N_SETTINGS * MOST_LANES, <real*>lanes.nonfinite,
                     <real*>lanes.first + k, <real*>lanes.second + k,
                 )
         if layer == 0:
             return
-        gemm_lanes(
-            theta + at, width, n_in * width, n_in, n_out, <const real*>NULL, dZ, row, width, dA,
-            row, examples, False,
-        )
         derivatives = <const real*>lanes.derivatives
         if keeps_derivatives(shape.hidden):
             derivatives += shape.rows_at[layer - 1] * row
@@ -970,18 +996,23 @@ cdef void backward_lanes(
 cdef void step_interleaved(
     const real* theta, Call* call, Job* jobs, Workspace* space, Team* team, Py_ssize_t rank
 ) noexcept nogil:
+    """One iteration of a register of networks, which are updated in place.
+
+    What the caller has is left as it is until a network is done. One whose update is not finite is
+    run again, up to that iteration: so nobody pays for a second copy of the parameters, with which
+    they would not stay in the nearest cache.
+    """
     cdef const Shape* shape = &call.shape
     cdef Lanes* lanes = <Lanes*>space.lanes
     cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), n = shape.n_parameters, v, k, o
     cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], alive = 0
-    cdef const real* present = <const real*>lanes.theta
+    cdef real* present = <real*>lanes.theta
     cdef real* dZ
     cdef real* outputs = NULL
     cdef real* gradient = NULL
     cdef real* nonfinite = <real*>lanes.nonfinite
     cdef bint updates = jobs.rule.kind != NO_UPDATE
-    cdef void* spare
-    forward_lanes(present, shape, space)
+    forward_lanes(<const real*>present, shape, space)
     dZ = <real*>lanes.activations + shape.rows_at[shape.n_layers - 1] * space.n * width
     if jobs.outputs != NULL:
         outputs = <real*>lanes.outputs
@@ -1000,9 +1031,9 @@ cdef void step_interleaved(
     for v in range(space.n_jobs):
         if not lanes.alive[v]:
             continue
-        # A sum of differences that are 0 for finite numbers and NaN for all others.
         if nonfinite[v] != 0:
-            unload_lane(present, shape, lanes, &jobs[v], v)
+            lanes.stop[v] = lanes.done
+            clear_lane(<const real*>present, shape, lanes, v)
             continue
         jobs[v].costs[lanes.done] = lanes.costs[v] / space.total if space.total > 0 else 0
         jobs[v].done += 1
@@ -1014,17 +1045,21 @@ cdef void step_interleaved(
                     ]
         elif not updates:
             copy_lane(gradient, n, v, <real*>jobs[v].gradient, True)
-        alive += 1
+        if jobs[v].done == lanes.stop[v]:
+            unload_lane(<const real*>present, shape, lanes, &jobs[v], v)
+        else:
+            alive += 1
     lanes.done += 1
-    if updates:
-        spare = lanes.theta
-        lanes.theta = lanes.next_theta
-        lanes.next_theta = spare
     look_for_signals(call, team, rank, 3 * space.n * n * width)
-    if alive == 0 or lanes.done == jobs.iterations or is_interrupted(call):
-        for v in range(space.n_jobs):
-            if lanes.alive[v]:
-                unload_lane(present, shape, lanes, &jobs[v], v)
-        team.leaving = 1
-    else:
+    if alive > 0 and (lanes.repeats or not is_interrupted(call)):
         begin_batch(theta, call, jobs, space)
+        return
+    team.leaving = 1
+    for v in range(space.n_jobs):
+        if lanes.alive[v]:
+            unload_lane(<const real*>present, shape, lanes, &jobs[v], v)
+        elif lanes.stop[v] > 0:
+            team.leaving = 0
+    if team.leaving == 0:
+        lanes.repeats = True
+        load_lanes(theta, call, jobs, space)

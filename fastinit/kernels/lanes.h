@@ -22,6 +22,15 @@ enum { VECTOR_BYTES = 16 };
 enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 
 #if defined(__GNUC__) || defined(__clang__)
+#define prefetch(p) __builtin_prefetch(p)
+#elif defined(_M_X64)
+#include <intrin.h>
+#define prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#else
+#define prefetch(p) ((void)0)
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
 
 /* The sum of the lanes, by halves of a register: 64 bytes to 32, 32 to 16, the last by hand. */
 typedef float float_16 __attribute__((vector_size(16), aligned(4), may_alias));
@@ -233,10 +242,10 @@ static inline double double_from_bits(int64_t bits)
     return x;
 }
 
-/* The updates of a register of networks, of `n` parameters each. Every lane has settings of its own, in
+/* The updates of a register of networks, of `n` parameters each, in place. Every lane has settings of its own, in
  * arrays of MOST_LANES. The gradient is `g`, or where `d` is not NULL, `d` times the inputs `g`: numbers
- * that the networks share if `scalars`, else a register each. `nonfinite` sums x - x, which is NaN from
- * the first x on that is not a finite number. A `part` is what the compiler computes with at once: a register, or a number. */
+ * that the networks share if `scalars`, else a register each. `nonfinite` is 0, and NaN from the
+ * first parameter on that is not a finite number. A `part` is what the compiler computes with at once: a register, or a number. */
 enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N_SETTINGS };
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -252,6 +261,11 @@ enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N
         real##_part roots = a;                                                                     \
         for (int v = 0; v < (int)(sizeof a / sizeof(real)); v++) roots[v] = root_of(a[v]);         \
         return roots;                                                                              \
+    }                                                                                              \
+    /* Not by a sum, whose latency would be that of the loop. */                                   \
+    static inline real##_part real##_mark(const real##_part wrong, const real##_part x)            \
+    {                                                                                              \
+        return (real##_part)((integer##_lanes)wrong | (integer##_lanes)(x - x));                   \
     }
 #else
 #define DEFINE_PARTS(real, integer, root_of)                                                       \
@@ -263,46 +277,68 @@ enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N
     static inline real real##_root(real a)                                                         \
     {                                                                                              \
         return root_of(a);                                                                         \
+    }                                                                                              \
+    static inline real real##_mark(real wrong, real x)                                             \
+    {                                                                                              \
+        return wrong + (x - x);                                                                    \
     }
 #endif
 
 #define SETTING(real, k) (*(const real##_part *)(settings + (k)*MOST_LANES + v))
 #define PART(real, array) (*(real##_part *)((array) + k * lanes + v))
-#define CONST_PART(real, array) (*(const real##_part *)((array) + k * lanes + v))
 #define GRADIENT(real) real##_gradient(g, d, scalars, k, v)
 #define DEFINE_LANE_UPDATES(real)                                                                  \
     enum { real##_apart = sizeof(real##_part) / sizeof(real) };                                    \
-    static inline real##_part real##_gradient(                                                     \
+    static inline real##_part real##_at(const real *a)                                             \
+    {                                                                                              \
+        return *(const real##_part *)a;                                                            \
+    }                                                                                              \
+    static inline real##_part real##_input(                                                        \
         const real *g, const real *d, int scalars, long long k, int v)                             \
     {                                                                                              \
         enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
+        if (d != NULL && scalars)                                                                  \
+            return g[k] - (real##_part){0};                                                        \
+        return real##_at(g + k * lanes + v);                                                       \
+    }                                                                                              \
+    static inline real##_part real##_gradient(                                                     \
+        const real *g, const real *d, int scalars, long long k, int v)                             \
+    {                                                                                              \
+        const real##_part input = real##_input(g, d, scalars, k, v);                               \
         if (d == NULL)                                                                             \
-            return CONST_PART(real, g);                                                            \
-        if (scalars)                                                                               \
-            return *(const real##_part *)(d + v) * g[k];                                           \
-        return *(const real##_part *)(d + v) * CONST_PART(real, g);                                \
+            return input;                                                                          \
+        return input * real##_at(d + v);                                                           \
+    }                                                                                              \
+    static inline real##_part real##_scaled(const real##_part rate, const real *d, int v)          \
+    {                                                                                              \
+        if (d == NULL)                                                                             \
+            return rate;                                                                           \
+        return rate * real##_at(d + v);                                                            \
     }                                                                                              \
     static inline void real##_descend_lanes(                                                       \
-        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
+        long long n, real *__restrict p, const real *__restrict g,                                 \
         const real *__restrict d, int scalars, const real *__restrict settings,                    \
         real *__restrict nonfinite)                                                                \
     {                                                                                              \
         enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
         for (int v = 0; v < lanes; v += real##_apart) {                                            \
             const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
+            /* One multiplication less for each parameter than in the order of the formula. */     \
+            const real##_part keep = 1 - rate * l2;                                                \
+            const real##_part by = real##_scaled(rate, d, v);                                      \
             real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
             for (long long k = 0; k < n; k++) {                                                    \
-                const real##_part old = CONST_PART(real, p);                                       \
-                const real##_part x = old - rate * (GRADIENT(real) + l2 * old);                    \
+                const real##_part old = PART(real, p);                                             \
+                const real##_part x = keep * old - by * real##_input(g, d, scalars, k, v);         \
                 const real##_part next = real##_where(rate, x, old);                               \
-                PART(real, out) = next;                                                            \
-                wrong += next - next;                                                              \
+                PART(real, p) = next;                                                              \
+                wrong = real##_mark(wrong, next);                                                  \
             }                                                                                      \
             *(real##_part *)(nonfinite + v) = wrong;                                               \
         }                                                                                          \
     }                                                                                              \
     static inline void real##_momentum_lanes(                                                      \
-        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
+        long long n, real *__restrict p, const real *__restrict g,                                 \
         const real *__restrict d, int scalars, const real *__restrict settings,                    \
         real *__restrict nonfinite, real *__restrict first)                                        \
     {                                                                                              \
@@ -312,21 +348,21 @@ enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N
             const real##_part beta1 = SETTING(real, BETA1), nesterov = SETTING(real, IS_NESTEROV); \
             real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
             for (long long k = 0; k < n; k++) {                                                    \
-                const real##_part old = CONST_PART(real, p);                                       \
+                const real##_part old = PART(real, p);                                             \
                 const real##_part slope = GRADIENT(real) + l2 * old;                               \
-                const real##_part velocity = beta1 * CONST_PART(real, first) + slope;              \
+                const real##_part velocity = beta1 * PART(real, first) + slope;                    \
                 const real##_part ahead = slope + beta1 * velocity;                                \
                 const real##_part along = real##_where(nesterov, ahead, velocity);                 \
                 const real##_part next = real##_where(rate, old - rate * along, old);              \
                 PART(real, first) = velocity;                                                      \
-                PART(real, out) = next;                                                            \
-                wrong += next - next;                                                              \
+                PART(real, p) = next;                                                              \
+                wrong = real##_mark(wrong, next);                                                  \
             }                                                                                      \
             *(real##_part *)(nonfinite + v) = wrong;                                               \
         }                                                                                          \
     }                                                                                              \
     static inline void real##_adam_lanes(                                                          \
-        long long n, real *__restrict out, const real *__restrict p, const real *__restrict g,     \
+        long long n, real *__restrict p, const real *__restrict g,                                 \
         const real *__restrict d, int scalars, const real *__restrict settings,                    \
         real *__restrict nonfinite, real *__restrict first,                                        \
         real *__restrict second)                                                                   \
@@ -339,17 +375,17 @@ enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N
             const real##_part rest1 = SETTING(real, REST1), rest2 = SETTING(real, REST2);          \
             real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
             for (long long k = 0; k < n; k++) {                                                    \
-                const real##_part old = CONST_PART(real, p);                                       \
+                const real##_part old = PART(real, p);                                             \
                 const real##_part slope = GRADIENT(real) + l2 * old;                               \
-                const real##_part before = CONST_PART(real, first);                                \
+                const real##_part before = PART(real, first);                                      \
                 const real##_part mean = before + rest1 * (slope - before);                        \
-                const real##_part square = beta2 * CONST_PART(real, second) + rest2 * (slope * slope);\
+                const real##_part square = beta2 * PART(real, second) + rest2 * (slope * slope);   \
                 const real##_part step = mean / (real##_root(square) * root + epsilon);            \
                 const real##_part next = real##_where(rate, keep * old - rate * step, old);        \
                 PART(real, first) = mean;                                                          \
                 PART(real, second) = square;                                                       \
-                PART(real, out) = next;                                                            \
-                wrong += next - next;                                                              \
+                PART(real, p) = next;                                                              \
+                wrong = real##_mark(wrong, next);                                                  \
             }                                                                                      \
             *(real##_part *)(nonfinite + v) = wrong;                                               \
         }                                                                                          \

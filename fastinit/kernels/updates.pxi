@@ -15,27 +15,27 @@ cdef extern from "lanes.h":
         IS_NESTEROV
         N_SETTINGS
     void float_descend_lanes(
-        long long n, float* out, const float* p, const float* g, const float* d, bint scalars,
+        long long n, float* p, const float* g, const float* d, bint scalars,
         const float* settings,
         float* nonfinite) noexcept nogil
     void double_descend_lanes(
-        long long n, double* out, const double* p, const double* g, const double* d, bint scalars,
+        long long n, double* p, const double* g, const double* d, bint scalars,
         const double* settings,
         double* nonfinite) noexcept nogil
     void float_momentum_lanes(
-        long long n, float* out, const float* p, const float* g, const float* d, bint scalars,
+        long long n, float* p, const float* g, const float* d, bint scalars,
         const float* settings,
         float* nonfinite, float* first) noexcept nogil
     void double_momentum_lanes(
-        long long n, double* out, const double* p, const double* g, const double* d, bint scalars,
+        long long n, double* p, const double* g, const double* d, bint scalars,
         const double* settings,
         double* nonfinite, double* first) noexcept nogil
     void float_adam_lanes(
-        long long n, float* out, const float* p, const float* g, const float* d, bint scalars,
+        long long n, float* p, const float* g, const float* d, bint scalars,
         const float* settings,
         float* nonfinite, float* first, float* second) noexcept nogil
     void double_adam_lanes(
-        long long n, double* out, const double* p, const double* g, const double* d, bint scalars,
+        long long n, double* p, const double* g, const double* d, bint scalars,
         const double* settings,
         double* nonfinite, double* first, double* second) noexcept nogil
 
@@ -173,41 +173,41 @@ cdef void settings_of_iteration(
 
 
 cdef inline void update_lanes_by(
-    Kind kind, Py_ssize_t n, real* out, const real* p, const real* g, const real* d, bint scalars,
+    Kind kind, Py_ssize_t n, real* p, const real* g, const real* d, bint scalars,
     const real* settings, real* nonfinite, real* first, real* second,
 ) noexcept nogil:
     if real is float:
         if kind == GRADIENT_DESCENT:
-            float_descend_lanes(n, out, p, g, d, scalars, settings, nonfinite)
+            float_descend_lanes(n, p, g, d, scalars, settings, nonfinite)
         elif kind == ADAM:
-            float_adam_lanes(n, out, p, g, d, scalars, settings, nonfinite, first, second)
+            float_adam_lanes(n, p, g, d, scalars, settings, nonfinite, first, second)
         else:
-            float_momentum_lanes(n, out, p, g, d, scalars, settings, nonfinite, first)
+            float_momentum_lanes(n, p, g, d, scalars, settings, nonfinite, first)
     else:
         if kind == GRADIENT_DESCENT:
-            double_descend_lanes(n, out, p, g, d, scalars, settings, nonfinite)
+            double_descend_lanes(n, p, g, d, scalars, settings, nonfinite)
         elif kind == ADAM:
-            double_adam_lanes(n, out, p, g, d, scalars, settings, nonfinite, first, second)
+            double_adam_lanes(n, p, g, d, scalars, settings, nonfinite, first, second)
         else:
-            double_momentum_lanes(n, out, p, g, d, scalars, settings, nonfinite, first)
+            double_momentum_lanes(n, p, g, d, scalars, settings, nonfinite, first)
 
 
 cdef void update_lanes(
-    Kind kind, Py_ssize_t n, real* out, const real* p, const real* g, const real* settings,
+    Kind kind, Py_ssize_t n, real* p, const real* g, const real* settings,
     real* nonfinite, real* first, real* second,
 ) noexcept nogil:
-    """:func:`update_range` for a register of networks; ``n`` parameters of each."""
+    """:func:`update_range` for a register of networks, in place; ``n`` parameters of each."""
     update_lanes_by(
-        kind, n, out, p, g, <const real*>NULL, False, settings, nonfinite, first, second
+        kind, n, p, g, <const real*>NULL, False, settings, nonfinite, first, second
     )
 
 
 cdef void update_lanes_of_row(
-    Kind kind, Py_ssize_t n, real* out, const real* p, const real* A, const real* d, bint scalars,
+    Kind kind, Py_ssize_t n, real* p, const real* A, const real* d, bint scalars,
     const real* settings, real* nonfinite, real* first, real* second,
 ) noexcept nogil:
     """The same for the weights of a unit and one example, whose gradient is ``d * A``."""
     if scalars:
-        update_lanes_by(kind, n, out, p, A, d, True, settings, nonfinite, first, second)
+        update_lanes_by(kind, n, p, A, d, True, settings, nonfinite, first, second)
     else:
-        update_lanes_by(kind, n, out, p, A, d, False, settings, nonfinite, first, second)
+        update_lanes_by(kind, n, p, A, d, False, settings, nonfinite, first, second)
