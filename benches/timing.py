@@ -12,7 +12,12 @@ from time import perf_counter, sleep
 
 import pytest
 
-Contender = Callable[[int], object]  # does its work n times
+
+class Seconds(float):
+    """The time of the work itself, from a contender that must set up something in each call."""
+
+
+Contender = Callable[[int], object]  # does its work n times; may return Seconds
 # Longer than any pool of threads waits for work at full speed: OpenBLAS's 2**28 ticks, some 0.1 s.
 PAUSE = 0.15
 
@@ -30,14 +35,20 @@ def needs(package: str | None) -> None:
         pytest.skip(reason)
 
 
+def timed(contender: Contender, n: int) -> float:
+    """Return the seconds of n pieces of work."""
+    start = perf_counter()
+    result = contender(n)
+    spent = perf_counter() - start
+    return result if isinstance(result, Seconds) else spent
+
+
 def calibrated(contender: Contender, seconds: float) -> int:
     """Return how often the contender's work fits into a turn; this warms it up, too."""
     n = 1
     contender(1)
     while True:
-        start = perf_counter()
-        contender(n)
-        spent = perf_counter() - start
+        spent = timed(contender, n)
         if spent > seconds / 4:
             return max(1, round(n * seconds / spent))
         n *= 4
@@ -64,9 +75,7 @@ def in_turns(
             if pause:
                 sleep(pause)
                 contender(1)
-            start = perf_counter()
-            contender(counts[name])
-            times[name].append((perf_counter() - start) / counts[name])
+            times[name].append(timed(contender, counts[name]) / counts[name])
     return times
 
 

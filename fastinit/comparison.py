@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -581,10 +581,15 @@ class _Workshop:
         n = min(threads, len(left)) if self.callback is None else 1
         self.threads = threads // n
         with ThreadPoolExecutor(n, thread_name_prefix="fastinit") as pool:
-            workers = [pool.submit(self.work, left) for _ in range(n)]
+            workers = []
+            with suppress(RuntimeError):  # no more threads to be had: fewer do the work
+                for _ in range(n):
+                    workers.append(pool.submit(self.work, left))
             try:
+                if not workers:
+                    self.work(left)
                 # In short waits, for on Windows Ctrl-C does not end a long one.
-                while wait(workers, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
+                while workers and wait(workers, 0.1, FIRST_EXCEPTION).not_done:
                     if any(worker.done() and worker.exception() for worker in workers):
                         break
             finally:

@@ -32,6 +32,9 @@ SLICE_ELEMENTS = 1 << 20
 # A multiple of every group of elements that the kernels draw at once: no group is drawn twice.
 ALIGNMENT = 256
 
+# Elements of an array with interleaving strides that are looked at one by one.
+MOST_LOOKED_AT = 1 << 24
+
 HALVES = ("float16", "bfloat16")
 _KINDS = {np.dtype(name): name for name in ("float64", "float32", "float16")}
 
@@ -107,16 +110,15 @@ class Filling:
 
     def number(self, name: str, value: float) -> float:
         """Return a parameter as a float, checked to be a finite one of this dtype."""
-        if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-            raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
-        if not abs(value) <= LARGEST[self.kind]:
-            raise ValueError(f"{name}: expected a finite {self.kind}; got {value}")
-        return float(value)
+        number = as_float(name, value)
+        if not abs(number) <= LARGEST[self.kind]:
+            raise ValueError(f"{name}: expected a finite {self.kind}; got {number}")
+        return number
 
     def constant(self, value: float) -> Any:
         """Fill with one value, rounded to the dtype."""
         if self.cells.dtype == np.uint16:
-            self.cells[...] = bits_of(np.float32(value), self.kind)
+            self.cells[...] = bits_of(np.float64(value), self.kind)
         else:
             self.cells[...] = value
         return self.result
@@ -126,9 +128,9 @@ class Filling:
         return self.put_part(values[tuple(slice(*limits) for limits in self.window)])
 
     def put_part(self, values: NDArray[Any]) -> Any:
-        """Fill with ``values``, which has the shape of the window, rounded to the dtype."""
+        """Fill with ``values``, which has the shape of the window, rounded once to the dtype."""
         if self.cells.dtype == np.uint16:
-            values = bits_of(values.astype(np.float32, copy=False), self.kind)
+            values = bits_of(values, self.kind)
         self.cells[...] = values
         return self.result
 
@@ -160,16 +162,18 @@ class Filling:
             threading.Thread(target=work, daemon=True)
             for _ in range(min(wanted, size // THREAD_ELEMENTS) - 1)
         ]
-        started = []
         try:
             for helper in helpers:
-                helper.start()
-                started.append(helper)
+                try:
+                    helper.start()
+                except RuntimeError:  # no thread to be had: the others do its share
+                    break
             work()
         finally:
             slices.clear()
-            for helper in started:
-                helper.join()
+            for helper in helpers:
+                if helper.ident is not None:  # started, also if an interrupt came right after
+                    helper.join()
         return self.result
 
     def _matrices(self) -> Iterator[tuple[NDArray[Any], int, int]]:
@@ -229,8 +233,33 @@ def _pieces(
 # --- checks ---------------------------------------------------------------------------------------
 
 
+def as_float(name: str, value: Any) -> float:
+    """Return a number of any size as a float: infinite if it is larger than every float.
+
+    Examples
+    --------
+    >>> as_float("scale", np.float32(0.5)), as_float("scale", 10**400)
+    (0.5, inf)
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:
+    """Return a dtype; NumPy's parser answers nonsense with errors of any type."""
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except Exception as error:
+        raise TypeError(f"{expected}; got {dtype!r}") from error
+    return found
+
+
 def key_of(seed: Seed) -> int:
-    """Return the 64-bit key of a seed; a ``Generator`` moves on by one draw.
+    """Return the 64-bit key of a seed; a generator moves on by one draw.
 
     Examples
     --------
@@ -243,12 +272,15 @@ def key_of(seed: Seed) -> int:
         return int(seed)
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(2**64, dtype=np.uint64))
+    if isinstance(seed, np.random.RandomState):
+        return int(seed.randint(2**64, dtype=np.uint64))
     if seed is None:
         seed = np.random.SeedSequence()
     if isinstance(seed, np.random.SeedSequence):
         return int(seed.generate_state(1, np.uint64)[0])
     raise TypeError(
-        f"seed: expected int, SeedSequence, Generator or None; got {type(seed).__name__}"
+        "seed: expected int, SeedSequence, Generator, RandomState or None; "
+        f"got {type(seed).__name__}"
     )
 
 
@@ -318,12 +350,13 @@ def _kind_of(dtype: Any, expected: str = "dtype: expected") -> str:
     # NumPy knows bfloat16 only while ml_dtypes is loaded.
     if isinstance(dtype, str) and dtype == "bfloat16":
         return "bfloat16"
-    found = np.dtype(dtype)
+    halves = f"{expected} float64, float32, float16 or bfloat16"
+    found = as_dtype(dtype, halves)
     if found in _KINDS:
         return _KINDS[found]
     if found.name == "bfloat16":
         return "bfloat16"
-    raise TypeError(f"{expected} float64, float32, float16 or bfloat16; got {found}")
+    raise TypeError(f"{halves}; got {found}")
 
 
 def _dtype_of(kind: str) -> np.dtype[Any]:
@@ -355,9 +388,31 @@ def _cells_of(out: Any) -> tuple[NDArray[Any], str]:
         lengths = zip(array.shape, array.strides, strict=True)
         if any(n > 1 and not stride for n, stride in lengths):
             raise ValueError("out: expected a cell per element; got a broadcast array")
+        if _overlaps(array):
+            raise ValueError("out: expected a cell per element; got elements that share memory")
     if kind in HALVES:
         array = array.view(np.uint16)
     return array, kind
+
+
+def _overlaps(array: NDArray[Any]) -> bool:
+    """Return whether two elements of an array share memory."""
+    extent = array.itemsize
+    axes = sorted((abs(s), n) for n, s in zip(array.shape, array.strides, strict=True) if n > 1)
+    for stride, n in axes:
+        if stride < extent:
+            break
+        extent = stride * (n - 1) + extent
+    else:
+        return False  # each axis steps over all that the shorter strides reach
+    # Strides that interleave are rare: look at every element, or refuse what is too large to.
+    if array.size > MOST_LOOKED_AT:
+        return True
+    places = np.zeros(1, np.int64)
+    for stride, n in axes:
+        places = (places[:, None] + stride * np.arange(n)).ravel()
+    places.sort()
+    return bool((np.diff(places) < array.itemsize).any())
 
 
 def _array_of(out: Any) -> tuple[NDArray[Any], str | None]:
@@ -396,16 +451,25 @@ LARGEST = {
 
 
 def bits_of(values: Any, kind: str) -> Any:
-    """Return the bits of float32 numbers rounded to nearest even: float16 or bfloat16, as uint16.
+    """Return the bits of numbers rounded once to nearest even: float16 or bfloat16, as uint16.
 
     Examples
     --------
     >>> hex(bits_of(np.float32(1), "bfloat16"))
     '0x3f80'
     """
-    if kind == "float16":
-        return np.asarray(values, np.float32).astype(np.float16).view(np.uint16)
-    bits = np.asarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    values = np.asarray(values)
+    with np.errstate(over="ignore"):
+        if kind == "float16":
+            return values.astype(np.float16).view(np.uint16)
+        floats = values.astype(np.float32)
+    bits = floats.view(np.uint32).astype(np.uint64)
+    if values.dtype == np.float64:
+        # To odd first: the last bit of the float says that it was not exact, so that a number near
+        # the middle between two halves is not rounded to the middle and then once more.
+        below = np.where(np.abs(floats) > np.abs(values), bits - np.uint64(1), bits)
+        inexact = floats.astype(np.float64) != values
+        bits = np.where(inexact & np.isfinite(floats), below | np.uint64(1), bits)
     return ((bits + 0x7FFF + ((bits >> np.uint64(16)) & np.uint64(1))) >> np.uint64(16)).astype(
         np.uint16
     )

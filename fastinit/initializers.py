@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit import kernels
-from fastinit.filling import Common, Filling, Shape, at_least, at_most, below, key_of
+from fastinit.filling import Common, Filling, Shape, as_float, at_least, at_most, below, key_of
 from fastinit.filling import Seed as Seed  # the rooms above take it from here
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -474,12 +474,10 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
         if param is not None:
             raise ValueError(f"param: expected none for {nonlinearity}; got {param!r}")
         return _GAINS[nonlinearity]
-    slope = 0.01 if param is None else param
-    if not isinstance(slope, (int, float, np.integer, np.floating)) or isinstance(slope, bool):
-        raise TypeError(f"param: expected a number; got {type(slope).__name__}")
+    slope = as_float("param", 0.01 if param is None else param)
     if not math.isfinite(slope):
         raise ValueError(f"param: expected a finite number; got {slope}")
-    return math.sqrt(2.0 / (1.0 + float(slope) ** 2))
+    return math.sqrt(2.0 / (1.0 + slope * slope))
 
 
 _GAINS = {
@@ -532,9 +530,17 @@ def kaiming_uniform(
 
 def _squared_gain(nonlinearity: str, a: float) -> float:
     # Not gain() squared: the square of a rounded root is not 2, and he_normal has 2.
+    square = _square("a", a)
     if nonlinearity == "leaky_relu":
-        return 2.0 / (1.0 + a * a)
+        return 2.0 / (1.0 + square)
     return 2.0 if nonlinearity == "relu" else gain(nonlinearity) ** 2
+
+
+def _square(name: str, value: float) -> float:
+    number = as_float(name, value)
+    if not math.isfinite(number * number):
+        raise ValueError(f"{name}: expected a number with a finite square; got {number}")
+    return number * number
 
 
 def xavier_normal(shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Fans]) -> Any:
@@ -545,7 +551,7 @@ def xavier_normal(shape: Shape | None = None, gain: float = 1.0, **keywords: Unp
     >>> bool((xavier_normal((4, 3), seed=0) == glorot_normal((4, 3), seed=0)).all())
     True
     """
-    return variance_scaling(shape, gain * gain, "fan_avg", "normal", **keywords)
+    return variance_scaling(shape, _square("gain", gain), "fan_avg", "normal", **keywords)
 
 
 def xavier_uniform(shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Fans]) -> Any:
@@ -556,7 +562,7 @@ def xavier_uniform(shape: Shape | None = None, gain: float = 1.0, **keywords: Un
     >>> bool((xavier_uniform((4, 3), seed=0) == glorot_uniform((4, 3), seed=0)).all())
     True
     """
-    return variance_scaling(shape, gain * gain, "fan_avg", "uniform", **keywords)
+    return variance_scaling(shape, _square("gain", gain), "fan_avg", "uniform", **keywords)
 
 
 # --- what other libraries do by default -----------------------------------------------------------
@@ -1000,7 +1006,8 @@ def _legacy(seed: Seed) -> Any:
     if isinstance(seed, np.random.SeedSequence):
         return np.random.RandomState(np.random.MT19937(seed))
     raise TypeError(
-        f"seed: expected int, SeedSequence, Generator or None; got {type(seed).__name__}"
+        "seed: expected int, SeedSequence, Generator, RandomState or None; "
+        f"got {type(seed).__name__}"
     )
 
 
@@ -1031,7 +1038,8 @@ def he(shape: Shape | None = None, *, seed: Seed = None, stream: int = 0, out: A
     array([[1.78862847, 0.43650985]])
     """
     filling = Filling(shape, out=out)
-    std = np.sqrt(2.0 / fans(filling.shape)[0])
+    # Without inputs there is nothing to draw.
+    std = np.sqrt(2.0 / max(fans(filling.shape)[0], 1))
     return filling.put(_legacy(seed).randn(*filling.shape) * std)
 
 

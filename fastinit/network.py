@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastinit import files, initializers
+from fastinit.filling import LARGEST, as_dtype, as_float
 from fastinit.initializers import Initializer, Seed
 from fastinit.kernels import dense, usable_cores
 
@@ -147,13 +148,12 @@ class Network:
             raise ValueError(
                 f"sizes: expected at least two, those of input and output; got {sizes!r}"
             )
-        if hidden not in HIDDEN:
+        if not isinstance(hidden, str) or hidden not in HIDDEN:
             raise ValueError(f"hidden: expected one of {', '.join(HIDDEN)}; got {hidden!r}")
-        if isinstance(slope, bool) or not isinstance(slope, (int, float, np.integer, np.floating)):
-            raise TypeError(f"slope: expected a number; got {type(slope).__name__}")
-        if not 0 <= slope <= np.finfo(np.float32).max:
+        slope = as_float("slope", slope)
+        if not 0 <= slope <= LARGEST["float32"]:
             raise ValueError(f"slope: expected finite and >= 0; got {slope}")
-        if output not in LOSSES:
+        if not isinstance(output, str) or output not in LOSSES:
             raise ValueError(f"output: expected one of {', '.join(LOSSES)}; got {output!r}")
         if output == "softmax" and sizes[-1] < 2:
             raise ValueError(f"sizes: expected at least two outputs for softmax; got {sizes[-1]}")
@@ -162,8 +162,9 @@ class Network:
         if loss not in LOSSES[output]:
             expected = " or ".join(LOSSES[output])
             raise ValueError(f"loss: expected {expected} with output {output!r}; got {loss!r}")
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"dtype: expected float32 or float64; got {np.dtype(dtype)}")
+        real = as_dtype(dtype, "dtype: expected float32 or float64")
+        if real not in (np.float32, np.float64) or not real.isnative:
+            raise TypeError(f"dtype: expected float32 or float64; got {real}")
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias: expected True or False; got {bias!r}")
         own = tuple([int(size) for size in sizes])
@@ -174,7 +175,7 @@ class Network:
             "slope": float(slope),
             "output": output,
             "loss": loss,
-            "dtype": np.dtype(dtype),
+            "dtype": np.dtype(real.name),
             "bias": bool(bias),
             "n_parameters": n_parameters,
             "layout": Layout(own, hidden, float(slope), loss, bool(bias)),

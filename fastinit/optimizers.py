@@ -17,6 +17,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastinit.filling import as_float
+
 Rate = float | Callable[[int], float]
 # One for all parameters, or one for each layer, or for each layer's weights and biases.
 LearningRate = Rate | Sequence[Rate | Sequence[Rate]]
@@ -302,11 +304,10 @@ OPTIMIZERS = (GradientDescent, Momentum, Adam, AdamW, LBFGS)
 
 def checked_rate(rate: Any, name: str = "learning_rate") -> float:
     """Return a learning rate as a float: finite and not negative."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number; got {type(rate).__name__}")
-    if not 0 <= rate <= sys.float_info.max:
-        raise ValueError(f"{name}: expected finite and >= 0; got {rate}")
-    return float(rate)
+    number = as_float(name, rate)
+    if not 0 <= number <= sys.float_info.max:
+        raise ValueError(f"{name}: expected finite and >= 0; got {number}")
+    return number
 
 
 def learning_rates(

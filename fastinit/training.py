@@ -532,6 +532,7 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.stopped = [run.stopped_by for run in self.runs]
+        self.shown = [(run.iterations, run.diverged_at, run.costs) for run in self.runs]
         self.clock, self.spent = perf_counter(), max(run.seconds for run in self.runs)
         self.descent = dense.Descent()
 
@@ -544,6 +545,7 @@ class _Training:
             self._descend(start, stop, show)
         for k, run in enumerate(self.runs):
             run.stopped_by = self.stopped[k] or "iterations"
+            run._iterations, run.diverged_at, run.costs = self.shown[k]
             if run._best_theta is not None:
                 self.thetas[k] = run._best_theta
 
@@ -629,15 +631,22 @@ class _Training:
             self.descent,
         )
         for i, k in enumerate(active):
-            run, done = self.runs[k], start + whole[i]
+            done = start + whole[i]
             if not direct:
                 costs.write(k, start, piece[i, : whole[i]])
-            run._iterations = done
-            if whole[i] < n:
-                run.costs, run.diverged_at = costs.diverged(k, done), done
-                self._stop(k, "divergence")
-            else:
-                run.costs = costs.of(k, done)
+            self._show(k, done, whole[i] < n)
+
+    def _show(self, k: int, done: int, diverged: bool = False) -> None:
+        """Let a run show how far its network has come."""
+        run = self.runs[k]
+        self.shown[k] = (
+            (done, done, self.costs.diverged(k, done))
+            if diverged
+            else (done, None, self.costs.of(k, done))
+        )
+        run._iterations, run.diverged_at, run.costs = self.shown[k]
+        if diverged:
+            self._stop(k, "divergence")
 
     def _orders(self, start: int, stop: int) -> NDArray[np.intp] | None:
         """Return the order of the examples in the epochs that these iterations touch."""
@@ -675,21 +684,20 @@ class _Training:
 
         def after(intermediate_result: Any) -> None:
             # As everywhere, costs[i] is the cost before update i.
-            done = run.iterations
+            done = self.shown[k][0]
             x = intermediate_result.x
             if not np.isfinite(x).all() or not np.isfinite(intermediate_result.fun):
-                run.costs, run.diverged_at = self.costs.diverged(k, done), done
-                self._stop(k, "divergence")
+                self._show(k, done, True)
                 raise StopIteration
             self.costs.grow(done + 1)
             self.costs.write(k, done, previous)
             previous[0] = without_penalty(float(intermediate_result.fun), x)
             theta[...] = x
-            run.costs, run._iterations = self.costs.of(k, done + 1), done + 1
+            self._show(k, done + 1)
             run.seconds = perf_counter() - start
             show(1)
-            if self.watch is not None and run.iterations % self.watch.every == 0:
-                self._look([k], run.iterations)
+            if self.watch is not None and (done + 1) % self.watch.every == 0:
+                self._look([k], done + 1)
             try:
                 if self.callback is not None and self.callback(self.result):
                     self._stop(k, "callback")
@@ -700,7 +708,7 @@ class _Training:
             if self.stopped[k]:
                 raise StopIteration
 
-        run._iterations = 0
+        self._show(k, 0)
         if total == 0:
             return
         x = theta.astype(np.float64)
@@ -722,7 +730,7 @@ class _Training:
         run.seconds = perf_counter() - start
         if raised:
             raise raised[0]
-        if not self.stopped[k] and run.iterations < total:
+        if not self.stopped[k] and self.shown[k][0] < total:
             self._stop(k, "convergence")
 
 

@@ -618,7 +618,7 @@ def test_what_does_not_fit_is_refused(dense, level):
     order = np.arange(9)[None]
     for name, value in {
         "thetas": np.zeros((1, P - 1)), "states": np.zeros((1, 1, P)), "X": case.X[:1],
-        "Y": np.zeros((1, 8)), "weights": np.ones(8), "rates": np.full((1, 1, 1), 0.1),
+        "Y": np.zeros((1, 8)), "weights": np.ones(8), "rates": np.full((1, 3, 1), 0.1),
         "networks": np.array([1]), "rules": [], "layout": case.layout._replace(sizes=(2, 4, 1)),
         "first": -1,
     }.items():  # fmt: skip

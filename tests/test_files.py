@@ -399,7 +399,7 @@ def changed(**changes):
         (changed(sizes=[2, -1]), "sizes: expected each from 1"),
         (changed(sizes=[2, 10**30]), "sizes: expected each from 1"),
         (changed(hidden=["relu"]), "hidden: expected one of"),
-        (changed(output={}), "unhashable type"),
+        (changed(output={}), "output: expected one of"),
         (changed(dtype="object"), "dtype: expected float32 or float64"),
         (changed(slope=-1), "slope: expected finite and >= 0; got -1"),
         (changed(color="red"), "color"),

@@ -155,7 +155,7 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         (
             {"learning_rate": 10**400},
             ValueError,
-            "learning_rate: expected finite and >= 0; got 100",
+            "learning_rate: expected finite and >= 0; got inf",
         ),
         (
             {"learning_rate": np.array([0.1])},

@@ -27,7 +27,6 @@ from libc.string cimport memcpy, memset
 
 import _thread
 import os
-from itertools import pairwise
 
 import numpy as np
 

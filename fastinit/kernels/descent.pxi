@@ -38,18 +38,19 @@ cdef enum:
     # every tile of ROWS units would otherwise read again with long strides.
     IN_PLACE_UNITS = 12
     # The same where products are split: a copy is made along all resident blocks, in the order of
-    # memory, which pays sooner. In place, so many rows of X are read side by side.
+    # memory, which pays sooner.
     SPLIT_IN_PLACE_UNITS = 1
-    IN_PLACE_CHUNK = 8
     # Up to so many units, the gradient of the first layer is one of dot products along the examples
     # of X in place; more units repay the transposition of X.
-    DOTS_UNITS = 16
+    DOTS_UNITS = 32
     # X up to this size, or not contiguous along the examples, is packed into blocks once for a run.
     PACKED_BYTES = 2 * 1024 * 1024
     # The interleaved strategy takes networks up to so many parameters, and so many parameters times
     # examples: a single network uses one lane of each register.
     INTERLEAVED_PARAMETERS = 1024
     INTERLEAVED_WORK = 8192
+    # Rows of X that are fetched ahead of a copy.
+    ROWS_AHEAD = 8
     # Gradients of a narrow network that are added up in order, where the work is worth it.
     PARTS = 8
     # Multiply-adds of an iteration from which on a second thread helps. A wide network has no
@@ -224,7 +225,7 @@ cdef Strategy strategy_of(const Shape* shape, Py_ssize_t batch, Py_ssize_t lanes
         return INTERLEAVED
     if batch < lanes:
         return THIN
-    if shape.sizes[1] <= FEW_UNITS and shape.sizes[0] * WIDE_BYTES <= INPUT_BYTES:
+    if shape.sizes[1] <= FEW_UNITS and 2 * shape.sizes[0] * WIDE_BYTES <= INPUT_BYTES:
         n -= shape.sizes[0] * shape.sizes[1]
     return WIDE if n >= WIDE_PARAMETERS else NARROW
 
@@ -390,6 +391,11 @@ cdef void gather(
     X += input * data.X_row
     for i in range(n_inputs):
         if data.X_column == 1 and space.batch == NULL:
+            # Rows are too short for the processor to foresee the next one.
+            e = 0
+            while e < n:
+                prefetch(X + ROWS_AHEAD * data.X_row + start + e)
+                e += 64 // <Py_ssize_t>sizeof(real)
             memcpy(out + i * width, X + start, n * sizeof(real))
             for e in range(n, width):
                 out[i * width + e] = out[i * width + n - 1]

@@ -121,23 +121,33 @@ cdef inline void gemm_tile(
     if finish == RELU_BACKWARD:
         for r in range(rows):
             for v in range(registers):
-                relu_backward_lanes(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+                relu_backward_lanes(
+                    out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes]
+                )
     elif finish == RELU:
         for r in range(rows):
             for v in range(registers):
-                relu_lanes(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+                relu_lanes(
+                    out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes]
+                )
     elif finish == MULTIPLY:
         for r in range(rows):
             for v in range(registers):
-                multiply_lanes(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+                multiply_lanes(
+                    out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes]
+                )
     elif finish == ADD:
         for r in range(rows):
             for v in range(registers):
-                add(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+                add(
+                    out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes]
+                )
     else:
         for r in range(rows):
             for v in range(registers):
-                copy(out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes])
+                copy(
+                    out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes]
+                )
 
 
 cdef inline void gemm_rows(
@@ -310,9 +320,9 @@ cdef inline void dots_tile(
             for r in range(rows):
                 # A copy of its own, so that it is loaded once and not once per use.
                 copy(&d[0], dZ + r * dZ_step + j)
-                if r == 0:
+                if r == 0 and rows > 1:
                     # The inputs that come after those of this round: rows of X are too short for
-                    # the processor to foresee the next ones.
+                    # the processor to foresee the next ones. A single row has no time to spare.
                     for i in range(inputs):
                         prefetch(A + (i + DOTS_INPUTS) * A_step + j)
                 for i in range(inputs):

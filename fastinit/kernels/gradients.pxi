@@ -266,12 +266,11 @@ cdef void input_part(
     cdef real* out = <real*>space.products + part * shape.resident_blocks * n_out * width
     cdef real* copies = <real*>space.X_blocks
     cdef bint in_place = space.batch == NULL and n_out <= SPLIT_IN_PLACE_UNITS
-    cdef Py_ssize_t chunk = IN_PLACE_CHUNK if in_place else INPUT_CHUNK
     cdef Finish finish = LINEAR
     cdef const real* block
     copies += rank * shape.resident_blocks * INPUT_CHUNK * width
     while input < end and not is_interrupted(call):
-        k = min(chunk, end - input)
+        k = min(<Py_ssize_t>INPUT_CHUNK, end - input)
         if not in_place:
             copy_inputs(
                 X, call, space, first_block, resident, input, k,
@@ -284,7 +283,9 @@ cdef void input_part(
             step = width
             if space.batch == NULL and (in_place or start >= call.data.first_packed * width):
                 block = block_of_X(X, call, space, rank, start, n, input, k, &step)
-            if space.batch == NULL and start < call.data.first_packed * width:
+            if (
+                space.batch == NULL and not in_place and start < call.data.first_packed * width
+            ):
                 # Memory is read all the time, and not only when inputs are copied.
                 gemm_ahead(
                     theta + input, n_in, 1, n_out, k, <const real*>NULL, block, step,
@@ -857,7 +858,8 @@ cdef void begin_interleaved(
     load_lanes(theta, call, jobs, space)
 
 
-cdef void clear_lane(const real* theta, const Shape* shape, Lanes* lanes, Py_ssize_t v
+cdef void clear_lane(
+    const real* theta, const Shape* shape, Lanes* lanes, Py_ssize_t v,
 ) noexcept nogil:
     """Let a lane go on with zeros."""
     cdef Py_ssize_t k
