@@ -8,7 +8,7 @@ import math
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypedDict
 
@@ -125,7 +125,8 @@ class Filling:
 
     def put(self, values: NDArray[Any]) -> Any:
         """Fill with the window's part of ``values``, which has the shape of the whole."""
-        return self.put_part(values[tuple(slice(*limits) for limits in self.window)])
+        part = np.asarray(values)[tuple([slice(*limits) for limits in self.window])]
+        return self.put_part(part)
 
     def put_part(self, values: NDArray[Any]) -> Any:
         """Fill with ``values``, which has the shape of the window, rounded once to the dtype."""
@@ -249,6 +250,13 @@ def as_float(name: str, value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def is_sequence(value: Any) -> bool:
+    """Return whether a value has one or several entries, as opposed to being one number."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
 def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:
     """Return a dtype; NumPy's parser answers nonsense with errors of any type."""
     try:
@@ -299,7 +307,10 @@ def _check_shape(shape: Shape) -> tuple[int, ...]:
         shape = (shape,)
     elif isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__"):
         raise TypeError(f"shape: expected integers; got {shape!r}")
-    shape = tuple(shape)
+    try:
+        shape = tuple(shape)
+    except TypeError:
+        raise TypeError(f"shape: expected integers; got {shape!r}") from None
     for length in shape:
         if not isinstance(length, (int, np.integer)) or isinstance(length, bool):
             raise TypeError(f"shape: expected integers; got {shape!r}")

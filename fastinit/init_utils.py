@@ -1,6 +1,7 @@
 """The lesson's own helper functions under the lesson's own names, on the fast kernels.
 
-``from fastinit.init_utils import *`` stands in for the lesson's ``init_utils`` module: the same
+``from fastinit.filling import as_float
+from fastinit.init_utils import *`` stands in for the lesson's ``init_utils`` module: the same
 signatures, dictionaries and caches, the same numbers. No warning escapes where the lesson's NumPy
 code warned of an overflow or of log(0).
 
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit import training
 from fastinit.datasets import load_dataset
+from fastinit.filling import as_float
 from fastinit.kernels import dense
 from fastinit.network import Network
 from fastinit.training import Run
@@ -44,8 +46,17 @@ Parameters = dict[str, Array]
 Cache = tuple[Array, ...]
 
 
-def _matrix(x: ArrayLike) -> Array:
-    return np.ascontiguousarray(x, dtype=np.float64)
+def _matrix(x: ArrayLike, name: str = "x") -> Array:
+    try:
+        return np.ascontiguousarray(x, dtype=np.float64)
+    except OverflowError:
+        raise ValueError(f"{name}: expected float64 numbers; got a larger one") from None
+
+
+def _entry(name: str, mapping: Mapping[str, Array], key: str) -> Array:
+    if key not in mapping:
+        raise ValueError(f"{name}: expected the key {key!r}; got {', '.join(map(str, mapping))}")
+    return mapping[key]
 
 
 def _fits(name: str, array: Array, expected: tuple[int, ...]) -> Array:
@@ -56,7 +67,7 @@ def _fits(name: str, array: Array, expected: tuple[int, ...]) -> Array:
 
 
 def _two_dimensional(name: str, x: ArrayLike) -> Array:
-    array = _matrix(x)
+    array = _matrix(x, name)
     if np.ndim(x) != 2:
         raise ValueError(f"{name}: expected 2 dimensions; got shape {np.shape(x)}")
     return array
@@ -70,10 +81,10 @@ def sigmoid(x: ArrayLike) -> Array:
     >>> sigmoid(np.array([0.0, np.inf]))
     array([0.5, 1. ])
     """
-    x = np.asarray(x, dtype=np.float64)
-    out = np.empty((1, x.size))
-    dense.sigmoid(_matrix(x).reshape(1, -1), out)
-    return out.reshape(x.shape)[()]
+    shape, flat = np.shape(x), _matrix(x).reshape(1, -1)
+    out = np.empty(flat.shape)
+    dense.sigmoid(flat, out)
+    return out.reshape(shape)[()]
 
 
 def relu(x: ArrayLike) -> Array:
@@ -84,7 +95,7 @@ def relu(x: ArrayLike) -> Array:
     >>> relu([-1.0, 2.0])
     array([0., 2.])
     """
-    return np.maximum(0, np.asarray(x, dtype=np.float64))
+    return np.maximum(0, _matrix(x)).reshape(np.shape(x))
 
 
 def initialize_parameters_zeros(layers_dims: Sequence[int]) -> Parameters:
@@ -139,7 +150,8 @@ def forward_propagation(X: ArrayLike, parameters: Mapping[str, Array]) -> tuple[
     a = _two_dimensional("X", X)
     cache: list[Array] = []
     for layer in (1, 2, 3):
-        W, b = parameters[f"W{layer}"], parameters[f"b{layer}"]
+        W = _entry("parameters", parameters, f"W{layer}")
+        b = _entry("parameters", parameters, f"b{layer}")
         weights = _two_dimensional(f"W{layer}", W)
         n_out, n_in = weights.shape
         # The layer's input is the first to blame in layer 1, its weights in the others.
@@ -155,12 +167,16 @@ def forward_propagation(X: ArrayLike, parameters: Mapping[str, Array]) -> tuple[
 
 def backward_propagation(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters:
     """Return the gradients of all steps: ``dz3, dW3, db3, da2, dz2, ... dW1, db1``."""
+    if not isinstance(cache, (tuple, list)) or len(cache) != 12:
+        raise ValueError("cache: expected the 12 arrays that forward_propagation returns")
     _, a1, W1, _, _, a2, W2, _, _, a3, W3, _ = cache
+    a3 = _two_dimensional("a3", a3)
     m = np.shape(a3)[1]
     dz = 1.0 / m * (_matrix(a3) - _fits("Y", _matrix(Y), np.shape(a3)))
     gradients = {"dz3": dz}
     for layer, name, W, a in ((3, "a2", W3, a2), (2, "a1", W2, a1), (1, "X", W1, X)):
-        W = _fits(f"W{layer}", _matrix(W), (dz.shape[0], np.shape(W)[1]))
+        W = _two_dimensional(f"W{layer}", W)
+        _fits(f"W{layer}", W, (dz.shape[0], W.shape[1]))
         a = _fits(name, _matrix(a), (W.shape[1], m))
         dW, db = np.zeros(W.shape), np.zeros((W.shape[0], 1))
         dense.backward(W, a, dz, dW, db, None)
@@ -177,9 +193,16 @@ def update_parameters(
     parameters: Parameters, grads: Mapping[str, Array], learning_rate: float
 ) -> Parameters:
     """Take one step of gradient descent; update the dictionary and return it, as in the lesson."""
+    learning_rate = as_float("learning_rate", learning_rate)
     with np.errstate(all="ignore"):
         for name in parameters:
-            parameters[name] = parameters[name] - learning_rate * grads[f"d{name}"]
+            gradient = _entry("grads", grads, f"d{name}")
+            if np.shape(gradient) != np.shape(parameters[name]):
+                raise ValueError(
+                    f"d{name}: expected shape {np.shape(parameters[name])}; got "
+                    f"{np.shape(gradient)}"
+                )
+            parameters[name] = parameters[name] - learning_rate * gradient
     return parameters
 
 
@@ -193,10 +216,11 @@ def compute_loss(a3: ArrayLike, Y: ArrayLike) -> float:
     >>> float(compute_loss([[0.5, 0.5]], [[0, 1]]))
     0.6931471805599453
     """
-    a3, Y = np.asarray(a3, dtype=np.float64), np.asarray(Y, dtype=np.float64)
+    a3 = _two_dimensional("a3", a3)
+    Y = _fits("Y", _matrix(Y, "Y"), a3.shape)
     with np.errstate(all="ignore"):
         losses = -np.log(a3) * Y - np.log(1 - a3) * (1 - Y)
-        return np.float64(1.0 / Y.shape[1] * np.nansum(losses))
+        return np.float64(np.float64(1.0) / Y.shape[1] * np.nansum(losses))
 
 
 def model(
@@ -262,7 +286,8 @@ def model(
 def predict(X: ArrayLike, y: ArrayLike, parameters: Mapping[str, Array]) -> NDArray[np.intp]:
     """Print the accuracy and return the predictions, 0 or 1, of shape (1, m)."""
     p = predict_dec(parameters, X).astype(np.intp)
-    print(f"Accuracy: {np.mean(p[0] == np.asarray(y)[0])}")
+    y = _fits("y", np.asarray(y), (1, p.shape[1]))
+    print(f"Accuracy: {np.mean(p[0] == y[0])}")
     return p
 
 

@@ -340,6 +340,9 @@ def variance_scaling(
     if scale < 0:
         raise ValueError(f"scale: expected >= 0; got {scale}")
     fan_in, fan_out = fans(filling.shape, in_axis, out_axis)
+    for name, value in (("mode", mode), ("distribution", distribution)):
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: expected a string; got {type(value).__name__}")
     if mode == "fan_in":
         fan = fan_in
     elif mode == "fan_out":
@@ -467,7 +470,7 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
     >>> gain("relu") == 2**0.5
     True
     """
-    if nonlinearity not in _GAINS and nonlinearity != "leaky_relu":
+    if not isinstance(nonlinearity, str) or nonlinearity not in (*_GAINS, "leaky_relu"):
         known = ", ".join((*_GAINS, "leaky_relu"))
         raise ValueError(f"nonlinearity: expected one of {known}; got {nonlinearity!r}")
     if nonlinearity != "leaky_relu":
@@ -530,10 +533,10 @@ def kaiming_uniform(
 
 def _squared_gain(nonlinearity: str, a: float) -> float:
     # Not gain() squared: the square of a rounded root is not 2, and he_normal has 2.
-    square = _square("a", a)
+    square, factor = _square("a", a), gain(nonlinearity)
     if nonlinearity == "leaky_relu":
         return 2.0 / (1.0 + square)
-    return 2.0 if nonlinearity == "relu" else gain(nonlinearity) ** 2
+    return 2.0 if nonlinearity == "relu" else factor**2
 
 
 def _square(name: str, value: float) -> float:

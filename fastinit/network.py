@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastinit import files, initializers
-from fastinit.filling import LARGEST, as_dtype, as_float
+from fastinit.filling import LARGEST, as_dtype, as_float, is_sequence
 from fastinit.initializers import Initializer, Seed
 from fastinit.kernels import dense, usable_cores
 
@@ -137,7 +137,7 @@ class Network:
         dtype: DTypeLike = np.float64,
         bias: bool = True,
     ) -> None:
-        if isinstance(sizes, (str, bytes)) or not isinstance(sizes, (Sequence, np.ndarray)):
+        if not is_sequence(sizes):
             raise TypeError(f"sizes: expected a sequence of integers; got {sizes!r}")
         for size in sizes:
             if not isinstance(size, (int, np.integer)) or isinstance(size, bool):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.filling import as_float
+from fastinit.filling import as_float, is_sequence
 
 Rate = float | Callable[[int], float]
 # One for all parameters, or one for each layer, or for each layer's weights and biases.
@@ -353,13 +353,6 @@ def _check_rate(optimizer: Any) -> None:
     elif not callable(rate):
         rate = checked_rate(rate)
     object.__setattr__(optimizer, "learning_rate", rate)
-
-
-def is_sequence(value: Any) -> bool:
-    """Return whether a value has one or several entries, as opposed to being one number."""
-    if isinstance(value, np.ndarray):
-        return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def _layer_rate(rate: Any, layer: int) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.filling import Seed, key_of
+from fastinit.filling import Seed, is_sequence, key_of
 from fastinit.kernels import dense, random, usable_cores
 from fastinit.network import Array, Network
 from fastinit.optimizers import (
@@ -22,7 +22,6 @@ from fastinit.optimizers import (
     GradientDescent,
     Optimizer,
     checked_rate,
-    is_sequence,
     learning_rates,
 )
 
@@ -115,7 +114,6 @@ class Run(_Printed):
     _iterations: int | None = None
     _state: Array = field(default_factory=lambda: np.empty((0, 0)))
     _shuffle_key: int = 0
-    _best_theta: Array | None = None
 
     @property
     def iterations(self) -> int:
@@ -403,7 +401,7 @@ def train(
         if before:
             old = before[k]
             run, run.theta, run.optimizer, run._iterations = old, own, each, old.iterations
-            if old._state.size:
+            if states.shape[1]:
                 states[k] = old._state
             run.costs = costs.resumed(k, old)
             if run.stopped_by in ("iterations", "callback"):
@@ -489,20 +487,34 @@ class _Watch:
     def next_stop(self, done: int) -> int:
         return (done // self.every + 1) * self.every
 
-    def look(self, run: Run, iterations: int, cost: float, accuracy: float, theta: Array) -> str:
-        """Record the validation cost and accuracy; return why a run is to stop, or ``""``."""
-        run.validation_iterations = np.append(run.validation_iterations, iterations)
-        run.validation_costs = np.append(run.validation_costs, cost)
-        run.validation_accuracies = np.append(run.validation_accuracies, accuracy)
-        if self.patience is None:
-            return ""
-        at = run.validation_iterations
-        seen = at == run.best_iteration
-        if not seen.any() or cost < run.validation_costs[seen][0] - self.min_delta:
-            run.best_iteration, run._best_theta = iterations, theta.copy()
-        elif len(at) - 1 - int(np.flatnonzero(seen)[0]) >= self.patience:
-            return "patience"
-        return ""
+
+class _Looks:
+    """What was seen of one network on the validation data."""
+
+    def __init__(self, run: Run) -> None:
+        self.iterations = run.validation_iterations
+        self.costs = run.validation_costs
+        self.accuracies = run.validation_accuracies
+        self.best: int | None = None  # the look with the lowest cost
+        self.best_theta: Array | None = None
+
+    def add(self, watch: _Watch, done: int, cost: float, accuracy: float, theta: Array) -> bool:
+        """Record a look; return whether the cost has not improved for too long."""
+        self.iterations = np.append(self.iterations, done)
+        self.costs = np.append(self.costs, cost)
+        self.accuracies = np.append(self.accuracies, accuracy)
+        if watch.patience is None:
+            return False
+        last = len(self.costs) - 1
+        if self.best is None or cost < self.costs[self.best] - watch.min_delta:
+            self.best, self.best_theta = last, theta.copy()
+        return last - self.best >= watch.patience
+
+    def show(self, run: Run) -> None:
+        run.validation_iterations = self.iterations
+        run.validation_costs = self.costs
+        run.validation_accuracies = self.accuracies
+        run.best_iteration = None if self.best is None else int(self.iterations[self.best])
 
 
 @dataclass
@@ -533,6 +545,7 @@ class _Training:
     def __post_init__(self) -> None:
         self.stopped = [run.stopped_by for run in self.runs]
         self.shown = [(run.iterations, run.diverged_at, run.costs) for run in self.runs]
+        self.looks = [_Looks(run) for run in self.runs]
         self.clock, self.spent = perf_counter(), max(run.seconds for run in self.runs)
         self.descent = dense.Descent()
 
@@ -546,8 +559,10 @@ class _Training:
         for k, run in enumerate(self.runs):
             run.stopped_by = self.stopped[k] or "iterations"
             run._iterations, run.diverged_at, run.costs = self.shown[k]
-            if run._best_theta is not None:
-                self.thetas[k] = run._best_theta
+            self.looks[k].show(run)
+            best = self.looks[k].best_theta
+            if best is not None:
+                self.thetas[k] = best
 
     def _descend(self, done: int, total: int, show: Callable[[int], None]) -> None:
         active = [k for k, why in enumerate(self.stopped) if not why]
@@ -586,7 +601,7 @@ class _Training:
     def _first_slice(self, n: int) -> int:
         """Return how many iterations take some milliseconds, by the work there is in each."""
         examples = self.batch_size or self.X.shape[1]
-        iteration = n * (2e-7 + 3 * self.network.n_parameters * examples / FIRST_PACE)
+        iteration = max(n, 1) * (2e-7 + 3 * self.network.n_parameters * examples / FIRST_PACE)
         return max(1, min(int(SLICE_SECONDS / iteration), MOST_COSTS // max(n, 1)))
 
     def _stop(self, k: int, why: str) -> None:
@@ -601,9 +616,10 @@ class _Training:
         thetas = self.thetas if len(networks) == len(self.thetas) else self.thetas[networks]
         scores = self.network._score(thetas, self.watch.X, self.watch.Y, None, self.threads)
         for k, cost, accuracy in zip(networks, *scores, strict=True):
-            why = self.watch.look(self.runs[k], done, float(cost), float(accuracy), self.thetas[k])
-            if why:
-                self._stop(k, why)
+            looks = self.looks[k]
+            if looks.add(self.watch, done, float(cost), float(accuracy), self.thetas[k]):
+                self._stop(k, "patience")
+            looks.show(self.runs[k])
 
     def _advance(self, active: list[int], start: int, stop: int) -> None:
         """Run some iterations of the networks that are not stopped."""
@@ -876,9 +892,8 @@ def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int
         raise ValueError(
             f"resume: expected a run of {len(thetas)} networks to match theta; got {len(runs)}"
         )
+    runs = [_checked_run(run, network, m) for run in runs]
     for run in runs:
-        if run.network != network:
-            raise ValueError(f"resume: expected a run of {network}; got one of {run.network}")
         if isinstance(resume, Run) and run.stopped_by not in ("", "iterations", "callback"):
             raise ValueError(
                 f"resume: expected a run that iterations or callback ended; got {run.stopped_by}"
@@ -887,12 +902,16 @@ def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int
             raise ValueError("resume: expected a run without patience; got one that went back")
         if (run.batch_size, run.cost_every) != (runs[0].batch_size, runs[0].cost_every):
             raise ValueError("resume: expected runs of one training; got several")
-    return [_checked_run(run, m) for run in runs]
+    return runs
 
 
-def _checked_run(run: Run, m: int) -> Run:
+def _checked_run(run: Run, network: Network, m: int) -> Run:
     """Return a copy of a run whose attributes fit each other: anybody may have set them."""
     wrong = "resume: expected a run as train returned it; got"
+    if not isinstance(run.network, Network) or run.network != network:
+        raise ValueError(f"resume: expected a run of {network}; got one of {run.network!r}")
+    if not isinstance(run.stopped_by, str):
+        raise ValueError(f"{wrong} stopped_by of {type(run.stopped_by).__name__}")
     _count("resume.cost_every", run.cost_every, 1)
     done = _count("resume.iterations", run.iterations)
     _count("resume._shuffle_key", run._shuffle_key, 0, 2**64)
@@ -907,9 +926,9 @@ def _checked_run(run: Run, m: int) -> Run:
             raise ValueError(f"{wrong} {name} that are no vector of {np.dtype(dtype)}")
     if len(run.costs) < -(-done // run.cost_every):
         raise ValueError(f"{wrong} {len(run.costs)} costs of {done} iterations")
-    if isinstance(run.seconds, bool) or not isinstance(run.seconds, (int, float)):
-        raise ValueError(f"{wrong} seconds of {type(run.seconds).__name__}")
-    return copy(run)
+    own = copy(run)
+    own.seconds = checked_rate(run.seconds, "resume.seconds")
+    return own
 
 
 def _count(name: str, value: Any, least: int = 0, end: int = 2**48) -> int:

@@ -1,0 +1,283 @@
+"""Hostile arguments, drawn from a seed: ``python tests/fuzz.py KIND FIRST COUNT`` runs some cases.
+
+Each case prints its number before it runs, so that whoever started this process knows which one
+ended it. A case may succeed or raise a TypeError or ValueError that names an argument; anything
+else is a finding, and so are cells that were written beside those that were handed over.
+"""
+
+import io
+import json
+import math
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+
+import fastinit as fi
+from fastinit import init_utils
+from fastinit.network import HIDDEN, LOSSES
+
+GUARD = 64  # cells on either side of what may be written
+
+HOSTILE = [
+    None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, 2**64, -(2**63), 10**400, -(10**400), 0.0,
+    -0.0, 0.5, 1.0, -1.5, 1e308, 5e-324, math.inf, -math.inf, math.nan, 1j, "", "x", ",", "he",
+    "float32", b"", b"x", (), (1,), [], [1, 2], [[]], {}, {"a": 1}, set(), object(), int, len,
+    lambda *a, **k: 1, np.float16(1), np.float32("nan"), np.int8(3), np.bool_(True), np.array(1.0),
+    np.array([]), np.array([0.1, 0.2]), np.ones((2, 2)), np.array(["a"]), np.array([None]),
+    np.ma.masked_array([1.0], [True]), Decimal("0.1"), Fraction(1, 3), np.longdouble(1), range(3),
+    slice(None), Ellipsis, np.random.default_rng(0), np.random.RandomState(0),
+    np.random.SeedSequence(1), memoryview(b"abcd"), np.datetime64("2020"), "\udc80", "a" * 10_000,
+]  # fmt: skip
+
+
+class Draw:
+    """Draws for one case."""
+
+    def __init__(self, kind: str, number: int) -> None:
+        self.rng = np.random.default_rng([number, *kind.encode()])
+
+    def one_of(self, values):
+        return values[int(self.rng.integers(len(values)))]
+
+    def maybe(self, good, chance=0.12):
+        """A good value, and now and then a hostile one."""
+        return self.one_of(HOSTILE) if self.rng.random() < chance else good
+
+    def size(self, most=12):
+        return int(self.rng.integers(0, most + 1))
+
+    def guarded(self, shape, dtype):
+        """Poisoned cells inside of poisoned guards; return (memory, cells)."""
+        n = math.prod(shape)
+        memory = np.full(n + 2 * GUARD, np.nan, dtype)
+        return memory, memory[GUARD : GUARD + n].reshape(shape)
+
+    def disturbed(self, array):
+        """The same numbers in another layout, or numbers that are wrong somewhere."""
+        way = self.rng.integers(10)
+        if way == 0:
+            return np.asfortranarray(array)
+        if way == 1 and array.ndim:
+            return np.repeat(array, 2, axis=-1)[..., ::2]
+        if way == 2:
+            return array.astype(self.one_of(["f2", "f4", "f8", "i4", "g", "c16", "O", ">f8", "?"]))
+        if way == 3 and array.size:
+            array = array.astype(float)
+            array.flat[int(self.rng.integers(array.size))] = self.one_of([np.nan, np.inf, 1e300, 2])
+            return array
+        if way == 4:
+            return array.T
+        if way == 5 and array.ndim:
+            return array[:-1]
+        if way == 6:
+            return array.tolist()
+        return array
+
+
+def check_guards(memory):
+    if not (np.isnan(memory[:GUARD]).all() and np.isnan(memory[-GUARD:]).all()):
+        raise AssertionError("cells beside those that were handed over were written")
+
+
+def fills(draw):
+    """Any scheme with any keywords."""
+    name = draw.one_of(fi.initializers.names())
+    shape = tuple(draw.size(7) for _ in range(draw.rng.integers(0, 5)))
+    keywords = {"seed": draw.maybe(draw.size())}
+    for key, good in (
+        ("stream", 3), ("dtype", "float32"), ("threads", 2), ("window", (slice(0, 1),)),
+        ("in_axis", -1), ("out_axis", 0), ("mean", 0.5), ("std", 2.0), ("low", -1.0), ("high", 1.0),
+        ("a", 0.1), ("gain", 2.0), ("scale", 2.0), ("mode", "fan_in"), ("value", 3.0),
+        ("distribution", "normal"), ("nonlinearity", "relu"), ("sparsity", 0.5), ("lower", -1.0),
+        ("upper", 1.0), ("groups", 1),
+    ):  # fmt: skip
+        if draw.rng.random() < 0.08:
+            keywords[key] = draw.maybe(good, 0.5)
+    memory = None
+    if draw.rng.random() < 0.5:
+        memory, out = draw.guarded(shape, draw.one_of(["f4", "f8", "f2"]))
+        if draw.rng.random() < 0.2:
+            out = draw.one_of([out.T, *([out[::-1], out[..., :1]] if shape else []), *HOSTILE])
+        keywords["out"] = out
+    try:
+        fi.initializers.get(name)(draw.maybe(shape), **keywords)
+    finally:
+        if memory is not None:
+            check_guards(memory)
+
+
+def network_of(draw):
+    sizes = [max(draw.size(), 1) for _ in range(draw.rng.integers(2, 5))]
+    return fi.Network(
+        draw.maybe(sizes, 0.03),
+        hidden=draw.maybe(draw.one_of(HIDDEN), 0.03),
+        output=draw.maybe(draw.one_of(list(LOSSES)), 0.03),
+        slope=draw.maybe(0.1, 0.03),
+        dtype=draw.maybe(draw.one_of(["float32", "float64"]), 0.03),
+        bias=draw.maybe(bool(draw.rng.integers(2)), 0.03),
+    )
+
+
+def data_of(draw, net):
+    m = int(draw.one_of([0, 1, 2, 3, 5, 17, 40, 300]))
+    X = draw.rng.standard_normal((net.sizes[0], m)).astype(net.dtype)
+    if net.output == "softmax":
+        Y = draw.rng.integers(net.sizes[-1], size=m)
+    elif net.output == "sigmoid":
+        Y = draw.rng.integers(2, size=(net.sizes[-1], m)).astype(float)
+    else:
+        Y = np.abs(draw.rng.standard_normal((net.sizes[-1], m)))
+    return draw.maybe(draw.disturbed(X), 0.05), draw.maybe(draw.disturbed(Y), 0.05)
+
+
+def optimizer_of(draw, net):
+    rate = draw.one_of([0.1, 0.0, 1e30, [0.1] * net.n_layers, [(0.1, 0.0)] * net.n_layers, [0.1]])
+    make = draw.one_of([fi.GradientDescent, fi.Momentum, fi.Adam, fi.AdamW])
+    return make(draw.maybe(rate, 0.05))
+
+
+def tamper(draw, run):
+    """Set attributes of a run, a stack or its network."""
+    for each in [run] if isinstance(run, fi.Run) else list(run):
+        name = draw.one_of([
+            "optimizer", "theta", "costs", "_state", "_iterations", "batch_size", "network",
+            "diverged_at", "stopped_by", "_shuffle_key", "cost_every", "validation_costs",
+            "best_iteration", "_best_theta", "seconds",
+        ])  # fmt: skip
+        value = draw.one_of([*HOSTILE, fi.Adam(), fi.Momentum(), np.zeros((2, 3)), np.empty(0)])
+        setattr(each, name, value)
+
+
+def trainings(draw):
+    """Training, resuming, and what a network computes."""
+    net = network_of(draw)
+    X, Y = data_of(draw, net)
+    k = int(draw.one_of([1, 1, 2, 9]))
+    memory, thetas = draw.guarded((k, net.n_parameters), net.dtype)
+    thetas[...] = draw.rng.standard_normal(thetas.shape)
+    theta = thetas if k > 1 else thetas[0]
+    keywords = {"iterations": draw.maybe(draw.size(8), 0.05), "optimizer": optimizer_of(draw, net)}
+    for key, good in (
+        ("batch_size", 2), ("seed", 1), ("weights", None), ("class_weight", "balanced"),
+        ("validation", (X, Y)), ("validate_every", 2), ("patience", 2), ("min_delta", 0.0),
+        ("threads", 3), ("cost_every", 2),
+    ):  # fmt: skip
+        if draw.rng.random() < 0.15:
+            keywords[key] = draw.maybe(good, 0.4)
+    if draw.rng.random() < 0.3:
+        keywords["callback"] = lambda run: tamper(draw, run)
+    handed = draw.maybe(draw.disturbed(theta) if draw.rng.random() < 0.1 else theta, 0.05)
+    try:
+        run = fi.train(net, handed, X, Y, **keywords)
+        if draw.rng.random() < 0.5:
+            tamper(draw, run)
+        keywords.pop("optimizer")
+        fi.train(net, handed, X, Y, **keywords | {"resume": run, "callback": None})
+    finally:
+        check_guards(memory)
+    method = draw.one_of(["predict", "cost", "accuracy", "loss_and_gradient", "unpack", "pack"])
+    if method in ("predict", "unpack", "pack"):
+        getattr(net, method)(*((handed, X) if method == "predict" else (handed,)))
+    else:
+        getattr(net, method)(handed, X, Y)
+
+
+def files(draw):
+    """Damaged files: cut, changed, and written by somebody who knows the format."""
+    net = fi.Network([2, 3, 1])
+    suffix = draw.one_of([".npz", ".safetensors"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "net" + suffix)
+        net.save(path, net.initialize("he_normal", seed=0))
+        with open(path, "rb") as file:
+            data = bytearray(file.read())
+        way = draw.rng.integers(4)
+        if way == 0:
+            data = data[: int(draw.rng.integers(len(data)))]
+        elif way == 1:
+            for _ in range(int(draw.rng.integers(1, 5))):
+                data[int(draw.rng.integers(len(data)))] = int(draw.rng.integers(256))
+        elif way == 2:
+            text = data.decode("latin-1")
+            old, new = draw.one_of([
+                ("0.01", "1e999"), ("[2, 3, 1]", "[2,1e400]"), ("relu", "rel\x00"),
+                ("float64", '",",,,'), ('"slope"', '"sizes"'), ("[2, 3, 1]", "[[[[[[[[["),
+                ("sigmoid", "softmax"), ("F64", "F32"), ("<f8", "|O8"), ("W1", "W2"),
+            ])  # fmt: skip
+            data = bytearray(text.replace(old, new).encode("latin-1"))
+        else:
+            deep = "[" * 100_000
+            header = draw.one_of([deep, json.dumps({"__metadata__": {"architecture": deep}}), "{}"])
+            data = bytearray(len(header).to_bytes(8, "little") + header.encode())
+            if suffix == ".npz":
+                file = io.BytesIO()
+                np.savez(file, architecture=np.array(header), W1=np.array(draw.one_of([1.0, "x"])))
+                data = bytearray(file.getvalue())
+        with open(path, "wb") as file:
+            file.write(data)
+        fi.load(draw.maybe(path, 0.05))
+
+
+def lessons(draw):
+    """The lesson's functions, with dictionaries and arrays that do not fit."""
+    X = draw.rng.standard_normal((2, 5))
+    Y = (X[:1] > 0).astype(float)
+    parameters = {
+        "W1": np.ones((3, 2)), "b1": np.zeros((3, 1)), "W2": np.ones((2, 3)),
+        "b2": np.zeros((2, 1)), "W3": np.ones((1, 2)), "b3": np.zeros((1, 1)),
+    }  # fmt: skip
+    for name in list(parameters):
+        if draw.rng.random() < 0.1:
+            parameters[name] = draw.maybe(draw.disturbed(parameters[name]), 0.3)
+        if draw.rng.random() < 0.03:
+            del parameters[name]
+    X, Y = draw.maybe(draw.disturbed(X), 0.1), draw.maybe(draw.disturbed(Y), 0.1)
+    which = draw.rng.integers(6)
+    if which == 0:
+        _, cache = init_utils.forward_propagation(X, parameters)
+        gradients = init_utils.backward_propagation(X, Y, draw.maybe(cache))
+        init_utils.update_parameters(parameters, gradients, draw.maybe(0.01))
+    elif which == 1:
+        init_utils.sigmoid(draw.maybe(X))
+        init_utils.relu(draw.maybe(X))
+    elif which == 2:
+        init_utils.predict(X, Y, parameters)
+    elif which == 3:
+        init_utils.compute_loss(draw.maybe(Y), Y)
+    elif which == 4:
+        init_utils.predict_dec(parameters, X)
+    else:
+        fi.propagation.measure(draw.maybe(fi.Network([2, 3, 1])), draw.maybe(np.ones(13)), X, Y)
+
+
+KINDS = {"fills": fills, "trainings": trainings, "files": files, "lessons": lessons}
+
+
+def main(kind: str, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        print(number, flush=True)
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                KINDS[kind](Draw(kind, number))
+        except (TypeError, ValueError) as error:
+            # An argument, and what was expected; Python's own checks of keywords are as good.
+            text = str(error)
+            clear = ": " in text or "argument" in text or "Network" in text
+            if not clear:
+                print("finding", type(error).__name__, text, flush=True)
+                traceback.print_exc()
+        except Exception as error:
+            print("finding", type(error).__name__, error, flush=True)
+            traceback.print_exc()
+    print("end", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
