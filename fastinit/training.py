@@ -383,11 +383,10 @@ def train(
             raise ValueError("patience: expected validation data to watch; got none")
         if before:
             raise ValueError(f"patience: expected none with resume; got {patience}")
-    if checked is not None or validate_every is not None or min_delta:
-        every = batches if validate_every is None else _count("validate_every", validate_every, 1)
-        min_delta = checked_rate(min_delta, "min_delta")
-        if checked is not None:
-            watch = _Watch(*checked, every, patience, min_delta)
+    every = batches if validate_every is None else _count("validate_every", validate_every, 1)
+    min_delta = checked_rate(min_delta, "min_delta")
+    if checked is not None:
+        watch = _Watch(*checked, every, patience, min_delta)
     cost_every = _cost_every(cost_every, before)
     threads = usable_cores() if threads is None else _count("threads", threads, 1)
 

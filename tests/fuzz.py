@@ -27,7 +27,7 @@ GUARD = 64  # cells on either side of what may be written
 HOSTILE = [
     None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, 2**64, -(2**63), 10**400, -(10**400), 0.0,
     -0.0, 0.5, 1.0, -1.5, 1e308, 5e-324, math.inf, -math.inf, math.nan, 1j, "", "x", ",", "he",
-    "float32", b"", b"x", (), (1,), [], [1, 2], [[]], {}, {"a": 1}, set(), object(), int, len,
+    "float32", b"", b"x", (), (1,), [], [1, 2], [[]], {}, {"a": 1}, set(), object(), int,
     lambda *a, **k: 1, np.float16(1), np.float32("nan"), np.int8(3), np.bool_(True), np.array(1.0),
     np.array([]), np.array([0.1, 0.2]), np.ones((2, 2)), np.array(["a"]), np.array([None]),
     np.ma.masked_array([1.0], [True]), Decimal("0.1"), Fraction(1, 3), np.longdouble(1), range(3),
