@@ -4,7 +4,6 @@ Everything that is not about compiling stands in pyproject.toml.
 """
 
 import os
-import platform
 import sysconfig
 import tempfile
 from glob import glob
@@ -55,12 +54,15 @@ DIRECTIVES = {
 
 
 def levels() -> list[str]:
-    """Return the CPU levels to build for this machine's architecture."""
-    x86_64 = platform.machine().lower() in ("x86_64", "amd64")
-    # A universal macOS build compiles each source for two architectures with one set of flags.
-    universal = "-arch arm64" if sysconfig.get_platform().endswith("universal2") else ""
-    cross = "arm64" in os.environ.get("ARCHFLAGS", universal)
-    return list(GCC_LEVELS) if x86_64 and not cross else ["baseline"]
+    """Return the CPU levels to build for the target's architecture."""
+    # The platform is the target's, not that of the machine that compiles: linux-x86_64, win-amd64,
+    # macosx-11.0-arm64, or macosx-10.9-universal2, which compiles each source for two architectures
+    # with one set of flags, unless ARCHFLAGS says for which.
+    target = sysconfig.get_platform()
+    universal = "-arch arm64" if target.endswith("universal2") else ""
+    arm64 = "arm64" in os.environ.get("ARCHFLAGS", universal)
+    x86_64 = target.endswith(("x86_64", "amd64", "universal2")) and not arm64
+    return list(GCC_LEVELS) if x86_64 else ["baseline"]
 
 
 def extensions() -> list[Extension]:
