@@ -631,8 +631,10 @@ class Network:
         flags = array.flags
         if array.dtype == self.dtype and flags.c_contiguous and flags.aligned:
             return array
-        with np.errstate(over="ignore"):
-            return np.require(array, self.dtype, ["C", "A"])
+        if array.dtype.kind != "f":
+            return array.astype(self.dtype, order="C")
+        with np.errstate(over="ignore"):  # a wider number becomes infinite, and is refused later
+            return array.astype(self.dtype, order="C")
 
     def check_Y(self, Y: ArrayLike, X: Array, *, name: str = "Y") -> Array:
         """Return the labels as the kernels want them: numbers of shape (n_outputs, n_examples)."""
@@ -648,17 +650,18 @@ class Network:
             raise ValueError(
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )
+        counts = self.output == "exponential"
+        if Y.dtype == self.dtype or Y.dtype.kind in "iub":
+            # No other integer becomes 0 or 1, as small numbers of a wider type do.
+            labels = self._as_kernel_wants(Y)
+            fits = dense.all_binary if self.classifies else dense.all_finite
+            if fits(labels) and self.output != "softmax" and not counts:
+                return labels
         if self.classifies:
-            if Y.dtype == self.dtype or Y.dtype.kind in "iub":
-                # No other integer becomes 0 or 1, as small numbers of a wider type do.
-                labels = self._as_kernel_wants(Y)
-                if dense.all_binary(labels) and self.output != "softmax":
-                    return labels
             wrong, expected = Y[(Y != 0) & (Y != 1)], "labels 0 and 1"
         else:
             with np.errstate(over="ignore"):
                 finite = np.isfinite(Y.astype(self.dtype))
-            counts = self.output == "exponential"
             wrong = Y[~finite | (Y < 0)] if counts else Y[~finite]
             expected = f"finite {self.dtype} numbers{' >= 0' if counts else ''}"
         if wrong.size:
@@ -671,12 +674,15 @@ class Network:
         return self._as_kernel_wants(Y)
 
     def _one_hot(self, labels: Array, name: str) -> Array:
-        n = self.sizes[-1]
-        wrong = labels[~((labels >= 0) & (labels < n) & (labels == np.floor(labels)))]
-        if wrong.size:
-            raise ValueError(f"{name}: expected integers from 0 to {n - 1}; got {wrong.flat[0]}")
-        Y = np.zeros((n, len(labels)), self.dtype)
-        Y[labels.astype(np.intp), np.arange(len(labels))] = 1
+        n, m = self.sizes[-1], len(labels)
+        fits = (labels >= 0) & (labels < n)
+        if labels.dtype.kind == "f":
+            fits &= labels == np.floor(labels)
+        if not fits.all():
+            wrong = labels[~fits][0]
+            raise ValueError(f"{name}: expected integers from 0 to {n - 1}; got {wrong}")
+        Y = np.zeros((n, m), self.dtype)
+        Y.reshape(-1)[labels.astype(np.intp) * m + np.arange(m)] = 1
         return Y
 
     def check_weights(self, weights: ArrayLike, X: Array) -> Array:

@@ -22,7 +22,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, pow, sqrt
 from libc.math cimport log as c_log
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 import _thread
@@ -35,6 +35,7 @@ cdef extern from "lanes.h":
         VECTOR_BYTES
         MOST_LANES
     void prefetch(const void* p) noexcept nogil
+    void poison(void* p, size_t n) noexcept nogil
     void float_fill(float* out, float w) noexcept nogil
     void double_fill(double* out, double w) noexcept nogil
     void float_add(float* out, const float* a) noexcept nogil
@@ -400,15 +401,19 @@ cdef class Descent:
         return 0
 
     cdef int take_memory(self, bint forward_only, bint whole_gradient) except -1:
-        """Allocate the scratch of all teams, in one block."""
+        """Allocate the scratch of all teams, in one block.
+
+        It is not cleared, which took a fifth of a short call: what is read was written before.
+        """
         free(self.memory)
         self.memory = NULL
         self.used = 0
         self.take_scratch(forward_only, whole_gradient)
-        self.memory = <char*>calloc(self.used + 64, 1)
+        self.memory = <char*>malloc(self.used + 64)
         if self.memory == NULL:
             self.key = None
             raise MemoryError(f"no memory for {self.used} bytes of scratch")
+        poison(self.memory, self.used + 64)
         self.used = 64 - <Py_ssize_t>(<size_t>self.memory & 63)
         self.take_scratch(forward_only, whole_gradient)
         return 0
@@ -434,6 +439,8 @@ cdef class Descent:
                 (ceil_div(data.m, width) - data.first_packed) * n_in * width, itemsize
             )
         if self.memory != NULL:
+            memset(teams, 0, call.n_teams * sizeof(Team))
+            memset(spaces, 0, call.n_teams * sizeof(Workspace))
             call.teams = teams
             call.spaces = spaces
             data.packed = packed
@@ -449,6 +456,8 @@ cdef class Descent:
                 continue
             space.next_theta = self.take(0 if forward_only else n, itemsize)
             space.zeros = self.take(width, itemsize)
+            if self.memory != NULL:
+                memset(space.zeros, 0, width * itemsize)
             space.Y_blocks = self.take(members * n_out * width, itemsize)
             space.weight_blocks = self.take(members * width, itemsize)
             space.partial_costs = <double*>self.take(max(resident, shape.parts), sizeof(double))
@@ -534,15 +543,18 @@ cdef class Descent:
         cdef Shape* shape = &call.shape
         cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.m)
         cdef Py_ssize_t t, wanted
-        cdef list helpers
+        cdef Py_ssize_t available
         cdef bint forward_only = kind == "forward"
+        cdef bint short = not self.helpers.helpers and is_short(
+            3 * batch * n_parameters_of(layout), call.jobs[0].iterations * n_jobs
+        )
         call.owner = <void*>self
         call.next_group = 0
         call.interrupted = 0
         self.error = None
         key = (
             layout, itemsize, batch, call.n_groups, threads, kind, data.m, data.order == NULL,
-            data.X_row, data.X_column, os.getpid(),
+            data.X_row, data.X_column, os.getpid(), short,
         )
         if self.key is not None and key == self.key:
             if self.packed_X != data.X:
@@ -557,9 +569,9 @@ cdef class Descent:
         wanted = 0
         for t in range(call.n_teams):
             wanted += self.members(t)
-        helpers = self.helpers.acquire(wanted - 1)
-        if 1 + len(helpers) < wanted:
-            call.n_threads = 1 + len(helpers)
+        available = 1 if short else 1 + len(self.helpers.acquire(wanted - 1))
+        if available < wanted:
+            call.n_threads = available
             call.n_teams = max(min(call.n_threads, call.n_groups), 1)
         data.first_packed = 0
         if data.order == NULL and shape.strategy != THIN and data.X_column == 1:
@@ -602,6 +614,11 @@ cdef class Descent:
                 run_jobs(<const float*>NULL, &self.call, t, rank)
             else:
                 run_jobs(<const double*>NULL, &self.call, t, rank)
+
+
+cdef bint is_short(Py_ssize_t work, Py_ssize_t iterations) noexcept:
+    """Whether ``iterations`` of so many multiply-adds do not repay the start of a thread."""
+    return iterations <= START_WORK // work
 
 
 cdef int take_data(

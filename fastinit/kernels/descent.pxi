@@ -57,6 +57,8 @@ cdef enum:
     # gradients to add up: two cores that are idle gain 25 % at 1.3 million.
     NARROW_THREAD_WORK = 1 << 21
     WIDE_THREAD_WORK = 1 << 20
+    # Multiply-adds of a call that are worth the start of a thread, which takes 0.1 ms.
+    START_WORK = 1 << 23
     # Rows of weights that a thread takes at once: few, so that the last piece keeps nobody waiting.
     PIECE_ROWS = 24
     # Inputs, and units, that a thread of the thin strategy takes at once.

@@ -30,6 +30,13 @@ enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 #define prefetch(p) ((void)0)
 #endif
 
+/* In debug builds, fill fresh scratch with NaN: what reads it before it is written gives a wrong result. */
+#if defined(FASTINIT_POISON)
+#define poison(p, n) memset((p), 0xFF, (n))
+#else
+#define poison(p, n) ((void)0)
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 
 /* The sum of the lanes, by halves of a register: 64 bytes to 32, 32 to 16, the last by hand. */
