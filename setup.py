@@ -42,7 +42,7 @@ GCC_BODY_FLAGS = {"random": ["-ffp-contract=off"]}
 # so "inline" must be an order. Cython leaves this macro to the builder.
 GCC_MACROS = [("CYTHON_INLINE", "__inline__ __attribute__((always_inline))")]
 
-# Scratch memory is not cleared; a debug build fills it with NaN, so that a read too early is noticed.
+# Scratch memory is not cleared; a debug build fills it with NaN, so that tests notice early reads.
 MACROS = [("FASTINIT_POISON", "1")] if DEBUG else []
 
 DIRECTIVES = {
