@@ -1,7 +1,6 @@
 """The lesson's own helper functions under the lesson's own names, on the fast kernels.
 
-``from fastinit.filling import as_float
-from fastinit.init_utils import *`` stands in for the lesson's ``init_utils`` module: the same
+``from fastinit.init_utils import *`` stands in for the lesson's ``init_utils`` module: the same
 signatures, dictionaries and caches, the same numbers. No warning escapes where the lesson's NumPy
 code warned of an overflow or of log(0).
 

@@ -721,11 +721,13 @@ def _haar(filling: Filling, rows: int, columns: int) -> NDArray[Any]:
     np.fill_diagonal(Q, -sign)
     # Blocks of reflectors multiply to I - V' T V (Schreiber and Van Loan 1989), last block first;
     # the transpose, so that rows stay contiguous. Rows above the block are still untouched.
-    for start in reversed(range(0, short, PANEL)):
-        v = V[start : start + PANEL, start:]
-        gram = np.triu(v @ v.T, 1) + np.eye(len(v), dtype=real)
-        q = Q[start:, start:]
-        q -= (q @ v.T) @ np.linalg.solve(gram.T, v)
+    # On aarch64 NumPy's products raise floating-point flags that their results do not deserve.
+    with np.errstate(all="ignore"):
+        for start in reversed(range(0, short, PANEL)):
+            v = V[start : start + PANEL, start:]
+            gram = np.triu(v @ v.T, 1) + np.eye(len(v), dtype=real)
+            q = Q[start:, start:]
+            q -= (q @ v.T) @ np.linalg.solve(gram.T, v)
     return Q if rows <= columns else np.ascontiguousarray(Q.T)
 
 
