@@ -28,7 +28,7 @@ SEEDS = 100  # of the whole process
 
 def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     state = np.random.get_state()
-    arrays = fi.datasets.load_dataset()
+    arrays = fi.lesson.load_dataset()
     np.random.set_state(state)
     return arrays
 
@@ -147,7 +147,7 @@ def overhead(runs: int = 200, iterations: int = 1000) -> float:
     with tempfile.TemporaryDirectory() as folder:
         before = perf_counter()
         result = fi.compare(
-            X, Y, fi.Network(SIZES), ["he_normal"], test=(X_test, Y_test), seeds=range(runs),
+            X, Y, fi.Network(SIZES), ["he_normal"], test=(X_test, Y_test), seed=range(runs),
             iterations=iterations, store=Path(folder, "runs.sqlite"), threads=1,
         )  # fmt: skip
         spent = perf_counter() - before
@@ -176,7 +176,7 @@ def bare_trainings() -> float:
     """Return the seconds of the same trainings in one stack, and nothing else."""
     X, Y, _, _ = data()
     net = fi.Network(SIZES, loss="saturating_cross_entropy")
-    schemes = ("zeros", "random", "he")
+    schemes = ("zeros", "lesson.random", "lesson.he")
     thetas = [net.initialize(scheme, seed=seed) for scheme in schemes for seed in range(SEEDS)]
     before = perf_counter()
     fi.train(net, np.array(thetas), X, Y, learning_rate=RATE, iterations=15_000, threads=2)

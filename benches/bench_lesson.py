@@ -25,9 +25,9 @@ RATE = 0.01
 
 def data(dtype: str = "float64") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     state = np.random.get_state()
-    X, Y, _, _ = fi.datasets.load_dataset()
+    X, Y, _, _ = fi.lesson.load_dataset()
     np.random.set_state(state)
-    theta = fi.Network(SIZES, dtype=dtype).initialize("he", seed=3)
+    theta = fi.Network(SIZES, dtype=dtype).initialize("lesson.he", seed=3)
     return X.astype(dtype), Y.astype(dtype), theta
 
 

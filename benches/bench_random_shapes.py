@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from timing import PAUSE, Contender, Seconds, absent, in_turns, ratio
 
 import fastinit as fi
-from fastinit.network import HIDDEN, LOSSES
+from fastinit.training.network import ACTIVATIONS, LOSSES
 
 Array = NDArray[Any]
 Orders = Callable[[int], Array]  # of an epoch by its number
@@ -75,7 +75,9 @@ class Case:
 
     @property
     def network(self) -> fi.Network:
-        return fi.Network(self.sizes, hidden=self.activation, output=self.output, dtype=self.dtype)
+        return fi.Network(
+            self.sizes, activation=self.activation, output=self.output, dtype=self.dtype
+        )
 
     @property
     def rate(self) -> float:
@@ -133,7 +135,7 @@ def drawn(seed: int, index: int) -> Case:
         case = Case(
             sizes=(log_uniform(MOST_INPUTS), *hidden, n_outputs),
             examples=examples,
-            activation=str(rng.choice(HIDDEN)),
+            activation=str(rng.choice(ACTIVATIONS)),
             output=str(rng.choice([o for o in LOSSES if o != "softmax" or n_outputs > 1])),
             dtype=str(rng.choice(list(TOLERANCES))),
             batch_size=min(int(rng.integers(*BATCHES, endpoint=True)), examples)
@@ -200,19 +202,19 @@ def step(
 ) -> float:
     """Update W and b, and return the cost before."""
     m = X.shape[1]
-    A, slopes = [X], []
+    A, derivatives = [X], []
     for weights, bias in zip(W[:-1], b[:-1], strict=True):
         activated, slope = activate(weights @ A[-1] + bias, activation)
         A.append(activated)
-        slopes.append(slope)
+        derivatives.append(slope)
     outputs, losses = finish(W[-1] @ A[-1] + b[-1], Y, output)
     dZ = (outputs - Y) / m
     for layer in reversed(range(len(W))):
         dW, db = dZ @ A[layer].T, dZ.sum(axis=1, keepdims=True)
         if layer > 0:
             dZ = W[layer].T @ dZ
-            if slopes[layer - 1] is not None:
-                dZ *= slopes[layer - 1]
+            if derivatives[layer - 1] is not None:
+                dZ *= derivatives[layer - 1]
         W[layer] -= rate * dW
         b[layer] -= rate * db
     return float(losses / m)
@@ -356,7 +358,7 @@ def main() -> None:
     parser.add_argument("--cliffs", action="store_true", help="the shapes that once were slow")
     parser.add_argument("--shape", action="append", help="layer sizes: 784-128-10; may be repeated")
     parser.add_argument("--examples", type=int, default=128)
-    parser.add_argument("--activation", choices=HIDDEN, default="relu")
+    parser.add_argument("--activation", choices=ACTIVATIONS, default="relu")
     parser.add_argument("--output", choices=tuple(LOSSES), default="sigmoid")
     parser.add_argument("--dtype", choices=tuple(TOLERANCES), default="float64")
     parser.add_argument("--batch-size", type=int)

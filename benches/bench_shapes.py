@@ -51,13 +51,13 @@ class Task:
 
     def __str__(self) -> str:
         job = {"sigmoid": "", "softmax": " softmax", "identity": " squared error"}[self.output]
-        hidden = "" if self.hidden == "relu" else f" {self.hidden}"
+        hidden = "" if self.activation == "relu" else f" {self.activation}"
         adam = ", Adam" if self.adam else ""
         return f"{'-'.join(map(str, self.sizes))}{hidden}{job}{adam}, {self.examples:,}"
 
     @property
     def network(self) -> fi.Network:
-        return fi.Network(self.sizes, hidden=self.hidden, output=self.output, dtype=DTYPE)
+        return fi.Network(self.sizes, activation=self.activation, output=self.output, dtype=DTYPE)
 
     @property
     def optimizer(self) -> fi.Adam | fi.GradientDescent:
@@ -133,7 +133,7 @@ def torch_loop(task: Task, threads: int) -> Contender:
     X, Y, start = task.data()
     parameters = task.network.unpack(start)
     X, Y = torch.from_numpy(X.T.copy()), torch.from_numpy(Y.T.copy())
-    activation = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[task.hidden]
+    activation = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[task.activation]
     modules: list[torch.nn.Module] = []
     for layer, (n_in, n_out) in enumerate(pairwise(task.sizes), start=1):
         linear = torch.nn.Linear(n_in, n_out)
@@ -172,7 +172,7 @@ def jax_loop(task: Task) -> Contender:
     net = task.network
     Y = net.check_Y(Y, X)
     parameters = {name: jnp.asarray(value) for name, value in net.unpack(start).items()}
-    activation = {"relu": lambda z: jnp.maximum(z, 0), "tanh": jnp.tanh}[task.hidden]
+    activation = {"relu": lambda z: jnp.maximum(z, 0), "tanh": jnp.tanh}[task.activation]
     losses_of = {
         "sigmoid": lambda z, Y: jax.nn.softplus(z) - z * Y,
         "softmax": lambda z, Y: -jnp.sum(jax.nn.log_softmax(z, axis=0) * Y, axis=0),
@@ -226,7 +226,7 @@ def scikit_learn(task: Task) -> Contender:
     def iterate(n: int) -> list[float]:
         # n_iter_no_change and tol: no early stop; alpha, momentum, shuffle: the plain step.
         model = make(
-            hidden_layer_sizes=task.sizes[1:-1], activation=task.hidden,
+            hidden_layer_sizes=task.sizes[1:-1], activation=task.activation,
             solver="adam" if task.adam else "sgd", batch_size=task.examples,
             learning_rate_init=RATE, momentum=0, alpha=0, shuffle=False,
             max_iter=n, tol=0, n_iter_no_change=n + 1, random_state=0,
@@ -261,7 +261,7 @@ TASKS = (
          targets={TORCH: 1.1, BARE: 0.87}),
     Task((1024, 1024, 1024, 10), 512, output="softmax", wide=True,
          targets={TORCH: 1, BARE: 0.91}),
-    Task((4, 32, 16, 4), 10_000, hidden="tanh", output="identity", adam=True,
+    Task((4, 32, 16, 4), 10_000, activation="tanh", output="identity", adam=True,
          targets={TORCH: 4, JAX: 3.5}),
 )  # fmt: skip
 # Odd ones, which must not fall off a cliff, and wide ones.

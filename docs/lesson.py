@@ -14,9 +14,9 @@ way of jupytext), and all at once with ``python docs/lesson.py``.
 import matplotlib.pyplot as plt
 
 import fastinit as fi
-from fastinit import plots
+from fastinit.comparison import plots
 
-X, Y, X_test, Y_test = fi.datasets.load_dataset()
+X, Y, X_test, Y_test = fi.lesson.load_dataset()
 net = fi.Network([2, 10, 5, 1])
 plots.examples(X, Y).set(title="Training data", aspect="equal")
 plt.show()
@@ -28,7 +28,7 @@ plt.show()
 # 2 / fan_in. What each of them does shows before any training.
 
 # %%
-seeds = {"zeros": 0, "random": 3, "he": 3}
+seeds = {"zeros": 0, "lesson.random": 3, "lesson.he": 3}
 starts = {scheme: net.initialize(scheme, seed=seed) for scheme, seed in seeds.items()}
 for scheme, theta in starts.items():
     print(f"{scheme}: {fi.propagation.measure(net, theta, X, Y).verdict}\n")
@@ -45,7 +45,7 @@ runs = {
 }
 for scheme, run in runs.items():
     train, test = (net.accuracy(run.theta, *data) for data in ((X, Y), (X_test, Y_test)))
-    print(f"{scheme:6}  cost {run.final_cost:.4f}  train {train:.1%}  test {test:.1%}")
+    print(f"{scheme:14}  cost {run.final_cost:.4f}  train {train:.1%}  test {test:.1%}")
 
 # %%
 plots.cost_bands({scheme: run.costs[None] for scheme, run in runs.items()})
@@ -71,6 +71,7 @@ plt.show()
 
 # %%
 marks = [0, 100, 1000, 15_000]
-_, snapshots = fi.propagation.along(net, starts["he"].copy(), X, Y, at=marks, learning_rate=0.01)
+start = starts["lesson.he"].copy()
+_, snapshots = fi.propagation.along(net, start, X, Y, at=marks, learning_rate=0.01)
 plots.profiles({f"iteration {i}": each for i, each in snapshots.items()}, quantity="gradient")
 plt.show()

@@ -1,7 +1,7 @@
 """Fill weights, train small networks, and see what the initialisation did."""
 
-from fastinit import datasets, initializers, optimizers, propagation
-from fastinit.comparison import Comparison, Interrupted, compare
+from fastinit import initializers, lesson
+from fastinit.comparison import Cell, Comparison, Interrupted, Table, Trial, compare, propagation
 from fastinit.initializers import (
     constant,
     delta_orthogonal,
@@ -34,8 +34,8 @@ from fastinit.initializers import (
     zeros,
 )
 from fastinit.kernels import show_config
-from fastinit.network import Network, load
-from fastinit.optimizers import (
+from fastinit.training import Network, Run, Stack, load, optimizers, train
+from fastinit.training.optimizers import (
     LBFGS,
     Adam,
     AdamW,
@@ -44,9 +44,6 @@ from fastinit.optimizers import (
     InverseScaling,
     Momentum,
 )
-from fastinit.tables import Table
-from fastinit.training import Run, Stack, train
-from fastinit.trials import Cell, Trial
 
 __version__ = "0.1.0"
 
@@ -68,7 +65,6 @@ __all__ = [
     "Trial",
     "compare",
     "constant",
-    "datasets",
     "delta_orthogonal",
     "dirac",
     "flax_dense",
@@ -84,6 +80,7 @@ __all__ = [
     "keras_dense",
     "lecun_normal",
     "lecun_uniform",
+    "lesson",
     "load",
     "lsuv",
     "normal",

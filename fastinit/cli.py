@@ -14,13 +14,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastinit import __version__, initializers, report
-from fastinit.comparison import Comparison, Interrupted, compare
-from fastinit.datasets import load_dataset
+from fastinit import __version__, initializers
+from fastinit.comparison import Comparison, Interrupted, Trial, compare, report
+from fastinit.comparison.tables import rich_table
 from fastinit.kernels import show_config
-from fastinit.network import Network
-from fastinit.progress import rich_table
-from fastinit.trials import Trial
+from fastinit.lesson import load_dataset
+from fastinit.training import Network
 
 DESCRIPTION = "What does the weight initialisation do? Train one network from several, and compare."
 
@@ -41,10 +40,10 @@ examples:
 """
 
 
-# The options that are arguments of compare() as they are.
+# The arguments of compare() that are options; some are given as one value or as an axis.
 COMPARED = (
-    "learning_rate", "iterations", "seed", "seeds", "depths", "widths", "learning_rates",
-    "activations", "target_cost", "target_accuracy", "store", "threads",
+    "learning_rate", "iterations", "seed", "depth", "width", "activation", "target_cost",
+    "target_accuracy", "store", "threads",
 )  # fmt: skip
 
 
@@ -74,9 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     lesson.add_argument(
         "--schemes",
         type=_names,
-        default=["zeros", "random", "he"],
+        default=["zeros", "lesson.random", "lesson.he"],
         metavar="A,B,...",
-        help=f"of {', '.join(initializers.names())} (default: zeros,random,he)",
+        help=f"of {', '.join(initializers.names())} (default: zeros,lesson.random,lesson.he)",
     )
     lesson.add_argument(
         "--hidden",
@@ -85,11 +84,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N,N,...",
         help="units of the hidden layers (default: 10,5)",
     )
-    lesson.add_argument("--learning-rate", type=float, metavar="RATE", help="default: 0.01")
+    rates = lesson.add_mutually_exclusive_group()
+    rates.add_argument(
+        "--learning-rate", type=float, default=0.01, metavar="RATE", help="default: 0.01"
+    )
     lesson.add_argument(
         "--iterations", type=int, default=15_000, metavar="N", help="default: 15000"
     )
-    lesson.add_argument(
+    seeds = lesson.add_mutually_exclusive_group()
+    seeds.add_argument(
         "--seed",
         type=int,
         metavar="N",
@@ -112,13 +115,34 @@ def _parser() -> argparse.ArgumentParser:
     grid = lesson.add_argument_group(
         "grid", "many runs for each scheme: every combination of what is given here"
     )
-    grid.add_argument(
-        "--seeds", type=_ranges, metavar="N,A:B,...", help="A:B are those from A up to B - 1"
+    seeds.add_argument(
+        "--seeds",
+        type=_ranges,
+        dest="seed",
+        metavar="N,A:B,...",
+        help="an axis: A:B are those from A up to B - 1",
     )
-    grid.add_argument("--depths", type=_ranges, metavar="N,...", help="numbers of hidden layers")
-    grid.add_argument("--widths", type=_ranges, metavar="N,...", help="units of each hidden layer")
-    grid.add_argument("--learning-rates", type=_numbers, metavar="RATE,...")
-    grid.add_argument("--activations", type=_names, metavar="A,B,...", help="of the hidden layers")
+    rates.add_argument(
+        "--learning-rates",
+        type=_numbers,
+        dest="learning_rate",
+        default=0.01,
+        metavar="RATE,...",
+        help="an axis",
+    )
+    grid.add_argument(
+        "--depths", type=_ranges, dest="depth", metavar="N,...", help="numbers of hidden layers"
+    )
+    grid.add_argument(
+        "--widths", type=_ranges, dest="width", metavar="N,...", help="units of each hidden layer"
+    )
+    grid.add_argument(
+        "--activations",
+        type=_names,
+        dest="activation",
+        metavar="A,B,...",
+        help="of the hidden layers",
+    )
     grid.add_argument(
         "--target-cost", type=float, metavar="COST", help="tell the iterations to reach it"
     )
@@ -208,7 +232,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"needs {' and '.join(absent)}; install with: pip install 'fastinit-nn[cli]'"
         )
-    # In any case, for it leaves NumPy's random state as the lesson does, where `random` starts.
+    # Always: it leaves NumPy's random state as the lesson does, where `lesson.random` starts.
     lesson = load_dataset()
     data = lesson if arguments.data is None else _load(arguments.data)
     X, Y = np.asarray(data[0]), np.asarray(data[1])
@@ -288,7 +312,7 @@ def _check_folder(option: str, path: Path, *, must_exist: bool = False) -> None:
 
 def _loading(arguments: argparse.Namespace) -> str:
     """Return the Python that loads the data as this command did."""
-    lesson = "X, Y, X_test, Y_test = fi.datasets.load_dataset()"
+    lesson = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
     if arguments.data is None:
         return lesson
     return "\n".join(
@@ -302,7 +326,7 @@ def _loading(arguments: argparse.Namespace) -> str:
 
 def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
     """Write all pictures aside first, so that no half-written and no mixed set is ever seen."""
-    from fastinit import plots
+    from fastinit.comparison import plots
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as aside:

@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit import training
-from fastinit.datasets import load_dataset
-from fastinit.filling import as_float
 from fastinit.kernels import dense
-from fastinit.network import Network
-from fastinit.training import Run
+from fastinit.lesson import load_dataset
+from fastinit.training import Network, Run, train
+from fastinit.validation import as_float
 
 __all__ = [
     "backward_propagation",
@@ -270,7 +268,7 @@ def model(
                 f"Diverged at iteration {run.diverged_at}: the parameters are the last finite ones"
             )
 
-    run: Run = training.train(
+    run: Run = train(
         network,
         theta,
         X,
@@ -306,7 +304,7 @@ def plot_decision_boundary(model: Callable[[Array], Any], X: ArrayLike, y: Array
     X : array_like of shape (2, m)
     y : array_like of shape (1, m) or (m,)
     """
-    from fastinit import plots
+    from fastinit.comparison import plots
 
     plots.decision_boundary(model, X, y)
     plots.show()

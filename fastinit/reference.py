@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
-Layout = Any  # fastinit.network.Layout: sizes, hidden, slope, loss, bias
-Rule = Any  # fastinit.optimizers.Rule
+Layout = Any  # fastinit.training.network.Layout: sizes, activation, negative_slope, loss, bias
+Rule = Any  # fastinit.training.optimizers.Rule
 
 # As in the kernels, infinities and NaN are results here, not news.
 _quiet = np.errstate(all="ignore")
@@ -74,44 +74,48 @@ def sigmoid(Z: Array, out: Array) -> None:
 
 
 @_quiet
-def activate(Z: Array, hidden: str, slope: float, A: Array, slopes: Array) -> None:
-    """Overwrite ``A`` with the activation of ``Z``, and ``slopes`` with its derivative."""
+def activate(
+    Z: Array, activation: str, negative_slope: float, A: Array, derivatives: Array
+) -> None:
+    """Overwrite ``A`` with the activation of ``Z``, and ``derivatives`` with its derivative."""
     real = Z.dtype.type
     one = real(1)
-    if hidden == "relu":
-        A[...], slopes[...] = np.maximum(Z, 0), Z > 0
-    elif hidden == "leaky_relu":
-        slopes[...] = np.where(Z > 0, one, real(slope))
-        A[...] = np.where(Z > 0, Z, Z * real(slope))
-    elif hidden == "tanh":
+    if activation == "relu":
+        A[...], derivatives[...] = np.maximum(Z, 0), Z > 0
+    elif activation == "leaky_relu":
+        derivatives[...] = np.where(Z > 0, one, real(negative_slope))
+        A[...] = np.where(Z > 0, Z, Z * real(negative_slope))
+    elif activation == "tanh":
         np.tanh(Z, out=A)
-        slopes[...] = (one - A) * (one + A)
-    elif hidden == "sigmoid":
+        derivatives[...] = (one - A) * (one + A)
+    elif activation == "sigmoid":
         sigmoid(Z, A)
-        slopes[...] = A * (one - A)
-    elif hidden == "identity":
-        A[...], slopes[...] = Z, one
-    elif hidden == "gelu":
+        derivatives[...] = A * (one - A)
+    elif activation == "identity":
+        A[...], derivatives[...] = Z, one
+    elif activation == "gelu":
         mass = (_erfc(Z * real(-math.sqrt(0.5))).astype(Z.dtype)) / 2
         density = np.exp(-Z * Z / 2) * real(1 / math.sqrt(2 * math.pi))
-        slopes[...], A[...] = mass + Z * density, Z * mass
-    elif hidden == "silu":
+        derivatives[...], A[...] = mass + Z * density, Z * mass
+    elif activation == "silu":
         share = 1 / (1 + np.exp(-Z))
-        slopes[...], A[...] = share + Z * share * (one - share), Z * share
+        derivatives[...], A[...] = share + Z * share * (one - share), Z * share
     else:
         negative = real(SELU_SCALE * SELU_ALPHA) * np.expm1(np.minimum(Z, 0))
-        slopes[...] = np.where(Z > 0, real(SELU_SCALE), negative + real(SELU_SCALE * SELU_ALPHA))
+        derivatives[...] = np.where(
+            Z > 0, real(SELU_SCALE), negative + real(SELU_SCALE * SELU_ALPHA)
+        )
         A[...] = np.where(Z > 0, real(SELU_SCALE) * Z, negative)
 
 
 @_quiet
-def loss(Z: Array, Y: Array, weights: Array | None, loss: str, A: Array, dZ: Array) -> float:
+def loss(Z: Array, Y: Array, sample_weight: Array | None, loss: str, A: Array, dZ: Array) -> float:
     """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
 
-    ``w`` is 1 without ``weights``. Where all weights are zero, cost and ``dZ`` are.
+    ``w`` is 1 without ``sample_weight``. Where all weights are zero, cost and ``dZ`` are.
     """
     m = Z.shape[1]
-    w = np.ones(m) if weights is None else weights.astype(np.float64)
+    w = np.ones(m) if sample_weight is None else sample_weight.astype(np.float64)
     total = w.sum()
     if m and not total:
         w, total = np.zeros(m), np.float64(1)
@@ -222,17 +226,17 @@ def _layers(layout: Layout, theta: Array) -> Iterator[tuple[Array, Array]]:
 
 
 def _activations(layout: Layout, theta: Array, X: Array) -> tuple[list[Array], list[Array]]:
-    """Return X and what every layer makes of it, and the slopes; the last layer stays linear."""
-    activations, slopes = [X], []
+    """Return X and the output of every layer, and the derivatives; the last layer is linear."""
+    activations, derivatives = [X], []
     layers = list(_layers(layout, theta))
     for W, b in layers:
         Z = np.empty((len(W), X.shape[1]), X.dtype)
         linear(W, b if len(b) else np.zeros((1, 1), X.dtype), activations[-1], Z)
         if len(activations) < len(layers):
-            slopes.append(np.empty_like(Z))
-            activate(Z, layout.hidden, layout.slope, Z, slopes[-1])
+            derivatives.append(np.empty_like(Z))
+            activate(Z, layout.activation, layout.negative_slope, Z, derivatives[-1])
         activations.append(Z)
-    return activations, slopes
+    return activations, derivatives
 
 
 class Descent:
@@ -244,7 +248,7 @@ def forward(
     thetas: Array,
     X: Array,
     Y: Array | None,
-    weights: Array | None,
+    sample_weight: Array | None,
     out: Array,
     threads: int,
 ) -> NDArray[np.float64]:
@@ -253,7 +257,7 @@ def forward(
     for k, theta in enumerate(thetas):
         Z = _activations(layout, theta, X)[0][-1]
         labels = np.zeros_like(Z) if Y is None else Y
-        cost = loss(Z, labels, weights, layout.loss, out[k], np.empty_like(Z))
+        cost = loss(Z, labels, sample_weight, layout.loss, out[k], np.empty_like(Z))
         if Y is not None:
             costs[k] = cost
     return costs
@@ -265,7 +269,7 @@ def loss_and_gradient(
     thetas: Array,
     X: Array,
     Y: Array,
-    weights: Array | None,
+    sample_weight: Array | None,
     gradients: Array,
     threads: int,
     descent: Descent | None = None,
@@ -273,18 +277,18 @@ def loss_and_gradient(
     """Overwrite ``gradients`` with the costs' derivatives by the thetas; return the costs."""
     costs = np.empty(len(thetas))
     for k, (theta, gradient) in enumerate(zip(thetas, gradients, strict=True)):
-        (*inputs, Z), slopes = _activations(layout, theta, X)
+        (*inputs, Z), derivatives = _activations(layout, theta, X)
         dZ = np.empty_like(Z)
-        costs[k] = loss(Z, Y, weights, layout.loss, np.empty_like(Z), dZ)
+        costs[k] = loss(Z, Y, sample_weight, layout.loss, np.empty_like(Z), dZ)
         parameters = list(_layers(layout, theta))
-        derivatives = list(_layers(layout, gradient))
+        gradient_layers = list(_layers(layout, gradient))
         for layer in reversed(range(len(parameters))):
-            dW, db = derivatives[layer]
+            dW, db = gradient_layers[layer]
             dW[...] = dZ @ inputs[layer].T
             if layout.bias:
                 db[...] = dZ.sum(axis=1, keepdims=True)
             if layer > 0:
-                dZ = parameters[layer][0].T @ dZ * slopes[layer - 1]
+                dZ = parameters[layer][0].T @ dZ * derivatives[layer - 1]
     return costs
 
 
@@ -297,7 +301,7 @@ def descend(
     step: int,
     X: Array,
     Y: Array,
-    weights: Array | None,
+    sample_weight: Array | None,
     order: NDArray[np.intp] | None,
     batch_size: int,
     first: int,
@@ -325,7 +329,7 @@ def descend(
             if order is not None:
                 row, b = divmod(first + i, batches)
                 batch = order[row, b * batch_size : (b + 1) * batch_size]
-            part = None if weights is None else weights[batch]
+            part = None if sample_weight is None else sample_weight[batch]
             [cost] = loss_and_gradient(
                 layout, theta[None], X[:, batch], Y[:, batch], part, gradient[None], 1
             )

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fastinit import Network, datasets, kernels
+from fastinit import Network, kernels, lesson
 
 LEVELS = (*kernels.LEVELS, "reference")
 
@@ -60,14 +60,14 @@ def lesson_net():
 
 @pytest.fixture
 def theta(net):
-    return net.initialize("he", seed=3)
+    return net.initialize("lesson.he", seed=3)
 
 
 @pytest.fixture
 def circles():
     """The lesson's data, with NumPy's global random state left as it was."""
     state = np.random.get_state()
-    data = datasets.load_dataset()
+    data = lesson.load_dataset()
     np.random.set_state(state)
     return data
 

@@ -20,7 +20,7 @@ import numpy as np
 
 import fastinit as fi
 from fastinit import init_utils
-from fastinit.network import HIDDEN, LOSSES
+from fastinit.training.network import ACTIVATIONS, LOSSES
 
 GUARD = 64  # cells on either side of what may be written
 
@@ -116,9 +116,9 @@ def network_of(draw):
     sizes = [max(draw.size(), 1) for _ in range(draw.rng.integers(2, 5))]
     return fi.Network(
         draw.maybe(sizes, 0.03),
-        hidden=draw.maybe(draw.one_of(HIDDEN), 0.03),
+        activation=draw.maybe(draw.one_of(ACTIVATIONS), 0.03),
         output=draw.maybe(draw.one_of(list(LOSSES)), 0.03),
-        slope=draw.maybe(0.1, 0.03),
+        negative_slope=draw.maybe(0.1, 0.03),
         dtype=draw.maybe(draw.one_of(["float32", "float64"]), 0.03),
         bias=draw.maybe(bool(draw.rng.integers(2)), 0.03),
     )
@@ -164,7 +164,7 @@ def trainings(draw):
     theta = thetas if k > 1 else thetas[0]
     keywords = {"iterations": draw.maybe(draw.size(8), 0.05), "optimizer": optimizer_of(draw, net)}
     for key, good in (
-        ("batch_size", 2), ("seed", 1), ("weights", None), ("class_weight", "balanced"),
+        ("batch_size", 2), ("seed", 1), ("sample_weight", None), ("class_weight", "balanced"),
         ("validation", (X, Y)), ("validate_every", 2), ("patience", 2), ("min_delta", 0.0),
         ("threads", 3), ("cost_every", 2),
     ):  # fmt: skip
@@ -207,7 +207,7 @@ def files(draw):
             text = data.decode("latin-1")
             old, new = draw.one_of([
                 ("0.01", "1e999"), ("[2, 3, 1]", "[2,1e400]"), ("relu", "rel\x00"),
-                ("float64", '",",,,'), ('"slope"', '"sizes"'), ("[2, 3, 1]", "[[[[[[[[["),
+                ("float64", '",",,,'), ('"negative_slope"', '"sizes"'), ("[2, 3, 1]", "[[[[[[[[["),
                 ("sigmoid", "softmax"), ("F64", "F32"), ("<f8", "|O8"), ("W1", "W2"),
             ])  # fmt: skip
             data = bytearray(text.replace(old, new).encode("latin-1"))

@@ -124,21 +124,21 @@ def exact(layout, theta, X, Y, weights, dtype):
         (W, b if layout.bias else np.zeros((len(W), 1)))
         for W, b in reference._layers(layout, theta)
     ]
-    inputs, slopes = reference._activations(layout, theta, X)
+    inputs, derivatives = reference._activations(layout, theta, X)
     Z = inputs.pop()
-    first, second = STEEPEST[layout.hidden]
+    first, second = STEEPEST[layout.activation]
     input_errors, slope_errors = [np.zeros_like(X)], []
     for layer, ((W, b), A) in enumerate(zip(layers, inputs, strict=True)):
         W = np.abs(W)
         size = W @ (np.abs(A) + input_errors[-1]) + np.abs(b)
         error = W @ input_errors[-1] + (W.shape[1] + 2) * eps * size
         if layer < len(layers) - 1:
-            out, slope = inputs[layer + 1], slopes[layer]
+            out, slope = inputs[layer + 1], derivatives[layer]
             input_errors.append(first * error + FUNCTION * eps * (1 + np.abs(out)))
             # Near a kink rounding may choose the other side; which side shows in the slope too.
             pre = np.empty_like(out)
             reference.linear(*layers[layer], A, pre)
-            jump = JUMPS.get(layout.hidden, 0.0) * (np.abs(pre) <= error)
+            jump = JUMPS.get(layout.activation, 0.0) * (np.abs(pre) <= error)
             slope_errors.append(second * error + jump + FUNCTION * eps * (1 + np.abs(slope)))
 
     outputs, dZ, cost, errors = losses(layout.loss, Z, Y, weights, error, dtype)
@@ -153,8 +153,8 @@ def exact(layout, theta, X, Y, weights, dtype):
         if layer > 0:
             dA = layers[layer][0].T @ dZ
             dA_error = W.T @ dZ_error + (len(W) + 2) * eps * (W.T @ size)
-            slope, off = np.abs(slopes[layer - 1]), slope_errors[layer - 1]
-            dZ = dA * slopes[layer - 1]
+            slope, off = np.abs(derivatives[layer - 1]), slope_errors[layer - 1]
+            dZ = dA * derivatives[layer - 1]
             dZ_error = dA_error * (slope + off) + np.abs(dA) * off + eps * np.abs(dZ)
     bound = np.concatenate(bounds[::-1])
     return Exact(cost, cost_bound, gradient, bound, outputs, outputs_error)

@@ -14,12 +14,12 @@ import pytest
 
 import fastinit as fi
 from fastinit import cli
-from fastinit.store import Store
+from fastinit.comparison.store import Store
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
 
-LESSON = ["zeros", "random", "he"]
+LESSON = ["zeros", "lesson.random", "lesson.he"]
 
 
 def run(*arguments, cwd, **environment):
@@ -66,7 +66,8 @@ def test_compare_is_the_lesson(tmp_path):
 
 def test_json(tmp_path, data):
     result = run(
-        "compare", "--json", "--data", str(data), "--schemes", "he,glorot_uniform", "--seed", "0",
+        "compare", "--json", "--data", str(data), "--schemes", "lesson.he,glorot_uniform",
+        "--seed", "0",
         "--hidden", "8", "--learning-rate", "0.5", "--iterations", "1500", "--out", "pictures",
         cwd=tmp_path,
     )  # fmt: skip
@@ -74,9 +75,9 @@ def test_json(tmp_path, data):
     assert result.stderr == ""
     document = json.loads(result.stdout)
     assert document["sizes"] == [2, 8, 1]
-    assert [run["scheme"] for run in document["runs"]] == ["he", "glorot_uniform"]
+    assert [run["scheme"] for run in document["runs"]] == ["lesson.he", "glorot_uniform"]
     net = fi.Network([2, 8, 1], loss="saturating_cross_entropy")
-    theta = net.initialize("he", seed=0)
+    theta = net.initialize("lesson.he", seed=0)
     with np.load(data) as arrays:
         expected = fi.train(
             net, theta, arrays["X"], arrays["Y"], learning_rate=0.5, iterations=1500
@@ -89,7 +90,9 @@ def test_json(tmp_path, data):
 
 
 def test_json_names_what_json_cannot_hold(tmp_path):
-    result = run("compare", "--json", "--schemes", "random", "--iterations", "10", cwd=tmp_path)
+    result = run(
+        "compare", "--json", "--schemes", "lesson.random", "--iterations", "10", cwd=tmp_path
+    )
     document = json.loads(result.stdout, parse_constant=pytest.fail)
     assert document["runs"][0]["costs"]["0"] == "inf"
 
@@ -110,15 +113,18 @@ def bad_files(tmp_path):
 
 
 BAD_ARGUMENTS = {
-    "scheme": (["--schemes", "zeros,xavier"], "scheme: expected one of zeros"),
+    "scheme": (["--schemes", "zeros,xavier"], "scheme: expected one of constant, zeros"),
     "no scheme": (["--schemes", ","], "schemes: expected at least one name"),
-    "twice": (["--schemes", "he,he"], "schemes: expected each name once"),
-    "hidden": (["--hidden", "10,x"], "expected integers with commas between"),
-    "hidden 0": (["--hidden", "10,0"], "sizes: expected each from 1 to 2**31 - 1; got 0"),
+    "twice": (["--schemes", "lesson.he,lesson.he"], "schemes: expected each name once"),
+    "activation": (["--hidden", "10,x"], "expected integers with commas between"),
+    "hidden 0": (["--hidden", "10,0"], "sizes: expected an integer from 1 to 2**31 - 1; got 0"),
     "rate": (["--learning-rate", "-1"], "learning_rate: expected finite and >= 0; got -1"),
     "rate nan": (["--learning-rate", "nan"], "learning_rate: expected finite and >= 0"),
     "rate word": (["--learning-rate", "fast"], "invalid float value: 'fast'"),
-    "iterations": (["--iterations", "-5"], "iterations: expected from 0 to 2**48 - 1; got -5"),
+    "iterations": (
+        ["--iterations", "-5"],
+        "iterations: expected an integer from 0 to 2**48 - 1; got -5",
+    ),
     "iterations 1.5": (["--iterations", "1.5"], "invalid int value: '1.5'"),
     "too many": (["--iterations", "9" * 15], ""),
     "seed": (["--seed", "-1", "--schemes", "he_normal"], "seed: expected 0 <= seed < 2**64"),
@@ -136,14 +142,17 @@ BAD_ARGUMENTS = {
     "out": (["--out", "file"], "--out: expected a folder to write to; got file"),
     "out below": (["--out", "file/deeper"], "--out: expected a folder to write to"),
     "seeds": (["--seeds", "0:x"], "expected integers or ranges with commas between"),
-    "no seeds": (["--seeds", "5:5"], "seeds: expected at least one integer; got none"),
-    "seeds twice": (["--seeds", "1,0:3"], "seeds: expected each integer once; got 1, 0, 1, 2"),
-    "seed and seeds": (["--seeds", "1", "--seed", "1"], "seed: expected it or seeds; got both"),
-    "depths": (["--depths", "2"], "depths: expected widths with them"),
-    "widths": (["--widths", "0"], "sizes: expected each from 1 to 2**31 - 1; got 0"),
+    "no seeds": (["--seeds", "5:5"], "seed: expected at least one integer; got none"),
+    "seeds twice": (["--seeds", "1,0:3"], "seed: expected each integer once; got 1, 0, 1, 2"),
+    "seed and seeds": (
+        ["--seeds", "1", "--seed", "1"],
+        "argument --seed: not allowed with argument --seeds",
+    ),
+    "depth": (["--depths", "2"], "depth: expected width as well"),
+    "width": (["--widths", "0"], "sizes: expected an integer from 1 to 2**31 - 1; got 0"),
     "rates": (["--learning-rates", "0.1,fast"], "expected numbers with commas between"),
     "activations": (["--activations", "rleu"], "got 'rleu'"),
-    "threads": (["--threads", "0"], "threads: expected at least 1; got 0"),
+    "threads": (["--threads", "0"], "threads: expected an integer from 1 to"),
     "target": (["--target-accuracy", "2"], "target_accuracy: expected 0 < accuracy <= 1; got 2.0"),
     "store": (["--store", "text.npz"], "store: expected a fastinit store; got text.npz"),
     "no folder": (["--store", "absent/runs.sqlite"], "store: expected a file to write to"),
@@ -218,7 +227,7 @@ def test_grid(tmp_path):
     assert table.count("\n") == 33
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"<code>fastinit {' '.join(arguments)}</code>" in page
-    assert "fi.datasets.load_dataset()" in page
+    assert "fi.lesson.load_dataset()" in page
     again = run(*arguments, cwd=tmp_path)
     assert again.stdout == result.stdout
     assert (tmp_path / "runs.csv").read_text(encoding="utf-8") == table, "seconds as well"

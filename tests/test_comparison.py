@@ -8,42 +8,44 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit import comparison, trials
-from fastinit.store import Store
+from fastinit.comparison import runner, statistics, trials
+from fastinit.comparison.store import Store
 
 
 def test_every_scheme_starts_alike(net, circles):
     """The order of the schemes changes nothing, and the global state stays where it was."""
     X, Y, _, _ = circles
     before = np.random.get_state()
-    first = fi.compare(X, Y, net, ["random", "he", "zeros"], iterations=20)
-    second = fi.compare(X, Y, net, ["zeros", "random", "he"], iterations=20)
+    first = fi.compare(X, Y, net, ["lesson.random", "lesson.he", "zeros"], iterations=20)
+    second = fi.compare(X, Y, net, ["zeros", "lesson.random", "lesson.he"], iterations=20)
     after = np.random.get_state()
     assert_array_equal(before[1], after[1])
     assert before[2:] == after[2:]
-    for scheme in ("zeros", "random", "he"):
+    for scheme in ("zeros", "lesson.random", "lesson.he"):
         assert_array_equal(first.starts[scheme], second.starts[scheme])
         assert_array_equal(first.runs[scheme].costs, second.runs[scheme].costs)
-    assert_array_equal(first.starts["he"], net.initialize("he", seed=3))
-    assert_array_equal(first.starts["random"], net.initialize("random"))
+    assert_array_equal(first.starts["lesson.he"], net.initialize("lesson.he", seed=3))
+    assert_array_equal(first.starts["lesson.random"], net.initialize("lesson.random"))
     assert_array_equal(first.runs["zeros"].theta[:20], np.zeros(20))
 
 
 def test_seed_is_that_of_every_scheme(net, circles):
     X, Y, _, _ = circles
-    result = fi.compare(X, Y, net, ["he", "random", "he_normal"], seed=8, iterations=1)
+    result = fi.compare(
+        X, Y, net, ["lesson.he", "lesson.random", "he_normal"], seed=8, iterations=1
+    )
     for scheme in result.runs:
         assert_array_equal(result.starts[scheme], net.initialize(scheme, seed=8))
 
 
 def test_table(net, circles):
     X, Y, X_test, Y_test = circles
-    result = fi.compare(X, Y, net, ["zeros", "he"], test=(X_test, Y_test), iterations=50)
+    result = fi.compare(X, Y, net, ["zeros", "lesson.he"], test=(X_test, Y_test), iterations=50)
     table = result.table()
     assert table.columns == ["scheme", "train accuracy", "test accuracy", "final cost", "verdict"]
     assert len(table) == 2
-    assert table[1]["train accuracy"] == net.accuracy(result.runs["he"].theta, X, Y)
-    assert table[1]["test accuracy"] == net.accuracy(result.runs["he"].theta, X_test, Y_test)
+    assert table[1]["train accuracy"] == net.accuracy(result.runs["lesson.he"].theta, X, Y)
+    assert table[1]["test accuracy"] == net.accuracy(result.runs["lesson.he"].theta, X_test, Y_test)
     lines = repr(table).splitlines()
     assert len(lines) == 4
     assert lines[0].split()[0] == "scheme"
@@ -54,7 +56,7 @@ def test_table(net, circles):
 
 
 def test_without_test_data(net, circles):
-    table = fi.compare(*circles[:2], net, ["he"], iterations=1).table()
+    table = fi.compare(*circles[:2], net, ["lesson.he"], iterations=1).table()
     assert table[0]["test accuracy"] is None
 
 
@@ -70,17 +72,17 @@ def test_table_escapes():
     [
         ("zeros", {"iterations": 500}, "symmetry unbroken: the units of layers 1 and 2"),
         ("zeros", {"iterations": 500}, "; no better than always guessing one class; converged"),
-        ("he", {"iterations": 0}, "not trained"),
-        ("he", {"iterations": 9}, "; too short a run to tell whether it converged"),
-        ("he", {"learning_rate": 1e200, "iterations": 50}, "diverged at iteration"),
-        ("random", {"iterations": 100}, "% of outputs saturated at the start"),
-        ("random", {"learning_rate": 0, "iterations": 20}, "; cost infinite to the end"),
-        ("he", {"learning_rate": 0, "iterations": 20}, "; converged"),
-        ("he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
+        ("lesson.he", {"iterations": 0}, "not trained"),
+        ("lesson.he", {"iterations": 9}, "; too short a run to tell whether it converged"),
+        ("lesson.he", {"learning_rate": 1e200, "iterations": 50}, "diverged at iteration"),
+        ("lesson.random", {"iterations": 100}, "% of outputs saturated at the start"),
+        ("lesson.random", {"learning_rate": 0, "iterations": 20}, "; cost infinite to the end"),
+        ("lesson.he", {"learning_rate": 0, "iterations": 20}, "; converged"),
+        ("lesson.he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
     ],
 )
 def test_verdicts_follow_the_run(lesson_net, circles, scheme, keywords, expected):
-    seed = 3 if scheme == "random" else None
+    seed = 3 if scheme == "lesson.random" else None
     result = fi.compare(*circles[:2], lesson_net, [scheme], seed=seed, **keywords)
     assert expected in result.verdict(scheme)
 
@@ -97,26 +99,30 @@ def test_verdicts_follow_the_run(lesson_net, circles, scheme, keywords, expected
     ],
 )
 def test_pace(costs, expected):
-    assert trials._pace(np.array(costs)) == expected
+    assert statistics.pace_in_words(np.array(costs)) == expected
 
 
 def test_callback_names_the_scheme(net, circles):
     seen = []
     fi.compare(
-        *circles[:2], net, ["zeros", "he"], iterations=10,
+        *circles[:2], net, ["zeros", "lesson.he"], iterations=10,
         callback=lambda scheme, run: seen.append((scheme, run.iterations)),
     )  # fmt: skip
     assert [scheme for scheme, _ in seen if scheme == "zeros"]
-    assert seen[-1] == ("he", 10)
+    assert seen[-1] == ("lesson.he", 10)
 
 
 @pytest.mark.parametrize(
     ("schemes", "error", "message"),
     [
-        ("he", TypeError, "schemes: expected a sequence of names; got the string 'he'"),
+        (3, TypeError, "schemes: expected names; got 3"),
         ([], ValueError, "schemes: expected at least one name; got none"),
-        (["he", "he"], ValueError, "schemes: expected each name once; got he, he"),
-        (["he", "xavier"], ValueError, "got 'xavier'"),
+        (
+            ["lesson.he", "lesson.he"],
+            ValueError,
+            "schemes: expected each name once; got lesson.he, lesson.he",
+        ),
+        (["lesson.he", "xavier"], ValueError, "got 'xavier'"),
     ],
 )
 def test_bad_schemes(net, circles, schemes, error, message):
@@ -126,20 +132,22 @@ def test_bad_schemes(net, circles, schemes, error, message):
 
 def test_bad_test_data(net, circles):
     X, Y, X_test, Y_test = circles
-    with pytest.raises(ValueError, match=r"Y_test: expected shape \(1, 100\) to match X_test"):
-        fi.compare(X, Y, net, ["he"], test=(X_test, Y_test[0]))
+    with pytest.raises(
+        ValueError, match=r"Y_test: expected shape \(100,\) or \(1, 100\) to match X_test"
+    ):
+        fi.compare(X, Y, net, ["lesson.he"], test=(X_test, Y_test[0, 1:]))
     with pytest.raises(ValueError, match=r"X_test: expected shape \(2, n_examples\)"):
-        fi.compare(X, Y, net, ["he"], test=(X_test.T, Y_test))
+        fi.compare(X, Y, net, ["lesson.he"], test=(X_test.T, Y_test))
 
 
 def test_not_a_network(circles):
     with pytest.raises(TypeError, match="network: expected a Network; got list"):
-        fi.compare(*circles[:2], [2, 1], ["he"])
+        fi.compare(*circles[:2], [2, 1], ["lesson.he"])
 
 
 def test_generator_is_one_seed_for_all(net, circles):
     result = fi.compare(
-        *circles[:2], net, ["he_normal", "he"], iterations=1, seed=np.random.default_rng(0)
+        *circles[:2], net, ["he_normal", "lesson.he"], iterations=1, seed=np.random.default_rng(0)
     )
     seed = int(np.random.default_rng(0).integers(2**32))
     for scheme in result.runs:
@@ -159,9 +167,9 @@ def grid(net, circles):
         fi.Network([2, 4, 1], loss="saturating_cross_entropy"),
         ["he_normal", "zeros"],
         test=(X_test, Y_test),
-        seeds=range(3),
-        depths=[1, 2],
-        learning_rates=[0.1, 1e200],
+        seed=range(3),
+        depth=[1, 2],
+        learning_rate=[0.1, 1e200],
         iterations=1200,
         target_cost=0.69,
         target_accuracy=0.6,
@@ -212,9 +220,11 @@ def test_iterations_to_accuracy(grid, circles):
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_threads_change_nothing(net, circles, threads):
-    keywords = {"seeds": range(4), "iterations": 300}
-    first = fi.compare(*circles[:2], net, ["he", "random"], threads=threads, **keywords)
-    second = fi.compare(*circles[:2], net, ["he", "random"], **keywords)
+    keywords = {"seed": range(4), "iterations": 300}
+    first = fi.compare(
+        *circles[:2], net, ["lesson.he", "lesson.random"], threads=threads, **keywords
+    )
+    second = fi.compare(*circles[:2], net, ["lesson.he", "lesson.random"], **keywords)
     for ours, theirs in zip(first.trials, second.trials, strict=True):
         assert ours.cell == theirs.cell
         assert_array_equal(ours.theta, theirs.theta)
@@ -248,10 +258,10 @@ def test_summary_against_pandas(grid):
 
 def test_quantiles_keep_infinities():
     values = [1.0, 2.0, np.nan, np.inf]
-    assert [comparison._quantile(values, share) for share in (0, 0.25, 0.5, 1)] == [
+    assert [statistics.quantile(values, share) for share in (0, 0.25, 0.5, 1)] == [
         1.0, 1.75, np.inf, np.inf,
     ]  # fmt: skip
-    assert comparison._quantile([1.0, 2.0, np.inf], 0.5) == 2.0
+    assert statistics.quantile([1.0, 2.0, np.inf], 0.5) == 2.0
 
 
 def test_records_and_csv(grid, tmp_path):
@@ -290,8 +300,8 @@ def test_grid_prints_its_summary(grid):
 
 
 def test_verdict_of_untrained_runs(net, circles):
-    result = fi.compare(*circles[:2], net, ["he"], seeds=range(3), iterations=0)
-    assert result.verdict("he").endswith("; not trained")
+    result = fi.compare(*circles[:2], net, ["lesson.he"], seed=range(3), iterations=0)
+    assert result.verdict("lesson.he").endswith("; not trained")
     with pytest.raises(ValueError, match="scheme: expected one with finished runs; got 'zeros'"):
         result.verdict("zeros")
 
@@ -300,7 +310,7 @@ def test_typical_run_has_the_median_cost(grid):
     costs = sorted(
         np.inf if np.isnan(trial.final_cost) else trial.final_cost for trial in grid.of("zeros")
     )
-    typical = grid.typical("zeros").final_cost
+    typical = grid.median_trial("zeros").final_cost
     assert (np.inf if np.isnan(typical) else typical) == costs[5]
 
 
@@ -321,11 +331,11 @@ def test_kept_points(n, step, length):
 def test_axes_of_architecture(circles):
     net = fi.Network([2, 5, 5, 1], dtype="float32")
     X, Y, _, _ = circles
-    by_depth = fi.compare(X, Y, net, ["zeros"], depths=[0, 3], iterations=1)
+    by_depth = fi.compare(X, Y, net, ["zeros"], depth=[0, 3], iterations=1)
     assert [cell.network.sizes for cell in by_depth.cells] == [(2, 1), (2, 5, 5, 5, 1)]
-    by_width = fi.compare(X, Y, net, ["zeros"], widths=[7, 2], iterations=1)
+    by_width = fi.compare(X, Y, net, ["zeros"], width=[7, 2], iterations=1)
     assert [cell.network.sizes for cell in by_width.cells] == [(2, 7, 7, 1), (2, 2, 2, 1)]
-    both = fi.compare(X, Y, net, ["zeros"], widths=[7, 2], depths=[1, 2], iterations=1)
+    both = fi.compare(X, Y, net, ["zeros"], width=[7, 2], depth=[1, 2], iterations=1)
     assert len(both) == 4
     assert all(cell.network.dtype == np.float32 for cell in both.cells)
     assert [fi.Cell("zeros", 0, each, 0.1).width for each in (net, fi.Network([2, 3, 4, 1]))] == [
@@ -334,9 +344,16 @@ def test_axes_of_architecture(circles):
 
 
 def test_settings_of_the_network_hold_for_the_grid(circles):
-    net = fi.Network([2, 3, 1], hidden="leaky_relu", slope=0.2, loss="saturating_cross_entropy")
+    net = fi.Network(
+        [2, 3, 1], activation="leaky_relu", negative_slope=0.2, loss="saturating_cross_entropy"
+    )
     result = fi.compare(
-        *circles[:2], net, ["he"], activations=["leaky_relu", "tanh"], widths=[3, 4], iterations=5
+        *circles[:2],
+        net,
+        ["lesson.he"],
+        activation=["leaky_relu", "tanh"],
+        width=[3, 4],
+        iterations=5,
     )
     assert [(row["activation"], row["width"]) for row in result.table()] == [
         ("leaky_relu", 3), ("tanh", 3), ("leaky_relu", 4), ("tanh", 4),
@@ -351,7 +368,7 @@ def test_networks_that_do_not_classify(tmp_path):
     net = fi.Network([3, 4, 1], output="identity")
     for _ in range(2):
         result = fi.compare(
-            X, X[:1] * X[1:2], net, ["he_normal", "zeros"], seeds=range(2), iterations=50,
+            X, X[:1] * X[1:2], net, ["he_normal", "zeros"], seed=range(2), iterations=50,
             test=(X, X[:1]), store=tmp_path / "runs.sqlite",
         )  # fmt: skip
         assert all(row["train_accuracy"] is row["test_accuracy"] is None for row in result)
@@ -367,7 +384,7 @@ def test_guessing_of_several_classes():
     labels = np.array([0, 1, 2, 2, 2, 2, 1, 0, 0, 1])
     result = fi.compare(X, labels, net, ["zeros"], learning_rate=0, iterations=20)
     trial = result.trials[0]
-    assert trials.majority(net, result.Y) == 0.4
+    assert statistics.majority(net, result.Y) == 0.4
     assert trial.train_accuracy == 0.3, "the first class, at a tie"
     assert "; no better than always guessing one class; converged" in trial.verdict
     assert "saturated" not in trial.verdict
@@ -376,29 +393,31 @@ def test_guessing_of_several_classes():
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
     [
-        ({"seeds": []}, ValueError, "seeds: expected at least one integer; got none"),
-        ({"depths": []}, ValueError, "depths: expected at least one integer; got none"),
-        ({"learning_rates": []}, ValueError, "learning_rates: expected at least one number"),
-        ({"activations": []}, ValueError, "activations: expected at least one name; got none"),
-        ({"seeds": [1, 1]}, ValueError, "seeds: expected each integer once; got 1, 1"),
-        ({"widths": [8, 8], "depths": [1]}, ValueError, "widths: expected each integer once"),
-        ({"learning_rates": [0.1, 0.1]}, ValueError, "learning_rates: expected each number once"),
-        ({"widths": [2, 3], "depths": [0]}, ValueError, "grid: expected each cell once"),
-        ({"seeds": 5}, TypeError, "seeds: expected a sequence of integers; got int"),
-        ({"seeds": [0.5]}, TypeError, "seeds: expected integers; got 0.5"),
-        ({"seeds": [True]}, TypeError, "seeds: expected integers; got True"),
-        ({"seeds": [-1]}, ValueError, "seed: expected 0 <= seed"),
-        ({"seeds": [1], "seed": 2}, TypeError, "seed: expected it or seeds; got both"),
-        ({"learning_rates": [1], "learning_rate": 2}, TypeError, "learning_rate: expected it or"),
-        ({"learning_rates": [-1]}, ValueError, "learning_rate: expected finite and >= 0; got -1"),
-        ({"depths": [-1], "widths": [2]}, ValueError, "depths: expected at least 0; got -1"),
-        ({"depths": [2]}, ValueError, "depths: expected widths with them"),
-        ({"widths": [0]}, ValueError, "sizes: expected each from 1 to 2**31 - 1; got 0"),
-        ({"activations": ["rleu"]}, ValueError, "got 'rleu'"),
-        ({"activations": "relu"}, TypeError, "activations: expected a sequence of names"),
-        ({"iterations": -1}, ValueError, "iterations: expected from 0 to 2**48 - 1; got -1"),
+        ({"seed": []}, ValueError, "seed: expected at least one integer; got none"),
+        ({"depth": []}, ValueError, "depth: expected at least one integer; got none"),
+        ({"learning_rate": []}, ValueError, "learning_rate: expected at least one number"),
+        ({"activation": []}, ValueError, "activation: expected at least one name; got none"),
+        ({"seed": [1, 1]}, ValueError, "seed: expected each integer once; got 1, 1"),
+        ({"width": [8, 8], "depth": [1]}, ValueError, "width: expected each integer once"),
+        ({"learning_rate": [0.1, 0.1]}, ValueError, "learning_rate: expected each number once"),
+        ({"width": [2, 3], "depth": [0]}, ValueError, "grid: expected each cell once"),
+        ({"seed": "5"}, TypeError, "seed: expected int, SeedSequence"),
+        ({"seed": [0.5]}, TypeError, "seed: expected integers; got 0.5"),
+        ({"seed": [True]}, TypeError, "seed: expected integers; got True"),
+        ({"seed": [-1]}, ValueError, "seed: expected 0 <= seed"),
+        ({"learning_rate": [-1]}, ValueError, "learning_rate: expected finite and >= 0; got -1"),
+        ({"depth": [-1], "width": [2]}, ValueError, "depth: expected at least 0; got -1"),
+        ({"depth": [2]}, ValueError, "depth: expected width as well"),
+        ({"width": [0]}, ValueError, "sizes: expected an integer from 1 to 2**31 - 1; got 0"),
+        ({"activation": ["rleu"]}, ValueError, "got 'rleu'"),
+        ({"activation": 3}, TypeError, "activation: expected names; got 3"),
+        (
+            {"iterations": -1},
+            ValueError,
+            "iterations: expected an integer from 0 to 2**48 - 1; got -1",
+        ),
         ({"iterations": 1.5}, TypeError, "iterations: expected an integer; got float"),
-        ({"threads": 0}, ValueError, "threads: expected at least 1; got 0"),
+        ({"threads": 0}, ValueError, "threads: expected an integer from 1 to 2**48 - 1; got 0"),
         ({"threads": "2"}, TypeError, "threads: expected an integer; got str"),
         ({"target_cost": np.inf}, ValueError, "target_cost: expected a finite cost; got inf"),
         ({"target_cost": "low"}, TypeError, "target_cost: expected numbers; got 'low'"),
@@ -420,7 +439,7 @@ def test_bad_grids(net, circles, tmp_path, keywords, error, message):
 def test_progress_is_told_of_every_run(net, circles):
     seen = []
     result = fi.compare(
-        *circles[:2], net, ["he", "zeros"], seeds=range(3), iterations=10,
+        *circles[:2], net, ["lesson.he", "zeros"], seed=range(3), iterations=10,
         progress=lambda so_far: seen.append((len(so_far), len(so_far.summary()))),
     )  # fmt: skip
     assert len(seen) == 6
@@ -430,10 +449,10 @@ def test_progress_is_told_of_every_run(net, circles):
 
 def test_callback_ends_a_run_and_no_other(net, circles, tmp_path):
     result = fi.compare(
-        *circles[:2], net, ["he", "zeros"], seeds=[0, 1], iterations=5000,
-        store=tmp_path / "runs.sqlite", callback=lambda scheme, run: scheme == "he",
+        *circles[:2], net, ["lesson.he", "zeros"], seed=[0, 1], iterations=5000,
+        store=tmp_path / "runs.sqlite", callback=lambda scheme, run: scheme == "lesson.he",
     )  # fmt: skip
-    assert all(trial.iterations < 5000 for trial in result.of("he"))
+    assert all(trial.iterations < 5000 for trial in result.of("lesson.he"))
     assert all(trial.iterations == 5000 for trial in result.of("zeros"))
     assert list(result.curves()) == ["zeros"]
     with Store(tmp_path / "runs.sqlite") as store:
@@ -444,14 +463,14 @@ def test_interrupt_keeps_finished_runs(interrupt):
     finished, threads = interrupt("""
         import threading, time
         import fastinit as fi
-        X, Y, _, _ = fi.datasets.load_dataset()
+        X, Y, _, _ = fi.lesson.load_dataset()
         net = fi.Network([2, 10, 5, 1])
         said = []
         def say(comparison):
             if not said:
                 said.append(print("ready", flush=True))
         try:
-            fi.compare(X, Y, net, ["he"], seeds=range(10_000), iterations=2000, progress=say)
+            fi.compare(X, Y, net, ["lesson.he"], seed=range(10_000), iterations=2000, progress=say)
         except fi.Interrupted as stop:
             print(time.time())
             trials = stop.comparison.trials
@@ -469,7 +488,7 @@ def test_stacks_cover_the_grid(grid):
     """Each cell once, stacks of one network, of at most as many cells as asked for."""
     places = list(range(len(grid.cells)))
     for most in (0, 1, 5, 100):
-        stacks = comparison._stacks(grid, places, most)
+        stacks = runner._stacks(grid, places, most)
         assert sorted(itertools.chain(*stacks)) == places
         assert all(len({grid.cells[p].network for p in stack}) == 1 for stack in stacks)
         assert max(map(len, stacks)) == max(1, min(most, 12))
@@ -478,19 +497,19 @@ def test_stacks_cover_the_grid(grid):
 def test_a_stack_is_no_long_work(circles):
     """Cells that train for long are stacks of their own; so a dying process loses little."""
     X, Y, _, _ = circles
-    result = fi.compare(X, Y, fi.Network([2, 4, 1]), ["zeros"], seeds=range(40), iterations=0)
+    result = fi.compare(X, Y, fi.Network([2, 4, 1]), ["zeros"], seed=range(40), iterations=0)
     result.iterations = 1_000_000
-    assert comparison._stacks(result, range(40), 10) == [[place] for place in range(40)]
+    assert runner._stacks(result, range(40), 10) == [[place] for place in range(40)]
 
 
 def test_stacks_of_a_grid_are_its_runs_alone(circles):
     """Forty cells on one thread are stacks of ten; some of their runs diverge."""
     X, Y, X_test, Y_test = circles
     keywords = {
-        "test": (X_test, Y_test), "seeds": range(10), "iterations": 300, "threads": 1,
-        "learning_rates": [0.1, 1e200], "target_cost": 0.5, "target_accuracy": 0.6,
+        "test": (X_test, Y_test), "seed": range(10), "iterations": 300, "threads": 1,
+        "learning_rate": [0.1, 1e200], "target_cost": 0.5, "target_accuracy": 0.6,
     }  # fmt: skip
-    net, schemes = fi.Network([2, 4, 3, 1]), ["zeros", "he"]
+    net, schemes = fi.Network([2, 4, 3, 1]), ["zeros", "lesson.he"]
     stacked = fi.compare(X, Y, net, schemes, **keywords)
     alone = fi.compare(X, Y, net, schemes, callback=lambda scheme, run: None, **keywords)
     for ours, theirs in zip(stacked.trials, alone.trials, strict=True):
@@ -503,6 +522,6 @@ def test_stacks_of_a_grid_are_its_runs_alone(circles):
 
 def test_seconds_are_a_share_of_the_stack(net, circles):
     before = perf_counter()
-    result = fi.compare(*circles[:2], net, ["he"], seeds=range(40), iterations=500, threads=1)
+    result = fi.compare(*circles[:2], net, ["lesson.he"], seed=range(40), iterations=500, threads=1)
     spent = perf_counter() - before
     assert 0 < sum(trial.seconds for trial in result.trials) < spent

@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 from rounding import STEEPEST, assert_within, draw, exact, labels, parameters, poisoned
 
 from fastinit import Adam, AdamW, GradientDescent, Momentum, kernels, reference
-from fastinit.network import LOSSES, Layout
+from fastinit.training.network import LOSSES, Layout
 
 OUTPUTS = tuple(loss for losses in LOSSES.values() for loss in losses)
 # Adam divides by the root of the mean square: an epsilon above the rounding of a gradient keeps
@@ -43,9 +43,9 @@ class Problem(NamedTuple):
 
 
 def problem(
-    sizes, m, dtype, hidden="relu", loss=OUTPUTS[0], weighted=False, bias=True
+    sizes, m, dtype, activation="relu", loss=OUTPUTS[0], weighted=False, bias=True
 ):  # fmt: skip
-    layout = Layout(tuple(sizes), hidden, 0.2, loss, bias)
+    layout = Layout(tuple(sizes), activation, 0.2, loss, bias)
     weights = np.abs(draw(4, m, dtype)) * (np.arange(m) % 5 < 4) if weighted else None
     return Problem(
         layout,
@@ -127,10 +127,10 @@ def test_gradient_of_every_shape(dense, dtype, shape):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("hidden", STEEPEST)
-def test_gradient_of_every_kind(dense, dtype, hidden, loss):
-    check_gradient(dense, problem([5, 9, 8, 3], 41, dtype, hidden, loss), dtype)
-    check_gradient(dense, problem([64, 33, 7], 65, dtype, hidden, loss, weighted=True), dtype)
+@pytest.mark.parametrize("activation", STEEPEST)
+def test_gradient_of_every_kind(dense, dtype, activation, loss):
+    check_gradient(dense, problem([5, 9, 8, 3], 41, dtype, activation, loss), dtype)
+    check_gradient(dense, problem([64, 33, 7], 65, dtype, activation, loss, weighted=True), dtype)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -139,10 +139,10 @@ def test_gradient_without_biases(dense, dtype, shape):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("hidden", STEEPEST)
-def test_gradient_of_every_kind_with_few_examples(dense, dtype, hidden, loss):
-    check_gradient(dense, problem([5, 9, 8, 3], 2, dtype, hidden, loss, weighted=True), dtype)
-    check_gradient(dense, problem([64, 33, 7], 1, dtype, hidden, loss), dtype)
+@pytest.mark.parametrize("activation", STEEPEST)
+def test_gradient_of_every_kind_with_few_examples(dense, dtype, activation, loss):
+    check_gradient(dense, problem([5, 9, 8, 3], 2, dtype, activation, loss, weighted=True), dtype)
+    check_gradient(dense, problem([64, 33, 7], 1, dtype, activation, loss), dtype)
 
 
 def test_gradient_of_a_large_network(dtype):
@@ -152,11 +152,11 @@ def test_gradient_of_a_large_network(dtype):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("hidden", STEEPEST)
-def test_reference_gradient_is_the_derivative(hidden, loss):
+@pytest.mark.parametrize("activation", STEEPEST)
+def test_reference_gradient_is_the_derivative(activation, loss):
     """Central differences: h^2 of truncation, eps / h of rounding."""
-    case = problem([3, 5, 4, 2], 7, np.dtype(np.float64), hidden, loss, weighted=True)
-    inputs, _ = reference._activations(case.layout._replace(hidden="identity"), *case[1:3])
+    case = problem([3, 5, 4, 2], 7, np.dtype(np.float64), activation, loss, weighted=True)
+    inputs, _ = reference._activations(case.layout._replace(activation="identity"), *case[1:3])
     assert min(np.abs(Z).min() for Z in inputs) > 1e-4, "none near a kink"
     gradient, scratch = np.empty_like(case.theta), np.empty_like(case.theta)
     gradient_of(reference, case, gradient)
@@ -226,14 +226,14 @@ def descend(
 
 
 @cache
-def course(sizes, m, hidden, loss, optimizer, batch_size, weighted, dtype, steps):
+def course(sizes, m, activation, loss, optimizer, batch_size, weighted, dtype, steps):
     """The run of the reference in float64, and how far rounding to ``dtype`` may take it.
 
     How much this very run magnifies rounding errors is measured: the reference in float32 is so
     many eps away from that in float64. A kernel may be 16 times as many of its own eps away, for
     rounding errors are of either sign and their largest varies.
     """
-    case = problem(sizes, m, np.dtype(np.float32), hidden, loss, weighted)
+    case = problem(sizes, m, np.dtype(np.float32), activation, loss, weighted)
     ends = [
         descend(
             reference, case.astype(kind), OPTIMIZERS[optimizer], steps=steps, batch_size=batch_size
@@ -256,13 +256,15 @@ def check_run(dense, *settings, steps=STEPS):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("hidden", STEEPEST)
-def test_run_of_every_kind(dense, dtype, hidden, loss):
+@pytest.mark.parametrize("activation", STEEPEST)
+def test_run_of_every_kind(dense, dtype, activation, loss):
     """Fifty updates; every optimiser meets every loss and every activation."""
-    number = list(STEEPEST).index(hidden) + OUTPUTS.index(loss)
+    number = list(STEEPEST).index(activation) + OUTPUTS.index(loss)
     optimizer = list(OPTIMIZERS)[number % len(OPTIMIZERS)]
     batch_size = (None, 13)[number // 2 % 2]
-    check_run(dense, (5, 9, 8, 3), 41, hidden, loss, optimizer, batch_size, number % 3 == 0, dtype)
+    check_run(
+        dense, (5, 9, 8, 3), 41, activation, loss, optimizer, batch_size, number % 3 == 0, dtype
+    )
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -621,7 +623,7 @@ def test_what_does_not_fit_is_refused(dense, level):
     P = case.theta.size
     good = {
         "layout": case.layout, "rules": [Adam().rule], "thetas": case.theta[None].copy(),
-        "states": np.zeros((1, 2, P)), "step": 0, "X": case.X, "Y": case.Y, "weights": None,
+        "states": np.zeros((1, 2, P)), "step": 0, "X": case.X, "Y": case.Y, "sample_weight": None,
         "order": None, "batch_size": 9, "first": 0, "rates": np.full((1, 2, 1), 0.1),
         "costs": np.empty((1, 2)), "networks": np.arange(1), "threads": 1,
     }  # fmt: skip
@@ -629,7 +631,7 @@ def test_what_does_not_fit_is_refused(dense, level):
     order = np.arange(9)[None]
     for name, value in {
         "thetas": np.zeros((1, P - 1)), "states": np.zeros((1, 1, P)), "X": case.X[:1],
-        "Y": np.zeros((1, 8)), "weights": np.ones(8), "rates": np.full((1, 3, 1), 0.1),
+        "Y": np.zeros((1, 8)), "sample_weight": np.ones(8), "rates": np.full((1, 3, 1), 0.1),
         "networks": np.array([1]), "rules": [], "layout": case.layout._replace(sizes=(2, 4, 1)),
         "first": -1,
     }.items():  # fmt: skip

@@ -18,7 +18,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit import network as networks
+from fastinit.training import network as networks
 
 REFUSED = "path: expected a"
 
@@ -51,8 +51,8 @@ ARCHITECTURE = {
     "format": "fastinit",
     "version": 1,
     "sizes": [2, 1],
-    "hidden": "relu",
-    "slope": 0.01,
+    "activation": "relu",
+    "negative_slope": 0.01,
     "output": "sigmoid",
     "loss": "sigmoid_cross_entropy",
     "dtype": "float32",
@@ -70,19 +70,19 @@ def test_every_network_comes_back_bit_for_bit(path):
     @hypothesis.given(
         sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
         n_outputs=st.integers(2, 5),
-        hidden=st.sampled_from(networks.HIDDEN),
-        slope=st.floats(0, float(np.finfo(np.float32).max)),
+        activation=st.sampled_from(networks.ACTIVATIONS),
+        negative_slope=st.floats(0, float(np.finfo(np.float32).max)),
         output=st.sampled_from([(o, each) for o, all_ in networks.LOSSES.items() for each in all_]),
         dtype=st.sampled_from(["float32", "float64"]),
         k=st.none() | st.integers(1, 3),
         seed=st.integers(0, 2**32),
     )
     @hypothesis.settings(deadline=None)
-    def check(sizes, n_outputs, hidden, slope, output, dtype, k, seed):
+    def check(sizes, n_outputs, activation, negative_slope, output, dtype, k, seed):
         net = fi.Network(
             [*sizes, n_outputs],
-            hidden=hidden,
-            slope=slope,
+            activation=activation,
+            negative_slope=negative_slope,
             output=output[0],
             loss=output[1],
             dtype=dtype,
@@ -95,7 +95,7 @@ def test_every_network_comes_back_bit_for_bit(path):
         net.save(path, theta)
         loaded, its_theta = fi.load(path)
         assert loaded == net
-        assert loaded.slope == net.slope
+        assert loaded.negative_slope == net.negative_slope
         assert (its_theta.shape, its_theta.dtype) == (theta.shape, net.dtype)
         assert its_theta.tobytes() == theta.tobytes()
 
@@ -390,20 +390,29 @@ def changed(**changes):
         ([], "expected a JSON object of format 'fastinit'"),
         (changed(version=2), "architecture: expected version 1; got 2"),
         (changed(version=...), "architecture: expected version 1; got None"),
-        (changed(slope=...), "expected all of sizes, hidden, slope, output, loss, dtype"),
-        (changed(loss=None), "expected all of sizes, hidden, slope, output, loss, dtype"),
-        (changed(dtype="<f4"), "expected all of sizes, hidden, slope, output, loss, dtype"),
+        (
+            changed(negative_slope=...),
+            "expected all of sizes, activation, negative_slope, output, loss, dtype",
+        ),
+        (
+            changed(loss=None),
+            "expected all of sizes, activation, negative_slope, output, loss, dtype",
+        ),
+        (
+            changed(dtype="<f4"),
+            "expected all of sizes, activation, negative_slope, output, loss, dtype",
+        ),
         (changed(sizes=...), "sizes"),
         (changed(sizes="21"), "sizes: expected a sequence of integers"),
-        (changed(sizes=[2, 1.0]), "sizes: expected integers; got 1.0"),
-        (changed(sizes=[2, -1]), "sizes: expected each from 1"),
-        (changed(sizes=[2, 10**30]), "sizes: expected each from 1"),
-        (changed(hidden=["relu"]), "hidden: expected one of"),
-        (changed(output={}), "output: expected one of"),
+        (changed(sizes=[2, 1.0]), "sizes: expected an integer; got float"),
+        (changed(sizes=[2, -1]), "sizes: expected an integer from 1"),
+        (changed(sizes=[2, 10**30]), "sizes: expected an integer from 1"),
+        (changed(activation=["relu"]), "activation: expected "),
+        (changed(output={}), "output: expected "),
         (changed(dtype="object"), "dtype: expected float32 or float64"),
-        (changed(slope=-1), "slope: expected finite and >= 0; got -1"),
+        (changed(negative_slope=-1), "negative_slope: expected finite and >= 0; got -1"),
         (changed(color="red"), "color"),
-        (changed(slope=float("nan")), "JSON: expected numbers; got NaN"),
+        (changed(negative_slope=float("nan")), "JSON: expected numbers; got NaN"),
         (json.dumps(ARCHITECTURE)[:-1] + ', "version": 1}', "JSON: expected every key once"),
         (json.dumps(ARCHITECTURE)[:-1], "Expecting"),
         ("[" * 100_000, "recursion"),

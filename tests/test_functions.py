@@ -42,10 +42,10 @@ def applied(kernel, Z, *others):
     return out
 
 
-def activated(dense, Z, hidden, slope=0.01):
-    A, slopes = poisoned(Z.shape, Z.dtype), poisoned(Z.shape, Z.dtype)
-    dense.activate(Z, hidden, slope, A, slopes)
-    return A, slopes
+def activated(dense, Z, activation, negative_slope=0.01):
+    A, derivatives = poisoned(Z.shape, Z.dtype), poisoned(Z.shape, Z.dtype)
+    dense.activate(Z, activation, negative_slope, A, derivatives)
+    return A, derivatives
 
 
 def spread(lowest, highest, dtype, n=20_011):
@@ -125,9 +125,9 @@ def test_tanh_is_accurate(dense, dtype, allowed):
         assert units(A, np.tanh(Z.astype(np.longdouble)), dtype) <= allowed(4)
     tiny = np.finfo(dtype).tiny
     Z = np.array([[np.inf, -np.inf, 1e30, -1e30, 0, tiny, -tiny, np.nan]], dtype)
-    A, slopes = activated(dense, Z, "tanh")
+    A, derivatives = activated(dense, Z, "tanh")
     assert_array_equal(A, [[1, -1, 1, -1, 0, tiny, -tiny, np.nan]])
-    assert_array_equal(slopes, [[0, 0, 0, 0, 1, 1, 1, np.nan]])
+    assert_array_equal(derivatives, [[0, 0, 0, 0, 1, 1, 1, np.nan]])
 
 
 @cache
@@ -144,7 +144,7 @@ def normal_mass(dtype):
 def test_gelu_is_accurate(dense, dtype):
     """z Phi(z), far into the left tail, where an eps in z * z costs z^2 units."""
     Z, mass = normal_mass(dtype)
-    A, slopes = activated(dense, Z, "gelu")
+    A, derivatives = activated(dense, Z, "gelu")
     exact = Z.astype(np.longdouble) * mass
     error = np.abs(A - exact) / np.spacing(np.abs(exact.astype(dtype)))
     assert (error <= 6 + ORACLE + 1.5 * Z * Z).all()
@@ -153,55 +153,55 @@ def test_gelu_is_accurate(dense, dtype):
     eps = np.finfo(dtype).eps
     # Mass and z times the density meet with opposite signs on the left: eps of each.
     bound = (6 + z * z) * eps * (mass + np.abs(z) * density)
-    assert (np.abs(slopes - (mass + z * density)) <= bound).all()
+    assert (np.abs(derivatives - (mass + z * density)) <= bound).all()
 
 
 # --- activations ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hidden", STEEPEST)
-def test_activation_and_slope(dense, dtype, hidden):
+@pytest.mark.parametrize("activation", STEEPEST)
+def test_activation_and_slope(dense, dtype, activation):
     """Against the reference in float64, over all that matters, broken registers included."""
     for m in (1, 7, 63, 2005):
         Z = np.concatenate([spread(-30, 30, dtype, m), spread(-1, 1, dtype, m)])
-        A, slopes = activated(dense, Z, hidden, 0.2)
-        expected = activated(reference, Z.astype(float), hidden, float(dtype.type(0.2)))
+        A, derivatives = activated(dense, Z, activation, 0.2)
+        expected = activated(reference, Z.astype(float), activation, float(dtype.type(0.2)))
         eps = np.finfo(dtype).eps
-        for ours, theirs in zip((A, slopes), expected, strict=True):
+        for ours, theirs in zip((A, derivatives), expected, strict=True):
             # GELU's far tail is off by z^2 / 2 units of something tiny.
             assert_within(ours, theirs, FUNCTION * eps * (1 + np.abs(theirs)))
 
 
-@pytest.mark.parametrize("hidden", STEEPEST)
-def test_slope_is_the_derivative(hidden):
+@pytest.mark.parametrize("activation", STEEPEST)
+def test_slope_is_the_derivative(activation):
     Z = spread(-6, 6, np.float64, 1000)  # an even number: none at the kink
-    _, slopes = activated(reference, Z, hidden, 0.2)
+    _, derivatives = activated(reference, Z, activation, 0.2)
     h = 1e-6
-    ends = [activated(reference, Z + sign * h, hidden, 0.2)[0] for sign in (1, -1)]
+    ends = [activated(reference, Z + sign * h, activation, 0.2)[0] for sign in (1, -1)]
     # h^2 of truncation and eps / h of rounding.
-    assert_allclose((ends[0] - ends[1]) / (2 * h), slopes, atol=1e-8)
+    assert_allclose((ends[0] - ends[1]) / (2 * h), derivatives, atol=1e-8)
 
 
-@pytest.mark.parametrize("hidden", STEEPEST)
-def test_activation_of_what_is_not_finite(dense, dtype, hidden):
+@pytest.mark.parametrize("activation", STEEPEST)
+def test_activation_of_what_is_not_finite(dense, dtype, activation):
     Z = np.array([[np.inf, -np.inf, np.nan, 1e30, -1e30]], dtype)
-    found = activated(dense, Z, hidden, 0.2)
-    expected = activated(reference, Z, hidden, 0.2)
+    found = activated(dense, Z, activation, 0.2)
+    expected = activated(reference, Z, activation, 0.2)
     for ours, theirs in zip(found, expected, strict=True):
         for test in (np.isnan, np.isposinf, np.isneginf):
             assert_array_equal(test(ours), test(theirs))
 
 
-@pytest.mark.parametrize("hidden", sorted(set(STEEPEST) - {"identity"}))
-def test_activation_is_torchs(hidden):
+@pytest.mark.parametrize("activation", sorted(set(STEEPEST) - {"identity"}))
+def test_activation_is_torchs(activation):
     torch = pytest.importorskip("torch")
     Z = spread(-20, 20, np.float64, 2000)
     z = torch.tensor(Z, requires_grad=True)
-    a = getattr(torch.nn.functional, hidden)(z)
+    a = getattr(torch.nn.functional, activation)(z)
     a.sum().backward()
-    A, slopes = activated(kernels.dense, Z, hidden)
+    A, derivatives = activated(kernels.dense, Z, activation)
     assert_allclose(A, a.detach().numpy(), rtol=1e-13, atol=1e-15)
-    assert_allclose(slopes, z.grad.numpy(), rtol=1e-13, atol=1e-15)
+    assert_allclose(derivatives, z.grad.numpy(), rtol=1e-13, atol=1e-15)
 
 
 # --- losses ---------------------------------------------------------------------------------------

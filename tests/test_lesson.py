@@ -77,26 +77,28 @@ def test_compare_prints_the_lessons_table(circles):
     X, Y, X_test, Y_test = circles
     init_utils.load_dataset()
     net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
-    result = fi.compare(X, Y, net, ["zeros", "random", "he"], test=(X_test, Y_test))
+    result = fi.compare(X, Y, net, ["zeros", "lesson.random", "lesson.he"], test=(X_test, Y_test))
     rows = {row["scheme"]: row for row in result.table()}
     for scheme, (train, test) in {
         "zeros": (0.5, 0.5),
-        "random": (0.88333, 0.85),
-        "he": (0.99333, 0.96),
+        "lesson.random": (0.88333, 0.85),
+        "lesson.he": (0.99333, 0.96),
     }.items():
-        atol = 0.01 if scheme == "random" else 5e-6
+        atol = 0.01 if scheme == "lesson.random" else 5e-6
         assert rows[scheme]["train accuracy"] == pytest.approx(train, abs=atol)
         assert rows[scheme]["test accuracy"] == pytest.approx(test, abs=atol)
     assert "layers 1 and 2 are still identical" in rows["zeros"]["verdict"]
     assert "no better than always guessing one class; converged" in rows["zeros"]["verdict"]
-    assert "saturated at the start" in rows["random"]["verdict"]
-    assert rows["he"]["verdict"].startswith("better than always guessing one class; cost still f")
+    assert "saturated at the start" in rows["lesson.random"]["verdict"]
+    assert rows["lesson.he"]["verdict"].startswith(
+        "better than always guessing one class; cost still f"
+    )
 
 
 def test_float32_learns_the_same(circles):
     X, Y, X_test, Y_test = circles
     net = fi.Network([2, 10, 5, 1], dtype="float32")
-    theta = net.initialize("he", seed=3)
+    theta = net.initialize("lesson.he", seed=3)
     run = fi.train(net, theta, X, Y, learning_rate=0.01, iterations=15_000)
     assert run.costs[[0, 1000, 14_000]] == pytest.approx(PUBLISHED["he"][0], rel=0.01)
     assert net.accuracy(theta, X_test, Y_test) == pytest.approx(0.96, abs=0.01)

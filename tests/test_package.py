@@ -135,9 +135,9 @@ def test_whole_lesson_on_the_reference():
     output = run(
         """
         import fastinit as fi
-        X, Y, X_test, Y_test = fi.datasets.load_dataset()
+        X, Y, X_test, Y_test = fi.lesson.load_dataset()
         net = fi.Network([2, 10, 5, 1])
-        run = fi.train(net, net.initialize("he", seed=3), X, Y, iterations=1001)
+        run = fi.train(net, net.initialize("lesson.he", seed=3), X, Y, iterations=1001)
         print(f"{run.costs[0]:.12f} {run.costs[1000]:.12f}")
         """,
         FASTINIT_KERNELS="reference",
@@ -160,7 +160,7 @@ def test_show_config(capsys):
 def test_examples_in_docstrings(name):
     import numpy as np
 
-    if name == "fastinit.plots":
+    if name == "fastinit.comparison.plots":
         pytest.importorskip("matplotlib")
     state = np.random.get_state()
     try:

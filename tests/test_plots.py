@@ -10,7 +10,7 @@ from fastinit import init_utils
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
-plots = pytest.importorskip("fastinit.plots")
+plots = pytest.importorskip("fastinit.comparison.plots")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def closed_figures():
 def comparison(circles):
     X, Y, X_test, Y_test = circles
     net = fi.Network([2, 10, 5, 1])
-    return fi.compare(X, Y, net, ["zeros", "he"], test=(X_test, Y_test), iterations=200)
+    return fi.compare(X, Y, net, ["zeros", "lesson.he"], test=(X_test, Y_test), iterations=200)
 
 
 def test_each_takes_and_returns_axes(comparison):
@@ -32,10 +32,13 @@ def test_each_takes_and_returns_axes(comparison):
     assert plots.examples(X, Y, ax=axes[0, 0]) is axes[0, 0]
     assert plots.decision_boundary(lambda p: p[:, 0] > 0, X, Y, ax=axes[0, 1]) is axes[0, 1]
     assert plots.costs(comparison, ax=axes[1, 0]) is axes[1, 0]
-    assert plots.boundary_of(comparison, "he", ax=axes[1, 1]) is axes[1, 1]
+    assert plots.boundary_of(comparison, "lesson.he", ax=axes[1, 1]) is axes[1, 1]
     assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes.flat)
-    assert [text.get_text() for text in axes[1, 0].get_legend().get_texts()] == ["zeros", "he"]
-    assert axes[1, 1].get_title().startswith("he: train ")
+    assert [text.get_text() for text in axes[1, 0].get_legend().get_texts()] == [
+        "zeros",
+        "lesson.he",
+    ]
+    assert axes[1, 1].get_title().startswith("lesson.he: train ")
 
 
 def test_three_classes():
@@ -58,8 +61,8 @@ def test_current_axes_without_any(comparison):
 
 def test_infinite_costs_leave_a_gap(circles):
     net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
-    comparison = fi.compare(*circles[:2], net, ["random"], seed=3, iterations=50)
-    infinite = np.isposinf(comparison.runs["random"].costs)
+    comparison = fi.compare(*circles[:2], net, ["lesson.random"], seed=3, iterations=50)
+    infinite = np.isposinf(comparison.runs["lesson.random"].costs)
     assert infinite[0]
     _, ax = plt.subplots()
     line = plots.costs(comparison, ax=ax).lines[0]
@@ -75,7 +78,7 @@ def test_figures(comparison):
 def test_figures_of_more_features():
     X = np.random.default_rng(0).standard_normal((3, 20))
     Y = (X[:1] > 0).astype(int)
-    comparison = fi.compare(X, Y, fi.Network([3, 4, 1]), ["he"], seed=0, iterations=5)
+    comparison = fi.compare(X, Y, fi.Network([3, 4, 1]), ["lesson.he"], seed=0, iterations=5)
     assert list(plots.figures(comparison)) == ["costs"]
 
 
@@ -213,7 +216,7 @@ def test_boundaries_side_by_side(comparison):
     assert len(axes) == 2
     assert [ax.get_title() for ax in axes] == [
         "zeros: 50%",
-        f"he: {comparison.runs['he'].train_accuracy:.0%}",
+        f"lesson.he: {comparison.runs['lesson.he'].train_accuracy:.0%}",
     ]
     fresh = [plt.figure().gca() for _ in comparison.runs]
     assert plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh) == fresh
@@ -346,8 +349,8 @@ def test_curves_are_told_apart_without_colour(curves):
 @pytest.fixture
 def grid(circles):
     return fi.compare(
-        *circles[:2], fi.Network([2, 3, 1]), ["he", "zeros"], seeds=range(3),
-        learning_rates=[0.1, 1e200], widths=[2, 4], iterations=30,
+        *circles[:2], fi.Network([2, 3, 1]), ["lesson.he", "zeros"], seed=range(3),
+        learning_rate=[0.1, 1e200], width=[2, 4], iterations=30,
     )  # fmt: skip
 
 
@@ -355,7 +358,7 @@ def test_figures_of_a_grid(grid):
     figures = plots.figures(grid)
     assert list(figures) == ["data", "costs", "outcomes", "boundaries", "width", "learning_rate"]
     lines = figures["costs"].axes[0].lines
-    assert [line.get_label() for line in lines] == ["he", "zeros"]
+    assert [line.get_label() for line in lines] == ["lesson.he", "zeros"]
     assert all(len(line.get_xdata()) == 30 for line in lines)
     cells = [text.get_text() for text in plots.medians_by(grid, "learning_rate").texts]
     medians = [row["median cost"] for row in grid.summary("learning_rate")]
@@ -363,15 +366,15 @@ def test_figures_of_a_grid(grid):
 
 
 def test_boundary_is_that_of_the_typical_run(grid):
-    typical = grid.typical("he")
-    assert f"train {typical.train_accuracy:.1%}" in plots.boundary_of(grid, "he").get_title()
+    typical = grid.median_trial("lesson.he")
+    assert f"train {typical.train_accuracy:.1%}" in plots.boundary_of(grid, "lesson.he").get_title()
 
 
-@pytest.mark.parametrize("keywords", [{"iterations": 0}, {"learning_rate": 1e200}, {"depths": [0]}])
+@pytest.mark.parametrize("keywords", [{"iterations": 0}, {"learning_rate": 1e200}, {"depth": [0]}])
 def test_figures_of_odd_grids(circles, keywords):
     """Nothing trained, everything diverged, no hidden layer: there is a picture of it all."""
     net = fi.Network([2, 3, 1])
-    arguments = {"seeds": range(2), "iterations": 40} | keywords
+    arguments = {"seed": range(2), "iterations": 40} | keywords
     grid = fi.compare(*circles[:2], net, ["he_normal", "normal"], **arguments)
     for image in plots.images(grid).values():
         assert image.startswith(b"\x89PNG")
@@ -381,10 +384,10 @@ def test_figures_of_other_outputs():
     X = np.random.default_rng(0).standard_normal((2, 30))
     softmax = fi.Network([2, 4, 3], output="softmax")
     labels = np.arange(30) % 3
-    several = fi.compare(X, labels, softmax, ["he"], seeds=[0, 1], iterations=5)
+    several = fi.compare(X, labels, softmax, ["lesson.he"], seed=[0, 1], iterations=5)
     assert list(plots.figures(several)) == ["data", "costs", "outcomes", "boundaries"]
     regression = fi.Network([2, 4, 1], output="identity")
-    numbers = fi.compare(X, X[:1], regression, ["he"], seeds=[0, 1], iterations=5)
+    numbers = fi.compare(X, X[:1], regression, ["lesson.he"], seed=[0, 1], iterations=5)
     assert list(plots.figures(numbers)) == ["costs", "outcomes"]
 
 

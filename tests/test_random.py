@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit import filling, initializers, kernels, reference, training
+from fastinit import initializers, kernels, reference
+from fastinit.initializers import distributions, target
+from fastinit.training import loop
 
 mpmath = pytest.importorskip("mpmath")
 special = pytest.importorskip("scipy.special")
@@ -44,10 +46,10 @@ KNOWN = [
 PARAMETERS = {
     "uniform": (-3.0, 5.0, -2.5, 2.0 - 2.0**-7),
     "normal": (0.5, 2.0),
-    "truncated_normal": (0.25, 0.5, *initializers._masses(-1.0, 3.0), -0.25, 1.75),
-    "near": (0.25, 0.5, *initializers._masses(-2.0, 1.0), -0.75, 0.75),
-    "far": (0.0, 1.0, *initializers._masses(20.0, 25.0), 20.0, 25.0),
-    "both tails": (0.0, 1.0, *initializers._masses(-math.inf, 8.0), -40.0, 8.0),
+    "truncated_normal": (0.25, 0.5, *distributions._masses(-1.0, 3.0), -0.25, 1.75),
+    "near": (0.25, 0.5, *distributions._masses(-2.0, 1.0), -0.75, 0.75),
+    "far": (0.0, 1.0, *distributions._masses(20.0, 25.0), 20.0, 25.0),
+    "both tails": (0.0, 1.0, *distributions._masses(-math.inf, 8.0), -40.0, 8.0),
 }
 KERNEL_OF = {
     "near": "truncated_normal",
@@ -118,12 +120,14 @@ def golden_values():
         call = f"truncated_normal(1000, 0, 1, 5, 6, seed=1, dtype={kind})"
         yield call, fi.truncated_normal(1000, 0.0, 1.0, 5.0, 6.0, seed=1, dtype=kind)
         for name in ("he_normal", "glorot_uniform", "flax_dense", "sparse"):
-            call = f"{name}((64, 100), seed=3, dtype={kind})"
-            yield call, initializers.get(name)((64, 100), seed=3, dtype=kind)
+            scheme = initializers.get(name)
+            shape = (100, 64) if scheme.inputs_first else (64, 100)
+            call = f"{name}({shape}, seed=3, dtype={kind})"
+            yield call, scheme(shape, seed=3, dtype=kind)
 
     for size, seed, epoch in ((1, 0, 0), (300, 0, 0), (1000, 2**64 - 1, 7)):
         order = np.empty(size, np.intp)
-        kernels.random.permutation(order, seed, training.SHUFFLES + epoch)
+        kernels.random.permutation(order, seed, loop.SHUFFLES + epoch)
         yield f"permutation({size}, seed={seed}, epoch={epoch})", order.astype(np.int64)
 
 
@@ -201,7 +205,7 @@ def test_windows_and_strides(kind, case, order, flips):
 @pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
 def test_threads(kind, threads):
     shape = (17, 123_457)  # rows no multiple of a group, enough for seven threads and more
-    assert math.prod(shape) > 7 * filling.THREAD_ELEMENTS
+    assert math.prod(shape) > 7 * target.THREAD_ELEMENTS
     expected = np.empty(shape, CELLS[kind][0])
     kernels.random.normal(expected.reshape(1, -1), 0, 0, 8, 0, 0.0, 1.0, False)
     plain = fi.normal(shape, seed=8, dtype=kind, threads=threads)
@@ -211,10 +215,10 @@ def test_threads(kind, threads):
 
 
 def test_threads_really_start(started):
-    fi.normal(3 * filling.THREAD_ELEMENTS, seed=0, threads=8)
+    fi.normal(3 * target.THREAD_ELEMENTS, seed=0, threads=8)
     assert len(started) == 2
     started.clear()
-    fi.normal(filling.THREAD_ELEMENTS, seed=0, threads=8)
+    fi.normal(target.THREAD_ELEMENTS, seed=0, threads=8)
     assert not started
 
 
@@ -494,7 +498,7 @@ def test_quantile_double():
 
 def test_masses_to_the_last_bit():
     for lower, upper in ((-2.0, 2.0), (5.0, 6.0), (-1.0, 30.0), (20.0, 25.0), (-6.5, -3.0)):
-        left, right, total, exponent, unit = initializers._masses(lower, upper)
+        left, right, total, exponent, unit = distributions._masses(lower, upper)
         assert unit == 2.0**exponent
         with mpmath.workdps(60):
             exact = mpmath.ncdf(upper) - mpmath.ncdf(lower)

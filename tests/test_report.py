@@ -9,9 +9,9 @@ from numpy.testing import assert_array_equal
 import fastinit as fi
 
 pytest.importorskip("matplotlib").use("Agg")
-report = pytest.importorskip("fastinit.report")
+report = pytest.importorskip("fastinit.comparison.report")
 
-LESSON = "X, Y, X_test, Y_test = fi.datasets.load_dataset()"
+LESSON = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
 
 
 class Page(html.parser.HTMLParser):
@@ -19,18 +19,18 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.text, self.hidden = [], "", False
+        self.tags, self.text, self.activation = [], "", False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        self.hidden = tag in ("style", "title")
+        self.activation = tag in ("style", "title")
 
     def handle_endtag(self, tag):
-        self.hidden = False
+        self.activation = False
 
     def handle_data(self, data):
-        self.text += "" if self.hidden else data
+        self.text += "" if self.activation else data
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
@@ -39,15 +39,17 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture
 def lesson(net):
     """The lesson's own data, from where the report's code begins, too."""
-    X, Y, X_test, Y_test = fi.datasets.load_dataset()
-    return fi.compare(X, Y, net, ["zeros", "random", "he"], test=(X_test, Y_test), iterations=50)
+    X, Y, X_test, Y_test = fi.lesson.load_dataset()
+    return fi.compare(
+        X, Y, net, ["zeros", "lesson.random", "lesson.he"], test=(X_test, Y_test), iterations=50
+    )
 
 
 @pytest.fixture
 def grid(net, circles):
     return fi.compare(
-        *circles[:2], net, ["he_normal", "zeros"], seeds=range(3), learning_rates=[0.1, 1e200],
-        widths=[3, 4], depths=[2], iterations=50, target_cost=0.6,
+        *circles[:2], net, ["he_normal", "zeros"], seed=range(3), learning_rate=[0.1, 1e200],
+        width=[3, 4], depth=[2], iterations=50, target_cost=0.6,
     )  # fmt: skip
 
 
@@ -159,7 +161,7 @@ def test_the_data_are_told_by_their_digest(lesson, circles, net):
 def test_data_of_many_features(written):
     X = np.random.default_rng(0).standard_normal((3, 20))
     Y = (X[:1] > 0).astype(int)
-    page = Page(written(fi.compare(X, Y, fi.Network([3, 4, 1]), ["he"], iterations=5)))
+    page = Page(written(fi.compare(X, Y, fi.Network([3, 4, 1]), ["lesson.he"], iterations=5)))
     assert len(page.all("img")) == 1
 
 

@@ -13,7 +13,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit import filling, initializers
+from fastinit import initializers
+from fastinit.initializers import target
 
 HUGE = 10**400
 
@@ -149,7 +150,7 @@ def test_costs_are_recorded_as_they_come(net, theta, X, Y):
     run = fi.train(net, theta, X, Y, iterations=10**9, callback=lambda run: run.iterations > 3000)
     assert run.iterations > 3000
     assert len(run.costs) == run.iterations
-    expected = net.initialize("he", seed=3)
+    expected = net.initialize("lesson.he", seed=3)
     whole = fi.train(net, expected, X, Y, iterations=run.iterations)
     assert_array_equal(whole.costs, run.costs)
     assert_array_equal(expected, theta)
@@ -195,7 +196,9 @@ def test_learning_rates_of_layers(net, theta, X, Y):
         for name, rate in zip(views, [0.1, 0.1, 0.0, 0.3, third, third], strict=True):
             views[name] -= rate * gradient[name]
     np.testing.assert_allclose(theta, by_hand, rtol=1e-12)
-    assert_array_equal(net.unpack(theta)["W2"], net.unpack(net.initialize("he", seed=3))["W2"])
+    assert_array_equal(
+        net.unpack(theta)["W2"], net.unpack(net.initialize("lesson.he", seed=3))["W2"]
+    )
     assert run.optimizer.learning_rate == (0.1, (0.0, 0.3), rates[2])
 
 
@@ -210,7 +213,7 @@ def test_learning_rates_of_layers_in_a_stack(net, X, Y):
 
 
 def test_networks_without_biases(X, Y, tmp_path):
-    net = fi.Network([2, 10, 5, 1], hidden="tanh", bias=False)
+    net = fi.Network([2, 10, 5, 1], activation="tanh", bias=False)
     assert net.n_parameters == 2 * 10 + 10 * 5 + 5
     assert "bias=False" in repr(net)
     theta = net.initialize("glorot_normal", seed=0)
@@ -232,7 +235,7 @@ def test_networks_without_biases(X, Y, tmp_path):
 # --- numbers, dtypes and seeds --------------------------------------------------------------------
 
 NUMBERS = {
-    "Network slope": lambda x: fi.Network([2, 1], hidden="leaky_relu", slope=x),
+    "Network slope": lambda x: fi.Network([2, 1], activation="leaky_relu", negative_slope=x),
     "gain param": lambda x: fi.gain("leaky_relu", x),
     "kaiming_normal a": lambda x: fi.kaiming_normal((3, 2), a=x),
     "kaiming_uniform a": lambda x: fi.kaiming_uniform((3, 2), a=x, nonlinearity="tanh"),
@@ -268,6 +271,8 @@ def test_numbers_that_are_not_finite(call, value):
 @pytest.mark.parametrize("call", NUMBERS)
 @pytest.mark.parametrize("value", ["x", 1j, Decimal(1), True, np.array(1.0), b"1"], ids=repr)
 def test_what_is_no_number(call, value):
+    if call == "constant value" and isinstance(value, np.ndarray):
+        pytest.skip("constant takes arrays")
     with pytest.raises(TypeError, match=call.split()[1]):
         NUMBERS[call](value)
 
@@ -287,15 +292,16 @@ def test_a_legacy_generator_as_seed(net, X, Y):
     assert_array_equal(first, fi.normal(7, seed=int(same.randint(2**64, dtype=np.uint64))))
     assert (fi.normal(7, seed=seed) != first).any()
     net.initialize("he_normal", seed=seed)
-    fi.train(net, net.initialize("he", seed=3), X, Y, iterations=1, batch_size=9, seed=seed)
+    fi.train(net, net.initialize("lesson.he", seed=3), X, Y, iterations=1, batch_size=9, seed=seed)
 
 
-@pytest.mark.parametrize("scheme", [fi.initializers.he, fi.initializers.random, fi.he_normal])
+@pytest.mark.parametrize("scheme", [fi.lesson.he, fi.lesson.random, fi.he_normal])
 def test_a_fan_of_zero(scheme):
-    assert scheme((3, 0), seed=1).shape == (3, 0)
+    with pytest.warns(UserWarning, match=r"shape: \(3, 0\) has no elements"):
+        assert scheme((3, 0), seed=1).shape == (3, 0)
 
 
-@pytest.mark.parametrize("scheme", ["he", "random"])
+@pytest.mark.parametrize("scheme", ["lesson.he", "lesson.random"])
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_the_lessons_draws_are_rounded_once(scheme, kind):
     """To nearest even, as by exact arithmetic; through float32 some would go the other way."""
@@ -312,9 +318,9 @@ def test_the_lessons_draws_are_rounded_once(scheme, kind):
     assert (np.abs(floats - exact) <= spacing / 2 + 2.0**-25).all()
     middles = [1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-8 + 2.0**-40, 1 + 2.0**-8 - 2.0**-40]
     ends = {"float16": [1 + 2.0**-10, 1 + 2.0**-8, 1 + 2.0**-8], "bfloat16": [1, 1 + 2.0**-7, 1]}
-    bits = filling.bits_of(np.array(middles), kind)
+    bits = target.bits_of(np.array(middles), kind)
     assert_array_equal(bits.view(dtype).astype(float), ends[kind])
-    assert_array_equal(filling.bits_of(-np.array(middles), kind).view(dtype).astype(float),
+    assert_array_equal(target.bits_of(-np.array(middles), kind).view(dtype).astype(float),
                        -np.array(ends[kind], float))  # fmt: skip
 
 
@@ -344,7 +350,7 @@ def test_elements_that_share_memory(shape, strides):
     "view",
     [
         lambda a: a.T, lambda a: a[::2, ::3], lambda a: a[::-1], lambda a: a[:, ::-1].T,
-        lambda a: a[:1], lambda a: a[:0], lambda a: a.reshape(4, 3, 12).transpose(2, 0, 1),
+        lambda a: a[:1], lambda a: a.reshape(4, 3, 12).transpose(2, 0, 1),
         lambda a: np.lib.stride_tricks.as_strided(a, (2, 2), (24, 16)),
     ],
 )  # fmt: skip
@@ -383,7 +389,7 @@ def test_fills_without_threads(few_threads):
 
 
 def test_compare_without_threads(few_threads, net, X, Y):
-    settings = {"seeds": range(6), "iterations": 20}
+    settings = {"seed": range(6), "iterations": 20}
     expected = fi.compare(X, Y, net, ["he_normal"], **settings, threads=1)
     found = fi.compare(X, Y, net, ["he_normal"], **settings, threads=3)
     for ours, theirs in zip(found.trials, expected.trials, strict=True):

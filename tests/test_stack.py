@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit.optimizers import LBFGS
+from fastinit.training.optimizers import LBFGS
 
 K = 5
 OPTIMIZERS = [

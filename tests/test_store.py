@@ -13,17 +13,17 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastinit as fi
-from fastinit.store import Store
+from fastinit.comparison.store import Store
 
 # A grid of 2 x 30 short runs, for scripts in processes of their own.
 GRID = """
 import sys
 import fastinit as fi
-X, Y, X_test, Y_test = fi.datasets.load_dataset()
+X, Y, X_test, Y_test = fi.lesson.load_dataset()
 def grid(store, **keywords):
     return fi.compare(
-        X, Y, fi.Network([2, 10, 5, 1]), ["he", "he_normal"], test=(X_test, Y_test),
-        seeds=range(30), iterations=1500, store=store, **keywords,
+        X, Y, fi.Network([2, 10, 5, 1]), ["lesson.he", "he_normal"], test=(X_test, Y_test),
+        seed=range(30), iterations=1500, store=store, **keywords,
     )
 """
 
@@ -54,7 +54,7 @@ def compared(net, circles, path):
                 trained.append(scheme)
 
         arguments = {
-            "X": X, "Y": Y, "network": net, "schemes": ["he", "zeros"], "seeds": range(3),
+            "X": X, "Y": Y, "network": net, "schemes": ["lesson.he", "zeros"], "seed": range(3),
             "test": (X_test, Y_test), "iterations": 40, "store": path, "callback": callback,
         }  # fmt: skip
         return fi.compare(**arguments | changes), len(trained)
@@ -72,7 +72,7 @@ def test_nothing_is_computed_twice(compared):
         for name in ("start", "theta", "points", "costs"):
             assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)
             assert getattr(ours, name).flags.writeable
-    more, trained = compared(seeds=range(5))
+    more, trained = compared(seed=range(5))
     assert trained == 4
     assert len(more) == 10
 
@@ -91,7 +91,7 @@ def test_runs_are_added_all_or_none(compared, path):
 
 
 def test_a_diverged_run_comes_back_as_it_was(compared):
-    keywords = {"learning_rates": [1e200], "schemes": ["he"], "callback": None}
+    keywords = {"learning_rate": [1e200], "schemes": ["lesson.he"], "callback": None}
     first, _ = compared(**keywords)
     assert first.trials[0].diverged_at is not None
     second, _ = compared(**keywords)
@@ -116,7 +116,7 @@ def test_what_determines_a_run_is_in_its_key(compared, circles, path):
         {"target_cost": 0.1},
         {"target_accuracy": 0.9},
         {"schemes": ["he_normal", "glorot_normal"]},
-        {"seeds": range(10, 13)},
+        {"seed": range(10, 13)},
     ):
         assert compared(**changes)[1] == 6, changes
         assert compared(**changes)[1] == 0, changes
@@ -130,11 +130,11 @@ def test_global_random_state_is_in_the_key(compared):
     state = np.random.get_state()
     try:
         np.random.seed(5)
-        first, trained = compared(schemes=["random"], seeds=None)
+        first, trained = compared(schemes=["lesson.random"], seed=None)
         assert trained == 1
-        assert compared(schemes=["random"], seeds=None)[1] == 0
+        assert compared(schemes=["lesson.random"], seed=None)[1] == 0
         np.random.seed(6)
-        other, trained = compared(schemes=["random"], seeds=None)
+        other, trained = compared(schemes=["lesson.random"], seed=None)
         assert trained == 1
         assert (first.trials[0].start != other.trials[0].start).any()
     finally:
@@ -257,7 +257,7 @@ def test_read_only(compared):
         try:
             for store in (path, folder / "new.sqlite"):
                 with pytest.raises(OSError, match="store: expected a file to write to; got "):
-                    compared(store=store, seeds=range(9))
+                    compared(store=store, seed=range(9))
         finally:
             os.seteuid(user)
             folder.chmod(0o755)

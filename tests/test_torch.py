@@ -6,7 +6,7 @@ from rounding import draw, labels
 
 import fastinit as fi
 from fastinit import kernels
-from fastinit.training import SHUFFLES
+from fastinit.training.loop import SHUFFLES
 
 torch = pytest.importorskip("torch")
 
@@ -93,7 +93,7 @@ def by_torch(net, theta, X, Y, module, optimizer, settings):
 def test_trains_as_torch_does(network, optimizer):
     sizes, hidden, module, output = NETWORKS[network]
     ours, theirs, settings = OPTIMIZERS[optimizer]
-    net = fi.Network(sizes, hidden=hidden, output=output)
+    net = fi.Network(sizes, activation=hidden, output=output)
     start = net.initialize("lecun_normal", seed=1)
     X = draw(2, (sizes[0], M), float)
     Y = labels(3, (sizes[-1], M), net.loss, float)

@@ -69,7 +69,7 @@ def test_callback_sees_the_run_and_stops_it(net, theta, circles):
     run = fi.train(net, theta, *circles[:2], iterations=10**7, callback=callback)
     assert seen == sorted(set(seen))
     assert run.iterations == seen[-1] < 10**7
-    expected = net.initialize("he", seed=3)
+    expected = net.initialize("lesson.he", seed=3)
     fi.train(net, expected, *circles[:2], iterations=run.iterations)
     assert_array_equal(theta, expected)
 
@@ -120,7 +120,7 @@ def test_callback_that_raises_loses_nothing(net, theta, circles):
 
     with pytest.raises(RuntimeError, match="enough"):
         fi.train(net, theta, *circles[:2], iterations=10**6, callback=callback)
-    expected = net.initialize("he", seed=3)
+    expected = net.initialize("lesson.he", seed=3)
     fi.train(net, expected, *circles[:2], iterations=seen[-1])
     assert_array_equal(theta, expected)
 
@@ -138,7 +138,7 @@ def test_divergence_is_reported(net, theta, circles):
 
 
 def test_infinite_cost_is_no_divergence(lesson_net, circles):
-    theta = lesson_net.initialize("random", seed=3)
+    theta = lesson_net.initialize("lesson.random", seed=3)
     run = fi.train(lesson_net, theta, *circles[:2], iterations=100)
     assert run.costs[0] == np.inf
     assert run.diverged_at is None
@@ -167,10 +167,18 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         ({"learning_rate": [0.1, [0.1], 0.1]}, ValueError, "rate of layer 2: expected one"),
         ({"learning_rate": [0.1, 0.1, -1]}, ValueError, "rate of layer 3: expected finite"),
         ({"learning_rate": [0.1, (0.1, "x"), 1]}, TypeError, "rate of layer 2: expected a num"),
-        ({"cost_every": 0}, ValueError, "cost_every: expected from 1"),
-        ({"iterations": 10**30}, ValueError, "iterations: expected from 0 to 2**48 - 1; got 1000"),
+        ({"cost_every": 0}, ValueError, "cost_every: expected an integer from 1"),
+        (
+            {"iterations": 10**30},
+            ValueError,
+            "iterations: expected an integer from 0 to 2**48 - 1; got 1000",
+        ),
         ({"learning_rate": 1j}, TypeError, "learning_rate: expected a number; got complex"),
-        ({"iterations": -1}, ValueError, "iterations: expected from 0 to 2**48 - 1; got -1"),
+        (
+            {"iterations": -1},
+            ValueError,
+            "iterations: expected an integer from 0 to 2**48 - 1; got -1",
+        ),
         ({"iterations": 10.0}, TypeError, "iterations: expected an integer; got float"),
         ({"iterations": True}, TypeError, "iterations: expected an integer; got bool"),
         ({"optimizer": "adam"}, TypeError, "optimizer: expected one of GradientDescent, Momentum"),
@@ -179,7 +187,11 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
             TypeError,
             "learning_rate: expected it in the optimizer; got both",
         ),
-        ({"batch_size": 0}, ValueError, "batch_size: expected from 1 to 2**48 - 1; got 0"),
+        (
+            {"batch_size": 0},
+            ValueError,
+            "batch_size: expected an integer from 1 to 2**48 - 1; got 0",
+        ),
         (
             {"batch_size": 301},
             ValueError,
@@ -189,14 +201,42 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         ({"seed": -1}, ValueError, "seed: expected"),
         ({"seed": "0"}, TypeError, "seed: expected"),
         ({"epochs": 1, "iterations": 1}, TypeError, "expected either epochs or iterations; got"),
-        ({"epochs": -1}, ValueError, "epochs: expected from 0"),
-        ({"weights": np.ones(299)}, ValueError, "weights: expected shape (300,) to match X"),
-        ({"weights": np.ones((1, 300))}, ValueError, "weights: expected shape (300,) to match X"),
-        ({"weights": np.zeros(300)}, ValueError, "weights: expected at least one above 0; got"),
-        ({"weights": -np.ones(300)}, ValueError, "weights: expected finite and >= 0; got -1.0"),
-        ({"weights": np.full(300, np.nan)}, ValueError, "weights: expected finite and >= 0; got n"),
-        ({"weights": np.full(300, np.inf)}, ValueError, "weights: expected finite and >= 0; got i"),
-        ({"weights": np.ones(300, object)}, TypeError, "weights: expected real numbers; got dtype"),
+        ({"epochs": -1}, ValueError, "epochs: expected an integer from 0"),
+        (
+            {"sample_weight": np.ones(299)},
+            ValueError,
+            "sample_weight: expected shape (300,) to match X",
+        ),
+        (
+            {"sample_weight": np.ones((1, 300))},
+            ValueError,
+            "sample_weight: expected shape (300,) to match X",
+        ),
+        (
+            {"sample_weight": np.zeros(300)},
+            ValueError,
+            "sample_weight: expected at least one above 0; got",
+        ),
+        (
+            {"sample_weight": -np.ones(300)},
+            ValueError,
+            "sample_weight: expected finite and >= 0; got -1.0",
+        ),
+        (
+            {"sample_weight": np.full(300, np.nan)},
+            ValueError,
+            "sample_weight: expected finite and >= 0; got n",
+        ),
+        (
+            {"sample_weight": np.full(300, np.inf)},
+            ValueError,
+            "sample_weight: expected finite and >= 0; got i",
+        ),
+        (
+            {"sample_weight": np.ones(300, object)},
+            TypeError,
+            "sample_weight: expected real numbers; got dtype",
+        ),
         ({"class_weight": "even"}, ValueError, "class_weight: expected a dict or 'balanced'; got"),
         (
             {"class_weight": 2.0},
@@ -205,7 +245,11 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         ),
         ({"class_weight": {2: 1}}, ValueError, "class_weight: expected classes 0 to 1; got 2"),
         ({"class_weight": {1: -1}}, ValueError, "class_weight[1]: expected finite and >= 0; got"),
-        ({"class_weight": {0: 0, 1: 0}}, ValueError, "weights: expected at least one above 0"),
+        (
+            {"class_weight": {0: 0, 1: 0}},
+            ValueError,
+            "sample_weight: expected at least one above 0",
+        ),
         ({"validation": np.ones((2, 9))}, TypeError, "validation: expected a pair (X, Y); got nd"),
         (
             {"validation": (np.ones((3, 9)), np.ones((1, 9)))},
@@ -215,18 +259,18 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         (
             {"validation": (np.ones((2, 9)), np.ones((1, 8)))},
             ValueError,
-            "Y of validation: expected shape (1, 9) to match X of validation (2, 9); got (1, 8)",
+            "Y of validation: expected shape (9,) or (1, 9) to match X of validation (2, 9); got",
         ),
         (
             {"validation": (np.ones((2, 9)), np.full((1, 9), 2))},
             ValueError,
             "Y of validation: expected labels 0 and 1; got 2",
         ),
-        ({"validate_every": 0}, ValueError, "validate_every: expected from 1"),
+        ({"validate_every": 0}, ValueError, "validate_every: expected an integer from 1"),
         ({"patience": 3}, ValueError, "patience: expected validation data to watch; got none"),
-        ({"patience": 0}, ValueError, "patience: expected from 1"),
+        ({"patience": 0}, ValueError, "patience: expected an integer from 1"),
         ({"min_delta": -1}, ValueError, "min_delta: expected finite and >= 0; got -1"),
-        ({"threads": 0}, ValueError, "threads: expected from 1"),
+        ({"threads": 0}, ValueError, "threads: expected an integer from 1"),
         ({"resume": "run"}, TypeError, "resume: expected a Run or a Stack; got str"),
         ({"optimizer": [fi.Adam()]}, TypeError, "optimizer: expected one of GradientDescent"),
         (
@@ -384,7 +428,7 @@ def test_epochs_drawn_in_parts_are_the_same(net, theta, circles, monkeypatch):
     """How many epochs' orders are drawn at once shows nowhere."""
     again = theta.copy()
     fi.train(net, theta, *circles[:2], epochs=40, batch_size=70)
-    monkeypatch.setattr(fi.training, "MOST_ORDERED", 1)
+    monkeypatch.setattr(fi.training.loop, "MOST_ORDERED", 1)
     fi.train(net, again, *circles[:2], epochs=40, batch_size=70)
     assert_array_equal(theta, again)
 
@@ -396,7 +440,7 @@ def test_weight_nothing_is_absence(net, theta, circles):
     X, Y, _, _ = circles
     weights = (np.arange(300) % 3 > 0).astype(float)
     again = theta.copy()
-    run = fi.train(net, theta, X, Y, iterations=50, weights=weights)
+    run = fi.train(net, theta, X, Y, iterations=50, sample_weight=weights)
     part = fi.train(net, again, X[:, weights > 0], Y[:, weights > 0], iterations=50)
     np.testing.assert_allclose(run.costs, part.costs, rtol=1e-12)
     np.testing.assert_allclose(theta, again, rtol=1e-11)
@@ -406,13 +450,13 @@ def test_weight_two_is_twice(net, theta, circles):
     X, Y, _, _ = circles
     weights = 1 + np.arange(300) % 3
     again = theta.copy()
-    run = fi.train(net, theta, X, Y, iterations=50, weights=weights)
+    run = fi.train(net, theta, X, Y, iterations=50, sample_weight=weights)
     repeated = fi.train(
         net, again, np.repeat(X, weights, axis=1), np.repeat(Y, weights, axis=1), iterations=50
     )
     np.testing.assert_allclose(run.costs, repeated.costs, rtol=1e-12)
     np.testing.assert_allclose(theta, again, rtol=1e-11)
-    assert net.cost(theta, X, Y, weights=weights) == pytest.approx(
+    assert net.cost(theta, X, Y, sample_weight=weights) == pytest.approx(
         net.cost(theta, np.repeat(X, weights, axis=1), np.repeat(Y, weights, axis=1)), rel=1e-12
     )
 
@@ -430,16 +474,16 @@ def test_class_weight(circles, output):
     runs = [
         fi.train(net, start.copy(), X, Y, iterations=30, **keywords)
         for keywords in (
-            {"class_weight": "balanced", "weights": some},
-            {"class_weight": dict(enumerate(balanced)), "weights": some},
-            {"class_weight": {1.0: balanced[1], 0.0: balanced[0]}, "weights": some},
-            {"weights": balanced[classes] * some},
+            {"class_weight": "balanced", "sample_weight": some},
+            {"class_weight": dict(enumerate(balanced)), "sample_weight": some},
+            {"class_weight": {1.0: balanced[1], 0.0: balanced[0]}, "sample_weight": some},
+            {"sample_weight": balanced[classes] * some},
         )
     ]
     for run in runs[1:]:
         np.testing.assert_allclose(run.costs, runs[0].costs, rtol=1e-12)
     one = fi.train(net, start.copy(), X, Y, iterations=5, class_weight={1: 3.0})
-    same = fi.train(net, start.copy(), X, Y, iterations=5, weights=1 + 2.0 * classes)
+    same = fi.train(net, start.copy(), X, Y, iterations=5, sample_weight=1 + 2.0 * classes)
     assert_array_equal(one.costs, same.costs)
 
 
@@ -567,7 +611,7 @@ def test_bad_resume(net, theta, circles):
     X, Y, *test = circles
     run = fi.train(net, theta, X, Y, optimizer=fi.Adam(), iterations=1)
     start = theta.copy()
-    other = fi.Network([2, 10, 5, 1], hidden="tanh")
+    other = fi.Network([2, 10, 5, 1], activation="tanh")
     broken = fi.train(net, theta.copy(), X, Y, learning_rate=1e200, iterations=100)
     assert broken.stopped_by == "divergence"
     for network, keywords, message in (
@@ -714,7 +758,7 @@ STACK_INTERRUPTED = """
     import fastinit as fi
 
     net = fi.Network([2, 10, 5, 1])
-    X, Y, _, _ = fi.datasets.load_dataset()
+    X, Y, _, _ = fi.lesson.load_dataset()
     thetas = net.initialize("he_normal", seed=0, n=500)
     replay = thetas.copy()
     print("ready", flush=True)

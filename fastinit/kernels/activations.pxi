@@ -221,7 +221,7 @@ cdef inline real half_erfc(real x, real gauss) noexcept nogil:
 
 # --- activations: rows of pre-activations in, activations and their derivatives out -------------
 
-cdef enum Hidden:
+cdef enum Activation:
     H_RELU
     H_LEAKY_RELU
     H_TANH
@@ -231,46 +231,46 @@ cdef enum Hidden:
     H_SILU
     H_SELU
 
-cdef dict HIDDEN = {
+cdef dict ACTIVATIONS = {
     "relu": H_RELU, "leaky_relu": H_LEAKY_RELU, "tanh": H_TANH, "sigmoid": H_SIGMOID,
     "identity": H_IDENTITY, "gelu": H_GELU, "silu": H_SILU, "selu": H_SELU,
 }
 
-cdef inline bint keeps_derivatives(Hidden hidden) noexcept nogil:
+cdef inline bint keeps_derivatives(Activation activation) noexcept nogil:
     """Whether the derivative does not follow from the activation alone."""
-    return hidden == H_GELU or hidden == H_SILU
+    return activation == H_GELU or activation == H_SILU
 
 
 cdef void activate_row(
-    real* z, real* derivatives, Py_ssize_t n, Hidden hidden, real negative_slope
+    real* z, real* derivatives, Py_ssize_t n, Activation activation, real negative_slope
 ) noexcept nogil:
     """Overwrite ``z`` with its activation; and ``derivatives``, where they are kept."""
     cdef Py_ssize_t e
     cdef real x, y, share, gauss
-    if hidden == H_RELU:
+    if activation == H_RELU:
         for e in range(n):
             z[e] = 0 if z[e] < 0 else z[e]
-    elif hidden == H_LEAKY_RELU:
+    elif activation == H_LEAKY_RELU:
         for e in range(n):
             z[e] = z[e] if z[e] > 0 else z[e] * negative_slope
-    elif hidden == H_TANH:
+    elif activation == H_TANH:
         for e in range(n):
             z[e] = tanh_of(z[e])
-    elif hidden == H_SIGMOID:
+    elif activation == H_SIGMOID:
         for e in range(n):
             z[e] = sigmoid_of(z[e])
-    elif hidden == H_SELU:
+    elif activation == H_SELU:
         for e in range(n):
             x = z[e]
             y = <real>1.7580993408473766 * expm1_of(0 if x > 0 else x)
             z[e] = <real>1.0507009873554805 * x if x > 0 else y
-    elif hidden == H_SILU:
+    elif activation == H_SILU:
         for e in range(n):
             x = z[e]
             share = sigmoid_of(x)
             z[e] = x * share
             derivatives[e] = share + x * share * (<real>1 - share)
-    elif hidden == H_GELU:
+    elif activation == H_GELU:
         for e in range(n):
             x = z[e]
             y = x if x > 0 else -x
@@ -284,26 +284,26 @@ cdef void activate_row(
 
 
 cdef void derivatives_of_row(
-    real* a, const real* derivatives, Py_ssize_t n, Hidden hidden, real negative_slope
+    real* a, const real* derivatives, Py_ssize_t n, Activation activation, real negative_slope
 ) noexcept nogil:
     """Overwrite activations with the activation's derivative."""
     cdef Py_ssize_t e
-    if hidden == H_RELU:
+    if activation == H_RELU:
         for e in range(n):
             a[e] = 1 if a[e] > 0 else 0
-    elif hidden == H_LEAKY_RELU:
+    elif activation == H_LEAKY_RELU:
         for e in range(n):
             a[e] = 1 if a[e] > 0 else negative_slope
-    elif hidden == H_TANH:
+    elif activation == H_TANH:
         for e in range(n):
             a[e] = (<real>1 - a[e]) * (<real>1 + a[e])
-    elif hidden == H_SIGMOID:
+    elif activation == H_SIGMOID:
         for e in range(n):
             a[e] = a[e] * (<real>1 - a[e])
-    elif hidden == H_IDENTITY:
+    elif activation == H_IDENTITY:
         for e in range(n):
             a[e] = 1
-    elif hidden == H_SELU:
+    elif activation == H_SELU:
         for e in range(n):
             a[e] = <real>1.0507009873554805 if a[e] > 0 else a[e] + <real>1.7580993408473766
     else:

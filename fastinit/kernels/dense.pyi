@@ -10,21 +10,21 @@ from typing_extensions import disjoint_base
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 class _Layout(Protocol):
-    """What :class:`fastinit.network.Layout` is."""
+    """What :class:`fastinit.training.network.Layout` is."""
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
     @property
-    def hidden(self) -> str: ...
+    def activation(self) -> str: ...
     @property
-    def slope(self) -> float: ...
+    def negative_slope(self) -> float: ...
     @property
     def loss(self) -> str: ...
     @property
     def bias(self) -> bool: ...
 
 class _Rule(Protocol):
-    """What :class:`fastinit.optimizers.Rule` is."""
+    """What :class:`fastinit.training.optimizers.Rule` is."""
 
     @property
     def name(self) -> str: ...
@@ -54,12 +54,16 @@ def log(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def log1p(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def sigmoid(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def activate(
-    Z: NDArray[_Real], hidden: str, slope: float, A: NDArray[_Real], slopes: NDArray[_Real]
+    Z: NDArray[_Real],
+    activation: str,
+    negative_slope: float,
+    A: NDArray[_Real],
+    derivatives: NDArray[_Real],
 ) -> None: ...
 def loss(
     Z: NDArray[_Real],
     Y: NDArray[_Real],
-    weights: NDArray[_Real] | None,
+    sample_weight: NDArray[_Real] | None,
     loss: str,
     A: NDArray[_Real],
     dZ: NDArray[_Real],
@@ -95,7 +99,7 @@ def forward(
     thetas: NDArray[_Real],
     X: NDArray[_Real],
     Y: NDArray[_Real] | None,
-    weights: NDArray[_Real] | None,
+    sample_weight: NDArray[_Real] | None,
     out: NDArray[_Real],
     threads: int,
 ) -> NDArray[np.float64]: ...
@@ -104,7 +108,7 @@ def loss_and_gradient(
     thetas: NDArray[_Real],
     X: NDArray[_Real],
     Y: NDArray[_Real],
-    weights: NDArray[_Real] | None,
+    sample_weight: NDArray[_Real] | None,
     gradients: NDArray[_Real],
     threads: int,
     descent: Descent | None = None,
@@ -117,7 +121,7 @@ def descend(
     step: int,
     X: NDArray[_Real],
     Y: NDArray[_Real],
-    weights: NDArray[_Real] | None,
+    sample_weight: NDArray[_Real] | None,
     order: NDArray[np.intp] | None,
     batch_size: int,
     first: int,

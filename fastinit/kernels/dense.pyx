@@ -201,38 +201,38 @@ def sigmoid(
 
 def activate(
     const real[:, ::1] Z,      # (n, m)
-    hidden,                    # the name of the activation
-    double slope,              # of leaky_relu
+    activation,                # its name, of the activation
+    double negative_slope,     # of leaky_relu
     real[:, ::1] A,            # (n, m), overwritten
-    real[:, ::1] slopes,       # (n, m), overwritten
+    real[:, ::1] derivatives,       # (n, m), overwritten
 ):
-    """Overwrite ``A`` with the activation of ``Z``, and ``slopes`` with its derivative."""
-    cdef Hidden kind = HIDDEN[hidden]
+    """Overwrite ``A`` with the activation of ``Z``, and ``derivatives`` with its derivative."""
+    cdef Activation kind = ACTIVATIONS[activation]
     cdef real* a = <real*>start_of(A)
-    cdef real* d = <real*>start_of(slopes)
+    cdef real* d = <real*>start_of(derivatives)
     cdef Py_ssize_t e, n = Z.shape[0] * Z.shape[1]
     A[...] = Z
     with nogil:
-        activate_row(a, d, n, kind, <real>slope)
+        activate_row(a, d, n, kind, <real>negative_slope)
         if not keeps_derivatives(kind):
             for e in range(n):
                 d[e] = a[e]
-            derivatives_of_row(d, d, n, kind, <real>slope)
+            derivatives_of_row(d, d, n, kind, <real>negative_slope)
 
 
 def loss(
     const real[:, ::1] Z,      # (n_out, m)
     const real[:, ::1] Y,      # (n_out, m)
-    const real[::1] weights,   # (m,), of the examples; None where all are 1
+    const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
     loss,                      # its name
     real[:, ::1] A,            # (n_out, m), overwritten
     real[:, ::1] dZ,           # (n_out, m), overwritten
 ):
     """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
 
-    ``w`` is 1 without ``weights``. Where all weights are zero, cost and ``dZ`` are. The saturating
-    cross-entropy is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``, infinite
-    where the sigmoid saturates on the wrong side.
+    ``w`` is 1 without ``sample_weight``. If all weights are zero, cost and ``dZ`` are zero. The
+    saturating cross-entropy is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``,
+    infinite if the sigmoid saturates on the wrong side.
     """
     cdef Loss kind = LOSSES[loss]
     cdef Py_ssize_t m = Z.shape[1], n_out = Z.shape[0]
@@ -242,8 +242,8 @@ def loss(
     if n_out == 0 or m == 0:
         return float("nan") if m == 0 else 0.0
     dZ[...] = Z
-    if weights is not None:
-        w = &weights[0]
+    if sample_weight is not None:
+        w = &sample_weight[0]
         whole = 0
         for e in range(m):
             whole += w[e]
@@ -387,8 +387,8 @@ cdef class Descent:
         for layer in range(n + 1):
             shape.sizes[layer] = sizes[layer]
         shape.bias = layout.bias
-        shape.hidden = HIDDEN[layout.hidden]
-        shape.negative_slope = layout.slope
+        shape.activation = ACTIVATIONS[layout.activation]
+        shape.negative_slope = layout.negative_slope
         shape.loss = LOSSES[layout.loss]
         for layer in range(n):
             shape.weights_at[layer] = parameters
@@ -466,7 +466,7 @@ cdef class Descent:
             )
             k = resident if shape.strategy == WIDE else 1 if thin else members
             space.activations = self.take(k * rows * width, itemsize)
-            if keeps_derivatives(shape.hidden):
+            if keeps_derivatives(shape.activation):
                 space.derivatives = self.take((1 if thin else members) * rows * width, itemsize)
             if thin:
                 space.X_blocks = self.take(members * THIN_UNITS * width, itemsize)
@@ -516,7 +516,7 @@ cdef class Descent:
         lanes.X = self.take(n_in * examples, itemsize)
         lanes.Y = self.take(n_out * examples, VECTOR_BYTES)
         lanes.activations = self.take(rows * examples, VECTOR_BYTES)
-        if keeps_derivatives(shape.hidden):
+        if keeps_derivatives(shape.activation):
             lanes.derivatives = self.take(rows * examples, VECTOR_BYTES)
         lanes.outputs = self.take(most_out * examples, VECTOR_BYTES)
         lanes.gradient = self.take(max(n, ROWS * most_in), VECTOR_BYTES)
@@ -622,9 +622,9 @@ cdef bint is_short(Py_ssize_t work, Py_ssize_t iterations) noexcept:
 
 
 cdef int take_data(
-    Descent descent, layout, const real[:, :] X, const real[:, ::1] Y, const real[::1] weights,
-    const Py_ssize_t[:, ::1] order, Py_ssize_t batch_size, Py_ssize_t first,
-    Py_ssize_t iterations,
+    Descent descent, layout, const real[:, :] X, const real[:, ::1] Y,
+    const real[::1] sample_weight, const Py_ssize_t[:, ::1] order, Py_ssize_t batch_size,
+    Py_ssize_t first, Py_ssize_t iterations,
 ) except -1:
     """Set the data of a call; everything fits everything else, or raise."""
     cdef Data* data = &descent.call.data
@@ -642,10 +642,10 @@ cdef int take_data(
             raise misfit("Y", f"shape ({n_out}, {m})", (Y.shape[0], Y.shape[1]))
         data.Y = &Y[0, 0]
     data.weights = NULL
-    if weights is not None:
-        if not (weights.shape[0] == m):
-            raise misfit("weights", f"shape ({m},)", (weights.shape[0],))
-        data.weights = &weights[0]
+    if sample_weight is not None:
+        if not (sample_weight.shape[0] == m):
+            raise misfit("sample_weight", f"shape ({m},)", (sample_weight.shape[0],))
+        data.weights = &sample_weight[0]
     data.batch_size = batch_size
     data.first = first
     data.order = NULL
@@ -736,7 +736,7 @@ def forward(
     const real[:, ::1] thetas,     # (k, n_parameters)
     const real[:, :] X,            # (sizes[0], m)
     const real[:, ::1] Y,          # (sizes[-1], m); None where no cost is asked for
-    const real[::1] weights,       # (m,), of the examples; None where all are 1
+    const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
     real[:, :, ::1] out,           # (k, sizes[-1], m), overwritten
     Py_ssize_t threads,
 ):
@@ -757,7 +757,7 @@ def forward(
             "out", f"shape ({n}, {n_out}, {X.shape[1]})",
             (out.shape[0], out.shape[1], out.shape[2]),
         )
-    take_data(descent, layout, X, Y, weights, full_batch, X.shape[1], 0, 1)
+    take_data(descent, layout, X, Y, sample_weight, full_batch, X.shape[1], 0, 1)
     descent.take_jobs(n)
     for k in range(n):
         job = &descent.call.jobs[k]
@@ -780,7 +780,7 @@ def loss_and_gradient(
     const real[:, ::1] thetas,     # (k, n_parameters)
     const real[:, :] X,            # (sizes[0], m), m > 0
     const real[:, ::1] Y,          # (sizes[-1], m)
-    const real[::1] weights,       # (m,), of the examples; None where all are 1
+    const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
     real[:, ::1] gradients,        # (k, n_parameters), overwritten
     Py_ssize_t threads,
     Descent descent=None,          # keeps memory and threads for the next call
@@ -797,7 +797,7 @@ def loss_and_gradient(
         raise misfit("theta", f"shape (k, {P})", (n, thetas.shape[1]))
     if not (gradients.shape[0] == n and gradients.shape[1] == P):
         raise misfit("out", f"shape ({n}, {P})", (gradients.shape[0], gradients.shape[1]))
-    take_data(descent, layout, X, Y, weights, full_batch, X.shape[1], 0, 1)
+    take_data(descent, layout, X, Y, sample_weight, full_batch, X.shape[1], 0, 1)
     descent.take_jobs(n)
     for k in range(n):
         job = &descent.call.jobs[k]
@@ -821,7 +821,7 @@ def descend(
     Py_ssize_t step,               # updates before these
     const real[:, :] X,            # (sizes[0], m), m > 0
     const real[:, ::1] Y,          # (sizes[-1], m)
-    const real[::1] weights,       # (m,), of the examples; None where all are 1
+    const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
     const Py_ssize_t[:, ::1] order,  # (epochs, m): the order of the examples; None for full batches
     Py_ssize_t batch_size,
     Py_ssize_t first,              # which of the batches of ``order`` is the first
@@ -871,7 +871,7 @@ def descend(
         )
     if not (costs.strides[1] == sizeof(double)):
         raise misfit("costs", "contiguous rows", costs.strides[1])
-    take_data(descent, layout, X, Y, weights, order, batch_size, first, iterations)
+    take_data(descent, layout, X, Y, sample_weight, order, batch_size, first, iterations)
     descent.take_jobs(n)
     for i in range(n):
         k = networks[i]

@@ -101,7 +101,7 @@ cdef struct Shape:
     Py_ssize_t* weights_at       # where the weights of each layer begin in theta
     Py_ssize_t* rows_at          # where the units of each layer begin in a block, (n_layers + 1,)
     bint bias
-    Hidden hidden
+    Activation activation
     double negative_slope
     Loss loss
     # The cut.

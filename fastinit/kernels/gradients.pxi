@@ -48,13 +48,13 @@ cdef void forward_block(
         if A != NULL:
             gemm(
                 W, n_in, 1, n_out, n_in, biases_of(theta, shape, layer), A, A_step, Z, width,
-                columns, RELU if shape.hidden == H_RELU and not last else LINEAR,
+                columns, RELU if shape.activation == H_RELU and not last else LINEAR,
             )
-        if not last and (shape.hidden != H_RELU or A == NULL):
+        if not last and (shape.activation != H_RELU or A == NULL):
             for r in range(n_out):
                 activate_row(
                     Z + r * width, derivatives + (shape.rows_at[layer] + r) * width, columns,
-                    shape.hidden, <real>shape.negative_slope,
+                    shape.activation, <real>shape.negative_slope,
                 )
         A = Z
         A_step = width
@@ -106,15 +106,15 @@ cdef void backward_layer(
     cdef const real* W = theta + shape.weights_at[layer]
     if transposed:
         W = <const real*>space.transposed + shape.weights_at[layer]
-    if shape.hidden != H_RELU:
+    if shape.activation != H_RELU:
         for r in range(n_in):
             derivatives_of_row(
                 A + r * width, derivatives + (shape.rows_at[layer - 1] + r) * width, columns,
-                shape.hidden, <real>shape.negative_slope,
+                shape.activation, <real>shape.negative_slope,
             )
     gemm(
         W, n_out if transposed else 1, 1 if transposed else n_in, n_in, n_out, <const real*>NULL,
-        dZ, width, A, width, columns, RELU_BACKWARD if shape.hidden == H_RELU else MULTIPLY,
+        dZ, width, A, width, columns, RELU_BACKWARD if shape.activation == H_RELU else MULTIPLY,
     )
 
 
@@ -139,7 +139,7 @@ cdef double narrow_block(
     cdef real* db
     cdef Blocks blocks
     cdef double total
-    if keeps_derivatives(shape.hidden):
+    if keeps_derivatives(shape.activation):
         derivatives += rank * rows_of(shape) * width
     forward_block(theta, shape, X, step, activations, derivatives, columns)
     total = lose_block(dZ, call, job, space, rank, start, n, width, columns)
@@ -324,7 +324,7 @@ cdef double wide_block(
     cdef const real* b
     cdef const real* product
     cdef double total
-    if keeps_derivatives(shape.hidden):
+    if keeps_derivatives(shape.activation):
         derivatives += rank * rows_of(shape) * width
     if shape.input_parts == 0:
         X = block_of_X(<const real*>call.data.X, call, space, rank, start, n, 0, n_in, &step)
@@ -626,10 +626,10 @@ cdef void thin_forward(
         at = e * n_out + start
         for r in range(units):
             activations[at + r] = Z[r * examples + e]
-        if keeps_derivatives(shape.hidden):
+        if keeps_derivatives(shape.activation):
             derivatives = <real*>space.derivatives + shape.rows_at[layer] * examples + at
         activate_row(
-            activations + at, derivatives, units, shape.hidden, <real>shape.negative_slope
+            activations + at, derivatives, units, shape.activation, <real>shape.negative_slope
         )
 
 
@@ -692,10 +692,10 @@ cdef void thin_backward(
     )
     for e in range(examples):
         own = <real*>A + e * n_in
-        if keeps_derivatives(shape.hidden):
+        if keeps_derivatives(shape.activation):
             derivatives = <const real*>space.derivatives + shape.rows_at[layer - 1] * examples
             derivatives += e * n_in + start
-        derivatives_of_row(own, derivatives, n, shape.hidden, <real>shape.negative_slope)
+        derivatives_of_row(own, derivatives, n, shape.activation, <real>shape.negative_slope)
         for k in range(n):
             own[k] *= dA[e * n + k]
 
@@ -909,10 +909,11 @@ cdef void forward_lanes(
             examples * width, examples, layer == 0,
         )
         if layer < shape.n_layers - 1:
-            if keeps_derivatives(shape.hidden):
+            if keeps_derivatives(shape.activation):
                 derivatives = <real*>lanes.derivatives + at
             activate_row(
-                Z, derivatives, n_out * examples * width, shape.hidden, <real>shape.negative_slope
+                Z, derivatives, n_out * examples * width, shape.activation,
+                <real>shape.negative_slope,
             )
         A = Z
 
@@ -988,9 +989,9 @@ cdef void backward_lanes(
         if layer == 0:
             return
         derivatives = <const real*>lanes.derivatives
-        if keeps_derivatives(shape.hidden):
+        if keeps_derivatives(shape.activation):
             derivatives += shape.rows_at[layer - 1] * row
-        derivatives_of_row(A, derivatives, n_in * row, shape.hidden, <real>shape.negative_slope)
+        derivatives_of_row(A, derivatives, n_in * row, shape.activation, <real>shape.negative_slope)
         for k in range(n_in * row):
             A[k] *= dA[k]
 

@@ -1,22 +1,31 @@
 """Network: layer sizes laid over one flat parameter vector."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastinit import files, initializers
-from fastinit.filling import LARGEST, as_dtype, as_float, is_sequence
-from fastinit.initializers import Initializer, Seed
+from fastinit.initializers import scheme as schemes
+from fastinit.initializers.scheme import Scheme
+from fastinit.initializers.target import LARGEST, Seed
 from fastinit.kernels import dense, usable_cores
+from fastinit.training import files
+from fastinit.validation import (
+    as_dtype,
+    as_float,
+    check_bool,
+    check_integer,
+    check_name,
+    is_sequence,
+)
 
 Array = NDArray[Any]
-Scheme = str | Initializer
+AnyScheme = str | Scheme | Callable[..., Any]
 
-HIDDEN = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
+ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
 # The losses of each output, the default first. With each of them dZ is A - Y, over the examples.
 LOSSES = {
     "sigmoid": ("sigmoid_cross_entropy", "saturating_cross_entropy"),
@@ -34,8 +43,8 @@ class Layout(NamedTuple):
     """What the kernels must know of a network."""
 
     sizes: tuple[int, ...]
-    hidden: str
-    slope: float
+    activation: str
+    negative_slope: float
     loss: str
     bias: bool
 
@@ -51,10 +60,10 @@ class Network:
     ----------
     sizes : sequence of int
         Units per layer, from the features to the outputs; at least two, each at least 1.
-    hidden : {"relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu"}
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu"}
         Activation of the hidden layers. ``gelu`` is the exact one, ``z * Phi(z)`` [1]_, as
         PyTorch's default; ``silu`` is ``z * sigmoid(z)``; ``selu`` has the constants of [2]_.
-    slope : float, default 0.01
+    negative_slope : float, default 0.01
         What ``leaky_relu`` multiplies negative numbers with; finite and not negative.
     output : {"sigmoid", "softmax", "identity", "exponential"}
         Activation of the output layer, which decides the loss and the labels ``Y``:
@@ -97,28 +106,28 @@ class Network:
     >>> import fastinit as fi
     >>> net = fi.Network([2, 10, 5, 1])
     >>> net
-    Network([2, 10, 5, 1], hidden='relu', output='sigmoid', dtype='float64')
+    Network([2, 10, 5, 1], activation='relu', output='sigmoid', dtype='float64')
     >>> net.n_parameters
     91
-    >>> theta = net.initialize("he", seed=3)
+    >>> theta = net.initialize("lesson.he", seed=3)
     >>> net.unpack(theta)["W2"].shape
     (5, 10)
     """
 
     __slots__ = (
+        "activation",
         "bias",
         "dtype",
-        "hidden",
         "layout",
         "loss",
         "n_parameters",
+        "negative_slope",
         "output",
         "sizes",
-        "slope",
     )
     sizes: tuple[int, ...]
-    hidden: str
-    slope: float
+    activation: str
+    negative_slope: float
     output: str
     loss: str
     dtype: np.dtype[Any]
@@ -130,8 +139,8 @@ class Network:
         self,
         sizes: Sequence[int],
         *,
-        hidden: str = "relu",
-        slope: float = 0.01,
+        activation: str = "relu",
+        negative_slope: float = 0.01,
         output: str = "sigmoid",
         loss: str | None = None,
         dtype: DTypeLike = np.float64,
@@ -139,24 +148,18 @@ class Network:
     ) -> None:
         if not is_sequence(sizes):
             raise TypeError(f"sizes: expected a sequence of integers; got {sizes!r}")
-        for size in sizes:
-            if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
-                raise TypeError(f"sizes: expected integers; got {size!r} in {sizes!r}")
-            if not 1 <= size < 2**31:
-                raise ValueError(f"sizes: expected each from 1 to 2**31 - 1; got {size}")
-        if len(sizes) < 2:
+        own = tuple([check_integer("sizes", size, 1, 2**31) for size in sizes])
+        if len(own) < 2:
             raise ValueError(
                 f"sizes: expected at least two, those of input and output; got {sizes!r}"
             )
-        if not isinstance(hidden, str) or hidden not in HIDDEN:
-            raise ValueError(f"hidden: expected one of {', '.join(HIDDEN)}; got {hidden!r}")
-        slope = as_float("slope", slope)
-        if not 0 <= slope <= LARGEST["float32"]:
-            raise ValueError(f"slope: expected finite and >= 0; got {slope}")
-        if not isinstance(output, str) or output not in LOSSES:
-            raise ValueError(f"output: expected one of {', '.join(LOSSES)}; got {output!r}")
-        if output == "softmax" and sizes[-1] < 2:
-            raise ValueError(f"sizes: expected at least two outputs for softmax; got {sizes[-1]}")
+        check_name("activation", activation, ACTIVATIONS)
+        negative_slope = as_float("negative_slope", negative_slope)
+        if not 0 <= negative_slope <= LARGEST["float32"]:
+            raise ValueError(f"negative_slope: expected finite and >= 0; got {negative_slope}")
+        check_name("output", output, LOSSES)
+        if output == "softmax" and own[-1] < 2:
+            raise ValueError(f"sizes: expected at least two outputs for softmax; got {own[-1]}")
         if loss is None:
             loss = LOSSES[output][0]
         if loss not in LOSSES[output]:
@@ -165,20 +168,18 @@ class Network:
         real = as_dtype(dtype, "dtype: expected float32 or float64")
         if real not in (np.float32, np.float64) or not real.isnative:
             raise TypeError(f"dtype: expected float32 or float64; got {real}")
-        if not isinstance(bias, (bool, np.bool_)):
-            raise TypeError(f"bias: expected True or False; got {bias!r}")
-        own = tuple([int(size) for size in sizes])
-        n_parameters = sum(n_out * (n_in + bool(bias)) for n_in, n_out in pairwise(own))
+        bias = check_bool("bias", bias)
+        n_parameters = sum(n_out * (n_in + bias) for n_in, n_out in pairwise(own))
         values = {
             "sizes": own,
-            "hidden": hidden,
-            "slope": float(slope),
+            "activation": activation,
+            "negative_slope": negative_slope,
             "output": output,
             "loss": loss,
             "dtype": np.dtype(real.name),
-            "bias": bool(bias),
+            "bias": bias,
             "n_parameters": n_parameters,
-            "layout": Layout(own, hidden, float(slope), loss, bool(bias)),
+            "layout": Layout(own, activation, negative_slope, loss, bias),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -193,11 +194,13 @@ class Network:
         return _rebuilt, (self._architecture,)
 
     def __repr__(self) -> str:
-        slope = f", slope={self.slope!r}" if self.hidden == "leaky_relu" else ""
+        negative_slope = (
+            f", negative_slope={self.negative_slope!r}" if self.activation == "leaky_relu" else ""
+        )
         loss = f", loss={self.loss!r}" if self.loss != LOSSES[self.output][0] else ""
         bias = "" if self.bias else ", bias=False"
         return (
-            f"Network({list(self.sizes)}, hidden={self.hidden!r}{slope}, "
+            f"Network({list(self.sizes)}, activation={self.activation!r}{negative_slope}, "
             f"output={self.output!r}{loss}, dtype={self.dtype.name!r}{bias})"
         )
 
@@ -253,23 +256,24 @@ class Network:
 
     def initialize(
         self,
-        scheme: Scheme | Sequence[Scheme],
+        scheme: AnyScheme | Sequence[AnyScheme],
         *,
         seed: Seed = None,
         stream: int = 0,
         n: int | None = None,
     ) -> Array:
-        """Return a new ``theta``: weights by the scheme, biases zero unless a preset says else.
+        """Return a new ``theta`` with weights and biases as the scheme fills them.
 
         Parameters
         ----------
-        scheme : str, callable, or a sequence of them
-            One of :func:`fastinit.initializers.names`, or a callable that fills ``out=`` and takes
-            ``seed=`` and ``stream=`` as they do; or one for each layer. ``zeros``, ``random`` and
-            ``he`` are the lesson's own draws.
-        seed : int, SeedSequence, Generator or None
-            None draws fresh entropy; for ``random`` and ``he`` it means NumPy's global random state
-            as it stands, and an int seeds NumPy's legacy generator.
+        scheme : str, Scheme, callable, or a sequence of them
+            One of :func:`fastinit.initializers.names`, an initialiser, a ``functools.partial`` of
+            one, or any callable that fills ``out=`` and takes ``seed=`` and ``stream=``; or one for
+            each layer. Biases are zero unless the scheme fills them.
+        seed : int, SeedSequence, Generator, RandomState or None
+            None draws fresh entropy; with the lesson's schemes, ``lesson.random`` and
+            ``lesson.he``, it means NumPy's global random state, and an int seeds NumPy's
+            legacy generator.
         stream : int, default 0
             Which network of the seed. A network of n_layers has 2 * n_layers streams of its own,
             those of W1, b1, W2, b2, ...
@@ -283,69 +287,52 @@ class Network:
         Raises
         ------
         ValueError
-            For ``stream`` or ``n`` with ``random`` or ``he``: the lesson's generator has one stream
-            only. Give each network a seed of its own there.
+            For ``stream`` or ``n`` with the lesson's schemes, whose generator has no streams.
 
         Examples
         --------
         >>> from functools import partial
-        >>> from fastinit import orthogonal
-        >>> net = Network([2, 3, 1])
-        >>> net.initialize([partial(orthogonal, gain=2.0), "zeros"], seed=0).shape
+        >>> import fastinit as fi
+        >>> net = fi.Network([2, 3, 1])
+        >>> net.initialize([partial(fi.orthogonal, gain=2.0), "zeros"], seed=0).shape
         (13,)
         >>> thetas = net.initialize("he_normal", seed=0, n=5)
         >>> bool((thetas[3] == net.initialize("he_normal", seed=0, stream=3)).all())
         True
         """
-        fills = self._fills(scheme)
-        lessons = [fill in (initializers.random, initializers.he) for fill in fills]
-        for name, value, least in (("stream", stream, 0), ("n", n, 1)):
-            if value is None:
-                continue
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-                raise TypeError(f"{name}: expected an integer; got {type(value).__name__}")
-            if value < least:
-                raise ValueError(f"{name}: expected at least {least}; got {value}")
-        if any(lessons) and (stream != 0 or n is not None):
+        layers = self._schemes(scheme)
+        stream = check_integer("stream", stream)
+        k = 1 if n is None else check_integer("n", n, 1)
+        if any(each.sequential for each in layers) and (stream != 0 or n is not None):
             raise ValueError(
-                "scheme: expected counter-based schemes with stream= or n=; got a lesson's draw, "
-                "whose generator has no streams"
+                "scheme: expected schemes with streams if stream= or n= is given; got "
+                f"{', '.join(each.name for each in layers if each.sequential)}"
             )
-        # One seed for all layers of a kind, taken once: a generator moves on as it is asked.
-        seeds: dict[bool, Seed] = {}
-        for fill, lesson in zip(fills, lessons, strict=True):
-            if lesson not in seeds:
-                seeds[lesson] = initializers.shared_seed(fill, seed)
-        thetas = np.zeros((1 if n is None else n, self.n_parameters), self.dtype)
-        for network, theta in enumerate(thetas, start=int(stream)):
-            views = self.unpack(theta)
-            for layer, fill in enumerate(fills, start=1):
-                own = seeds[lessons[layer - 1]]
-                first = 2 * (network * self.n_layers + layer - 1)
-                fill(out=views[f"W{layer}"], seed=own, stream=first)
-                if self.bias:
-                    initializers.fill_bias(
-                        fill, views[f"b{layer}"], self.sizes[layer - 1], own, first + 1
-                    )
+        # Each kind of generator is made once for all layers: a Generator advances when it is asked.
+        kinds = dict.fromkeys(each.generator_of for each in layers)
+        generators = {generator_of: generator_of(seed) for generator_of in kinds}
+        thetas = np.zeros((k, self.n_parameters), self.dtype)
+        for network, theta in enumerate(thetas, start=stream):
+            views = self._views(theta)
+            for layer, each in enumerate(layers, start=1):
+                each.fill_layer(
+                    views[f"W{layer}"],
+                    views.get(f"b{layer}"),
+                    generators[each.generator_of],
+                    2 * (network * self.n_layers + layer - 1),
+                )
         return thetas[0] if n is None else thetas
 
-    def _fills(self, scheme: Scheme | Sequence[Scheme]) -> list[Initializer]:
-        """Return the initialiser of each layer."""
-        if isinstance(scheme, str) or callable(scheme):
-            scheme = [scheme] * self.n_layers
-        if not isinstance(scheme, Sequence):
-            raise TypeError(f"scheme: expected a name, a callable or a sequence; got {scheme!r}")
-        schemes = list(scheme)
-        if len(schemes) != self.n_layers:
+    def _schemes(self, scheme: AnyScheme | Sequence[AnyScheme]) -> list[Scheme]:
+        """Return the scheme of each layer."""
+        if not is_sequence(scheme):
+            return [schemes.get(scheme)] * self.n_layers
+        found = [schemes.get(each) for each in scheme]  # type: ignore[union-attr]
+        if len(found) != self.n_layers:
             raise ValueError(
-                f"scheme: expected one for each of {self.n_layers} layers; got {len(schemes)}"
+                f"scheme: expected one for each of {self.n_layers} layers; got {len(found)}"
             )
-        fills = []
-        for each in schemes:
-            if not isinstance(each, str) and not callable(each):
-                raise TypeError(f"scheme: expected a name or a callable; got {each!r}")
-            fills.append(initializers.get(each) if isinstance(each, str) else each)
-        return fills
+        return found
 
     @property
     def _shapes(self) -> dict[str, tuple[int, int]]:
@@ -380,8 +367,8 @@ class Network:
         """The keywords that make this network again, as JSON knows them."""
         return {
             "sizes": list(self.sizes),
-            "hidden": self.hidden,
-            "slope": self.slope,
+            "activation": self.activation,
+            "negative_slope": self.negative_slope,
             "output": self.output,
             "loss": self.loss,
             "dtype": self.dtype.name,
@@ -479,7 +466,7 @@ class Network:
         Examples
         --------
         >>> import fastinit as fi
-        >>> X, Y, _, _ = fi.datasets.load_dataset()
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
         >>> net = fi.Network([2, 10, 5, 1])
         >>> net.accuracy(net.initialize("zeros"), X, Y)
         0.5
@@ -490,29 +477,29 @@ class Network:
         return self._scores(theta, X, Y, None)[1]
 
     def cost(
-        self, theta: Array, X: ArrayLike, Y: ArrayLike, *, weights: ArrayLike | None = None
+        self, theta: Array, X: ArrayLike, Y: ArrayLike, *, sample_weight: ArrayLike | None = None
     ) -> Any:
-        """Return the cost: the mean loss over the examples, weighted if ``weights`` are given.
+        """Return the cost: the mean loss over the examples, weighted if ``sample_weight`` is given.
 
         A float; for a stack of k thetas, an ndarray of shape (k,).
         """
-        return self._scores(theta, X, Y, weights)[0]
+        return self._scores(theta, X, Y, sample_weight)[0]
 
     def _scores(
-        self, theta: Array, X: ArrayLike, Y: ArrayLike, weights: ArrayLike | None
+        self, theta: Array, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[Any, Any]:
         """Return costs and accuracies, of one theta or of each in a stack."""
         thetas = self.check_stack(theta)
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
-        w = None if weights is None else self.check_weights(weights, X)
+        w = None if sample_weight is None else self.check_sample_weight(sample_weight, X)
         costs, accuracies = self._score(thetas, X, Y, w, usable_cores())
         if np.ndim(theta) != 2:
             return float(costs[0]), float(accuracies[0])
         return costs, accuracies
 
     def _score(
-        self, thetas: Array, X: Array, Y: Array, weights: Array | None, threads: int
+        self, thetas: Array, X: Array, Y: Array, sample_weight: Array | None, threads: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return costs and accuracies, NaN without classes, in one pass over checked arrays."""
         k, n, m = len(thetas), self.sizes[-1], X.shape[1]
@@ -523,7 +510,9 @@ class Network:
         for start in range(0, k, size):
             part = slice(start, min(start + size, k))
             outputs = out[: part.stop - start]
-            costs[part] = dense.forward(self.layout, thetas[part], X, Y, weights, outputs, threads)
+            costs[part] = dense.forward(
+                self.layout, thetas[part], X, Y, sample_weight, outputs, threads
+            )
             if self.output == "sigmoid":
                 accuracies[part] = np.mean((outputs > 0.5) == Y, axis=(1, 2))
             elif self.output == "softmax":
@@ -536,7 +525,7 @@ class Network:
         X: ArrayLike,
         Y: ArrayLike,
         *,
-        weights: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
         out: Array | None = None,
     ) -> tuple[Any, Array]:
         """Return the cost and its gradient by ``theta``.
@@ -550,7 +539,7 @@ class Network:
         X : array_like of shape (n_features, n_examples)
         Y : array_like
             Labels, as the output wants them: see :class:`Network`.
-        weights : array_like of shape (n_examples,), optional
+        sample_weight : array_like of shape (n_examples,), optional
             How much each example counts; the cost is the weighted mean.
         out : ndarray of the shape of theta, optional
             Where the gradient goes; it must not overlap the inputs.
@@ -563,22 +552,27 @@ class Network:
         thetas = self.check_stack(theta)
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
-        if weights is not None:
-            weights = self.check_weights(weights, X)
+        if sample_weight is not None:
+            sample_weight = self.check_sample_weight(sample_weight, X)
         if out is None:
             out = np.empty(np.shape(theta), self.dtype)
         elif np.shape(out) != np.shape(theta):
             raise ValueError(f"out: expected shape {np.shape(theta)}; got {np.shape(out)}")
         gradients = self.check_stack(out, name="out", written=True)
-        for name, array in (("theta", thetas), ("X", X), ("Y", Y), ("weights", weights)):
+        for name, array in (
+            ("theta", thetas),
+            ("X", X),
+            ("Y", Y),
+            ("sample_weight", sample_weight),
+        ):
             if array is not None and np.may_share_memory(out, array):
                 raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
         costs = dense.loss_and_gradient(
-            self.layout, thetas, X, Y, weights, gradients, usable_cores()
+            self.layout, thetas, X, Y, sample_weight, gradients, usable_cores()
         )
         return (costs if np.ndim(theta) == 2 else float(costs[0])), out
 
-    # --- checks, for this room and those above it ---------------------------------------------
+    # --- checks of arguments --------------------------------------------------------------------
 
     def check_theta(self, theta: Array, *, name: str = "theta", written: bool = False) -> Array:
         """Return ``theta`` as the kernels want it; the same memory, if it will be written."""
@@ -619,8 +613,10 @@ class Network:
     def check_X(self, X: ArrayLike, *, name: str = "X") -> Array:
         """Return X contiguous and in the network's dtype, shape (n_features, n_examples)."""
         X = _real(name, X)
-        if X.ndim != 2 or X.shape[0] != self.sizes[0]:
-            raise ValueError(f"{name}: expected shape ({self.sizes[0]}, n_examples); got {X.shape}")
+        n = self.sizes[0]
+        if X.ndim != 2 or X.shape[0] != n:
+            hint = f"; pass {name}.T" if X.ndim == 2 and X.shape[1] == n else ""
+            raise ValueError(f"{name}: expected shape ({n}, n_examples); got {X.shape}{hint}")
         X = self._as_kernel_wants(X)
         if not dense.all_finite(X):
             raise ValueError(f"{name}: expected finite {self.dtype} numbers; got NaN or infinity")
@@ -643,10 +639,15 @@ class Network:
         if X.shape[1] == 0:
             raise ValueError(f"{of_X}: expected at least one example; got shape {X.shape}")
         n, m = self.sizes[-1], X.shape[1]
-        if self.output == "softmax" and Y.ndim == 1 and len(Y) == m:
+        if Y.shape == (m,) and self.output == "softmax":
             return self._one_hot(Y, name)
+        if Y.shape == (m,) and n == 1:
+            Y = Y[None]
         if Y.shape != (n, m):
-            expected = f"({m},) or ({n}, {m})" if self.output == "softmax" else f"({n}, {m})"
+            vector = self.output == "softmax" or n == 1
+            expected = f"({m},) or ({n}, {m})" if vector else f"({n}, {m})"
+            if Y.shape == (m, n):
+                expected += ", examples along the second axis"
             raise ValueError(
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )
@@ -685,20 +686,21 @@ class Network:
         Y.reshape(-1)[labels.astype(np.intp) * m + np.arange(m)] = 1
         return Y
 
-    def check_weights(self, weights: ArrayLike, X: Array) -> Array:
+    def check_sample_weight(self, sample_weight: ArrayLike, X: Array) -> Array:
         """Return the weights of the examples in the network's dtype, shape (n_examples,)."""
-        weights = _real("weights", weights)
-        if weights.shape != (X.shape[1],):
+        sample_weight = _real("sample_weight", sample_weight)
+        if sample_weight.shape != (X.shape[1],):
             raise ValueError(
-                f"weights: expected shape ({X.shape[1]},) to match X {X.shape}; got {weights.shape}"
+                f"sample_weight: expected shape ({X.shape[1]},) to match X {X.shape}; "
+                f"got {sample_weight.shape}"
             )
-        weights = self._as_kernel_wants(weights)
-        wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+        sample_weight = self._as_kernel_wants(sample_weight)
+        wrong = sample_weight[~(np.isfinite(sample_weight) & (sample_weight >= 0))]
         if wrong.size:
-            raise ValueError(f"weights: expected finite and >= 0; got {wrong[0]}")
-        if not weights.any():
-            raise ValueError("weights: expected at least one above 0; got only zeros")
-        return weights
+            raise ValueError(f"sample_weight: expected finite and >= 0; got {wrong[0]}")
+        if not sample_weight.any():
+            raise ValueError("sample_weight: expected at least one above 0; got only zeros")
+        return sample_weight
 
     def _check_classifies(self, what: str) -> None:
         if not self.classifies:

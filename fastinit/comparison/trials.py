@@ -1,6 +1,5 @@
-"""Cell and Trial: one place of a comparison's grid, and what became of it."""
+"""Trial: one cell of a comparison and its outcome."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,57 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.initializers import Seed
-from fastinit.network import Array, Network
-from fastinit.training import Run, Stack
+from fastinit.comparison.grid import Cell
+from fastinit.comparison.statistics import (
+    majority,
+    outcome_in_words,
+    pace_in_words,
+    saturated_shares,
+    saturation_in_words,
+    symmetric_layers,
+    symmetry_in_words,
+)
+from fastinit.training.network import Network
+from fastinit.training.run import Stack
 
-# A sigmoid output this close to 0 or 1 passes on less than 1 % of the gradient that it could.
-SATURATED = 0.0025
-# A run has converged when its last tenth took less than this share off the cost.
-CONVERGED = 0.01
+Array = NDArray[Any]
+
 # A cost curve keeps at most so many points, and its last: more than a picture is wide in pixels.
 POINTS = 500
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One place of the grid: all that sets a run apart from the others.
-
-    Attributes
-    ----------
-    scheme : str
-    seed : int, SeedSequence or None
-        None is NumPy's global random state, for the lesson's ``random``.
-    network : Network
-    learning_rate : float
-
-    Examples
-    --------
-    >>> cell = Cell("he_normal", 0, Network([2, 10, 10, 1]), 0.01)
-    >>> cell.depth, cell.width, cell.activation
-    (2, 10, 'relu')
-    """
-
-    scheme: str
-    seed: Seed
-    network: Network
-    learning_rate: float
-
-    @property
-    def depth(self) -> int:
-        """Hidden layers."""
-        return self.network.n_layers - 1
-
-    @property
-    def width(self) -> int | None:
-        """Units of each hidden layer; None where they differ or there is none."""
-        widths = set(self.network.sizes[1:-1])
-        return widths.pop() if len(widths) == 1 else None
-
-    @property
-    def activation(self) -> str:
-        """Activation of the hidden layers."""
-        return self.network.hidden
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +87,10 @@ class Trial:
         """Whether all units of some hidden layer still do the same."""
         return bool(symmetric_layers(self.network, self.theta[None]).any())
 
+    def is_whole(self, iterations: int) -> bool:
+        """Whether the run came to its own end, not to that of a callback."""
+        return self.diverged_at is not None or self.iterations == iterations
+
     def record(self) -> dict[str, Any]:
         """Return cell and outcome as one flat row."""
         seed = self.cell.seed
@@ -173,15 +142,15 @@ def finished(
     test_accuracies = [None] * len(stack) if test is None else _accuracies(network, stack, *test)
     guessing = majority(network, Y) if network.classifies else None
     symmetric = symmetric_layers(network, stack.theta)
-    saturated = _saturated_shares(network, starts, X)
+    saturated = saturated_shares(network, starts, X)
     trials = []
     for k, (cell, run, accuracy) in enumerate(zip(cells, stack, accuracies, strict=True)):
-        pace = _pace(run.costs)
+        pace = pace_in_words(run.costs)
         points = kept_points(len(run.costs))
         verdict = [
-            *_symmetric(symmetric[k]),
-            *_saturated(saturated[k]),
-            _outcome(run, accuracy, guessing, pace),
+            *symmetry_in_words(symmetric[k]),
+            *saturation_in_words(saturated[k]),
+            outcome_in_words(run, accuracy, guessing, pace),
         ]
         trial = Trial(
             cell=cell,
@@ -233,74 +202,3 @@ def kept_points(n: int) -> NDArray[np.intp]:
 
 def _first(reached: NDArray[np.bool_]) -> int | None:
     return int(reached.argmax()) if reached.any() else None
-
-
-# --- the verdict ------------------------------------------------------------------------------
-
-
-def symmetric_layers(network: Network, thetas: Array) -> NDArray[np.bool_]:
-    """Return, (k, hidden layers), whether the units of a layer, several, are all identical."""
-    parameters = network.unpack(thetas)
-    alike = np.tile(np.array(network.sizes[1:-1]) > 1, (len(thetas), 1))
-    for layer in range(1, network.n_layers):
-        for name in (f"W{layer}", f"b{layer}"):
-            rows = parameters[name]
-            alike[:, layer - 1] &= (rows[:, :1] == rows).all(axis=(1, 2))
-    return alike
-
-
-def majority(network: Network, Y: Array) -> float:
-    """Return the accuracy of always guessing the most frequent class."""
-    share = Y.mean(axis=1)
-    if network.output == "softmax":
-        return float(share.max())
-    return float(np.maximum(share, 1 - share).mean())
-
-
-def _symmetric(layers: NDArray[np.bool_]) -> list[str]:
-    identical = [str(layer) for layer in np.flatnonzero(layers) + 1]
-    if not identical:
-        return []
-    which = f"layer{'s' if len(identical) > 1 else ''} {' and '.join(identical)}"
-    return [f"symmetry unbroken: the units of {which} are still identical"]
-
-
-def _saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.float64]:
-    """Return the share of each network's outputs that pass on next to no gradient."""
-    if network.output != "sigmoid":
-        return np.zeros(len(starts))
-    outputs = network.predict_proba(starts, X)
-    shares: NDArray[np.float64] = (outputs * (1 - outputs) < SATURATED).mean(axis=(1, 2))
-    return shares
-
-
-def _saturated(share: float) -> list[str]:
-    return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
-
-
-def _outcome(run: Run, accuracy: float | None, guessing: float | None, pace: str) -> str:
-    if run.diverged_at is not None:
-        return f"diverged at iteration {run.diverged_at:,}"
-    if not run.iterations:
-        return "not trained"
-    if accuracy is None or guessing is None:
-        return pace
-    better = "better than always guessing one class"
-    return f"{'' if accuracy > guessing else 'no '}{better}; {pace}"
-
-
-def _pace(costs: NDArray[np.float64]) -> str:
-    tenth = len(costs) // 10
-    if tenth == 0:
-        return "too short a run to tell whether it converged"
-    earlier, final = float(costs[-1 - tenth]), float(costs[-1])
-    if math.isinf(final):
-        return "cost infinite to the end"
-    if math.isinf(earlier):
-        return "cost infinite until the last tenth"
-    change = (final - earlier) / abs(earlier) if earlier else 0.0
-    if abs(change) < CONVERGED:
-        return "converged"
-    return (
-        f"cost still {'falling' if change < 0 else 'rising'}, {abs(change):.0%} in the last tenth"
-    )

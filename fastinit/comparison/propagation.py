@@ -5,7 +5,7 @@ what it found: vanishing, exploding, symmetric, dead, saturated, collapsed, or h
 does so at chosen iterations of a training. ``mean_field`` is the theory: what a wide network of
 random weights does on average [1]_ [2]_ [3]_.
 
-This room is for looking, not for speed: plain NumPy, always in float64.
+This module is for looking, not for speed: plain NumPy, always in float64.
 
 References
 ----------
@@ -26,9 +26,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit import reference
-from fastinit.network import Array, Network
-from fastinit.tables import Table
-from fastinit.training import Run, train
+from fastinit.comparison.statistics import SATURATED
+from fastinit.comparison.tables import Table
+from fastinit.training.loop import train
+from fastinit.training.network import Array, Network
+from fastinit.training.run import Run
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -36,9 +38,6 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # by more than this factor. He weights keep it on average: by luck they change it that much in one
 # of thirty networks with 10 layers of 10 units, and in none of 300 with layers of 32.
 FACTOR = 10.0
-# An activation is saturated when it passes on less than this share of the gradient that it could;
-# for a sigmoid that is beyond 0.0025 and 0.9975.
-SATURATED = 0.01
 # A layer is called dead or saturated when this share of it is.
 MAJORITY = 0.5
 # Examples that differ by a hundredth of what they have in common have an effective rank of 1.06.
@@ -249,7 +248,7 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
     Examples
     --------
     >>> import fastinit as fi
-    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
     >>> net = fi.Network([2, *[100] * 10, 1])
     >>> fi.propagation.measure(net, net.initialize("he_normal", seed=0), X, Y).findings.keys()
     dict_keys(['healthy'])
@@ -268,10 +267,10 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
         array.astype(np.float64) for array in (X, Y, *network.unpack(theta).values())
     )
     W, b = parameters[::2], parameters[1::2]
-    Z, A, slopes = _forward(network, W, b, X)
+    Z, A, derivatives = _forward(network, W, b, X)
     A_out, dZ_out = _outputs(network, Z[-1], Y)
     A.append(A_out)
-    dZ, dA = _backward(W, slopes, dZ_out)
+    dZ, dA = _backward(W, derivatives, dZ_out)
     inputs, m = [X, *A[:-1]], X.shape[1]
     w, dz, x_rms = Moments.of(W), Moments.of(dZ), float(np.sqrt(np.mean(X**2)))
     return Propagation(
@@ -287,7 +286,7 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
         db=Moments.of([dZ_l.mean(axis=1) for dZ_l in dZ]),
         dead_units=np.array([np.mean((A_l == 0).all(axis=1)) for A_l in A]),
         dead_activations=np.array([np.mean(A_l == 0) for A_l in A]),
-        saturation=np.array(list(_saturation(network, slopes, A[-1]))),
+        saturation=np.array(list(_saturation(network, derivatives, A[-1]))),
         distinct_units=np.array(list(_distinct_units(W, b))),
         effective_rank=np.array([_effective_rank(A_l) for A_l in A]),
         theory=mean_field(
@@ -306,7 +305,7 @@ def measure_stack(network: Network, thetas: Array, X: ArrayLike, Y: ArrayLike) -
     Examples
     --------
     >>> import fastinit as fi
-    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
     >>> net = fi.Network([2, 10, 5, 1])
     >>> thetas = np.stack([net.initialize("he_normal", seed=seed) for seed in range(3)])
     >>> [int(each.distinct_units[0]) for each in fi.propagation.measure_stack(net, thetas, X, Y)]
@@ -353,9 +352,9 @@ def along(
     Examples
     --------
     >>> import fastinit as fi
-    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
     >>> net = fi.Network([2, 10, 5, 1])
-    >>> theta = net.initialize("he", seed=3)
+    >>> theta = net.initialize("lesson.he", seed=3)
     >>> run, snapshots = fi.propagation.along(net, theta, X, Y, at=[0, 100, 1000])
     >>> list(snapshots), run.iterations
     ([0, 100, 1000], 1000)
@@ -443,23 +442,23 @@ def mean_field(
     biases = _variances("bias_variances", bias_variances, n_layers)
     fan_in, fan_out = np.array(network.sizes[:-1]), np.array(network.sizes[1:])
     q = np.empty(n_layers)
-    a, slopes = np.empty(n_layers - 1), np.empty(n_layers - 1)
+    a, derivatives = np.empty(n_layers - 1), np.empty(n_layers - 1)
     q[0] = fan_in[0] * weights[0] * x_rms**2 + biases[0]
     for i in range(n_layers - 1):
         a[i] = gaussian_mean(lambda z: _activate(network, z)[0] ** 2, math.sqrt(q[i]))
-        slopes[i] = gaussian_mean(lambda z: _activate(network, z)[1] ** 2, math.sqrt(q[i]))
+        derivatives[i] = gaussian_mean(lambda z: _activate(network, z)[1] ** 2, math.sqrt(q[i]))
         q[i + 1] = fan_in[i + 1] * weights[i + 1] * a[i] + biases[i + 1]
     da, dz = np.empty(n_layers - 1), np.empty(n_layers)
     dz[-1] = dz_rms**2
     for i in reversed(range(n_layers - 1)):
         da[i] = fan_out[i + 1] * weights[i + 1] * dz[i + 1]
-        dz[i] = slopes[i] * da[i]
+        dz[i] = derivatives[i] * da[i]
     return MeanField(
         z_rms=np.sqrt(q),
         a_rms=np.sqrt(a),
         da_rms=np.sqrt(da),
         dz_rms=np.sqrt(dz),
-        chi=fan_in[1:] * weights[1:] * slopes,
+        chi=fan_in[1:] * weights[1:] * derivatives,
     )
 
 
@@ -475,8 +474,8 @@ def _variances(name: str, value: ArrayLike, n_layers: int) -> NDArray[np.float64
 # Nodes and weights of an integral over the half line, by the trapezoidal rule in the logarithm. The
 # integrand there is analytic to a width of pi / 4 and dies faster than exponentially to both sides,
 # so this step gives full double precision. Gauss-Hermite quadrature, the usual choice, knows one
-# scale only: it misses both the kinks at zero and the narrow slopes of saturated units, where this
-# one has nodes at every scale.
+# scale only: it misses both the kinks at zero and the narrow derivatives of saturated units, where
+# this one has nodes at every scale.
 _STEP = 0.125
 _NODES = np.exp(np.arange(-40, math.log(39), _STEP))
 _WEIGHTS = _STEP * _NODES * np.exp(-(_NODES**2) / 2) / math.sqrt(2 * math.pi)
@@ -501,34 +500,34 @@ def gaussian_mean(function: Callable[[Array], Array], std: float) -> float:
 def _forward(
     network: Network, W: Sequence[Array], b: Sequence[Array], X: Array
 ) -> tuple[list[Array], list[Array], list[Array]]:
-    """Return the pre-activations of each layer, and activations and slopes of the hidden ones."""
+    """Return pre-activations of each layer, and activations and derivatives of hidden ones."""
     Z: list[Array] = []
-    A, slopes = [X], []
+    A, derivatives = [X], []
     for W_l, b_l in zip(W[:-1], b[:-1], strict=True):
         Z.append(W_l @ A[-1] + b_l)
         A_l, slopes_l = _activate(network, Z[-1])
         A.append(A_l)
-        slopes.append(slopes_l)
+        derivatives.append(slopes_l)
     Z.append(W[-1] @ A[-1] + b[-1])
-    return Z, A[1:], slopes
+    return Z, A[1:], derivatives
 
 
 def _backward(
-    W: Sequence[Array], slopes: Sequence[Array], dZ_out: Array
+    W: Sequence[Array], derivatives: Sequence[Array], dZ_out: Array
 ) -> tuple[list[Array], list[Array]]:
     """Return the gradient by the pre-activations of each layer, and activations of the hidden."""
     dZ, dA = [dZ_out], []
-    for W_l, slopes_l in zip(reversed(W[1:]), reversed(slopes), strict=True):
+    for W_l, slopes_l in zip(reversed(W[1:]), reversed(derivatives), strict=True):
         dA.append(W_l.T @ dZ[-1])
         dZ.append(dA[-1] * slopes_l)
     return dZ[::-1], dA[::-1]
 
 
 def _activate(network: Network, Z: Array) -> tuple[Array, Array]:
-    """Return the hidden activation of Z and its slopes."""
-    A, slopes = np.empty_like(Z), np.empty_like(Z)
-    reference.activate(Z, network.hidden, network.slope, A, slopes)
-    return A, slopes
+    """Return the hidden activation of Z and its derivatives."""
+    A, derivatives = np.empty_like(Z), np.empty_like(Z)
+    reference.activate(Z, network.activation, network.negative_slope, A, derivatives)
+    return A, derivatives
 
 
 def _outputs(network: Network, Z: Array, Y: Array) -> tuple[Array, Array]:
@@ -544,9 +543,9 @@ def _distinct_units(W: Sequence[Array], b: Sequence[Array]) -> Iterator[int]:
         yield len(np.unique(np.hstack([W_l, b_l, W_behind]), axis=0))
 
 
-def _saturation(network: Network, slopes: Sequence[Array], A_out: Array) -> Iterator[float]:
+def _saturation(network: Network, derivatives: Sequence[Array], A_out: Array) -> Iterator[float]:
     _, on_the_way = _activate(network, np.linspace(-10, 10, 2001))
-    for slopes_l in slopes:
+    for slopes_l in derivatives:
         yield float(np.mean(np.abs(slopes_l) < SATURATED * on_the_way.max()))
     # The slope of an output by its own pre-activation, at most 1 / 4; the others saturate nowhere.
     bounded = network.output in ("sigmoid", "softmax")
@@ -582,7 +581,7 @@ def _problems(p: Propagation) -> Iterator[tuple[str, str]]:
         share = _share(p.dead_units[:-1][dead])
         yield "dead", f"{share} of the units of {_layers(dead)} are zero for every example"
     # The other activations are flat on one side by design, and an output may well be sure.
-    saturated = (p.saturation[:-1] >= MAJORITY) & (p.network.hidden in ("tanh", "sigmoid"))
+    saturated = (p.saturation[:-1] >= MAJORITY) & (p.network.activation in ("tanh", "sigmoid"))
     if saturated.any():
         yield (
             "saturated",

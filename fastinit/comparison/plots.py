@@ -20,10 +20,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison import Comparison
-from fastinit.propagation import Propagation
-from fastinit.training import Run
-from fastinit.trials import Trial
+from fastinit.comparison.propagation import Propagation
+from fastinit.comparison.results import Comparison
+from fastinit.comparison.statistics import QUARTILES
+from fastinit.comparison.trials import Trial
+from fastinit.training.run import Run
 
 # https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -32,7 +33,6 @@ MARKERS = "o^sDvPX"
 GRID = 400  # points along each axis of a decision boundary
 BINS = 30  # of a histogram
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
-QUARTILES = (0.25, 0.5, 0.75)
 PER_ROW = 4  # decision boundaries side by side
 
 
@@ -138,7 +138,7 @@ def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) 
 
     Of several runs it is the one of median cost.
     """
-    run = comparison.typical(scheme)
+    run = comparison.median_trial(scheme)
     ax = decision_boundary(
         lambda points: run.network.predict(run.theta, points.T),
         comparison.X,
@@ -371,9 +371,9 @@ def profiles(
     Parameters
     ----------
     propagation : Propagation, or mapping of names to one or to several of them
-        As :mod:`fastinit.propagation` measures them: one network, or several under the names of
-        their schemes or, along a training, of the iterations. Of several under one name the median
-        is drawn, with bars from quartile to quartile, beside the theory of the first.
+        As :mod:`fastinit.comparison.propagation` measures them: one network, or several under the
+        names of their schemes or, along a training, of the iterations. Of several under one name
+        the median is drawn, with bars from quartile to quartile, beside the theory of the first.
     quantity : {"signal", "gradient", "update", "rank", "dead units", "saturation"}
         Root mean square of the pre-activations or of the gradient by them; that of the gradient by
         the weights, in units of the weights; effective rank; share of dead units or of saturated
@@ -383,7 +383,7 @@ def profiles(
     Examples
     --------
     >>> import fastinit as fi
-    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
     >>> net = fi.Network([2, *[100] * 10, 1])
     >>> measured = {
     ...     scheme: fi.propagation.measure(net, net.initialize(scheme, seed=0), X, Y)
@@ -480,9 +480,9 @@ def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> 
     Examples
     --------
     >>> import fastinit as fi
-    >>> X, Y, _, _ = fi.datasets.load_dataset()
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
     >>> net = fi.Network([2, 3, 1])
-    >>> result = fi.compare(X, Y, net, ["he"], seeds=[0, 1], widths=[2, 4], iterations=10)
+    >>> result = fi.compare(X, Y, net, ["lesson.he"], seed=[0, 1], width=[2, 4], iterations=10)
     >>> len(medians_by(result, "width", ax=Figure().subplots()).texts)
     2
     """

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.filling import as_float, is_sequence
+from fastinit.validation import as_float, is_sequence
 
 Rate = float | Callable[[int], float]
 # One for all parameters, or one for each layer, or for each layer's weights and biases.

@@ -11,8 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastinit.network import Array
-from fastinit.trials import Cell, Trial
+from fastinit.comparison.grid import Cell
+from fastinit.comparison.trials import Trial
+from fastinit.training.network import Array
 
 APPLICATION_ID = 0x46494E54  # "FINT": what tells our files from other SQLite files
 VERSION = 1

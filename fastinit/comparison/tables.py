@@ -5,7 +5,10 @@ import html
 import importlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 
 class Table(Sequence[dict[str, Any]]):
@@ -72,3 +75,25 @@ class Table(Sequence[dict[str, Any]]):
             for row in self.cells()
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def rich_table(rows: Table, title: str | None = None, *, compact: bool = False) -> "RichTable":
+    """Return the rows as a table of rich, numbers to the right.
+
+    A compact one has three digits and no frame, so that many columns fit into a terminal.
+    """
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(title=title)
+    if compact:
+        table.box, table.padding = box.SIMPLE, (0, 0)
+    for name in rows.columns:
+        left = name in ("scheme", "verdict")
+        table.add_column(
+            name, justify="left" if left else "right", overflow="fold", no_wrap=name == "scheme"
+        )
+    for cells in rows.cells(3) if compact else rows.cells():
+        table.add_row(*map(Text, cells))
+    return table

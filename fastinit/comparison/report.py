@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastinit.comparison import Comparison, digest
+from fastinit.comparison.results import Comparison
+from fastinit.comparison.runner import digest
+from fastinit.comparison.tables import Table
 from fastinit.kernels import show_config
-from fastinit.tables import Table
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1b; --soft: #5a5a5a; --line: #d0d0d0;
@@ -79,10 +80,10 @@ def write(
     --------
     >>> import tempfile
     >>> import fastinit as fi
-    >>> X, Y, X_test, Y_test = fi.datasets.load_dataset()
-    >>> result = fi.compare(X, Y, fi.Network([2, 10, 5, 1]), ["zeros", "he"], iterations=100)
+    >>> X, Y, X_test, Y_test = fi.lesson.load_dataset()
+    >>> result = fi.compare(X, Y, fi.Network([2, 10, 5, 1]), ["zeros", "lesson.he"], iterations=100)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write(result, Path(folder, "report.html"), data="X, Y = fi.datasets.load_dataset()[:2]")
+    ...     write(result, Path(folder, "report.html"), data="X, Y = fi.lesson.load_dataset()[:2]")
     ...     Path(folder, "report.html").read_text(encoding="utf-8")[:15]
     '<!DOCTYPE html>'
     """
@@ -103,19 +104,20 @@ def code(comparison: Comparison, data: str | None = None) -> str:
     Examples
     --------
     >>> import fastinit as fi
-    >>> X, Y, _, _ = fi.datasets.load_dataset()
-    >>> result = fi.compare(X, Y, fi.Network([2, 3, 1]), ["he"], seeds=[0, 1], iterations=10)
-    >>> print(code(result, "X, Y = fi.datasets.load_dataset()[:2]"))
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
+    >>> result = fi.compare(X, Y, fi.Network([2, 3, 1]), ["lesson.he"], seed=[0, 1], iterations=10)
+    >>> print(code(result, "X, Y = fi.lesson.load_dataset()[:2]"))
     import numpy as np
     import fastinit as fi
     <BLANKLINE>
-    X, Y = fi.datasets.load_dataset()[:2]
+    X, Y = fi.lesson.load_dataset()[:2]
     result = fi.compare(
         X,
         Y,
-        fi.Network([2, 3, 1], hidden='relu', output='sigmoid', dtype='float64'),
-        ['he'],
-        seeds=[0, 1],
+        fi.Network([2, 3, 1], activation='relu', output='sigmoid', dtype='float64'),
+        ['lesson.he'],
+        seed=[0, 1],
+        learning_rate=0.01,
         iterations=10,
     )
     """
@@ -251,7 +253,7 @@ def _several(values: Sequence[Any]) -> str:
 
 def _pictures(comparison: Comparison) -> list[str]:
     """Return each picture twice, and let the browser choose: for light screens and for dark."""
-    from fastinit import plots  # matplotlib takes a second, and not everybody has it
+    from fastinit.comparison import plots  # matplotlib takes a second, and not everybody has it
 
     light, dark = plots.images(comparison), plots.images(comparison, dark=True)
     pictures = []
@@ -272,7 +274,9 @@ def _url(png: bytes) -> str:
 
 def _words(comparison: Comparison, name: str) -> tuple[str, str]:
     """Return the caption of a picture, and what it tells to those who do not see it."""
-    typical = [comparison.typical(scheme) for scheme in comparison.schemes if comparison.of(scheme)]
+    typical = [
+        comparison.median_trial(scheme) for scheme in comparison.schemes if comparison.of(scheme)
+    ]
     finals = ", ".join(f"{trial.cell.scheme} {trial.final_cost:.3g}" for trial in typical)
     accuracies = ", ".join(
         f"{t.cell.scheme} {t.train_accuracy:.0%}" for t in typical if t.train_accuracy is not None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastinit import datasets
+from fastinit import lesson
 
 make_circles = pytest.importorskip("sklearn.datasets").make_circles
 
@@ -15,7 +15,7 @@ def restored_state():
 
 
 def test_load_dataset_is_scikit_learns_to_the_bit():
-    data = datasets.load_dataset()
+    data = lesson.load_dataset()
     after = np.random.get_state()
     for seed, n, X, Y in ((1, 300, *data[:2]), (2, 100, *data[2:])):
         np.random.seed(seed)
@@ -30,7 +30,7 @@ def test_load_dataset_is_scikit_learns_to_the_bit():
 @pytest.mark.parametrize("n", [1, 2, 7, 100])
 def test_make_circles_of_odd_sizes(n):
     np.random.seed(5)
-    X, y = datasets.make_circles(n, noise=0.2, factor=0.5)
+    X, y = lesson.make_circles(n, noise=0.2, factor=0.5)
     np.random.seed(5)
     expected_X, expected_y = make_circles(n, noise=0.2, factor=0.5)
     assert_array_equal(X, expected_X)
@@ -38,7 +38,7 @@ def test_make_circles_of_odd_sizes(n):
 
 
 def test_shapes():
-    X, Y, X_test, Y_test = datasets.load_dataset()
+    X, Y, X_test, Y_test = lesson.load_dataset()
     assert (X.shape, Y.shape, X_test.shape, Y_test.shape) == (
         (2, 300), (1, 300), (2, 100), (1, 100),
     )  # fmt: skip

@@ -1,22 +1,18 @@
-"""train(): the thin loop around one kernel; Run and Stack, what it returns."""
+"""train(): the thin loop around one kernel."""
 
-import html
-import operator
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.filling import Seed, is_sequence, key_of
+from fastinit.initializers.target import Seed, key_of
 from fastinit.kernels import dense, random, usable_cores
-from fastinit.network import Array, Network
-from fastinit.optimizers import (
+from fastinit.training.network import Array, Network
+from fastinit.training.optimizers import (
     LBFGS,
     OPTIMIZERS,
     GradientDescent,
@@ -24,197 +20,33 @@ from fastinit.optimizers import (
     checked_rate,
     learning_rates,
 )
+from fastinit.training.progress import Display
+from fastinit.training.run import Run, Stack
+from fastinit.validation import MOST_ITERATIONS, check_integer, is_sequence
 
 # A slice is what the kernel does between two returns to Python. Long enough that the way back, some
 # microseconds, does not count; short enough for a smooth progress bar.
 SLICE_SECONDS = 0.02
 # In a stack every network runs at least so long: the last of a slice keeps other threads waiting.
 STACK_SECONDS = 0.001
+
+
 # Multiply-adds a second that the length of the first slice is reckoned with: those of a slow core.
 FIRST_PACE = 4e9
 # Costs that memory is taken for before they come: 64 MB.
 COSTS_AT_ONCE = 1 << 23
+
+
 # Costs that a slice may write: it needs memory for them where not all are recorded.
 MOST_COSTS = 1 << 20
 # After a divergence so many NaN at most.
 MOST_NAN = 1 << 20
+
+
 # Examples whose order is drawn at once, unless a single epoch has more.
 MOST_ORDERED = 1 << 20
 # The generator's streams from here on are for shuffling, one an epoch; those below are for weights.
 SHUFFLES = 1 << 63
-
-
-class _Printed(ABC):
-    """Prints its facts in a terminal and in a notebook."""
-
-    @abstractmethod
-    def _facts(self) -> dict[str, str]:
-        """Return what there is to say, by name."""
-
-    def __repr__(self) -> str:
-        lines = [f"  {name:<12} {fact}" for name, fact in self._facts().items()]
-        return "\n".join([type(self).__name__, *lines])
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(fact)}</td></tr>'
-            for name, fact in self._facts().items()
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
-
-
-@dataclass(eq=False, repr=False)
-class Run(_Printed):
-    """One training, as far as it has come.
-
-    Attributes
-    ----------
-    network : Network
-    theta : ndarray of shape (n_parameters,)
-        The very array that was handed to :func:`train`, updated in place.
-    optimizer : GradientDescent, Momentum, Adam, AdamW or LBFGS
-    costs : ndarray of shape (ceil(iterations / cost_every),), float64
-        The cost of every ``cost_every``-th iteration's examples before its update, without
-        penalties. After a divergence NaN follows, up to the number of iterations asked for, but at
-        most 2**20 of them.
-    diverged_at : int or None
-        The first iteration whose update would have left the finite numbers. It was not made:
-        ``theta`` keeps its last finite value.
-    cost_every : int
-        Entry ``i`` of ``costs`` belongs to iteration ``i * cost_every``.
-    seconds : float
-        Wall-clock time of the training; in a stack, of the whole stack.
-    batch_size : int or None
-        None for full batches.
-    stopped_by : {"", "iterations", "callback", "patience", "divergence", "convergence"}
-        Empty while the training is on; convergence is what L-BFGS says.
-    validation_iterations : ndarray of shape (n,)
-        After how many iterations the validation data was looked at.
-    validation_costs, validation_accuracies : ndarray of shape (n,)
-        What was found; accuracies are NaN unless the network classifies.
-    best_iteration : int or None
-        With ``patience``, after how many iterations the validation cost was lowest: at the end
-        ``theta`` is what it was then.
-    """
-
-    network: Network
-    theta: Array
-    optimizer: Optimizer
-    costs: NDArray[np.float64]
-    diverged_at: int | None = None
-    seconds: float = 0.0
-    batch_size: int | None = None
-    stopped_by: str = ""
-    validation_iterations: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
-    validation_costs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    validation_accuracies: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    best_iteration: int | None = None
-    cost_every: int = 1
-    # What a resumed training goes on with.
-    _iterations: int | None = None
-    _state: Array = field(default_factory=lambda: np.empty((0, 0)))
-    _shuffle_key: int = 0
-
-    @property
-    def iterations(self) -> int:
-        """Whole iterations that were run."""
-        if self._iterations is not None:
-            return self._iterations
-        return len(self.costs) if self.diverged_at is None else self.diverged_at
-
-    @property
-    def final_cost(self) -> float:
-        """The last recorded cost; NaN if there is none or the training diverged."""
-        return float(self.costs[-1]) if len(self.costs) else float("nan")
-
-    @property
-    def parameters(self) -> dict[str, Array]:
-        """``{"W1": ..., "b1": ..., ...}``: views that share memory with ``theta``."""
-        return self.network.unpack(self.theta)
-
-    def _facts(self) -> dict[str, str]:
-        facts = {
-            "network": str(self.network),
-            "optimizer": str(self.optimizer),
-            "iterations": f"{self.iterations:,}",
-        }
-        if self.batch_size is not None:
-            facts["batch size"] = f"{self.batch_size:,}"
-        if len(self.costs):
-            facts["cost"] = f"{self.costs[0]:.6g} -> {self.final_cost:.6g}"
-        if len(self.validation_costs):
-            accuracy = self.validation_accuracies[-1]
-            share = "" if np.isnan(accuracy) else f", accuracy {accuracy:.1%}"
-            facts["validation"] = f"cost {self.validation_costs[-1]:.6g}{share}"
-        if self.best_iteration is not None:
-            facts["best after"] = f"iteration {self.best_iteration:,}"
-        if self.diverged_at is not None:
-            facts["diverged at"] = f"iteration {self.diverged_at:,}"
-        elif self.stopped_by not in ("", "iterations"):
-            facts["stopped by"] = self.stopped_by
-        facts["time"] = f"{self.seconds:.3g} s"
-        return facts
-
-
-class Stack(_Printed, Sequence[Run]):
-    """The runs of many networks that were trained in one call; ``stack[i]`` is a :class:`Run`.
-
-    Attributes
-    ----------
-    theta : ndarray of shape (k, n_parameters)
-        The very array that was handed to :func:`train`, updated in place.
-
-    Examples
-    --------
-    >>> import fastinit as fi
-    >>> X, Y, _, _ = fi.datasets.load_dataset()
-    >>> net = fi.Network([2, 10, 5, 1])
-    >>> theta = np.stack([net.initialize("he_normal", seed=seed) for seed in range(3)])
-    >>> stack = fi.train(net, theta, X, Y, learning_rate=[0.01, 0.1, 1.0], iterations=50)
-    >>> stack.costs.shape, stack[2].optimizer.learning_rate
-    ((3, 50), 1.0)
-    """
-
-    def __init__(self, runs: Sequence[Run], theta: Array) -> None:
-        self._runs = list(runs)
-        self.theta = theta
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._runs[index]
-
-    def __len__(self) -> int:
-        return len(self._runs)
-
-    @property
-    def costs(self) -> NDArray[np.float64]:
-        """Costs of shape (k, n): NaN where a network had stopped. A new array."""
-        costs = np.full((len(self), max((len(run.costs) for run in self), default=0)), np.nan)
-        for row, run in zip(costs, self, strict=True):
-            row[: len(run.costs)] = run.costs
-        return costs
-
-    @property
-    def diverged_at(self) -> list[int | None]:
-        """The iteration of divergence of each network, or None."""
-        return [run.diverged_at for run in self]
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock time of the training."""
-        return max((run.seconds for run in self), default=0.0)
-
-    def _facts(self) -> dict[str, str]:
-        diverged = sum(run.diverged_at is not None for run in self)
-        final = [run.final_cost for run in self if not np.isnan(run.final_cost)]
-        facts = {"networks": f"{len(self):,}"}
-        if len(self):
-            facts |= {"network": str(self[0].network), "optimizer": str(self[0].optimizer)}
-        facts["iterations"] = f"{max((run.iterations for run in self), default=0):,}"
-        if final:
-            facts["final costs"] = f"{min(final):.6g} to {max(final):.6g}"
-        facts["diverged"] = f"{diverged:,}"
-        facts["time"] = f"{self.seconds:.3g} s"
-        return facts
 
 
 def train(
@@ -229,7 +61,7 @@ def train(
     batch_size: int | None = None,
     optimizer: Optimizer | Sequence[Optimizer] | None = None,
     seed: Seed = 0,
-    weights: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
     class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
     validate_every: int | None = None,
@@ -266,14 +98,14 @@ def train(
         Examples per update; all by default. They are shuffled anew for every epoch; what is left
         at its end is one shorter batch.
     optimizer : optional
-        One of :mod:`fastinit.optimizers`; for a stack perhaps one each, of one kind.
+        One of :mod:`fastinit.training.optimizers`; for a stack perhaps one each, of one kind.
     seed : int, SeedSequence, Generator or None, default 0
         Of the shuffling. None draws fresh entropy.
-    weights : array_like of shape (n_examples,), optional
+    sample_weight : array_like of shape (n_examples,), optional
         How much each example counts; a batch's cost is its weighted mean.
     class_weight : dict or "balanced", optional
-        Weight of each class, times ``weights``; classes that are not named weigh 1. ``balanced``
-        is ``n_examples / (n_classes * count)``, as in scikit-learn.
+        Weight of each class, times ``sample_weight``; classes that are not named weigh 1.
+        ``balanced`` is ``n_examples / (n_classes * count)``, as in scikit-learn.
     validation : (X, Y), optional
         Other examples, whose cost and accuracy are recorded.
     validate_every : int, optional
@@ -319,9 +151,9 @@ def train(
     Examples
     --------
     >>> import fastinit as fi
-    >>> X, Y, X_test, Y_test = fi.datasets.load_dataset()
+    >>> X, Y, X_test, Y_test = fi.lesson.load_dataset()
     >>> net = fi.Network([2, 10, 5, 1])
-    >>> theta = net.initialize("he", seed=3)
+    >>> theta = net.initialize("lesson.he", seed=3)
     >>> run = fi.train(net, theta, X, Y, learning_rate=0.01, iterations=15_000)
     >>> run.costs[[0, 1000, 14000]].round(6)
     array([0.883054, 0.687983, 0.073579])
@@ -345,8 +177,8 @@ def train(
     X = network.check_X(X)
     Y = network.check_Y(Y, X)
     m = X.shape[1]
-    w = _all_weights(network, X, Y, weights, class_weight)
-    for name, array in (("X", X), ("Y", Y), ("weights", w)):
+    w = _all_weights(network, X, Y, sample_weight, class_weight)
+    for name, array in (("X", X), ("Y", Y), ("sample_weight", w)):
         if array is not None and np.may_share_memory(thetas, array):
             raise ValueError(f"theta: expected memory of its own; got an overlap with {name}")
     checked = None
@@ -358,7 +190,7 @@ def train(
     else:
         key = key_of(seed)
         if batch_size is not None:
-            batch_size = _count("batch_size", batch_size, 1)
+            batch_size = check_integer("batch_size", batch_size, 1, MOST_ITERATIONS)
             if batch_size > m:
                 raise ValueError(f"batch_size: expected at most {m} to match X {X.shape}; "
                                  f"got {batch_size}")  # fmt: skip
@@ -374,21 +206,29 @@ def train(
     if epochs is not None:
         if iterations is not None:
             raise TypeError("epochs: expected either epochs or iterations; got both")
-        iterations = _count("epochs", epochs) * batches
-    iterations = 1000 if iterations is None else _count("iterations", iterations)
+        iterations = check_integer("epochs", epochs, 0, MOST_ITERATIONS) * batches
+    iterations = (
+        1000 if iterations is None else check_integer("iterations", iterations, 0, MOST_ITERATIONS)
+    )
     watch = None
     if patience is not None:
-        patience = _count("patience", patience, 1)
+        patience = check_integer("patience", patience, 1, MOST_ITERATIONS)
         if checked is None:
             raise ValueError("patience: expected validation data to watch; got none")
         if before:
             raise ValueError(f"patience: expected none with resume; got {patience}")
-    every = batches if validate_every is None else _count("validate_every", validate_every, 1)
+    every = (
+        batches
+        if validate_every is None
+        else check_integer("validate_every", validate_every, 1, MOST_ITERATIONS)
+    )
     min_delta = checked_rate(min_delta, "min_delta")
     if checked is not None:
         watch = _Watch(*checked, every, patience, min_delta)
     cost_every = _cost_every(cost_every, before)
-    threads = usable_cores() if threads is None else _count("threads", threads, 1)
+    threads = (
+        usable_cores() if threads is None else check_integer("threads", threads, 1, MOST_ITERATIONS)
+    )
 
     start = max((run.iterations for run in before), default=0)
     costs = _Costs(len(thetas), start + iterations, cost_every)
@@ -415,11 +255,8 @@ def train(
         network, thetas, states, optimizers, X, Y, w, batch_size, batches, key, costs, runs, result,
         watch, callback, threads,
     )  # fmt: skip
-    if not progress:
-        training.run(lbfgs, start, start + iterations, lambda advance: None)
-    else:
-        with _bar(iterations) as show:
-            training.run(lbfgs, start, start + iterations, show)
+    with Display(iterations, None, progress) as display:
+        training.run(lbfgs, start, start + iterations, display.advance)
     return result
 
 
@@ -530,7 +367,7 @@ class _Training:
     optimizers: list[Optimizer]
     X: Array
     Y: Array
-    weights: Array | None
+    sample_weight: Array | None
     batch_size: int | None
     batches: int  # per epoch
     key: int
@@ -635,7 +472,7 @@ class _Training:
             start,
             self.X,
             self.Y,
-            self.weights,
+            self.sample_weight,
             self._orders(start, stop),
             self.batch_size or self.X.shape[1],
             start % self.batches,
@@ -688,7 +525,7 @@ class _Training:
 
         def objective(x: Array) -> tuple[float, Array]:
             [cost] = dense.loss_and_gradient(
-                network.layout, x.astype(network.dtype)[None], self.X, self.Y, self.weights,
+                network.layout, x.astype(network.dtype)[None], self.X, self.Y, self.sample_weight,
                 gradient, self.threads, self.descent,
             )  # fmt: skip
             penalty = l2 * np.where(kernel, x, 0)
@@ -749,26 +586,6 @@ class _Training:
             self._stop(k, "convergence")
 
 
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that moves a progress bar on by some iterations."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("training", total=total)
-        yield lambda advance: progress.advance(task, advance)
-
-
-# --- checks ---------------------------------------------------------------------------------------
-
-
 def _checked_thetas(network: Network, theta: Array) -> Array:
     """Return theta as the rows of a matrix, the same memory."""
     thetas = network.check_stack(theta, written=True)
@@ -785,10 +602,10 @@ def _checked_validation(network: Network, validation: Any) -> tuple[Array, Array
 
 
 def _all_weights(
-    network: Network, X: Array, Y: Array, weights: ArrayLike | None, class_weight: Any
+    network: Network, X: Array, Y: Array, sample_weight: ArrayLike | None, class_weight: Any
 ) -> Array | None:
     """Return the weights of the examples, by example and by class; None where all are 1."""
-    w = None if weights is None else network.check_weights(weights, X)
+    w = None if sample_weight is None else network.check_sample_weight(sample_weight, X)
     if class_weight is None:
         return w
     n_classes = 2 if network.output == "sigmoid" else network.sizes[-1]
@@ -815,7 +632,7 @@ def _all_weights(
                     f"class_weight: expected classes 0 to {n_classes - 1}; got {label!r}"
                 )
             factors[int(label)] = checked_rate(factor, f"class_weight[{label}]")
-    return network.check_weights(factors[classes] * (1 if w is None else w), X)
+    return network.check_sample_weight(factors[classes] * (1 if w is None else w), X)
 
 
 def _optimizers(
@@ -874,7 +691,7 @@ def _cost_every(cost_every: int | None, before: list[Run]) -> int:
     own = before[0].cost_every if before else 1
     if cost_every is None:
         return own
-    cost_every = _count("cost_every", cost_every, 1)
+    cost_every = check_integer("cost_every", cost_every, 1, MOST_ITERATIONS)
     if before and cost_every != own:
         raise ValueError(f"cost_every: expected {own}, as in the run to resume; got {cost_every}")
     return cost_every
@@ -911,10 +728,13 @@ def _checked_run(run: Run, network: Network, m: int) -> Run:
         raise ValueError(f"resume: expected a run of {network}; got one of {run.network!r}")
     if not isinstance(run.stopped_by, str):
         raise ValueError(f"{wrong} stopped_by of {type(run.stopped_by).__name__}")
-    _count("resume.cost_every", run.cost_every, 1)
-    done = _count("resume.iterations", run.iterations)
-    _count("resume._shuffle_key", run._shuffle_key, 0, 2**64)
-    if run.batch_size is not None and _count("resume.batch_size", run.batch_size, 1) > m:
+    check_integer("resume.cost_every", run.cost_every, 1, MOST_ITERATIONS)
+    done = check_integer("resume.iterations", run.iterations, 0, MOST_ITERATIONS)
+    check_integer("resume._shuffle_key", run._shuffle_key, 0, 2**64)
+    if (
+        run.batch_size is not None
+        and check_integer("resume.batch_size", run.batch_size, 1, MOST_ITERATIONS) > m
+    ):
         raise ValueError(f"{wrong} batches of {run.batch_size} of {m} examples")
     for name, dtype in (
         ("costs", np.float64), ("validation_costs", np.float64),
@@ -928,17 +748,3 @@ def _checked_run(run: Run, network: Network, m: int) -> Run:
     own = copy(run)
     own.seconds = checked_rate(run.seconds, "resume.seconds")
     return own
-
-
-def _count(name: str, value: Any, least: int = 0, end: int = 2**48) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer; got bool")
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer; got {type(value).__name__}") from None
-    if not least <= count < end:
-        raise ValueError(
-            f"{name}: expected from {least} to 2**{end.bit_length() - 1} - 1; got {count}"
-        )
-    return count

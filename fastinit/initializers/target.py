@@ -1,12 +1,13 @@
-"""Where drawn values go: shape, window, memory, dtype, seed and threads, checked once.
+"""Where values go: shape, window, memory, dtype, seed and threads, checked once.
 
-``Filling`` stands between the schemes and the kernels. It turns whatever the caller handed in into
-one array of cells that the kernels know, and runs a kernel over disjoint ranges of it.
+``Target`` stands between the initialisers and the kernels. It turns the caller's arguments into one
+array of cells that the kernels know, and runs a kernel over disjoint ranges of it.
 """
 
 import math
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastinit.kernels import usable_cores
+from fastinit.validation import as_dtype, as_float, check_integer, frames_inside
 
 Seed = int | np.random.SeedSequence | np.random.Generator | np.random.RandomState | None
 Shape = int | tuple[int, ...]
@@ -36,11 +38,16 @@ ALIGNMENT = 256
 MOST_LOOKED_AT = 1 << 24
 
 HALVES = ("float16", "bfloat16")
-_KINDS = {np.dtype(name): name for name in ("float64", "float32", "float16")}
+# A complex number is two cells, its real and its imaginary part.
+PARTS = {"complex64": "float32", "complex128": "float64"}
+_KINDS = {np.dtype(name): name for name in ("float64", "float32", "float16", *PARTS)}
+
+
+Axes = int | Sequence[int]
 
 
 class Common(TypedDict, total=False):
-    """Keywords of every initialiser; the module ``fastinit.initializers`` explains them."""
+    """Keywords of every initialiser."""
 
     seed: Seed
     stream: int
@@ -50,24 +57,77 @@ class Common(TypedDict, total=False):
     threads: int | None
 
 
-class Filling:
+COMMON_DEFAULTS: dict[str, Any] = {
+    "seed": None, "stream": 0, "dtype": None, "out": None, "window": None, "threads": None,
+}  # fmt: skip
+COMMON_DESCRIPTION = """\
+    seed : int, SeedSequence, Generator, RandomState or None
+        The values are a function of it; None draws fresh entropy.
+    stream : int, default 0
+        Which tensor of a model: the same seed gives independent values in every stream.
+    dtype : {float64, float32, float16, bfloat16}, default float64
+        Halves are the float32 values, rounded once to nearest. bfloat16 needs the package
+        ml_dtypes.
+    out : array, optional
+        Filled in place and returned: an ndarray or memmap of any strides, or any array on the CPU
+        with DLPack or the buffer protocol, such as a PyTorch tensor.
+    window : slice or tuple of slice, optional
+        Fill only this part of the whole array, with the values that it has there.
+    threads : int, optional
+        At most so many; all usable cores by default. Small arrays take one.
+"""
+
+
+class Fans(Common, total=False):
+    """Keywords of the initialisers that depend on fans."""
+
+    in_axis: Axes
+    out_axis: Axes
+    batch_axis: Axes
+
+
+FANS_DEFAULTS: dict[str, Any] = {"in_axis": 1, "out_axis": 0, "batch_axis": ()}
+FANS_DESCRIPTION = """\
+    in_axis, out_axis : int or sequence of int, default 1 and 0
+        The axes of inputs and outputs: by default those of a kernel (n_out, n_in, *field), as
+        PyTorch and fastinit.Network have it.
+    batch_axis : int or sequence of int, default ()
+        Axes along which independent kernels lie: they count for neither fan. All other axes are
+        the receptive field.
+"""
+
+
+class Target:
     """One array to fill, or a window of one, with everything about it checked.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the whole array, of which the window is a part.
-    window : tuple of slice
-        One (start, stop) per axis of the whole.
+        Shape of the whole array, of which the window is a part.
+    window : tuple of (int, int)
+        Start and stop for each axis of the whole array.
     result : Any
         What the caller gets back: ``out`` itself or a new array.
     cells : ndarray of float32, float64 or uint16
-        The memory of ``result``; uint16 stands for halves.
+        The memory of ``result``. uint16 holds the bits of halves; complex numbers have one more
+        axis, of length 2.
     kind : str
-        Name of the dtype of ``result``.
+        Name of the dtype of a cell.
+    is_complex : bool
     """
 
-    __slots__ = ("cells", "key", "kind", "result", "shape", "stream", "threads", "window")
+    __slots__ = (
+        "_index_shape",
+        "cells",
+        "is_complex",
+        "key",
+        "kind",
+        "result",
+        "shape",
+        "stream",
+        "threads",
+        "window",
+    )
 
     def __init__(
         self,
@@ -79,34 +139,53 @@ class Filling:
         out: Any = None,
         window: Window = None,
         threads: int | None = None,
+        complex_too: bool = False,
     ) -> None:
         if shape is not None:
             self.shape = _check_shape(shape)
         elif out is None:
             raise TypeError("shape: expected a shape, or an array as out=; got neither")
         elif window is not None:
-            raise TypeError("window: expected shape= beside it, the shape of the whole; got none")
-        kind = None if dtype is None else _kind_of(dtype)
+            raise TypeError("window: expected shape= as well, the whole array's; got none")
+        kind = None if dtype is None else _kind_of(dtype, "dtype: expected", complex_too)
         if out is not None:
-            found, self.kind = _cells_of(out)
-            if kind is not None and kind != self.kind:
-                raise TypeError(f"dtype: expected that of out, {self.kind}; got {kind}")
+            found, own = _cells_of(out, complex_too)
+            if kind is not None and kind != own:
+                raise TypeError(f"dtype: expected that of out, {own}; got {kind}")
+            kind = own
             if shape is None:
                 self.shape = found.shape
-        else:
-            self.kind = kind or "float64"
+        kind = kind or "float64"
         self.window = _check_window(window, self.shape)
         part = self.shape if window is None else tuple(stop - start for start, stop in self.window)
         if out is not None and found.shape != part:
             raise ValueError(f"out: expected shape {part}; got {found.shape}")
-        self.threads = _check_count("threads", threads, 1, 2**31) if threads is not None else None
-        self.stream = _check_count("stream", stream, 0, 2**63)
+        self.threads = None if threads is None else check_integer("threads", threads, 1, 2**31)
+        self.stream = check_integer("stream", stream)
         self.key = key_of(seed)
-        if out is not None:
-            self.result, self.cells = out, found
+        if out is None:
+            out = found = np.empty(part, _dtype_of(kind))
+        self.result = out
+        self.is_complex = kind in PARTS
+        self.kind = PARTS.get(kind, kind)
+        self._index_shape = self.shape
+        if self.is_complex:
+            # The two parts are one more axis of cells; fans still see the shape without it.
+            self.cells = found[..., None].view(self.kind)
+            self._index_shape = (*self.shape, 2)
+            self.window = (*self.window, (0, 2))
         else:
-            self.result = np.empty(part, _dtype_of(self.kind))
-            self.cells = self.result.view(np.uint16) if self.kind in HALVES else self.result
+            self.cells = found.view(np.uint16) if self.kind in HALVES else found
+        if 0 in self.shape:
+            warnings.warn(
+                f"shape: {self.shape} has no elements, so there is nothing to fill",
+                stacklevel=frames_inside(),
+            )
+
+    @property
+    def share_of_std(self) -> float:
+        """Each part of a complex number has half of the variance."""
+        return math.sqrt(0.5) if self.is_complex else 1.0
 
     def number(self, name: str, value: float) -> float:
         """Return a parameter as a float, checked to be a finite one of this dtype."""
@@ -185,10 +264,11 @@ class Filling:
         cells = self.cells
         if cells.size == 0:
             return
-        if cells.flags.c_contiguous and cells.shape == self.shape:
+        if cells.flags.c_contiguous and cells.shape == self._index_shape:
             yield cells.reshape(1, -1), 0, 0
             return
-        steps = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        lengths = self._index_shape
+        steps = [math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
         first = sum(start * step for (start, _), step in zip(self.window, steps, strict=True))
         # Axes that are one in the index and one in memory become one; the rest are loops.
         axes: list[tuple[int, int, int]] = []
@@ -234,38 +314,6 @@ def _pieces(
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def as_float(name: str, value: Any) -> float:
-    """Return a number of any size as a float: infinite if it is larger than every float.
-
-    Examples
-    --------
-    >>> as_float("scale", np.float32(0.5)), as_float("scale", 10**400)
-    (0.5, inf)
-    """
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def is_sequence(value: Any) -> bool:
-    """Return whether a value has one or several entries, as opposed to being one number."""
-    if isinstance(value, np.ndarray):
-        return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
-def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:
-    """Return a dtype; NumPy's parser answers nonsense with errors of any type."""
-    try:
-        found: np.dtype[Any] = np.dtype(dtype)
-    except Exception as error:
-        raise TypeError(f"{expected}; got {dtype!r}") from error
-    return found
-
-
 def key_of(seed: Seed) -> int:
     """Return the 64-bit key of a seed; a generator moves on by one draw.
 
@@ -290,16 +338,6 @@ def key_of(seed: Seed) -> int:
         "seed: expected int, SeedSequence, Generator, RandomState or None; "
         f"got {type(seed).__name__}"
     )
-
-
-def _check_count(name: str, value: int, least: int, end: int) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer; got {type(value).__name__}")
-    if not least <= value < end:
-        raise ValueError(
-            f"{name}: expected {least} <= {name} < 2**{end.bit_length() - 1}; got {value}"
-        )
-    return int(value)
 
 
 def _check_shape(shape: Shape) -> tuple[int, ...]:
@@ -349,25 +387,18 @@ def _check_window(window: Window, shape: tuple[int, ...]) -> tuple[tuple[int, in
     return tuple(limits)
 
 
-def _kind_of_target(dtype: np.dtype[Any]) -> str:
-    """Return the name of the dtype of ``out``."""
-    if not dtype.isnative:
-        raise TypeError(f"out: expected the byte order of this machine; got {dtype.str}")
-    return _kind_of(dtype, "out: expected dtype")
-
-
-def _kind_of(dtype: Any, expected: str = "dtype: expected") -> str:
+def _kind_of(dtype: Any, expected: str, complex_too: bool) -> str:
     """Return the name of a dtype that can be filled."""
     # NumPy knows bfloat16 only while ml_dtypes is loaded.
     if isinstance(dtype, str) and dtype == "bfloat16":
         return "bfloat16"
-    halves = f"{expected} float64, float32, float16 or bfloat16"
-    found = as_dtype(dtype, halves)
-    if found in _KINDS:
-        return _KINDS[found]
-    if found.name == "bfloat16":
-        return "bfloat16"
-    raise TypeError(f"{halves}; got {found}")
+    names = ["float64", "float32", "float16", "bfloat16", *(PARTS if complex_too else ())]
+    message = f"{expected} {', '.join(names[:-1])} or {names[-1]}"
+    found = as_dtype(dtype, message)
+    kind = _KINDS.get(found, found.name)
+    if kind not in names or not found.isnative:
+        raise TypeError(f"{message}; got {found}")
+    return kind
 
 
 def _dtype_of(kind: str) -> np.dtype[Any]:
@@ -383,13 +414,15 @@ def _dtype_of(kind: str) -> np.dtype[Any]:
     return found
 
 
-def _cells_of(out: Any) -> tuple[NDArray[Any], str]:
+def _cells_of(out: Any, complex_too: bool) -> tuple[NDArray[Any], str]:
     """Return the memory of ``out`` as an array the kernels write to, and the name of its dtype."""
     if isinstance(out, np.ndarray):
         array, kind = out, None
     else:
         array, kind = _array_of(out)
-    kind = kind or _KINDS.get(array.dtype) or _kind_of_target(array.dtype)
+    if not array.dtype.isnative:
+        raise TypeError(f"out: expected the byte order of this machine; got {array.dtype.str}")
+    kind = kind or _kind_of(array.dtype, "out: expected dtype", complex_too)
     flags = array.flags
     if not flags.writeable:
         raise ValueError("out: expected a writable array; got a read-only one")

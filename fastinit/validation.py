@@ -1,0 +1,107 @@
+"""Checks of arguments that every package shares; each error names the argument."""
+
+import math
+import operator
+import sys
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+_PACKAGE = str(Path(__file__).parent)
+# Counts above it are mistakes: 2**48 iterations of a nanosecond take three days.
+MOST_ITERATIONS = 2**48
+
+
+def check_integer(name: str, value: SupportsIndex, least: int = 0, end: int = 2**63) -> int:
+    """Return an integer from ``least`` up to, not including, ``end``.
+
+    Examples
+    --------
+    >>> check_integer("epochs", np.int8(3))
+    3
+    """
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected an integer; got bool")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer; got {type(value).__name__}") from None
+    if not least <= number < end:
+        most = f"2**{end.bit_length() - 1} - 1" if end > 2**20 else str(end - 1)
+        raise ValueError(f"{name}: expected an integer from {least} to {most}; got {number}")
+    return number
+
+
+def as_float(name: str, value: Any) -> float:
+    """Return a number of any size as a float: infinite if it is larger than every float.
+
+    Examples
+    --------
+    >>> as_float("scale", np.float32(0.5)), as_float("scale", 10**400)
+    (0.5, inf)
+    """
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def check_name(name: str, value: Any, known: Collection[str]) -> str:
+    """Return one of the known names; the error suggests the nearest ones.
+
+    Examples
+    --------
+    >>> check_name("activation", "tanh", ["relu", "tanh"])
+    'tanh'
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a string; got {type(value).__name__}")
+    if value not in known:
+        # `he` is near `he_normal` for a reader, but not by the share of letters.
+        parts = [each for each in known if value in each.replace(".", "_").split("_")]
+        near = list(dict.fromkeys([*parts, *get_close_matches(value, known, 3, 0.7)]))
+        hint = f" (did you mean {' or '.join(near)}?)" if value and near else ""
+        raise ValueError(f"{name}: expected one of {', '.join(known)}; got {value!r}{hint}")
+    return value
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return True or False, not another value that is true or false.
+
+    Examples
+    --------
+    >>> check_bool("shuffle", np.True_)
+    True
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False; got {value!r}")
+    return bool(value)
+
+
+def is_sequence(value: Any) -> bool:
+    """Return whether a value has one or several entries, as opposed to being one number."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:
+    """Return a dtype; NumPy's parser answers nonsense with errors of any type."""
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except Exception as error:
+        raise TypeError(f"{expected}; got {dtype!r}") from error
+    return found
+
+
+def frames_inside() -> int:
+    """Return the ``stacklevel`` of a warning that points at the caller of fastinit."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1  # type: ignore[assignment]
+    return level
