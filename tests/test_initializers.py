@@ -14,7 +14,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
-from fastinit import initializers
+from fastinit import initializers, reference
 from fastinit.initializers import scaling, target
 
 integrate = pytest.importorskip("scipy.integrate")
@@ -385,6 +385,55 @@ def test_lsuv(dtype):
             A = np.maximum(Z, 0)
     with pytest.raises(ValueError, match="theta: expected outputs of layer 1 that vary"):
         fi.lsuv(net, net.initialize("zeros"), X)
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "tanh", "sigmoid", "gelu", "silu", "selu"])
+def test_lsuv_for_every_activation(activation):
+    """The variance of every layer's pre-activations is 1, by the forward pass of the reference."""
+    net = fi.Network([5, 30, 20, 2], activation=activation, negative_slope=0.3)
+    X = fi.normal((5, 400), std=3.0, seed=1)
+    theta = fi.lsuv(net, net.initialize("orthogonal", seed=0), X)
+    A = X
+    parameters = net.unpack(theta)
+    for layer in (1, 2, 3):
+        Z = parameters[f"W{layer}"] @ A + parameters[f"b{layer}"]
+        assert abs(Z.var() - 1) < 0.01 + 1e-4
+        A = np.empty_like(Z)
+        reference.activate(Z, activation, 0.3, A, np.empty_like(Z))
+
+
+def test_partial_of_a_scheme_keeps_its_biases():
+    net = fi.Network([3, 4, 2])
+    scheme = partial(fi.torch_linear, dtype="float64")
+    assert_array_equal(net.initialize(scheme, seed=0), net.initialize("torch_linear", seed=0))
+    assert net.unpack(net.initialize(scheme, seed=0))["b1"].any()
+
+
+@pytest.mark.parametrize(("kind", "real"), [("complex64", "float32"), ("complex128", "float64")])
+def test_complex_normal_and_uniform(kind, real):
+    """Real and imaginary parts are independent, each with half of the variance."""
+    for fill, variance in ((fi.normal, 1.0), (fi.he_normal, 2 / 300), (fi.he_uniform, 2 / 300)):
+        z = fill((300, 300), seed=0, dtype=kind)
+        assert z.dtype == kind
+        assert z.real.dtype == real
+        for part in (z.real, z.imag):
+            # Four standard errors of a variance, sqrt(2 / n) of it at most.
+            assert abs(part.var() / (variance / 2) - 1) < 4 * math.sqrt(2 / z.size)
+        assert abs(np.mean(z.real * z.imag)) < 4 * variance / 2 / math.sqrt(z.size)
+
+
+def test_constant_takes_an_array():
+    values = np.arange(12.0).reshape(3, 4)
+    assert_array_equal(fi.constant((3, 4), values), values)
+    assert_array_equal(fi.constant((3, 4), values, window=np.s_[1:]), values[1:])
+    with pytest.raises(ValueError, match="value: expected"):
+        fi.constant((3, 4), np.arange(5.0))
+
+
+def test_absolute_bounds_are_those_of_torch():
+    z = fi.truncated_normal(100_000, mean=1.0, std=2.0, a=0.5, b=2.0, seed=0)
+    found = stats.kstest(z, stats.truncnorm(-0.25, 0.5, loc=1.0, scale=2.0).cdf)
+    assert found.pvalue > 1e-4
 
 
 # --- where it goes --------------------------------------------------------------------------------

@@ -417,3 +417,10 @@ def test_unpack_takes_a_stack(net):
         net.unpack(thetas[:, :-1])
     with pytest.raises(ValueError, match="theta: expected shape"):
         net.unpack(thetas[None])
+
+
+def test_labels_of_one_output_may_be_a_vector(net, theta, circles):
+    X, Y, _, _ = circles
+    run = fi.train(net, theta.copy(), X, Y[0], iterations=3)
+    assert_array_equal(run.costs, fi.train(net, theta.copy(), X, Y, iterations=3).costs)
+    assert net.accuracy(theta, X, Y[0]) == net.accuracy(theta, X, Y)
