@@ -525,3 +525,20 @@ def test_seconds_are_a_share_of_the_stack(net, circles):
     result = fi.compare(*circles[:2], net, ["lesson.he"], seed=range(40), iterations=500, threads=1)
     spent = perf_counter() - before
     assert 0 < sum(trial.seconds for trial in result.trials) < spent
+
+
+def test_a_failing_csv_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "runs.csv"
+    table = fi.Table([{"scheme": "zeros", "seed": 0}])
+    table.to_csv(path)
+    before = path.read_bytes()
+    assert before == b"scheme,seed\r\nzeros,0\r\n"
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fi.Table([{"scheme": "he_normal"}]).to_csv(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["runs.csv"]

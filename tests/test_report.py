@@ -188,10 +188,10 @@ def test_a_failing_report_leaves_the_old_one(lesson, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("old")
 
-    def full(self, *arguments, **keywords):
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         report.write(lesson, path)
     assert path.read_text() == "old"

@@ -4,15 +4,14 @@ import base64
 import html
 import os
 import shlex
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.runner import digest
 from fastinit.comparison.tables import Table
 from fastinit.kernels import show_config
+from fastinit.training.files import replace_file
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1b; --soft: #5a5a5a; --line: #d0d0d0;
@@ -89,13 +88,7 @@ def write(
     """
     if not len(comparison):
         raise ValueError("comparison: expected at least one finished run; got none")
-    path = Path(path)
-    page = _page(comparison, data, command)
-    # Aside first, so that no half-written report is ever seen.
-    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as aside:
-        whole = Path(aside, "report.html")
-        whole.write_text(page, encoding="utf-8")
-        whole.replace(path)
+    replace_file(path, _page(comparison, data, command).encode())
 
 
 def code(comparison: Comparison, data: str | None = None) -> str:

@@ -3,9 +3,12 @@
 import csv
 import html
 import importlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from fastinit.training.files import replace_file
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -45,11 +48,15 @@ class Table(Sequence[dict[str, Any]]):
             ]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as CSV in UTF-8, every digit of every number, nothing for None."""
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self._rows)
+        """Write the rows as CSV in UTF-8, every digit of every number, nothing for None.
+
+        An older file is replaced as a whole or not at all.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self._rows)
+        replace_file(path, text.getvalue().encode())
 
     def to_pandas(self) -> Any:
         """Return the rows as a ``pandas.DataFrame``."""

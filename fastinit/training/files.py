@@ -50,7 +50,7 @@ def write(path: FilePath, architecture: Mapping[str, Any], tensors: Mapping[str,
     path = _checked_path(path)
     text = json.dumps({"format": "fastinit", "version": VERSION, **architecture}, allow_nan=False)
     encode = _to_npz if path.endswith(".npz") else _to_safetensors
-    _replace(path, encode(text, tensors))
+    replace_file(path, encode(text, tensors))
 
 
 def read(path: FilePath) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -95,9 +95,25 @@ def _checked_path(path: FilePath) -> str:
     return path
 
 
-def _replace(path: str, data: bytes) -> None:
-    """Put a file of these bytes into the place of ``path``, at once."""
+def replace_file(path: FilePath, data: bytes) -> None:
+    """Replace a file as a whole: whatever fails, the old one stays as it was.
+
+    What is no regular file, such as a pipe or ``/dev/stdout``, is written to instead.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     replace_file(Path(folder, "runs.csv"), b"scheme,seed")
+    ...     Path(folder, "runs.csv").read_text()
+    'scheme,seed'
+    """
     path = os.path.realpath(path)  # a link stays one
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
+            file.write(data)
+        return
     # In the same folder, for only within a file system is a replacement atomic.
     temporary = os.path.join(os.path.dirname(path), f".fastinit-{secrets.token_hex(8)}")
     try:
