@@ -192,11 +192,9 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
             ValueError,
             "batch_size: expected an integer from 1 to 2**48 - 1; got 0",
         ),
-        (
-            {"batch_size": 301},
-            ValueError,
-            "batch_size: expected at most 300 to match X (2, 300); got 301",
-        ),
+        ({"shuffle": 1}, TypeError, "shuffle: expected True or False; got 1"),
+        ({"callback_every": 0}, ValueError, "callback_every: expected an integer from 1"),
+        ({"callback_every": "day"}, TypeError, "callback_every: expected an integer; got str"),
         ({"batch_size": 10.0}, TypeError, "batch_size: expected an integer; got float"),
         ({"seed": -1}, ValueError, "seed: expected"),
         ({"seed": "0"}, TypeError, "seed: expected"),
@@ -782,3 +780,51 @@ def test_interrupt_of_a_stack(interrupt):
         pytest.skip("the reference looks for signals only between NumPy calls")
     [outcome] = interrupt(STACK_INTERRUPTED)
     assert outcome == "all at whole iterations"
+
+
+def test_without_shuffling_batches_come_in_order(net, theta, circles):
+    X, Y, _, _ = circles
+    expected = theta.copy()
+    for _ in range(2):
+        for start in range(0, 300, 128):
+            batch = slice(start, start + 128)
+            fi.train(net, expected, X[:, batch], Y[:, batch], iterations=1)
+    run = fi.train(net, theta, X, Y, batch_size=128, shuffle=False, epochs=1)
+    run = fi.train(net, theta, X, Y, epochs=1, resume=run)
+    np.testing.assert_allclose(theta, expected, rtol=1e-12, atol=1e-15)
+    assert run.iterations == 6
+
+
+def test_a_batch_size_above_the_number_of_examples_is_clipped(net, theta, circles):
+    full = fi.train(net, theta.copy(), *circles[:2], iterations=5)
+    assert_array_equal(
+        fi.train(net, theta, *circles[:2], iterations=5, batch_size=301).costs, full.costs
+    )
+
+
+@pytest.mark.parametrize("optimizer", [fi.GradientDescent(0.1), fi.LBFGS()], ids=str)
+def test_callback_every_so_many_iterations(net, theta, circles, optimizer):
+    seen = []
+    keywords = {"optimizer": optimizer, "iterations": 25, "callback_every": 10}
+    fi.train(net, theta, *circles[:2], callback=lambda run: seen.append(run.iterations), **keywords)
+    assert seen == [10, 20, 25]
+
+
+def test_callback_at_the_end_of_convergence(net, theta, circles):
+    seen = []
+    run = fi.train(
+        net, theta, *circles[:2], optimizer=fi.LBFGS(tolerance=0.05), iterations=10_000,
+        callback=lambda run: seen.append(run.iterations), callback_every=1000,
+    )  # fmt: skip
+    assert run.stopped_by == "convergence"
+    assert seen == [run.iterations]
+
+
+def test_callback_every_epoch(net, theta, circles):
+    seen = []
+    run = fi.train(
+        net, theta, *circles[:2], batch_size=100, epochs=9, callback_every="epoch",
+        callback=lambda run: seen.append(run.iterations) or len(seen) == 4,
+    )  # fmt: skip
+    assert seen == [3, 6, 9, 12]
+    assert run.stopped_by == "callback"

@@ -22,7 +22,7 @@ from fastinit.training.optimizers import (
 )
 from fastinit.training.progress import Display
 from fastinit.training.run import Run, Stack
-from fastinit.validation import MOST_ITERATIONS, check_integer, is_sequence
+from fastinit.validation import MOST_ITERATIONS, check_bool, check_integer, is_sequence
 
 # A slice is what the kernel does between two returns to Python. Long enough that the way back, some
 # microseconds, does not count; short enough for a smooth progress bar.
@@ -60,6 +60,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    shuffle: bool = True,
     seed: Seed = 0,
     sample_weight: ArrayLike | None = None,
     class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
@@ -70,6 +71,7 @@ def train(
     cost_every: int | None = None,
     threads: int | None = None,
     callback: Callable[[Any], Any] | None = None,
+    callback_every: int | Literal["epoch"] | None = None,
     progress: bool = False,
     resume: Run | Stack | None = None,
 ) -> Any:
@@ -95,8 +97,10 @@ def train(
     epochs : int, optional
         Instead of ``iterations``: how often to go through all examples.
     batch_size : int, optional
-        Examples per update; all by default. They are shuffled anew for every epoch; what is left
-        at its end is one shorter batch.
+        Examples per update; all by default, and all if it is above their number. The last batch of
+        an epoch may be shorter.
+    shuffle : bool, default True
+        Whether the examples of mini-batches are shuffled anew for every epoch.
     optimizer : optional
         One of :mod:`fastinit.training.optimizers`; for a stack perhaps one each, of one kind.
     seed : int, SeedSequence, Generator or None, default 0
@@ -123,6 +127,8 @@ def train(
     callback : callable, optional
         Called as ``callback(run)`` after every 20 ms or so of training, and at the end, with the
         run, or the stack, as far as it has come; the training stops when it returns something true.
+    callback_every : int or "epoch", optional
+        Call it after every so many iterations instead, and at the end.
     progress : bool, default False
         Show a progress bar; needs rich.
     resume : Run or Stack, optional
@@ -188,12 +194,9 @@ def train(
     if before:
         key, batch_size = before[0]._shuffle_key, before[0].batch_size
     else:
-        key = key_of(seed)
+        key = key_of(seed) if check_bool("shuffle", shuffle) else None
         if batch_size is not None:
             batch_size = check_integer("batch_size", batch_size, 1, MOST_ITERATIONS)
-            if batch_size > m:
-                raise ValueError(f"batch_size: expected at most {m} to match X {X.shape}; "
-                                 f"got {batch_size}")  # fmt: skip
             batch_size = batch_size if batch_size < m else None
     optimizers = _optimizers(optimizer, learning_rate, network, len(thetas), single, before)
     lbfgs = isinstance(optimizers[0], LBFGS)
@@ -226,6 +229,10 @@ def train(
     if checked is not None:
         watch = _Watch(*checked, every, patience, min_delta)
     cost_every = _cost_every(cost_every, before)
+    if callback_every == "epoch":
+        callback_every = batches
+    elif callback_every is not None:
+        callback_every = check_integer("callback_every", callback_every, 1, MOST_ITERATIONS)
     threads = (
         usable_cores() if threads is None else check_integer("threads", threads, 1, MOST_ITERATIONS)
     )
@@ -253,7 +260,7 @@ def train(
     result = runs[0] if single else Stack(runs, theta)
     training = _Training(
         network, thetas, states, optimizers, X, Y, w, batch_size, batches, key, costs, runs, result,
-        watch, callback, threads,
+        watch, callback, callback_every, threads,
     )  # fmt: skip
     with Display(iterations, None, progress) as display:
         training.run(lbfgs, start, start + iterations, display.advance)
@@ -370,12 +377,13 @@ class _Training:
     sample_weight: Array | None
     batch_size: int | None
     batches: int  # per epoch
-    key: int
+    key: int | None  # of the shuffling; None without
     costs: _Costs
     runs: list[Run]
     result: Run | Stack
     watch: _Watch | None
     callback: Callable[[Any], Any] | None
+    callback_every: int | None
     threads: int
 
     def __post_init__(self) -> None:
@@ -405,12 +413,15 @@ class _Training:
         if self.batch_size is not None:
             # Batches are gathered an example at a time: let each be contiguous.
             self.X = np.asfortranarray(self.X)
-        # A callback hears of the first iteration, however short the others are.
-        size = 1 if self.callback is not None else self._first_slice(len(active))
+        # By the clock, a callback hears of the first iteration, however short the others are.
+        by_clock = self.callback is not None and self.callback_every is None
+        size = 1 if by_clock else self._first_slice(len(active))
         while done < total and active:
             stop = min(done + size, total)
             if self.watch is not None:
                 stop = min(stop, self.watch.next_stop(done))
+            if self.callback is not None and self.callback_every is not None:
+                stop = min(stop, (done // self.callback_every + 1) * self.callback_every)
             if self.batch_size is not None:
                 fits = max(MOST_ORDERED // self.X.shape[1], 1) * self.batches
                 stop = min(stop, done // self.batches * self.batches + fits)
@@ -426,10 +437,19 @@ class _Training:
             done = stop
             if self.watch is not None and done % self.watch.every == 0:
                 self._look([k for k in active if not self.stopped[k]], done)
-            if self.callback is not None and self.callback(self.result):
+            if self._calls_back(done, total, active):
                 for k in active:
                     self._stop(k, "callback")
             active = [k for k in active if not self.stopped[k]]
+
+    def _calls_back(self, done: int, total: int, active: list[int]) -> bool:
+        """Call the callback if it is due; return whether it wants the training to stop."""
+        if self.callback is None:
+            return False
+        every = self.callback_every
+        ended = done == total or all(self.stopped[k] for k in active)
+        due = every is None or done % every == 0 or ended
+        return due and bool(self.callback(self.result))
 
     def _slice_seconds(self, n: int) -> float:
         return max(SLICE_SECONDS, STACK_SECONDS * n / min(self.threads, n))
@@ -507,7 +527,10 @@ class _Training:
         epochs = range(start // self.batches, -(-stop // self.batches))
         orders = np.empty((len(epochs), self.X.shape[1]), np.intp)
         for order, epoch in zip(orders, epochs, strict=True):
-            random.permutation(order, self.key, SHUFFLES + epoch)
+            if self.key is None:
+                order[:] = np.arange(len(order))
+            else:
+                random.permutation(order, self.key, SHUFFLES + epoch)
         return orders
 
     def _minimize(self, k: int, total: int, show: Callable[[int], None]) -> None:
@@ -551,7 +574,7 @@ class _Training:
             if self.watch is not None and (done + 1) % self.watch.every == 0:
                 self._look([k], done + 1)
             try:
-                if self.callback is not None and self.callback(self.result):
+                if self._calls_back(done + 1, total, [k]):
                     self._stop(k, "callback")
             except StopIteration as error:
                 # SciPy takes it for an early end; it is an error of the callback, as elsewhere.
@@ -582,8 +605,11 @@ class _Training:
         run.seconds = perf_counter() - start
         if raised:
             raise raised[0]
-        if not self.stopped[k] and self.shown[k][0] < total:
+        done = self.shown[k][0]
+        if not self.stopped[k] and done < total:
             self._stop(k, "convergence")
+            if self.callback_every is not None and done % self.callback_every:
+                self._calls_back(done, done, [k])
 
 
 def _checked_thetas(network: Network, theta: Array) -> Array:
@@ -730,7 +756,8 @@ def _checked_run(run: Run, network: Network, m: int) -> Run:
         raise ValueError(f"{wrong} stopped_by of {type(run.stopped_by).__name__}")
     check_integer("resume.cost_every", run.cost_every, 1, MOST_ITERATIONS)
     done = check_integer("resume.iterations", run.iterations, 0, MOST_ITERATIONS)
-    check_integer("resume._shuffle_key", run._shuffle_key, 0, 2**64)
+    if run._shuffle_key is not None:
+        check_integer("resume._shuffle_key", run._shuffle_key, 0, 2**64)
     if (
         run.batch_size is not None
         and check_integer("resume.batch_size", run.batch_size, 1, MOST_ITERATIONS) > m

@@ -82,7 +82,7 @@ class Run(_Printed):
     # What a resumed training goes on with.
     _iterations: int | None = None
     _state: Array = field(default_factory=lambda: np.empty((0, 0)))
-    _shuffle_key: int = 0
+    _shuffle_key: int | None = 0
 
     @property
     def iterations(self) -> int:
