@@ -43,7 +43,7 @@ class Task:
 
     sizes: tuple[int, ...]
     examples: int
-    hidden: str = "relu"
+    activation: str = "relu"
     output: str = "sigmoid"
     adam: bool = False
     wide: bool = False
@@ -51,9 +51,9 @@ class Task:
 
     def __str__(self) -> str:
         job = {"sigmoid": "", "softmax": " softmax", "identity": " squared error"}[self.output]
-        hidden = "" if self.activation == "relu" else f" {self.activation}"
+        activation = "" if self.activation == "relu" else f" {self.activation}"
         adam = ", Adam" if self.adam else ""
-        return f"{'-'.join(map(str, self.sizes))}{hidden}{job}{adam}, {self.examples:,}"
+        return f"{'-'.join(map(str, self.sizes))}{activation}{job}{adam}, {self.examples:,}"
 
     @property
     def network(self) -> fi.Network:
