@@ -85,9 +85,14 @@ def check_bool(name: str, value: Any) -> bool:
 
 def is_sequence(value: Any) -> bool:
     """Return whether a value has one or several entries, as opposed to being one number."""
+    # The usual types first: the check of an abstract class takes ten times as long.
+    if isinstance(value, (int, float, str)):
+        return False
+    if isinstance(value, (tuple, list)):
+        return True
     if isinstance(value, np.ndarray):
         return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return isinstance(value, Sequence) and not isinstance(value, bytes)
 
 
 def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:

@@ -392,6 +392,10 @@ def _kind_of(dtype: Any, expected: str, complex_too: bool) -> str:
     # NumPy knows bfloat16 only while ml_dtypes is loaded.
     if isinstance(dtype, str) and dtype == "bfloat16":
         return "bfloat16"
+    if isinstance(dtype, np.dtype):
+        usual = _KINDS.get(dtype)
+        if usual is not None and (complex_too or usual not in PARTS):
+            return usual
     names = ["float64", "float32", "float16", "bfloat16", *(PARTS if complex_too else ())]
     message = f"{expected} {', '.join(names[:-1])} or {names[-1]}"
     found = as_dtype(dtype, message)
