@@ -78,6 +78,7 @@ def write(
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> import fastinit as fi
     >>> X, Y, X_test, Y_test = fi.lesson.load_dataset()
     >>> result = fi.compare(X, Y, fi.Network([2, 10, 5, 1]), ["zeros", "lesson.he"], iterations=100)
