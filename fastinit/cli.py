@@ -283,7 +283,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _load(path: Path) -> tuple[Any, Any, Any, Any]:
     """Return X, Y, X_test, Y_test of an .npz file, the last two None if it has none."""
     try:
-        # Said, not left to the default: a pickle in a stranger's file could run anything.
+        # Explicit, because a pickle in a file of unknown origin could run any code.
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("one array, not several")
@@ -372,7 +372,7 @@ def _document(
         "sizes": result.network.sizes,
         "learning_rate": arguments.learning_rate,
         "iterations": arguments.iterations,
-        "seed": arguments.seed,
+        "seed": list(seed) if isinstance(seed := arguments.seed, range) else seed,
         "summary": [
             {name.replace(" ", "_"): _number(value) for name, value in row.items()}
             for row in result.summary()

@@ -152,7 +152,7 @@ BAD_ARGUMENTS = {
     "width": (["--widths", "0"], "sizes: expected an integer from 1 to 2**31 - 1; got 0"),
     "rates": (["--learning-rates", "0.1,fast"], "expected numbers with commas between"),
     "activations": (["--activations", "rleu"], "got 'rleu'"),
-    "threads": (["--threads", "0"], "threads: expected an integer from 1 to"),
+    "threads": (["--threads", "0"], "threads: expected an integer from 1 to 2**48 - 1; got 0"),
     "target": (["--target-accuracy", "2"], "target_accuracy: expected 0 < accuracy <= 1; got 2.0"),
     "store": (["--store", "text.npz"], "store: expected a fastinit store; got text.npz"),
     "no folder": (["--store", "absent/runs.sqlite"], "store: expected a file to write to"),
@@ -368,3 +368,10 @@ def test_info(tmp_path):
 
 def test_version(tmp_path):
     assert run("--version", cwd=tmp_path).stdout == f"fastinit {fi.__version__}\n"
+
+
+def test_json_of_a_range_of_seeds(tmp_path):
+    options = ["--schemes", "zeros", "--seeds", "0:3", "--iterations", "2"]
+    document = json.loads(run("compare", "--json", *options, cwd=tmp_path).stdout)
+    assert document["seed"] == [0, 1, 2]
+    assert [each["seed"] for each in document["runs"]] == [0, 1, 2]

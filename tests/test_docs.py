@@ -66,8 +66,12 @@ def test_lesson_as_a_script_runs(plt, monkeypatch, capsys):
     printed = capsys.readouterr().out
     for start in ("zeros: symmetric", "lesson.random: exploding signal", "lesson.he: healthy"):
         assert start in printed
-    assert re.search(r"^zeros +cost 0.6931  train 50.0%  test 50.0%$", printed, re.MULTILINE)
-    assert re.search(r"^lesson.he +cost 0.0648  train 99.3%  test 96.0%$", printed, re.MULTILINE)
+    assert re.search(
+        r"^zeros           cost 0.6931  train 50.0%  test 50.0%$", printed, re.MULTILINE
+    )
+    assert re.search(
+        r"^lesson.he       cost 0.0648  train 99.3%  test 96.0%$", printed, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

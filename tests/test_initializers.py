@@ -426,6 +426,7 @@ def test_constant_takes_an_array():
     values = np.arange(12.0).reshape(3, 4)
     assert_array_equal(fi.constant((3, 4), values), values)
     assert_array_equal(fi.constant((3, 4), values, window=np.s_[1:]), values[1:])
+    assert_array_equal(fi.constant(2, np.array(1.0)), [1.0, 1.0])
     with pytest.raises(ValueError, match="value: expected"):
         fi.constant((3, 4), np.arange(5.0))
 
@@ -648,9 +649,13 @@ REFUSED = [
     (lambda o: fi.normal(out=o, seed="1"), TypeError, "seed: expected int.*; got str"),
     (lambda o: fi.normal(out=o, seed=True), TypeError, "seed: expected int.*; got bool"),
     (lambda o: fi.normal(out=o, stream=-1), ValueError, "stream: expected an integer .*; got -1"),
-    (lambda o: fi.normal(out=o, stream=2**63), ValueError, "stream: expected an integer from 0"),
+    (lambda o: fi.normal(out=o, stream=2**63), ValueError, "stream: expected an in.* 0 .*; got 9"),
     (lambda o: fi.normal(out=o, stream=0.5), TypeError, "stream: expected an integer; got float"),
-    (lambda o: fi.normal(out=o, threads=0), ValueError, "threads: expected an integer from 1"),
+    (
+        lambda o: fi.normal(out=o, threads=0),
+        ValueError,
+        "threads: expected an integer from 1 .*; got 0",
+    ),
     (lambda o: fi.normal(out=o, threads=1.5), TypeError, "threads: expected an integer; got float"),
     (lambda o: fi.normal((3, 5), out=o), ValueError, r"out: expected shape \(3, 5\); got \(3, 4\)"),
     (lambda o: fi.normal(out=o, dtype="float32"), TypeError, "dtype: expected that of out"),
@@ -667,8 +672,16 @@ REFUSED = [
         ValueError,
         "distribution: expected one of normal.*; got 'cauchy'",
     ),
-    (lambda o: fi.he_normal(out=o, in_axis=2), ValueError, "in_axis: expected an integer fr"),
-    (lambda o: fi.he_normal(out=o, in_axis=0), ValueError, "in_axis, out_axis, batch_axis: exp"),
+    (
+        lambda o: fi.he_normal(out=o, in_axis=2),
+        ValueError,
+        "in_axis: expected an integer from -2 to 1; got 2",
+    ),
+    (
+        lambda o: fi.he_normal(out=o, in_axis=0),
+        ValueError,
+        "in_axis, out_axis, batch_axis: expected every axis once",
+    ),
     (lambda o: fi.he_normal(out=o[0]), ValueError, "shape: expected at least 2 axes"),
     (lambda o: fi.dirac(out=o), ValueError, "shape: expected 3 to 5 axes"),
     (lambda o: fi.dirac(out=o[..., None], groups=2), ValueError, "groups: expected a divisor"),

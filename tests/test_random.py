@@ -191,14 +191,14 @@ def test_windows_and_strides(kind, case, order, flips):
         expected.tobytes()
     )
     axes = [axis for axis in order if axis < len(shape)]
-    room = np.full([2 * expected.shape[axis] for axis in axes], 99, kind)
+    memory = np.full([2 * expected.shape[axis] for axis in axes], 99, kind)
     steps = tuple(slice(None, None, -2 if flips >> axis & 1 else 2) for axis in range(len(shape)))
-    target = room[steps].transpose(np.argsort(axes))
+    target = memory[steps].transpose(np.argsort(axes))
     assert target.shape == expected.shape
     assert fi.normal(shape, seed=3, stream=5, out=target, window=window) is target
     assert_array_equal(target, expected)
     # What lies between the cells stays as it was.
-    assert np.count_nonzero(room == 99) == room.size - target.size
+    assert np.count_nonzero(memory == 99) == memory.size - target.size
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7, None])

@@ -257,7 +257,8 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         (
             {"validation": (np.ones((2, 9)), np.ones((1, 8)))},
             ValueError,
-            "Y of validation: expected shape (9,) or (1, 9) to match X of validation (2, 9); got",
+            "Y of validation: expected shape (9,) or (1, 9) to match X of validation (2, 9); "
+            "got (1, 8)",
         ),
         (
             {"validation": (np.ones((2, 9)), np.full((1, 9), 2))},

@@ -75,7 +75,7 @@ def check_targets(network: Network, cost: Any, accuracy: Any) -> None:
 
 def values_of(name: str, value: Any, what: str, kind: type) -> list[Any]:
     """Return the values of one axis, checked: one value, or several of one type, each once."""
-    several = value if is_sequence(value) or isinstance(value, range) else [value]
+    several = value if is_sequence(value) else [value]
     found = [each.item() if isinstance(each, np.generic) else each for each in several]
     for each in found:
         if isinstance(each, bool) or not isinstance(each, (kind, int) if kind is float else kind):

@@ -40,6 +40,8 @@ MOST_LOOKED_AT = 1 << 24
 HALVES = ("float16", "bfloat16")
 # A complex number is two cells, its real and its imaginary part.
 PARTS = {"complex64": "float32", "complex128": "float64"}
+REAL = ("float64", "float32", *HALVES)
+REAL_AND_COMPLEX = (*REAL, *PARTS)
 _KINDS = {np.dtype(name): name for name in ("float64", "float32", "float16", *PARTS)}
 
 
@@ -251,9 +253,7 @@ class Target:
             work()
         finally:
             slices.clear()
-            for helper in helpers:
-                if helper.ident is not None:  # started, also if an interrupt came right after
-                    helper.join()
+            _join(helpers)
         return self.result
 
     def _matrices(self) -> Iterator[tuple[NDArray[Any], int, int]]:
@@ -309,6 +309,24 @@ def _pieces(
         height = size // columns
         for row in range(0, rows, height):
             yield cells[row : row + height], first + row * step, step
+
+
+def _join(helpers: Sequence[threading.Thread]) -> None:
+    """Wait for the threads that were started, also if Ctrl-C comes while they are waited for.
+
+    They write to the caller's memory. None takes longer than a slice.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    for helper in helpers:
+        # Listed from the call of start() on; it has an ident a little later.
+        while helper in threading.enumerate():
+            try:
+                if helper.ident is not None:
+                    helper.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -392,14 +410,11 @@ def _kind_of(dtype: Any, expected: str, complex_too: bool) -> str:
     # NumPy knows bfloat16 only while ml_dtypes is loaded.
     if isinstance(dtype, str) and dtype == "bfloat16":
         return "bfloat16"
-    if isinstance(dtype, np.dtype):
-        usual = _KINDS.get(dtype)
-        if usual is not None and (complex_too or usual not in PARTS):
-            return usual
-    names = ["float64", "float32", "float16", "bfloat16", *(PARTS if complex_too else ())]
+    names = REAL if not complex_too else REAL_AND_COMPLEX
     message = f"{expected} {', '.join(names[:-1])} or {names[-1]}"
     found = as_dtype(dtype, message)
-    kind = _KINDS.get(found, found.name)
+    # By the dtype, whose hash tells the byte order; its name takes ten times as long to find.
+    kind = _KINDS.get(found) or found.name
     if kind not in names or not found.isnative:
         raise TypeError(f"{message}; got {found}")
     return kind

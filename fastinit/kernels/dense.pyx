@@ -295,7 +295,7 @@ cdef object misfit(name, expected, found):
     return ValueError(f"{name}: expected {expected}; got {found}")
 
 
-# Not something to pickle: it holds addresses and threads.
+# Cannot be pickled, because it holds addresses and threads.
 @cython.auto_pickle(False)
 cdef class Descent:
     """The memory and the threads of a run, kept from slice to slice."""
@@ -309,7 +309,7 @@ cdef class Descent:
     cdef char* plan              # memory of the shape
     cdef char* memory            # scratch
     cdef Py_ssize_t used
-    cdef Py_ssize_t n_jobs       # room for so many
+    cdef Py_ssize_t n_jobs       # allocated in call.jobs
 
     def __cinit__(self):
         self.helpers = Helpers()

@@ -284,11 +284,11 @@ class _Costs:
         return -(-iterations // self.every)
 
     def grow(self, iterations: int) -> None:
-        """Make room for so many iterations."""
-        needed, room = self.kept(iterations), self.rows.shape[1]
-        if needed > room:
-            rows = np.empty((len(self.rows), min(self.total, max(needed, 2 * room))))
-            rows[:, :room] = self.rows
+        """Allocate memory for the costs of so many iterations."""
+        needed, capacity = self.kept(iterations), self.rows.shape[1]
+        if needed > capacity:
+            rows = np.empty((len(self.rows), min(self.total, max(needed, 2 * capacity))))
+            rows[:, :capacity] = self.rows
             self.rows = rows
 
     def write(self, k: int, start: int, costs: NDArray[np.float64]) -> None:
