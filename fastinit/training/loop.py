@@ -29,20 +29,14 @@ from fastinit.validation import MOST_ITERATIONS, check_bool, check_integer, is_s
 SLICE_SECONDS = 0.02
 # In a stack every network runs at least so long: the last of a slice keeps other threads waiting.
 STACK_SECONDS = 0.001
-
-
 # Multiply-adds a second that the length of the first slice is reckoned with: those of a slow core.
 FIRST_PACE = 4e9
 # Costs that memory is taken for before they come: 64 MB.
 COSTS_AT_ONCE = 1 << 23
-
-
 # Costs that a slice may write: it needs memory for them where not all are recorded.
 MOST_COSTS = 1 << 20
 # After a divergence so many NaN at most.
 MOST_NAN = 1 << 20
-
-
 # Examples whose order is drawn at once, unless a single epoch has more.
 MOST_ORDERED = 1 << 20
 # The generator's streams from here on are for shuffling, one an epoch; those below are for weights.
@@ -99,10 +93,10 @@ def train(
     batch_size : int, optional
         Examples per update; all by default, and all if it is above their number. The last batch of
         an epoch may be shorter.
-    shuffle : bool, default True
-        Whether the examples of mini-batches are shuffled anew for every epoch.
     optimizer : optional
         One of :mod:`fastinit.training.optimizers`; for a stack perhaps one each, of one kind.
+    shuffle : bool, default True
+        Whether the examples of mini-batches are shuffled anew for every epoch.
     seed : int, SeedSequence, Generator or None, default 0
         Of the shuffling. None draws fresh entropy.
     sample_weight : array_like of shape (n_examples,), optional
@@ -134,7 +128,8 @@ def train(
     resume : Run or Stack, optional
         Go on with a run that ended by iterations or callback, bit for bit: with its optimiser's
         state, its place in the shuffled epoch, and its records, to which the new ones are added.
-        Optimiser, batch size and seed are the run's; an optimiser of the same kind may be given.
+        Optimiser, batch size, shuffling and seed are the run's; an optimiser of the same kind may
+        be given.
         ``iterations`` and ``epochs`` count on top of what was run.
 
     Returns
@@ -229,6 +224,8 @@ def train(
     if checked is not None:
         watch = _Watch(*checked, every, patience, min_delta)
     cost_every = _cost_every(cost_every, before)
+    if callback_every is not None and callback is None:
+        raise ValueError(f"callback_every: expected a callback as well; got {callback_every!r}")
     if callback_every == "epoch":
         callback_every = batches
     elif callback_every is not None:
