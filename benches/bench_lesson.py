@@ -43,7 +43,7 @@ def numpy_reference(dtype: str = "float64") -> Contender:
     rules, states = [fi.GradientDescent().rule], np.empty((1, 0, start.size), dtype)
     return lambda n: reference.descend(
         layout, rules, start[None].copy(), states, 0, X, Y, None, None, X.shape[1], 0,
-        np.full((1, n, 1), RATE), np.empty((1, n)), np.arange(1), 1,
+        np.full((1, n, 1), RATE), np.empty((1, n)), np.empty(1, np.intp), np.arange(1), 1,
     )  # fmt: skip
 
 

@@ -98,7 +98,8 @@ def numpy_reference(task: Task) -> Contender:
         states = np.zeros((1, optimizer.slots, net.n_parameters), DTYPE)
         reference.descend(
             net.layout, [optimizer.rule], start[None].copy(), states, 0, X, Y, None, None,
-            task.examples, 0, np.full((1, n, 1), RATE), costs, np.arange(1), 1,
+            task.examples, 0, np.full((1, n, 1), RATE), costs, np.empty(1, np.intp),
+            np.arange(1), 1,
         )  # fmt: skip
         return costs
 

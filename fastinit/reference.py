@@ -307,21 +307,23 @@ def descend(
     first: int,
     rates: NDArray[np.float64],
     costs: NDArray[np.float64],
+    counts: NDArray[np.intp],
     networks: NDArray[np.intp],
     threads: int,
     descent: Descent | None = None,
-) -> list[int]:
-    """Run ``costs.shape[1]`` iterations of each network; return for each how many were whole.
+) -> None:
+    """Run ``costs.shape[1]`` iterations of each network; ``counts`` are those that were made.
 
-    ``rules``, ``rates`` and ``costs`` have an entry for each of ``networks``, the rows of
-    ``thetas`` and ``states`` that are to run. Iteration ``i`` takes batch ``first + i`` of the
+    ``rules``, ``rates``, ``costs`` and ``counts`` have an entry for each of ``networks``, the rows
+    of ``thetas`` and ``states`` that are to run. Iteration ``i`` takes batch ``first + i`` of the
     batches that the rows of ``order`` are cut into, each ``batch_size`` examples but the last of a
     row; all examples without ``order``.
     """
     batches = -(-X.shape[1] // batch_size)
-    counts = []
+    counts[...] = 0
     rates = np.broadcast_to(rates, (len(rates), costs.shape[1], rates.shape[2]))
-    for rule, k, own_rates, own_costs in zip(rules, networks, rates, costs, strict=True):
+    each = zip(rules, networks, rates, costs, strict=True)
+    for n, (rule, k, own_rates, own_costs) in enumerate(each):
         theta = thetas[k]
         gradient = np.empty_like(theta)
         for i in range(costs.shape[1]):
@@ -336,13 +338,13 @@ def descend(
             updated = theta.copy()
             update_parameters(layout, rule, updated, gradient, states[k], step + i, own_rates[i])
             if not np.isfinite(updated).all():
-                counts.append(i)
                 break
+            if rule.penalty_in_cost:
+                weights = [W.ravel() for W, _ in _layers(layout, theta)]
+                cost += rule.l2 / 2 * np.square(np.concatenate(weights), dtype=np.float64).sum()
             theta[...] = updated
             own_costs[i] = cost
-        else:
-            counts.append(costs.shape[1])
-    return counts
+            counts[n] = i + 1
 
 
 # --- random: element index in, value out ----------------------------------------------------------

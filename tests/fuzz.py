@@ -147,8 +147,8 @@ def tamper(draw, run):
     for each in [run] if isinstance(run, fi.Run) else list(run):
         name = draw.one_of([
             "optimizer", "theta", "costs", "_state", "_iterations", "batch_size", "network",
-            "diverged_at", "stopped_by", "_shuffle_key", "cost_every", "validation_costs",
-            "best_iteration", "_best_theta", "seconds",
+            "diverged_at", "stopped_by", "_order", "_state_start", "_data", "cost_every",
+            "validation_costs", "best_iteration", "seconds",
         ])  # fmt: skip
         value = draw.one_of([*HOSTILE, fi.Adam(), fi.Momentum(), np.zeros((2, 3)), np.empty(0)])
         setattr(each, name, value)
@@ -165,7 +165,8 @@ def trainings(draw):
     keywords = {"iterations": draw.maybe(draw.size(8), 0.05), "optimizer": optimizer_of(draw, net)}
     for key, good in (
         ("batch_size", 2), ("seed", 1), ("sample_weight", None), ("class_weight", "balanced"),
-        ("validation", (X, Y)), ("validate_every", 2), ("patience", 2), ("min_delta", 0.0),
+        ("validation", (X, Y)), ("validate_every", 2), ("n_iter_no_change", 2), ("tol", 0.0),
+        ("monitor", "score"), ("penalty_in_cost", True), ("shuffle", lambda epoch: [0, 0, 1]),
         ("threads", 3), ("cost_every", 2),
     ):  # fmt: skip
         if draw.rng.random() < 0.15:

@@ -4,11 +4,13 @@ Which one a network and a batch take is said in ``fastinit/kernels/descent.pxi``
 """
 
 import _thread
+import math
 import os
 import signal
 import threading
 import time
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -85,11 +87,12 @@ def one(
     threads=1, descent=None,
 ):  # fmt: skip
     """Run one network; the entry takes stacks."""
-    [whole] = dense.descend(
+    counts = np.empty(1, np.intp)
+    dense.descend(
         layout, [rule], theta[None], state[None], step, X, Y, weights, order, batch_size, first,
-        rates[None, :, None], costs[None], np.arange(1), threads, descent,
+        rates[None, :, None], costs[None], counts, np.arange(1), threads, descent,
     )  # fmt: skip
-    return whole
+    return int(counts[0])
 
 
 def gradient_of(dense, case, gradient, threads=1):
@@ -532,21 +535,51 @@ def test_a_stack_is_its_networks_one_by_one(dense, dtype, name, rules, threads):
 
     shared = 3, case.X, case.Y, case.weights, order, batch_size or m, 1
     chosen = [optimizers[k].rule for k in networks]
-    whole = dense.descend(
-        case.layout, chosen, thetas, states, *shared, rates[:, :, None], costs[:, 1:-1], networks,
-        threads,
+    counts = np.full(4, -1)
+    dense.descend(
+        case.layout, chosen, thetas, states, *shared, rates[:, :, None], costs[:, 1:-1], counts,
+        networks, threads,
     )  # fmt: skip
     for i, k in enumerate(networks):
         own_costs = poisoned(steps, np.float64)
         alone = one(
             dense, case.layout, chosen[i], before[k], own_states[k], *shared, rates[i], own_costs
         )
-        assert whole[i] == alone
+        assert counts[i] == alone
         assert_array_equal(costs[i, 1:-1], own_costs)
         assert_array_equal(states[k], own_states[k])
-    assert whole == [steps, 3, steps, steps]
+    assert counts.tolist() == [steps, 3, steps, steps]
     assert_array_equal(thetas, before)
     assert np.isnan(costs[:, [0, -1]]).all()
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_costs_with_the_penalty(dense, dtype, name):
+    """Of the parameters before each update; the parameters do not change with it."""
+    sizes, m, batch_size = STACKED[name]
+    case = problem(sizes, m, dtype, weighted=True)
+    order = None if batch_size is None else np.arange(m)[None]
+    steps = 4 if batch_size is None else min(4, -(-m // batch_size))
+    rule = Momentum(0.05, l2=0.7).rule
+    data = case.X, case.Y, case.weights, order, batch_size or m
+    thetas, costs = [case.theta.copy(), case.theta.copy()], poisoned((2, steps), np.float64)
+    for theta, own_costs, penalty_in_cost in zip(thetas, costs, (False, True), strict=True):
+        one(
+            dense, case.layout, rule._replace(penalty_in_cost=penalty_in_cost), theta,
+            np.zeros((1, theta.size), dtype), 0, *data, 0, np.full(steps, 0.05), own_costs,
+        )  # fmt: skip
+    assert_array_equal(*thetas)
+    theta, state = case.theta.copy(), np.zeros((1, case.theta.size), dtype)
+    for i in range(steps):
+        end, squares = 0, []
+        for n_in, n_out in pairwise(sizes):
+            squares += [float(w) ** 2 for w in theta[end : end + n_out * n_in]]
+            end += n_out * (n_in + 1)
+        penalty = 0.35 * math.fsum(squares)
+        # A sum of n squares in double precision, and its addition to the cost.
+        bound = 2**-53 * ((len(squares) + 4) * penalty + costs[1, i])
+        assert abs(costs[1, i] - costs[0, i] - penalty) <= bound
+        one(dense, case.layout, rule, theta, state, i, *data, i, np.full(1, 0.05), np.empty(1))
 
 
 @pytest.mark.parametrize("name", STACKED)
@@ -581,7 +614,7 @@ def test_a_rate_of_zero_freezes_exactly(dense, dtype, name, optimizer):
     costs = poisoned((2, steps), np.float64)
     dense.descend(
         case.layout, [optimizer.rule] * 2, thetas, states, 0, *case[2:], None, m, 0, rates, costs,
-        np.arange(2), 1,
+        np.empty(2, np.intp), np.arange(2), 1,
     )  # fmt: skip
     W1 = sizes[0] * sizes[1]
     W2 = W1 + sizes[1]
@@ -599,7 +632,8 @@ def test_threads_of_a_stack_last_as_long_as_the_run(compiled, started):
     for _ in range(3):
         compiled.descend(
             case.layout, [GradientDescent().rule] * 5, thetas, states, 0, case.X, case.Y, None,
-            None, 4_000, 0, np.full((5, 2, 1), 0.1), np.empty((5, 2)), np.arange(5), 3, descent,
+            None, 4_000, 0, np.full((5, 2, 1), 0.1), np.empty((5, 2)), np.empty(5, np.intp),
+            np.arange(5), 3, descent,
         )  # fmt: skip
     assert len(started) == 2
 
@@ -625,15 +659,17 @@ def test_what_does_not_fit_is_refused(dense, level):
         "layout": case.layout, "rules": [Adam().rule], "thetas": case.theta[None].copy(),
         "states": np.zeros((1, 2, P)), "step": 0, "X": case.X, "Y": case.Y, "sample_weight": None,
         "order": None, "batch_size": 9, "first": 0, "rates": np.full((1, 2, 1), 0.1),
-        "costs": np.empty((1, 2)), "networks": np.arange(1), "threads": 1,
+        "costs": np.empty((1, 2)), "counts": np.zeros(1, np.intp), "networks": np.arange(1),
+        "threads": 1,
     }  # fmt: skip
-    assert dense.descend(*good.values()) == [2]
+    dense.descend(*good.values())
+    assert good["counts"] == [2]
     order = np.arange(9)[None]
     for name, value in {
         "thetas": np.zeros((1, P - 1)), "states": np.zeros((1, 1, P)), "X": case.X[:1],
         "Y": np.zeros((1, 8)), "sample_weight": np.ones(8), "rates": np.full((1, 3, 1), 0.1),
-        "networks": np.array([1]), "rules": [], "layout": case.layout._replace(sizes=(2, 4, 1)),
-        "first": -1,
+        "networks": np.array([1]), "counts": np.zeros(2, np.intp), "rules": [],
+        "layout": case.layout._replace(sizes=(2, 4, 1)), "first": -1,
     }.items():  # fmt: skip
         settings = good | {name: value}
         if name == "first":

@@ -412,13 +412,13 @@ def test_along_keeps_optimizer_and_batches(net, theta, circles, optimizer):
 
 
 @pytest.mark.parametrize(
-    "keywords", [{"epochs": 3}, {"patience": 3}, {"optimizer": fi.LBFGS()}], ids=str
+    "keywords", [{"epochs": 3}, {"tol": 1e-3}, {"optimizer": fi.LBFGS()}], ids=str
 )
 def test_along_refuses_what_cannot_be_resumed(net, theta, circles, keywords):
     before = theta.copy()
-    if "patience" in keywords:
+    if "tol" in keywords:
         keywords = keywords | {"validation": circles[2:]}
-    with pytest.raises((TypeError, ValueError), match=r"^(epochs|patience|optimizer): expected"):
+    with pytest.raises((TypeError, ValueError), match=r"^(epochs|tol|optimizer): expected"):
         propagation.along(net, theta, *circles[:2], at=[0, 10], **keywords)
     assert_array_equal(theta, before)
     with pytest.raises(ValueError, match=r"theta: expected shape \(91,\); got \(2, 91\)"):

@@ -81,7 +81,10 @@ def test_resume_of_a_run_made_by_hand(net, theta, X, Y):
         ("cost_every", 0, ValueError),
         ("_iterations", -1, ValueError),
         ("_iterations", 10**30, ValueError),
-        ("_shuffle_key", "key", TypeError),
+        ("_order", "key", TypeError),
+        ("_order", 2**64, ValueError),
+        ("_order", np.arange(299), ValueError),
+        ("_state_start", 6, ValueError),
         ("_state", np.zeros((1, 90)), ValueError),
         ("_state", np.zeros((1, 91), np.float32), ValueError),
         ("_state", [[0.0] * 91], ValueError),
@@ -441,6 +444,44 @@ def test_training_without_threads(monkeypatch, X):
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process on Windows")
+@pytest.mark.parametrize(
+    ("sizes", "n", "m", "batch_size"),
+    [
+        pytest.param([2, 10, 5, 1], None, 300, None, id="narrow"),
+        pytest.param([100, 200, 1], None, 500, 64, id="wide mini-batches"),
+        pytest.param([3, 5, 1], 300, 3, None, id="interleaved stack"),
+        pytest.param([20, 30, 1], 40, 200, 33, id="stack of mini-batches"),
+    ],
+)
+def test_an_interrupted_training_resumes(interrupt, sizes, n, m, batch_size):
+    """Bit for bit; the networks of a stack may have come differently far."""
+    findings = interrupt(f"""
+        import time
+        import numpy as np
+        import fastinit as fi
+
+        net = fi.Network({sizes})
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal(({sizes[0]}, {m}))
+        Y = (rng.random((1, {m})) > 0.5).astype(float)
+        theta = net.initialize("he_normal", seed=0, n={n})
+        whole = theta.copy()
+        settings = dict(optimizer=fi.Adam(1e-3), batch_size={batch_size})
+        print("ready", flush=True)
+        try:
+            fi.train(net, theta, X, Y, iterations=10**8, threads=2, **settings)
+        except fi.training.Interrupted as stop:
+            print(time.time(), flush=True)
+            result = stop.result
+        total = max(run.iterations for run in ([result] if {n} is None else result)) + 5
+        again = fi.train(net, theta, X, Y, iterations=5, resume=result, threads=1)
+        expected = fi.train(net, whole, X, Y, iterations=total, **settings)
+        print(bool((theta == whole).all()), bool((again.costs == expected.costs).all()))
+    """)
+    assert findings == ["True True"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process on Windows")

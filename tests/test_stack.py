@@ -79,9 +79,11 @@ def test_one_that_stops_early_leaves_the_others_alone(net, thetas, circles):
     X, Y, *test = circles
     start = thetas.copy()
     rates = [3.0, 0.1, 0.0, 0.2, 1.0]
-    settings = {"iterations": 300, "validation": tuple(test), "validate_every": 7, "patience": 3}
+    settings = {
+        "iterations": 300, "validation": tuple(test), "validate_every": 7, "n_iter_no_change": 3,
+    }  # fmt: skip
     stack = fi.train(net, thetas, X, Y, learning_rate=rates, **settings)
-    assert stack[2].stopped_by == "patience", "at a rate of zero nothing improves"
+    assert stack[2].stopped_by == "tol", "at a rate of zero nothing improves"
     assert stack[2].iterations == 7 * 4
     assert len({run.iterations for run in stack}) > 1
     for k, run in enumerate(stack):

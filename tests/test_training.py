@@ -16,7 +16,7 @@ def test_trains_in_place(net, theta, circles):
     assert run.theta is theta
     assert (theta != start).any()
     assert (run.iterations, len(run.costs), run.diverged_at) == (100, 100, None)
-    assert run.final_cost == run.costs[-1]
+    assert run.final_cost == net.cost(theta, *circles[:2]) != run.costs[-1]
     assert np.shares_memory(run.parameters["W1"], theta)
 
 
@@ -26,7 +26,7 @@ def test_is_the_reference(net, theta, circles):
     reference.descend(
         net.layout, [fi.GradientDescent().rule], expected[None], np.empty((1, 0, 91)), 0, X,
         Y.astype(float), None, None, 300, 0, np.full((1, 500, 1), 0.01), costs[None],
-        np.arange(1), 1,
+        np.empty(1, np.intp), np.arange(1), 1,
     )  # fmt: skip
     run = fi.train(net, theta, X, Y, iterations=500)
     np.testing.assert_allclose(run.costs, costs, rtol=1e-12)
@@ -46,7 +46,7 @@ def test_no_iterations_is_a_no_op(net, theta, circles):
     run = fi.train(net, theta, *circles[:2], iterations=0)
     assert_array_equal(theta, start)
     assert (run.iterations, run.costs.shape, run.diverged_at) == (0, (0,), None)
-    assert np.isnan(run.final_cost)
+    assert run.final_cost == net.cost(theta, *circles[:2])
     assert "iterations   0" in repr(run)
 
 
@@ -185,14 +185,14 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         (
             {"optimizer": fi.GradientDescent(), "learning_rate": 1.0},
             TypeError,
-            "learning_rate: expected it in the optimizer; got both",
+            "learning_rate: pass it either directly or in the optimizer, not both",
         ),
         (
             {"batch_size": 0},
             ValueError,
-            "batch_size: expected an integer from 1 to 2**48 - 1; got 0",
+            "batch_size: expected an integer from 1",
         ),
-        ({"shuffle": 1}, TypeError, "shuffle: expected True or False; got 1"),
+        ({"shuffle": 1}, ValueError, "shuffle: expected shape (300,); got ()"),
         ({"callback_every": 5}, ValueError, "callback_every: expected a callback as well; got 5"),
         (
             {"callback_every": 0, "callback": print},
@@ -275,9 +275,30 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
             "Y of validation: expected labels 0 and 1; got 2",
         ),
         ({"validate_every": 0}, ValueError, "validate_every: expected an integer from 1"),
-        ({"patience": 3}, ValueError, "patience: expected validation data to watch; got none"),
-        ({"patience": 0}, ValueError, "patience: expected an integer from 1"),
-        ({"min_delta": -1}, ValueError, "min_delta: expected finite and >= 0; got -1"),
+        ({"validate_every": 2}, ValueError, "validate_every: expected validation data as well"),
+        ({"n_iter_no_change": 0}, ValueError, "n_iter_no_change: expected an integer from 1"),
+        ({"n_iter_no_change": 2.0}, TypeError, "n_iter_no_change: expected an integer; got float"),
+        ({"tol": -1}, ValueError, "tol: expected finite and >= 0; got -1"),
+        ({"tol": "1"}, TypeError, "tol: expected a number; got str"),
+        ({"monitor": "loss"}, ValueError, "monitor: expected one of cost, score; got 'loss'"),
+        ({"monitor": "score", "tol": 0}, ValueError, "monitor: expected validation data with"),
+        (
+            {"monitor": "score", "validation": (np.ones((2, 9)), np.ones((1, 9)))},
+            ValueError,
+            "monitor: expected tol or n_iter_no_change with 'score'; got none",
+        ),
+        ({"penalty_in_cost": 1}, TypeError, "penalty_in_cost: expected True or False; got 1"),
+        ({"callback": 3}, TypeError, "callback: expected a callable; got int"),
+        ({"shuffle": "no"}, TypeError, "shuffle: expected True, False, integers or a callable"),
+        ({"shuffle": np.arange(299)}, ValueError, "shuffle: expected shape (300,); got (299,)"),
+        ({"shuffle": np.arange(300.0)}, TypeError, "shuffle: expected True, False, integers or"),
+        ({"shuffle": np.arange(1, 301)}, ValueError, "shuffle: expected indices from 0 to 299; go"),
+        ({"shuffle": [[0], [1, 2]]}, ValueError, "shuffle: expected shape (300,); got a ragged"),
+        (
+            {"shuffle": lambda epoch: np.arange(1, 301)},
+            ValueError,
+            "shuffle at epoch 0: expected indices from 0 to 299; got 300",
+        ),
         ({"threads": 0}, ValueError, "threads: expected an integer from 1"),
         ({"resume": "run"}, TypeError, "resume: expected a Run or a Stack; got str"),
         ({"optimizer": [fi.Adam()]}, TypeError, "optimizer: expected one of GradientDescent"),
@@ -517,7 +538,7 @@ def test_validation(net, theta, circles, batch_size):
     )
     assert_array_equal(run.validation_iterations, [7, 14, 21])
     for at, cost, accuracy in zip(
-        run.validation_iterations, run.validation_costs, run.validation_accuracies, strict=True
+        run.validation_iterations, run.validation_costs, run.validation_scores, strict=True
     ):
         then = start.copy()
         fi.train(net, then, X, Y, iterations=int(at), **settings)
@@ -538,9 +559,10 @@ def test_early_stopping_goes_back_to_the_best(net, theta, circles):
     start = theta.copy()
     settings = {"learning_rate": 3.0, "batch_size": 30, "seed": 4}
     run = fi.train(
-        net, theta, X, Y, iterations=10_000, validation=tuple(test), patience=5, **settings
-    )
-    assert run.stopped_by == "patience"
+        net, theta, X, Y, iterations=10_000, validation=tuple(test), tol=0, n_iter_no_change=5,
+        **settings,
+    )  # fmt: skip
+    assert run.stopped_by == "tol"
     best = int(np.argmin(run.validation_costs))
     assert run.best_iteration == run.validation_iterations[best]
     assert len(run.validation_costs) == best + 1 + 5
@@ -549,16 +571,137 @@ def test_early_stopping_goes_back_to_the_best(net, theta, circles):
     fi.train(net, start, X, Y, iterations=run.best_iteration, **settings)
     assert_array_equal(theta, start)
     assert "best after" in repr(run)
-    with pytest.raises(ValueError, match="resume: expected a run that iterations or callback ende"):
+    with pytest.raises(ValueError, match=r"resume: expected a run whose theta is the latest; got"):
         fi.train(net, theta, X, Y, resume=run)
 
 
-def test_improvements_below_min_delta_do_not_count(net, theta, circles):
+def test_improvements_below_tol_do_not_count(net, theta, circles):
+    """As in scikit-learn, the best value is the lowest nevertheless."""
     run = fi.train(
-        net, theta, *circles[:2], iterations=100, validation=circles[2:], patience=4,
-        min_delta=10.0,
+        net, theta, *circles[:2], iterations=100, validation=circles[2:], n_iter_no_change=4,
+        tol=10.0,
     )  # fmt: skip
-    assert (run.iterations, run.best_iteration) == (5, 1)
+    assert (run.iterations, run.best_iteration) == (5, 1 + np.argmin(run.validation_costs))
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "identity"])
+def test_early_stopping_by_score(circles, output):
+    """Accuracy, or R2 as scikit-learn computes it."""
+    X, Y, *test = circles
+    net = fi.Network([2, 10, 1], output=output)
+    theta = net.initialize("he_normal", seed=0)
+    run = fi.train(
+        net, theta, X, Y, learning_rate=0.3, iterations=5_000, validation=tuple(test),
+        monitor="score", tol=0.0, n_iter_no_change=30,
+    )  # fmt: skip
+    assert run.stopped_by == "tol"
+    best = int(np.argmax(run.validation_scores))
+    assert run.best_iteration == best + 1 == run.iterations - 30
+    assert net.score(theta, *test) == run.validation_scores[best]
+
+
+def test_r2_is_scikit_learns():
+    r2_score = pytest.importorskip("sklearn.metrics").r2_score
+    net = fi.Network([3, 4, 2], output="identity")
+    thetas = net.initialize("glorot_normal", seed=0, n=3)
+    X, Y = fi.normal((3, 50), seed=1), fi.normal((2, 50), seed=2)
+    for labels in (Y, np.array([Y[0], np.full(50, 2.0)])):
+        expected = [r2_score(labels.T, net.predict(theta, X).T) for theta in thetas]
+        np.testing.assert_allclose(net.score(thetas, X, labels), expected, rtol=1e-12)
+
+
+# --- stopping on the training cost ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slice_seconds", [1e-9, 0.02])
+@pytest.mark.parametrize("batch_size", [None, 64])
+@pytest.mark.parametrize("optimizer", [fi.Momentum(0.5), fi.Adam(0.1)], ids=str)
+def test_tol(net, theta, circles, monkeypatch, optimizer, batch_size, slice_seconds):
+    """It stops where the rule says, whatever slices the training is cut into."""
+    monkeypatch.setattr("fastinit.training.loop.SLICE_SECONDS", slice_seconds)
+    settings = {"optimizer": optimizer, "batch_size": batch_size, "seed": 1}
+    X, Y, _, _ = circles
+    full = fi.train(net, theta.copy(), X, Y, epochs=600, **settings)
+    sizes = np.array([300] if batch_size is None else [64] * 4 + [44])
+    epochs = full.costs.reshape(-1, len(sizes)) @ sizes / 300
+    best, since, count = np.inf, 0, 0
+    while since < 7:
+        since = 0 if epochs[count] < best - 1e-3 else since + 1
+        best = min(best, epochs[count])
+        count += 1
+    run = fi.train(net, theta.copy(), X, Y, epochs=600, tol=1e-3, n_iter_no_change=7, **settings)
+    expected = fi.train(net, theta, X, Y, epochs=count, **settings)
+    assert (run.stopped_by, run.iterations) == ("tol", expected.iterations)
+    assert count < 600
+    assert_array_equal(run.theta, theta)
+    assert_array_equal(run.costs, expected.costs)
+    assert_array_equal(run._state, expected._state)
+    assert run.best_iteration is None
+    # It can be trained further, and the state is that of the iteration at which it stopped.
+    more = [fi.train(net, each.theta, X, Y, resume=each, iterations=9) for each in (run, expected)]
+    assert_array_equal(more[0].theta, more[1].theta)
+
+
+def test_tol_of_each_network_of_a_stack(net, circles):
+    X, Y, _, _ = circles
+    thetas = net.initialize("he_normal", seed=0, n=5)
+    rates = [1.0, 0.0, 1e200, 0.3, 0.01]
+    settings = {"iterations": 2000, "tol": 1e-4, "n_iter_no_change": 5}
+    start = thetas.copy()
+    stack = fi.train(net, thetas, X, Y, learning_rate=rates, **settings)
+    for run, rate, theta in zip(stack, rates, start, strict=True):
+        alone = fi.train(net, theta, X, Y, learning_rate=rate, **settings)
+        assert (run.stopped_by, run.iterations) == (alone.stopped_by, alone.iterations)
+        assert_array_equal(run.theta, theta)
+        assert_array_equal(run.costs, alone.costs)
+    assert {run.stopped_by for run in stack} == {"tol", "divergence"}
+
+
+@pytest.mark.parametrize("keywords", [{"tol": 1e-4}, {"n_iter_no_change": 10}])
+def test_either_of_tol_and_n_iter_no_change_has_a_default(net, theta, circles, keywords):
+    expected = fi.train(
+        net, theta.copy(), *circles[:2], learning_rate=0, tol=1e-4, n_iter_no_change=10
+    )
+    run = fi.train(net, theta, *circles[:2], learning_rate=0, **keywords)
+    # The first epoch is the best so far.
+    assert run.iterations == expected.iterations == 11
+
+
+def test_lbfgs_stops_by_tol(net, theta, circles):
+    pytest.importorskip("scipy")
+    X, Y, _, _ = circles
+    full = fi.train(net, theta.copy(), X, Y, optimizer=fi.LBFGS(), iterations=400)
+    run = fi.train(
+        net, theta, X, Y, optimizer=fi.LBFGS(), iterations=400, tol=1e-2, n_iter_no_change=3
+    )
+    assert run.stopped_by == "tol"
+    assert run.iterations < full.iterations
+    assert_array_equal(run.costs, full.costs[: run.iterations])
+
+
+# --- penalties ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [fi.Momentum(0.1, l2=0.3), fi.LBFGS(l2=0.3)], ids=str)
+def test_costs_with_the_penalty(net, theta, circles, optimizer):
+    if isinstance(optimizer, fi.LBFGS):
+        pytest.importorskip("scipy")
+    X, Y, _, _ = circles
+    settings = {"optimizer": optimizer, "iterations": 12}
+    without = fi.train(net, theta.copy(), X, Y, **settings)
+    path = [theta.copy()]
+    fi.train(
+        net, theta.copy(), X, Y, callback=lambda run: path.append(run.theta.copy()),
+        callback_every=1, **settings,
+    )  # fmt: skip
+    penalties = [
+        0.15 * sum(np.square(W).sum() for name, W in net.unpack(each).items() if name[0] == "W")
+        for each in path[:-1]
+    ]
+    run = fi.train(net, theta, X, Y, penalty_in_cost=True, **settings)
+    np.testing.assert_allclose(run.costs, without.costs + penalties, rtol=1e-12)
+    assert_array_equal(run.theta, without.theta)
+    assert run.final_cost == without.final_cost == net.cost(theta, X, Y)
 
 
 # --- resume ---------------------------------------------------------------------------------------
@@ -616,26 +759,66 @@ def test_resume_with_other_settings_of_the_same_kind(net, theta, circles):
 
 
 def test_bad_resume(net, theta, circles):
-    X, Y, *test = circles
+    X, Y, _, _ = circles
     run = fi.train(net, theta, X, Y, optimizer=fi.Adam(), iterations=1)
     start = theta.copy()
     other = fi.Network([2, 10, 5, 1], activation="tanh")
-    broken = fi.train(net, theta.copy(), X, Y, learning_rate=1e200, iterations=100)
-    assert broken.stopped_by == "divergence"
     for network, keywords, message in (
         (other, {"resume": run}, "resume: expected a run of Network"),
         (net, {"resume": run, "optimizer": fi.AdamW()}, "optimizer: expected Adam, as in the run"),
         (net, {"resume": run, "learning_rate": 0.1}, "optimizer: expected Adam, as in the run"),
-        (net, {"resume": broken}, "resume: expected a run that iterations or callback ended; got "),
-        (
-            net,
-            {"resume": run, "patience": 2, "validation": tuple(test)},
-            "patience: expected none with resume; got 2",
-        ),
+        (net, {"resume": run, "batch_size": 20}, "batch_size: expected None, as in the run to res"),
+        (net, {"resume": run, "shuffle": False}, "shuffle: expected none with resume, which keeps"),
+        (net, {"resume": run, "seed": 3}, "seed: expected none with resume, which keeps that of"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             fi.train(network, theta, X, Y, **keywords)
     assert_array_equal(theta, start)
+
+
+@pytest.mark.parametrize("after", [fi.Momentum(1e-4), fi.Adam(1e-4), fi.GradientDescent(1e-4)])
+def test_going_on_after_a_divergence(net, theta, circles, after):
+    """From the last finite parameters, with a state that is as new as that of a new training."""
+    X, Y = circles[0] * 1e3, circles[1]  # gradients above 1
+    schedule = type(after)(lambda i: 1e-3 if i < 20 else 1.7e308)
+    run = fi.train(net, theta, X, Y, optimizer=schedule, iterations=100)
+    assert run.stopped_by == "divergence"
+    n, middle, costs = run.iterations, theta.copy(), run.costs[: run.iterations].copy()
+    more = fi.train(net, theta, X, Y, optimizer=after, resume=run, iterations=50)
+    expected = fi.train(net, middle, X, Y, optimizer=after, iterations=50)
+    assert (more.iterations, more.diverged_at, more.stopped_by) == (n + 50, None, "iterations")
+    assert_array_equal(theta, middle)
+    assert_array_equal(more.costs, np.append(costs, expected.costs))
+    assert_array_equal(
+        fi.train(net, theta, X, Y, resume=more, iterations=5).theta,
+        fi.train(net, middle, X, Y, resume=expected, iterations=5).theta,
+    )
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_an_interrupt_hands_over_the_run(net, circles, k):
+    """Here a callback raises it; tests below send a signal."""
+    X, Y, *test = circles
+    theta = net.initialize("he_normal", seed=0, n=k)
+    whole = theta.copy()
+    settings = {"validation": tuple(test), "tol": 1e-9}
+
+    def callback(run):
+        if (run if k is None else run[0]).iterations == 40:
+            raise KeyboardInterrupt
+
+    optimizer = {"optimizer": fi.Adam(0.01), "batch_size": 70}
+    with pytest.raises(fi.training.Interrupted, match=r"^after 40 of 100$") as stop:
+        fi.train(
+            net, theta, X, Y, callback=callback, callback_every=20, iterations=100, **settings,
+            **optimizer,
+        )  # fmt: skip
+    result = stop.value.result
+    assert result.theta is theta
+    assert {each.stopped_by for each in ([result] if k is None else result)} == {"interrupt"}
+    fi.train(net, theta, X, Y, resume=result, iterations=60)
+    fi.train(net, whole, X, Y, iterations=100, **optimizer)
+    assert_array_equal(theta, whole)
 
 
 # --- L-BFGS ---------------------------------------------------------------------------------------
@@ -676,7 +859,7 @@ def test_lbfgs_converges(circles):
     net = fi.Network([2, 1])
     theta = np.zeros(3)
     run = fi.train(
-        net, theta, X, Y, optimizer=fi.LBFGS(tolerance=1e-6), iterations=500,
+        net, theta, X, Y, optimizer=fi.LBFGS(tol=1e-6), iterations=500,
         validation=tuple(test),
     )  # fmt: skip
     assert run.stopped_by == "convergence"
@@ -684,8 +867,26 @@ def test_lbfgs_converges(circles):
     assert np.abs(net.loss_and_gradient(theta, X, Y)[1]).max() <= 1e-6
     assert_array_equal(run.validation_iterations, np.arange(1, run.iterations + 1))
     assert run.validation_costs[-1] == net.cost(theta, *test)
-    with pytest.raises(ValueError, match="resume: expected a run that iterations or callback ende"):
-        fi.train(net, theta, X, Y, resume=run)
+
+
+def test_lbfgs_is_limited_by_max_fun(net, theta, circles):
+    pytest.importorskip("scipy")
+    run = fi.train(net, theta, *circles[:2], optimizer=fi.LBFGS(max_fun=9), iterations=100)
+    assert run.stopped_by == "max_fun"
+    assert 0 < run.iterations <= 9
+
+
+def test_lbfgs_resumes(net, theta, circles):
+    """It starts again from theta; the record is continued."""
+    pytest.importorskip("scipy")
+    X, Y, _, _ = circles
+    run = fi.train(net, theta, X, Y, optimizer=fi.LBFGS(), iterations=10)
+    middle = theta.copy()
+    more = fi.train(net, theta, X, Y, resume=run, iterations=15)
+    expected = fi.train(net, middle, X, Y, optimizer=fi.LBFGS(), iterations=15)
+    assert_array_equal(theta, middle)
+    assert_array_equal(more.costs, np.append(run.costs, expected.costs))
+    assert (more.iterations, run.iterations) == (25, 10)
 
 
 def test_lbfgs_stops_for_a_callback(net, theta, circles):
@@ -805,6 +1006,37 @@ def test_without_shuffling_batches_come_in_order(net, theta, circles):
     assert run.iterations == 6
 
 
+@pytest.mark.parametrize("batch_size", [None, 128])
+def test_ones_own_order_of_the_examples(net, theta, circles, batch_size):
+    """An array, or a callable of the epoch; an example may occur more than once."""
+    X, Y, _, _ = circles
+    rng = np.random.default_rng(0)
+    orders = rng.integers(0, 300, (3, 300))
+    asked = []
+
+    def order(epoch):
+        asked.append(epoch)
+        return orders[epoch]
+
+    expected = theta.copy()
+    for each in orders:
+        for start in range(0, 300, batch_size or 300):
+            batch = each[start : start + (batch_size or 300)]
+            fi.train(net, expected, X[:, batch], Y[:, batch], iterations=1)
+    run = fi.train(net, theta, X, Y, batch_size=batch_size, shuffle=order, epochs=1)
+    run = fi.train(net, theta, X, Y, epochs=2, resume=run)
+    np.testing.assert_allclose(theta, expected, rtol=1e-12, atol=1e-15)
+    assert sorted(set(asked)) == [0, 1, 2]
+
+    first, again = expected.copy(), expected.copy()
+    own = orders[0].copy()
+    run = fi.train(net, first, X, Y, batch_size=batch_size, shuffle=own, epochs=2)
+    fi.train(net, again, X, Y, batch_size=batch_size, shuffle=lambda _: orders[0], epochs=4)
+    own[:] = 0
+    fi.train(net, first, X, Y, epochs=2, resume=run)
+    assert_array_equal(first, again)
+
+
 def test_a_batch_size_above_the_number_of_examples_is_clipped(net, theta, circles):
     full = fi.train(net, theta.copy(), *circles[:2], iterations=5)
     assert_array_equal(
@@ -823,7 +1055,7 @@ def test_callback_every_so_many_iterations(net, theta, circles, optimizer):
 def test_callback_at_the_end_of_convergence(net, theta, circles):
     seen = []
     run = fi.train(
-        net, theta, *circles[:2], optimizer=fi.LBFGS(tolerance=0.05), iterations=10_000,
+        net, theta, *circles[:2], optimizer=fi.LBFGS(tol=0.05), iterations=10_000,
         callback=lambda run: seen.append(run.iterations), callback_every=1000,
     )  # fmt: skip
     assert run.stopped_by == "convergence"

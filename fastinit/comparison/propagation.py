@@ -30,6 +30,7 @@ from fastinit.comparison.statistics import SATURATED
 from fastinit.comparison.tables import Table
 from fastinit.training.loop import train
 from fastinit.training.network import Array, Network
+from fastinit.training.optimizers import LBFGS
 from fastinit.training.run import Run
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -335,7 +336,8 @@ def along(
     at : sequence of int
         Before which iterations to measure, ascending; 0 is the start.
     **keywords
-        Those of :func:`fastinit.train`, but ``epochs``, ``patience`` and L-BFGS. Without
+        Those of :func:`fastinit.train`, except ``epochs``, ``tol``, ``n_iter_no_change``,
+        ``resume`` and an L-BFGS optimiser. Without
         ``iterations`` the training ends at the last of ``at``.
 
     Returns
@@ -365,8 +367,16 @@ def along(
     iterations = _iteration(keywords.pop("iterations", marks[-1]), name="iterations")
     if marks[-1] > iterations:
         raise ValueError(f"at: expected none after the {iterations} iterations; got {marks[-1]}")
+    for name in ("epochs", "tol", "n_iter_no_change", "resume"):
+        if name in keywords:
+            raise TypeError(f"{name}: expected none; got {keywords[name]!r}")
+    if isinstance(keywords.get("optimizer"), LBFGS):
+        raise ValueError("optimizer: expected another than LBFGS, which starts anew when resumed")
     network.check_theta(theta, written=True)  # one network: train would take a stack
     run = train(network, theta, X, Y, iterations=0, **keywords)
+    # A resumed run keeps how its examples are ordered.
+    for name in ("batch_size", "shuffle", "seed"):
+        keywords.pop(name, None)
     snapshots = {}
     for mark in [*marks, iterations]:
         missing = mark - run.iterations

@@ -21,7 +21,7 @@ from fastinit.initializers import scheme as registry
 from fastinit.initializers.target import Seed
 from fastinit.kernels import usable_cores
 from fastinit.training.loop import train
-from fastinit.training.network import Network
+from fastinit.training.network import Matrix, Network
 from fastinit.training.optimizers import GradientDescent
 from fastinit.training.progress import Display
 from fastinit.training.run import Run, Stack
@@ -331,7 +331,7 @@ class _Runner:
         with self.one_at_a_time:
             self.progress(self.result)
 
-    def train(self, cells: list[Cell], starts: Array) -> list[Trial]:
+    def train(self, cells: list[Cell], starts: Matrix) -> list[Trial]:
         """Train cells of one network as a stack, as far as nobody stops it."""
         result = self.result
         shown = 0
@@ -347,7 +347,7 @@ class _Runner:
 
         stack = train(
             cells[0].network,
-            starts.copy(),
+            np.array(starts),
             result.X,
             result.Y,
             learning_rate=[cell.learning_rate for cell in cells],

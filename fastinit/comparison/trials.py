@@ -175,7 +175,7 @@ def finished(
 def _accuracies(network: Network, stack: Stack, X: Array, Y: Array) -> list[float | None]:
     if not network.classifies:
         return [None] * len(stack)
-    accuracies: list[float | None] = network.accuracy(stack.theta, X, Y).tolist()
+    accuracies: list[float | None] = np.asarray(network.accuracy(stack.theta, X, Y)).tolist()
     return accuracies
 
 

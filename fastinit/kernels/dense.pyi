@@ -38,6 +38,8 @@ class _Rule(Protocol):
     def l2(self) -> float: ...
     @property
     def weight_decay(self) -> float: ...
+    @property
+    def penalty_in_cost(self) -> bool: ...
 
 __test__: dict[str, str]  # Cython puts one into every module
 
@@ -127,7 +129,8 @@ def descend(
     first: int,
     rates: NDArray[np.float64],
     costs: NDArray[np.float64],
+    counts: NDArray[np.intp],
     networks: NDArray[np.intp],
     threads: int,
     descent: Descent | None = None,
-) -> list[int]: ...
+) -> None: ...

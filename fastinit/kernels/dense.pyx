@@ -670,6 +670,7 @@ cdef void take_rule(Rule* to, rule):
     to.epsilon = rule.epsilon
     to.l2 = rule.l2
     to.weight_decay = rule.weight_decay
+    to.penalty_in_cost = rule.penalty_in_cost
 
 
 cdef Py_ssize_t slots_of(Kind kind) noexcept:
@@ -827,11 +828,12 @@ def descend(
     Py_ssize_t first,              # which of the batches of ``order`` is the first
     const double[:, :, ::1] rates,  # (n, 1 or iterations, 1 or 2 * n_layers)
     double[:, :] costs,            # (n, iterations), rows contiguous
+    Py_ssize_t[::1] counts,        # (n,), overwritten
     const Py_ssize_t[::1] networks,  # (n,): the rows of the networks that are to run
     Py_ssize_t threads,            # at most so many
     Descent descent=None,          # keeps memory and threads for the run's next slice
 ):
-    """Run ``costs.shape[1]`` iterations of each network; return for each how many were whole.
+    """Run ``costs.shape[1]`` iterations of each network; ``counts`` are those that were made.
 
     Iteration ``i`` takes batch ``first + i`` of the batches that the rows of ``order`` are cut
     into, each ``batch_size`` examples but the last of a row; all examples without ``order``.
@@ -839,16 +841,21 @@ def descend(
     ``rates`` has a row for each iteration, or one for all: a single learning rate, or one each for
     the weights and the biases of each layer. A rate of 0 leaves parameters exactly as they are.
 
-    ``costs[k, i]`` is the cost before update ``i``, written up to the number returned. That is
-    smaller than asked for when the next update would leave the finite numbers: the network's theta
-    then stays at its last finite value.
+    ``costs[k, i]`` is the cost before update ``i``, written up to the count of network ``k``. The
+    count is smaller than asked for if the next update would not be finite: theta then stays at its
+    last finite value, but the optimiser's state may be that of the refused update.
 
-    Ctrl-C raises from within, with each theta as its last whole iteration left it.
+    Ctrl-C raises from within, with thetas and states as the last whole iteration of each network
+    left them, and ``counts`` written.
     """
     cdef Py_ssize_t i, k, n = networks.shape[0], iterations = costs.shape[1], P
     cdef Job* job
+    if not (counts.shape[0] == n):
+        raise misfit("counts", f"one for each of {n}", counts.shape[0])
+    for i in range(n):
+        counts[i] = 0
     if iterations == 0 or n == 0:
-        return [0] * n
+        return
     descent = Descent() if descent is None else descent
     P = n_parameters_of(layout)
     if not (thetas.shape[1] == P):
@@ -898,5 +905,8 @@ def descend(
         X.shape[1] if order is None else min(batch_size, X.shape[1]),
     )
     descent.start(layout, sizeof(real), n, threads, "descent")
-    descent.run()
-    return [descent.call.jobs[i].done for i in range(n)]
+    try:
+        descent.run()
+    finally:
+        for i in range(n):
+            counts[i] = descent.call.jobs[i].done

@@ -139,6 +139,7 @@ cdef struct Rule:
     double epsilon
     double l2
     double weight_decay
+    bint penalty_in_cost
 
 cdef struct Job:
     void* theta                  # of the present iteration: ``own`` or its alternate
@@ -551,6 +552,22 @@ cdef void begin_job(const real* theta, Call* call, Job* job, Workspace* space) n
         transpose_weights(<const real*>job.theta, &call.shape, space)
 
 
+cdef double penalty_of(
+    const real* theta, const Shape* shape, const Rule* rule, Py_ssize_t step,
+) noexcept nogil:
+    """Return ``l2 / 2 * sum(W ** 2)`` where costs include it; parameters are ``step`` apart."""
+    cdef Py_ssize_t layer, k
+    cdef const real* w
+    cdef double total = 0
+    if not rule.penalty_in_cost or rule.l2 == 0:
+        return 0
+    for layer in range(shape.n_layers):
+        w = theta + shape.weights_at[layer] * step
+        for k in range(shape.sizes[layer] * shape.sizes[layer + 1]):
+            total += <double>w[k * step] * w[k * step]
+    return rule.l2 / 2 * total
+
+
 cdef void finish_iteration(
     const real* theta, Call* call, Job* job, Workspace* space, Team* team,
 ) noexcept nogil:
@@ -561,6 +578,7 @@ cdef void finish_iteration(
         team.leaving = 1
     else:
         job.costs[job.done] = job.cost / space.total if space.total > 0 else 0
+        job.costs[job.done] += penalty_of(theta, &call.shape, &job.rule, 1)
         job.cost = 0
         job.done += 1
         if job.rule.kind != NO_UPDATE:

@@ -1014,6 +1014,7 @@ cdef void step_interleaved(
     cdef real* outputs = NULL
     cdef real* gradient = NULL
     cdef real* nonfinite = <real*>lanes.nonfinite
+    cdef double[MOST_LANES] penalties
     cdef bint updates = jobs.rule.kind != NO_UPDATE
     forward_lanes(<const real*>present, shape, space)
     dZ = <real*>lanes.activations + shape.rows_at[shape.n_layers - 1] * space.n * width
@@ -1026,6 +1027,9 @@ cdef void step_interleaved(
             <const real*>call.data.weights, call, space, 0, 0, space.n
         ), outputs, n_out, space.n, scale_of(space, <real>0), lanes.costs,
     )
+    # The parameters are those of the cost until they are updated in place.
+    for v in range(space.n_jobs):
+        penalties[v] = penalty_of(present + v, shape, &jobs[v].rule, width)
     fill(nonfinite, <real>0)
     if outputs == NULL:
         if not updates:
@@ -1039,6 +1043,7 @@ cdef void step_interleaved(
             clear_lane(<const real*>present, shape, lanes, v)
             continue
         jobs[v].costs[lanes.done] = lanes.costs[v] / space.total if space.total > 0 else 0
+        jobs[v].costs[lanes.done] += penalties[v]
         jobs[v].done += 1
         if outputs != NULL:
             for o in range(n_out):

@@ -7,6 +7,6 @@ and schedules, ``loop`` has :func:`train`, ``run`` what it returns, ``files`` ne
 
 from fastinit.training.loop import train
 from fastinit.training.network import Network, load
-from fastinit.training.run import Run, Stack
+from fastinit.training.run import Interrupted, Run, Stack
 
-__all__ = ["Network", "Run", "Stack", "load", "train"]
+__all__ = ["Interrupted", "Network", "Run", "Stack", "load", "train"]

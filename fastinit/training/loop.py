@@ -2,135 +2,193 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit.initializers.target import Seed, key_of
 from fastinit.kernels import dense, random, usable_cores
-from fastinit.training.network import Array, Network
+from fastinit.training.network import Array, Matrix, Network, Vector
 from fastinit.training.optimizers import (
     LBFGS,
     OPTIMIZERS,
     GradientDescent,
+    LearningRate,
     Optimizer,
     checked_rate,
     learning_rates,
 )
 from fastinit.training.progress import Display
-from fastinit.training.run import Run, Stack
-from fastinit.validation import MOST_ITERATIONS, check_bool, check_integer, is_sequence
+from fastinit.training.run import Data, Interrupted, Order, Run, Stack
+from fastinit.validation import MOST_ITERATIONS, check_bool, check_integer, check_name, is_sequence
 
-# A slice is what the kernel does between two returns to Python. Long enough that the way back, some
-# microseconds, does not count; short enough for a smooth progress bar.
+# Training is cut into slices, each one call of the kernel. A slice is long enough that the return
+# to Python, some microseconds, does not matter, and short enough for a smooth progress bar.
 SLICE_SECONDS = 0.02
-# In a stack every network runs at least so long: the last of a slice keeps other threads waiting.
+# Every network of a stack runs at least this long in a slice: at its end threads wait for the last.
 STACK_SECONDS = 0.001
-# Multiply-adds a second that the length of the first slice is reckoned with: those of a slow core.
+# Multiply-adds per second that are assumed for the length of the first slice: those of a slow core.
 FIRST_PACE = 4e9
-# Costs that memory is taken for before they come: 64 MB.
+# Costs whose memory is allocated in advance: 64 MB.
 COSTS_AT_ONCE = 1 << 23
-# Costs that a slice may write: it needs memory for them where not all are recorded.
+# Costs that a slice may write: it needs memory for all of them even if few are recorded.
 MOST_COSTS = 1 << 20
-# After a divergence so many NaN at most.
+# NaN recorded after a divergence, at most.
 MOST_NAN = 1 << 20
 # Examples whose order is drawn at once, unless a single epoch has more.
 MOST_ORDERED = 1 << 20
-# The generator's streams from here on are for shuffling, one an epoch; those below are for weights.
+# Streams of the generator from here on shuffle, one for each epoch; those below draw weights.
 SHUFFLES = 1 << 63
+# scikit-learn's defaults.
+TOL, N_ITER_NO_CHANGE = 1e-4, 10
+
+Callback = Callable[[Any], Any]
+AnyOrder = bool | ArrayLike | Callable[[int], ArrayLike]
 
 
+class Keywords(TypedDict, total=False):
+    """The keywords of :func:`train`, for type checkers."""
+
+    learning_rate: LearningRate | Sequence[LearningRate] | None
+    iterations: int | None
+    epochs: int | None
+    batch_size: int | None
+    optimizer: Optimizer | Sequence[Optimizer] | None
+    shuffle: AnyOrder
+    seed: Seed
+    sample_weight: ArrayLike | None
+    class_weight: Mapping[int, float] | Literal["balanced"] | None
+    validation: tuple[ArrayLike, ArrayLike] | None
+    validate_every: int | None
+    monitor: Literal["cost", "score"]
+    tol: float | None
+    n_iter_no_change: int | None
+    cost_every: int | None
+    penalty_in_cost: bool
+    threads: int | None
+    callback: Callback | None
+    callback_every: int | Literal["epoch"] | None
+    progress: bool
+    resume: Run | Stack | None
+
+
+@overload
+def train(
+    network: Network, theta: Vector, X: ArrayLike, Y: ArrayLike, **keywords: Unpack[Keywords]
+) -> Run: ...
+@overload
+def train(
+    network: Network, theta: Matrix, X: ArrayLike, Y: ArrayLike, **keywords: Unpack[Keywords]
+) -> Stack: ...
 def train(
     network: Network,
     theta: Array,
     X: ArrayLike,
     Y: ArrayLike,
     *,
-    learning_rate: Any = None,
+    learning_rate: LearningRate | Sequence[LearningRate] | None = None,
     iterations: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     optimizer: Optimizer | Sequence[Optimizer] | None = None,
-    shuffle: bool = True,
+    shuffle: AnyOrder = True,
     seed: Seed = 0,
     sample_weight: ArrayLike | None = None,
     class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
     validate_every: int | None = None,
-    patience: int | None = None,
-    min_delta: float = 0.0,
+    monitor: Literal["cost", "score"] = "cost",
+    tol: float | None = None,
+    n_iter_no_change: int | None = None,
     cost_every: int | None = None,
+    penalty_in_cost: bool = False,
     threads: int | None = None,
-    callback: Callable[[Any], Any] | None = None,
+    callback: Callback | None = None,
     callback_every: int | Literal["epoch"] | None = None,
     progress: bool = False,
     resume: Run | Stack | None = None,
-) -> Any:
-    """Train a network, or a stack of them, updating ``theta`` in place.
+) -> Run | Stack:
+    """Train a network, or a stack of networks, updating ``theta`` in place.
 
     Parameters
     ----------
     network : Network
     theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
-        The start, and in the end the result: pass ``theta.copy()`` to keep the start. Two
-        dimensions are a stack: k networks, spread over the threads, each to the same bits as if it
-        were trained alone.
+        The initial parameters, overwritten with the result; pass ``theta.copy()`` to keep them.
+        A two-dimensional array is a stack of k networks. They are spread over the threads, and each
+        gets the same bits as if it were trained alone.
     X : array_like of shape (n_features, n_examples)
-        Other dtypes, float16 among them, are converted to the network's.
+        Converted to the network's dtype.
     Y : array_like
-        Labels, as the output wants them: see :class:`fastinit.Network`.
+        Labels, as the output of the network expects them: see :class:`fastinit.Network`.
     learning_rate : float, callable or sequence, default 0.01
-        Short for ``optimizer=GradientDescent(learning_rate)``: a sequence has one rate for each
+        Short for ``optimizer=GradientDescent(learning_rate)``. A sequence has one rate for each
         layer, or a pair for each layer's weights and biases. For a stack, a sequence has one entry
-        for each network, and each may be such a sequence.
+        for each network, which may be such a sequence.
     iterations : int, default 1000
-        Updates; 0 changes nothing.
+        Number of updates. 0 changes nothing.
     epochs : int, optional
-        Instead of ``iterations``: how often to go through all examples.
+        Number of passes over the examples, instead of ``iterations``.
     batch_size : int, optional
-        Examples per update; all by default, and all if it is above their number. The last batch of
-        an epoch may be shorter.
+        Examples per update, clipped to their number; all by default. The last batch of an epoch may
+        be smaller.
     optimizer : optional
-        One of :mod:`fastinit.training.optimizers`; for a stack perhaps one each, of one kind.
-    shuffle : bool, default True
-        Whether the examples of mini-batches are shuffled anew for every epoch.
-    seed : int, SeedSequence, Generator or None, default 0
-        Of the shuffling. None draws fresh entropy.
+        One of :mod:`fastinit.training.optimizers`. For a stack also a sequence of k of one class.
+    shuffle : bool, array_like of int or callable, default True
+        Whether the examples are shuffled before every epoch of mini-batches. An array of shape
+        (n_examples,) is the order of the examples in every epoch; a callable returns such an array
+        for an epoch, counted from 0. An example may occur more than once.
+    seed : int, SeedSequence, Generator, RandomState or None, default 0
+        Seed of the shuffling. None draws fresh entropy.
     sample_weight : array_like of shape (n_examples,), optional
-        How much each example counts; a batch's cost is its weighted mean.
+        Weights of the examples; the cost of a batch is a weighted mean.
     class_weight : dict or "balanced", optional
-        Weight of each class, times ``sample_weight``; classes that are not named weigh 1.
-        ``balanced`` is ``n_examples / (n_classes * count)``, as in scikit-learn.
+        Weights of the classes, multiplied by ``sample_weight``. Classes that are not named have
+        weight 1. "balanced" is ``n_examples / (n_classes * count)``, as in scikit-learn.
     validation : (X, Y), optional
-        Other examples, whose cost and accuracy are recorded.
+        Validation data, whose cost and score are recorded.
     validate_every : int, optional
-        After so many iterations each; an epoch by default.
-    patience : int, optional
-        Stop when so many looks at the validation data in a row have not improved its cost by more
-        than ``min_delta``. At the end ``theta`` is that of the lowest validation cost.
-    min_delta : float, default 0
+        Number of iterations between two validations; those of an epoch by default.
+    monitor : {"cost", "score"}, default "cost"
+        What must improve if ``tol`` or ``n_iter_no_change`` is given: the cost of the validation
+        data, or their score (:meth:`Network.score`: accuracy, or R2 without classes). Without
+        validation data it is the training cost of each epoch: the mean cost of its batches.
+    tol : float, optional
+        Smallest improvement that counts.
+    n_iter_no_change : int, optional
+        Stop after this many validations, or epochs, in a row whose value did not improve on the
+        best one by more than ``tol``. If one of ``tol`` and ``n_iter_no_change`` is given, the
+        other has scikit-learn's default: 1e-4 and 10. With validation data, ``theta`` is set back
+        to the parameters with the best value at the end.
     cost_every : int, default 1
-        Record the cost of every so many iterations only, which saves memory in long trainings of
-        many networks.
+        Record the cost of every n-th iteration only, which saves memory in long trainings of many
+        networks.
+    penalty_in_cost : bool, default False
+        Whether recorded training costs include the penalty of the optimiser,
+        ``l2 / 2 * sum(W ** 2)``, as scikit-learn's ``loss_curve_`` does.
     threads : int, optional
-        At most so many threads; all usable cores by default. Small batches take one. The bits do
-        not depend on it.
+        Largest number of threads; all usable cores by default. Small batches use one. The results
+        do not depend on it.
     callback : callable, optional
-        Called as ``callback(run)`` after every 20 ms or so of training, and at the end, with the
-        run, or the stack, as far as it has come; the training stops when it returns something true.
+        Called as ``callback(run)``, or with the stack, during the training and at its end. The
+        training stops if it returns a true value.
     callback_every : int or "epoch", optional
-        Call it after every so many iterations instead, and at the end.
+        Number of iterations between two calls; by default a call is made about every 20 ms.
     progress : bool, default False
-        Show a progress bar; needs rich.
+        Show a progress bar if standard error is a terminal. Requires rich.
     resume : Run or Stack, optional
-        Go on with a run that ended by iterations or callback, bit for bit: with its optimiser's
-        state, its place in the shuffled epoch, and its records, to which the new ones are added.
-        Optimiser, batch size, shuffling and seed are the run's; an optimiser of the same kind may
-        be given.
-        ``iterations`` and ``epochs`` count on top of what was run.
+        Continue an earlier training. The result is, bit for bit, that of one longer training: the
+        state of the optimiser, the position in the epoch and the records are continued. The order
+        of the examples and the batch size are those of the run; a different optimiser of the same
+        class may be given. ``iterations`` and ``epochs`` are added to those already made, and the
+        counting of ``n_iter_no_change`` starts anew. After a divergence the training continues from
+        the last finite parameters with a new optimiser state; give a smaller learning rate. In a
+        stack, networks that diverged or were stopped by ``tol`` remain as they are.
+        :class:`LBFGS` has no state that could be continued and starts again from ``theta``.
 
     Returns
     -------
@@ -140,14 +198,16 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        For arguments that do not fit, before anything is written; from a schedule, with ``theta``
-        as the last whole iteration left it.
-    KeyboardInterrupt
-        At Ctrl-C, with ``theta`` as the last whole iteration left it.
+        For invalid arguments, before anything is written. For a schedule or an order of examples
+        that returns something invalid, with ``theta`` as the last whole iteration left it.
+    Interrupted
+        On Ctrl-C: a KeyboardInterrupt whose attribute ``result`` is the Run or Stack, as the last
+        whole iteration left it. It can be resumed.
 
     Notes
     -----
-    The same bits on one machine and CPU level, every time and for every number of threads.
+    On one machine and CPU level, the results are the same bits every time and for any number of
+    threads.
 
     Examples
     --------
@@ -161,110 +221,140 @@ def train(
     >>> net.accuracy(run.theta, X_test, Y_test)
     0.96
 
-    Mini-batches, another optimiser, and an eye on other examples:
+    Mini-batches, Adam, and early stopping on validation data:
 
     >>> theta = net.initialize("he_normal", seed=0)
     >>> run = fi.train(
     ...     net, theta, X, Y, optimizer=fi.Adam(0.01), batch_size=50, epochs=200,
-    ...     validation=(X_test, Y_test), patience=20,
+    ...     validation=(X_test, Y_test), n_iter_no_change=20,
     ... )
-    >>> bool(run.validation_accuracies.max() > 0.9)
+    >>> bool(run.validation_scores.max() > 0.9)
     True
     """
     if not isinstance(network, Network):
         raise TypeError(f"network: expected a Network; got {type(network).__name__}")
     single = np.ndim(theta) != 2
     thetas = _checked_thetas(network, theta)
-    X = network.check_X(X)
-    Y = network.check_Y(Y, X)
-    m = X.shape[1]
-    w = _all_weights(network, X, Y, sample_weight, class_weight)
-    for name, array in (("X", X), ("Y", Y), ("sample_weight", w)):
-        if array is not None and np.may_share_memory(thetas, array):
-            raise ValueError(f"theta: expected memory of its own; got an overlap with {name}")
-    checked = None
-    if validation is not None:
-        checked = _checked_validation(network, validation)
+    data = _checked_data(network, thetas, X, Y, sample_weight, class_weight)
+    m = data.X.shape[1]
     before = _resumed(resume, network, thetas, m)
-    if before:
-        key, batch_size = before[0]._shuffle_key, before[0].batch_size
-    else:
-        key = key_of(seed) if check_bool("shuffle", shuffle) else None
-        if batch_size is not None:
-            batch_size = check_integer("batch_size", batch_size, 1, MOST_ITERATIONS)
-            batch_size = batch_size if batch_size < m else None
+    batches = _batches(batch_size, shuffle, seed, m, before)
     optimizers = _optimizers(optimizer, learning_rate, network, len(thetas), single, before)
     lbfgs = isinstance(optimizers[0], LBFGS)
-    if lbfgs and (batch_size is not None or before):
-        raise ValueError(
-            "optimizer: expected another than LBFGS with batch_size or resume: it takes full "
-            "batches, and its line search keeps no state"
-        )
-    batches = 1 if batch_size is None else -(-m // batch_size)
+    if lbfgs and batches.size is not None:
+        raise ValueError("optimizer: expected another than LBFGS, which takes full batches only")
     if epochs is not None:
         if iterations is not None:
             raise TypeError("epochs: expected either epochs or iterations; got both")
-        iterations = check_integer("epochs", epochs, 0, MOST_ITERATIONS) * batches
+        iterations = check_integer("epochs", epochs, 0, MOST_ITERATIONS) * batches.per_epoch
     iterations = (
         1000 if iterations is None else check_integer("iterations", iterations, 0, MOST_ITERATIONS)
     )
-    watch = None
-    if patience is not None:
-        patience = check_integer("patience", patience, 1, MOST_ITERATIONS)
-        if checked is None:
-            raise ValueError("patience: expected validation data to watch; got none")
-        if before:
-            raise ValueError(f"patience: expected none with resume; got {patience}")
-    every = (
-        batches
-        if validate_every is None
-        else check_integer("validate_every", validate_every, 1, MOST_ITERATIONS)
-    )
-    min_delta = checked_rate(min_delta, "min_delta")
-    if checked is not None:
-        watch = _Watch(*checked, every, patience, min_delta)
+    held_out = _validation(network, validation, validate_every, batches.per_epoch)
+    stopping = _stopping(monitor, tol, n_iter_no_change, held_out)
     cost_every = _cost_every(cost_every, before)
+    penalty_in_cost = check_bool("penalty_in_cost", penalty_in_cost)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
     if callback_every is not None and callback is None:
         raise ValueError(f"callback_every: expected a callback as well; got {callback_every!r}")
     if callback_every == "epoch":
-        callback_every = batches
+        callback_every = batches.per_epoch
     elif callback_every is not None:
         callback_every = check_integer("callback_every", callback_every, 1, MOST_ITERATIONS)
-    threads = (
-        usable_cores() if threads is None else check_integer("threads", threads, 1, MOST_ITERATIONS)
-    )
+    threads = usable_cores() if threads is None else check_integer("threads", threads, 1)
 
-    start = max((run.iterations for run in before), default=0)
-    costs = _Costs(len(thetas), start + iterations, cost_every)
-    states = np.zeros((len(thetas), 0 if lbfgs else optimizers[0].slots, network.n_parameters),
-                      network.dtype)  # fmt: skip
-    runs = []
+    stop = max((run.iterations for run in before), default=0) + iterations
+    training = _Training(
+        network=network,
+        thetas=thetas,
+        states=np.zeros(
+            (len(thetas), 0 if lbfgs else optimizers[0].slots, network.n_parameters), network.dtype
+        ),
+        optimizers=optimizers,
+        data=data,
+        batches=batches,
+        costs=_Costs(len(thetas), stop, cost_every),
+        penalty_in_cost=penalty_in_cost,
+        validation=held_out,
+        stopping=stopping,
+        callback=callback,
+        callback_every=callback_every,
+        threads=threads,
+    )
     for k, each in enumerate(optimizers):
         own = theta if single else theta[k]
-        if before:
-            old = before[k]
-            run, run.theta, run.optimizer, run._iterations = old, own, each, old.iterations
-            if states.shape[1]:
-                states[k] = old._state
-            run.costs = costs.resumed(k, old)
-            if run.stopped_by in ("iterations", "callback"):
-                run.stopped_by = ""
-        else:
-            run = Run(network, own, each, costs.of(k, 0), batch_size=batch_size)
-            run.cost_every, run._shuffle_key = cost_every, key
-        run._state = states[k]
-        runs.append(run)
-    result = runs[0] if single else Stack(runs, theta)
-    training = _Training(
-        network, thetas, states, optimizers, X, Y, w, batch_size, batches, key, costs, runs, result,
-        watch, callback, callback_every, threads,
-    )  # fmt: skip
+        run = before[k] if before else Run(network, own, each, np.empty(0))
+        training.add(run, own, bool(before))
+    result = training.runs[0] if single else Stack(training.runs, theta)
+    training.result = result
     with Display(iterations, None, progress) as display:
-        training.run(lbfgs, start, start + iterations, display.advance)
+        training.run(lbfgs, stop, display.advance)
     return result
 
 
-# --- the loop -------------------------------------------------------------------------------------
+# --- what a training consists of ------------------------------------------------------------------
+
+
+@dataclass
+class _Batches:
+    """How the examples of each epoch are cut into batches."""
+
+    m: int
+    size: int | None  # None: every iteration takes all examples, in the order of X
+    order: Order
+
+    def __post_init__(self) -> None:
+        self.per_epoch = 1 if self.size is None else -(-self.m // self.size)
+
+    def orders(self, start: int, stop: int) -> NDArray[np.intp] | None:
+        """Return the order of the examples in each epoch that these iterations belong to."""
+        if self.size is None:
+            return None
+        epochs = range(start // self.per_epoch, -(-stop // self.per_epoch))
+        orders = np.empty((len(epochs), self.m), np.intp)
+        for row, epoch in zip(orders, epochs, strict=True):
+            if self.order is None:
+                row[:] = np.arange(self.m)
+            elif isinstance(self.order, int):
+                random.permutation(row, self.order, SHUFFLES + epoch)
+            elif callable(self.order):
+                name = f"shuffle at epoch {epoch}"
+                row[:] = _checked_indices(name, self.order(epoch), self.m)
+            else:
+                row[:] = self.order
+        return orders
+
+
+@dataclass
+class _Validation:
+    """The validation data, and how often they are looked at."""
+
+    X: Array
+    Y: Array
+    every: int  # iterations
+
+
+@dataclass
+class _Stopping:
+    """When a value that does not improve ends a training."""
+
+    by_score: bool  # of the validation data; else by cost
+    tol: float
+    n_iter_no_change: int
+
+
+class _Best:
+    """The best value of one network so far, the lowest, and how long ago it improved."""
+
+    def __init__(self) -> None:
+        self.value, self.since = inf, 0
+
+    def add(self, value: float, stopping: _Stopping) -> bool:
+        """Add a value; return whether the training is to stop."""
+        self.since = 0 if value < self.value - stopping.tol else self.since + 1
+        self.value = min(value, self.value)
+        return self.since >= stopping.n_iter_no_change
 
 
 class _Costs:
@@ -277,11 +367,11 @@ class _Costs:
         self.rows = np.empty((k, min(self.total, max(1024, COSTS_AT_ONCE // k))))
 
     def kept(self, iterations: int) -> int:
-        """Return how many of the first so many iterations are recorded."""
+        """Return how many of the first iterations are recorded."""
         return -(-iterations // self.every)
 
     def grow(self, iterations: int) -> None:
-        """Allocate memory for the costs of so many iterations."""
+        """Make room for the costs of this many iterations."""
         needed, capacity = self.kept(iterations), self.rows.shape[1]
         if needed > capacity:
             rows = np.empty((len(self.rows), min(self.total, max(needed, 2 * capacity))))
@@ -305,63 +395,33 @@ class _Costs:
         costs[:kept] = self.rows[k, :kept]
         return costs
 
-    def resumed(self, k: int, run: Run) -> NDArray[np.float64]:
-        """Take over the costs of a run, and return what is known of them now."""
-        done = run.iterations
-        self.grow(done)
-        kept = self.kept(done)
+    def take_over(self, k: int, run: Run) -> None:
+        """Copy the costs of a run that is resumed."""
+        kept = self.kept(run.iterations)
+        self.grow(run.iterations)
         self.rows[k, :kept] = run.costs[:kept]
-        return self.of(k, done) if run.diverged_at is None else self.diverged(k, done)
 
 
 @dataclass
-class _Watch:
-    """When to look at the validation data, and when to stop for it."""
+class _Slice:
+    """One call of the kernel, and what it writes."""
 
-    X: Array
-    Y: Array
-    every: int
-    patience: int | None
-    min_delta: float
-
-    def next_stop(self, done: int) -> int:
-        return (done // self.every + 1) * self.every
+    networks: list[int]
+    start: int
+    costs: NDArray[np.float64]  # (n, iterations)
+    counts: NDArray[np.intp]  # whole iterations of each network, also after Ctrl-C
+    recorded: bool = False  # whether ``costs`` is where they are recorded
+    ended: bool = False  # whether fewer iterations than asked for mean a divergence
 
 
-class _Looks:
-    """What was seen of one network on the validation data."""
-
-    def __init__(self, run: Run) -> None:
-        self.iterations = run.validation_iterations
-        self.costs = run.validation_costs
-        self.accuracies = run.validation_accuracies
-        self.best: int | None = None  # the look with the lowest cost
-        self.best_theta: Array | None = None
-
-    def add(self, watch: _Watch, done: int, cost: float, accuracy: float, theta: Array) -> bool:
-        """Record a look; return whether the cost has not improved for too long."""
-        self.iterations = np.append(self.iterations, done)
-        self.costs = np.append(self.costs, cost)
-        self.accuracies = np.append(self.accuracies, accuracy)
-        if watch.patience is None:
-            return False
-        last = len(self.costs) - 1
-        if self.best is None or cost < self.costs[self.best] - watch.min_delta:
-            self.best, self.best_theta = last, theta.copy()
-        return last - self.best >= watch.patience
-
-    def show(self, run: Run) -> None:
-        run.validation_iterations = self.iterations
-        run.validation_costs = self.costs
-        run.validation_accuracies = self.accuracies
-        run.best_iteration = None if self.best is None else int(self.iterations[self.best])
+# --- the loop -------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Training:
-    """One call of :func:`train`: what it works on, checked, and how far it has come.
+    """One call of :func:`train`: its checked arguments, and how far it has come.
 
-    The runs only show what happens here: what callbacks do to their attributes has no effect on the
+    Runs only display this: what a callback assigns to their attributes does not affect the
     training.
     """
 
@@ -369,207 +429,313 @@ class _Training:
     thetas: Array
     states: Array  # (k, slots, n_parameters)
     optimizers: list[Optimizer]
-    X: Array
-    Y: Array
-    sample_weight: Array | None
-    batch_size: int | None
-    batches: int  # per epoch
-    key: int | None  # of the shuffling; None without
+    data: Data
+    batches: _Batches
     costs: _Costs
-    runs: list[Run]
-    result: Run | Stack
-    watch: _Watch | None
-    callback: Callable[[Any], Any] | None
-    callback_every: int | None
+    penalty_in_cost: bool
+    validation: _Validation | None
+    stopping: _Stopping | None
+    callback: Callback | None
+    callback_every: int | None  # iterations; None for the clock
     threads: int
+    runs: list[Run] = field(default_factory=list)
+    result: Run | Stack | None = None
 
     def __post_init__(self) -> None:
-        self.stopped = [run.stopped_by for run in self.runs]
-        self.shown = [(run.iterations, run.diverged_at, run.costs) for run in self.runs]
-        self.looks = [_Looks(run) for run in self.runs]
-        self.clock, self.spent = perf_counter(), max(run.seconds for run in self.runs)
+        k = len(self.thetas)
+        self.done = [0] * k
+        self.diverged = [False] * k
+        self.stopped = [""] * k
+        if self.stopping is not None:
+            self.best = [_Best() for _ in range(k)]
+            self.epochs = [(0.0, 0)] * k  # cost and examples of the epoch that is not complete
+        self.best_thetas: dict[int, Array] = {}
+        self.state_start = 0
+        self.slice: _Slice | None = None
+        self.clock, self.spent = perf_counter(), 0.0
         self.descent = dense.Descent()
 
-    def run(self, lbfgs: bool, start: int, stop: int, show: Callable[[int], None]) -> None:
-        """Run the iterations from ``start`` to ``stop`` of all networks that are not stopped."""
-        if lbfgs:
-            for k in range(len(self.runs)):
-                self._minimize(k, stop, show)
-        elif stop > start:
-            self._descend(start, stop, show)
+    def add(self, run: Run, theta: Array, resumed: bool) -> None:
+        """Add the next network: a new run, or a copy of the one to resume."""
+        k = len(self.runs)
+        self.runs.append(run)
+        run.theta, run.optimizer, run._data = theta, self.optimizers[k], self.data
+        run.batch_size, run._order = self.batches.size, self.batches.order
+        run.cost_every = self.costs.every
+        state, run._state = run._state, self.states[k]
+        if not resumed:
+            return
+        self.done[k] = run.iterations
+        self.spent = max(self.spent, run.seconds)
+        if run.stopped_by == "divergence":
+            if len(self.thetas) > 1:
+                self.stopped[k], self.diverged[k] = "divergence", True
+            else:
+                # The update that was refused has changed the state.
+                run._state_start = run.iterations
+        elif run.stopped_by == "tol" and len(self.thetas) > 1:
+            self.stopped[k] = "tol"
+        if run.stopped_by != "divergence" and self.states.shape[1]:
+            self.states[k] = state
+        self.state_start = max(self.state_start, run._state_start)
+        self.costs.take_over(k, run)
+        self._show(k)
+
+    def run(self, lbfgs: bool, stop: int, show: Callable[[int], None]) -> None:
+        """Run every network that is not stopped up to iteration ``stop``."""
+        try:
+            if lbfgs:
+                for k in range(len(self.runs)):
+                    if not self.stopped[k]:
+                        self._minimize(k, stop, show)
+            else:
+                self._descend(stop, show)
+        except KeyboardInterrupt:
+            self._settle()
+            for k, run in enumerate(self.runs):
+                if self.done[k] < stop and not self.stopped[k]:
+                    self._stop(k, "interrupt")
+                # Parameters are the latest, not the best: they can be trained further.
+                run.best_iteration = None
+            raise Interrupted(self.result, max(self.done), stop) from None
+        except BaseException:
+            self._settle()
+            raise
         for k, run in enumerate(self.runs):
             run.stopped_by = self.stopped[k] or "iterations"
-            run._iterations, run.diverged_at, run.costs = self.shown[k]
-            self.looks[k].show(run)
-            best = self.looks[k].best_theta
-            if best is not None:
-                self.thetas[k] = best
+            if self.callback is not None:  # which may have assigned to the attributes of the runs
+                self.stopped[k] = run.stopped_by
+                self._show(k)
+        for k, best in self.best_thetas.items():
+            self.thetas[k] = best
 
-    def _descend(self, done: int, total: int, show: Callable[[int], None]) -> None:
-        active = [k for k, why in enumerate(self.stopped) if not why]
-        if self.batch_size is not None:
-            # Batches are gathered an example at a time: let each be contiguous.
-            self.X = np.asfortranarray(self.X)
-        # By the clock, a callback hears of the first iteration, however short the others are.
+    def _descend(self, total: int, show: Callable[[int], None]) -> None:
+        if self.batches.size is not None:
+            # Batches are gathered one example at a time, which is faster if each is contiguous.
+            self.data = self.data._replace(X=np.asfortranarray(self.data.X))
         by_clock = self.callback is not None and self.callback_every is None
-        size = 1 if by_clock else self._first_slice(len(active))
-        while done < total and active:
-            stop = min(done + size, total)
-            if self.watch is not None:
-                stop = min(stop, self.watch.next_stop(done))
-            if self.callback is not None and self.callback_every is not None:
-                stop = min(stop, (done // self.callback_every + 1) * self.callback_every)
-            if self.batch_size is not None:
-                fits = max(MOST_ORDERED // self.X.shape[1], 1) * self.batches
-                stop = min(stop, done // self.batches * self.batches + fits)
+        # With a callback by the clock, the first call is after one iteration, however short.
+        size = 1 if by_clock else self._first_slice()
+        while networks := [k for k, why in enumerate(self.stopped) if not why]:
+            done = min([self.done[k] for k in networks])
+            if done >= total:
+                return
+            networks = [k for k in networks if self.done[k] == done]
+            stop = self._end_of_slice(done, min(done + size, total))
             before = perf_counter()
-            self._advance(active, done, stop)
+            self._advance(networks, done, stop)
             now = perf_counter()
             for run in self.runs:
                 run.seconds = self.spent + now - self.clock
-            # Towards the time a slice should take, but never in one leap: the first are short.
+            # Approaches the length that a slice should have gradually: first iterations are slow.
             pace = max((now - before) / (stop - done), 1e-9)
-            size = max(1, min(int(self._slice_seconds(len(active)) / pace), 64 * size))
+            size = max(1, min(int(self._slice_seconds(len(networks)) / pace), 64 * size))
             show(stop - done)
-            done = stop
-            if self.watch is not None and done % self.watch.every == 0:
-                self._look([k for k in active if not self.stopped[k]], done)
-            if self._calls_back(done, total, active):
-                for k in active:
+            if self.validation is not None and stop % self.validation.every == 0:
+                self._validate([k for k in networks if not self.stopped[k]], stop)
+            if self._calls_back(stop, total, networks):
+                for k in networks:
                     self._stop(k, "callback")
-            active = [k for k in active if not self.stopped[k]]
 
-    def _calls_back(self, done: int, total: int, active: list[int]) -> bool:
+    def _end_of_slice(self, done: int, stop: int) -> int:
+        """Return where the slice from ``done`` to ``stop`` has to end at the latest."""
+        validate_every = None if self.validation is None else self.validation.every
+        for every in (validate_every, self.callback_every):
+            if every is not None:
+                stop = min(stop, (done // every + 1) * every)
+        if self.batches.size is not None:
+            epoch = self.batches.per_epoch
+            stop = min(stop, (done // epoch + max(MOST_ORDERED // self.batches.m, 1)) * epoch)
+        # After Ctrl-C the networks of a stack may differ by some iterations.
+        return min([stop, *[each for each in self.done if each > done]])
+
+    def _calls_back(self, done: int, total: int, networks: list[int]) -> bool:
         """Call the callback if it is due; return whether it wants the training to stop."""
         if self.callback is None:
             return False
-        every = self.callback_every
-        ended = done == total or all(self.stopped[k] for k in active)
-        due = every is None or done % every == 0 or ended
+        ended = done == total or all(self.stopped[k] for k in networks)
+        due = self.callback_every is None or done % self.callback_every == 0 or ended
         return due and bool(self.callback(self.result))
 
     def _slice_seconds(self, n: int) -> float:
         return max(SLICE_SECONDS, STACK_SECONDS * n / min(self.threads, n))
 
-    def _first_slice(self, n: int) -> int:
-        """Return how many iterations take some milliseconds, by the work there is in each."""
-        examples = self.batch_size or self.X.shape[1]
-        iteration = max(n, 1) * (2e-7 + 3 * self.network.n_parameters * examples / FIRST_PACE)
-        return max(1, min(int(SLICE_SECONDS / iteration), MOST_COSTS // max(n, 1)))
+    def _first_slice(self) -> int:
+        """Return how many iterations take some milliseconds, estimated from their work."""
+        n, examples = len(self.runs), self.batches.size or self.batches.m
+        iteration = n * (2e-7 + 3 * self.network.n_parameters * examples / FIRST_PACE)
+        return max(1, min(int(SLICE_SECONDS / iteration), MOST_COSTS // n))
+
+    def _advance(self, networks: list[int], start: int, stop: int) -> None:
+        """Run some iterations of some networks that have come equally far."""
+        by_cost = self.stopping is not None and self.validation is None
+        if by_cost:
+            thetas, states = self.thetas[networks], self.states[networks]
+        costs = self._run_slice(networks, start, stop)
+        if not by_cost:
+            return
+        for i, k in enumerate(networks):
+            end = self._last_epoch(k, start, costs[i, : self.done[k] - start])
+            if end is None:
+                continue
+            if end < self.done[k]:
+                # The same iterations again, up to where the training stops: a slice may end
+                # anywhere, and the result must not depend on it.
+                self.slice = _Slice([k], start, costs[i : i + 1], np.zeros(1, np.intp))
+                self.thetas[k], self.states[k] = thetas[i], states[i]
+                self.diverged[k], self.stopped[k] = False, ""
+                self._run_slice([k], start, end)
+            self._stop(k, "tol")
+
+    def _run_slice(self, networks: list[int], start: int, stop: int) -> NDArray[np.float64]:
+        """Run some iterations, record them, and return their costs, (n, iterations)."""
+        costs = self.costs
+        costs.grow(stop)
+        direct = costs.every == 1 and len(networks) == len(self.runs)
+        piece = costs.rows[:, start:stop] if direct else np.empty((len(networks), stop - start))
+        optimizers = [self.optimizers[k] for k in networks]
+        rules = [each.rule for each in optimizers if not isinstance(each, LBFGS)]
+        if self.penalty_in_cost:
+            rules = [rule._replace(penalty_in_cost=True) for rule in rules]
+        # What is read before the slice may raise; nothing has been done then.
+        orders = self.batches.orders(start, stop)
+        rates = learning_rates(optimizers, start, stop, self.network.n_layers)
+        counts = np.zeros(len(networks), np.intp)
+        self.slice = _Slice(networks, start, piece, counts, direct)
+        dense.descend(
+            self.network.layout,
+            rules,
+            self.thetas,
+            self.states,
+            start - self.state_start,
+            self.data.X,
+            self.data.Y,
+            self.data.sample_weight,
+            orders,
+            self.batches.size or self.batches.m,
+            start % self.batches.per_epoch,
+            rates,
+            piece,
+            counts,
+            np.array(networks, np.intp),
+            self.threads,
+            self.descent,
+        )
+        self.slice.ended = True
+        self._settle()
+        return piece
+
+    def _settle(self) -> None:
+        """Record what the kernel has done, also if Ctrl-C came before that."""
+        if self.slice is None:
+            return
+        start, costs, ended = self.slice.start, self.slice.costs, self.slice.ended
+        for i, (k, count) in enumerate(zip(self.slice.networks, self.slice.counts, strict=True)):
+            self.done[k] = start + int(count)
+            if not self.slice.recorded:
+                self.costs.write(k, start, costs[i, :count])
+            self.diverged[k] = ended and int(count) < costs.shape[1]
+            if self.diverged[k]:
+                self._stop(k, "divergence")
+            self._show(k)
+        self.slice = None
+
+    def _show(self, k: int) -> None:
+        """Let a run display how far its network has come."""
+        run, done, costs = self.runs[k], self.done[k], self.costs
+        run._iterations, run.stopped_by = done, self.stopped[k]
+        run.diverged_at = done if self.diverged[k] else None
+        run.costs = costs.diverged(k, done) if self.diverged[k] else costs.of(k, done)
 
     def _stop(self, k: int, why: str) -> None:
         self.stopped[k] = self.stopped[k] or why
         self.runs[k].stopped_by = self.stopped[k]
 
-    def _look(self, networks: list[int], done: int) -> None:
+    def _last_epoch(self, k: int, start: int, costs: NDArray[np.float64]) -> int | None:
+        """Add the costs of whole epochs; return the iteration at which the training stops."""
+        assert self.stopping is not None
+        epoch, size = self.batches.per_epoch, self.batches.size or self.batches.m
+        total, examples = self.epochs[k]
+        for i, cost in enumerate(costs.tolist(), start=start + 1):
+            batch = size if i % epoch else self.batches.m - (epoch - 1) * size
+            total, examples = total + batch * cost, examples + batch
+            if i % epoch == 0:
+                if self.best[k].add(total / examples, self.stopping):
+                    return i
+                total, examples = 0.0, 0
+        self.epochs[k] = total, examples
+        return None
+
+    def _validate(self, networks: list[int], done: int) -> None:
         """Look at the validation data."""
-        assert self.watch is not None
+        assert self.validation is not None
         if not networks:
             return
         thetas = self.thetas if len(networks) == len(self.thetas) else self.thetas[networks]
-        scores = self.network._score(thetas, self.watch.X, self.watch.Y, None, self.threads)
-        for k, cost, accuracy in zip(networks, *scores, strict=True):
-            looks = self.looks[k]
-            if looks.add(self.watch, done, float(cost), float(accuracy), self.thetas[k]):
-                self._stop(k, "patience")
-            looks.show(self.runs[k])
-
-    def _advance(self, active: list[int], start: int, stop: int) -> None:
-        """Run some iterations of the networks that are not stopped."""
-        costs, n = self.costs, stop - start
-        costs.grow(stop)
-        direct = costs.every == 1 and len(active) == len(self.runs)
-        piece = costs.rows[:, start:stop] if direct else np.empty((len(active), n))
-        optimizers = [self.optimizers[k] for k in active]
-        whole = dense.descend(
-            self.network.layout,
-            [each.rule for each in optimizers if not isinstance(each, LBFGS)],
-            self.thetas,
-            self.states,
-            start,
-            self.X,
-            self.Y,
-            self.sample_weight,
-            self._orders(start, stop),
-            self.batch_size or self.X.shape[1],
-            start % self.batches,
-            learning_rates(optimizers, start, stop, self.network.n_layers),
-            piece,
-            np.array(active, np.intp),
-            self.threads,
-            self.descent,
+        found = self.network._score(
+            thetas, self.validation.X, self.validation.Y, None, self.threads
         )
-        for i, k in enumerate(active):
-            done = start + whole[i]
-            if not direct:
-                costs.write(k, start, piece[i, : whole[i]])
-            self._show(k, done, whole[i] < n)
-
-    def _show(self, k: int, done: int, diverged: bool = False) -> None:
-        """Let a run show how far its network has come."""
-        run = self.runs[k]
-        self.shown[k] = (
-            (done, done, self.costs.diverged(k, done))
-            if diverged
-            else (done, None, self.costs.of(k, done))
-        )
-        run._iterations, run.diverged_at, run.costs = self.shown[k]
-        if diverged:
-            self._stop(k, "divergence")
-
-    def _orders(self, start: int, stop: int) -> NDArray[np.intp] | None:
-        """Return the order of the examples in the epochs that these iterations touch."""
-        if self.batch_size is None:
-            return None
-        epochs = range(start // self.batches, -(-stop // self.batches))
-        orders = np.empty((len(epochs), self.X.shape[1]), np.intp)
-        for order, epoch in zip(orders, epochs, strict=True):
-            if self.key is None:
-                order[:] = np.arange(len(order))
-            else:
-                random.permutation(order, self.key, SHUFFLES + epoch)
-        return orders
+        for k, cost, score in zip(networks, *found, strict=True):
+            run = self.runs[k]
+            run.validation_iterations = np.append(run.validation_iterations, done)
+            run.validation_costs = np.append(run.validation_costs, cost)
+            run.validation_scores = np.append(run.validation_scores, score)
+            if self.stopping is None:
+                continue
+            value = float(-score if self.stopping.by_score else cost)
+            if value < self.best[k].value:
+                self.best_thetas[k] = self.thetas[k].copy()
+                run.best_iteration = done
+            if self.best[k].add(value, self.stopping):
+                self._stop(k, "tol")
 
     def _minimize(self, k: int, total: int, show: Callable[[int], None]) -> None:
-        """Run SciPy's L-BFGS, which is one kernel call an evaluation."""
+        """Run SciPy's L-BFGS, which calls the kernel for each evaluation."""
         from scipy.optimize import minimize
 
         network, run, theta, optimizer = (
             self.network, self.runs[k], self.thetas[k], self.optimizers[k],
         )  # fmt: skip
         assert isinstance(optimizer, LBFGS)
-        start, l2 = perf_counter(), optimizer.l2
-        kernel = network._is_weight
+        l2 = optimizer.l2
+        weights = network._is_weight
         gradient = np.empty((1, theta.size), theta.dtype)
+        by_cost = self.stopping if self.validation is None else None
         raised: list[StopIteration] = []
 
         def objective(x: Array) -> tuple[float, Array]:
             [cost] = dense.loss_and_gradient(
-                network.layout, x.astype(network.dtype)[None], self.X, self.Y, self.sample_weight,
-                gradient, self.threads, self.descent,
+                network.layout, x.astype(network.dtype)[None], *self.data, gradient, self.threads,
+                self.descent,
             )  # fmt: skip
-            penalty = l2 * np.where(kernel, x, 0)
+            penalty = l2 * np.where(weights, x, 0)
             return float(cost + penalty @ x / 2), gradient[0] + penalty
 
-        def without_penalty(cost: float, x: Array) -> float:
-            return float(cost - l2 * np.square(x[kernel]).sum() / 2)
+        def recorded(cost: float, x: Array) -> float:
+            penalty = 0.0 if self.penalty_in_cost else l2 * np.square(x[weights]).sum() / 2
+            return float(cost - penalty)
 
         def after(intermediate_result: Any) -> None:
             # As everywhere, costs[i] is the cost before update i.
-            done = self.shown[k][0]
+            done = self.done[k]
             x = intermediate_result.x
             if not np.isfinite(x).all() or not np.isfinite(intermediate_result.fun):
-                self._show(k, done, True)
+                self.diverged[k] = True
+                self._stop(k, "divergence")
+                self._show(k)
                 raise StopIteration
             self.costs.grow(done + 1)
-            self.costs.write(k, done, previous)
-            previous[0] = without_penalty(float(intermediate_result.fun), x)
+            self.costs.write(k, done, np.array([previous[0]]))
+            last, previous[0] = previous[0], recorded(float(intermediate_result.fun), x)
             theta[...] = x
-            self._show(k, done + 1)
-            run.seconds = perf_counter() - start
+            self.done[k] = done + 1
+            self._show(k)
+            run.seconds = self.spent + perf_counter() - self.clock
             show(1)
-            if self.watch is not None and (done + 1) % self.watch.every == 0:
-                self._look([k], done + 1)
+            if self.validation is not None and (done + 1) % self.validation.every == 0:
+                self._validate([k], done + 1)
+            if by_cost is not None and self.best[k].add(last, by_cost):
+                self._stop(k, "tol")
             try:
                 if self._calls_back(done + 1, total, [k]):
                     self._stop(k, "callback")
@@ -580,33 +746,35 @@ class _Training:
             if self.stopped[k]:
                 raise StopIteration
 
-        self._show(k, 0)
-        if total == 0:
+        if self.done[k] == total:
             return
         x = theta.astype(np.float64)
-        previous = np.array([without_penalty(objective(x)[0], x)])
-        minimize(
+        previous = [recorded(objective(x)[0], x)]
+        found = minimize(
             objective,
             x,
             jac=True,
             method="L-BFGS-B",
             callback=after,
             options={
-                "maxiter": total,
-                "maxfun": 100 * total + 100,
+                "maxiter": total - self.done[k],
+                "maxfun": optimizer.max_fun,
                 "maxcor": optimizer.history,
-                "gtol": optimizer.tolerance,
+                "gtol": optimizer.tol,
                 "ftol": 0.0,
             },
         )
-        run.seconds = perf_counter() - start
         if raised:
             raise raised[0]
-        done = self.shown[k][0]
+        done = self.done[k]
         if not self.stopped[k] and done < total:
-            self._stop(k, "convergence")
+            reasons = {0: "convergence", 1: "max_fun"}
+            self._stop(k, reasons.get(found.status, "line_search"))
             if self.callback_every is not None and done % self.callback_every:
                 self._calls_back(done, done, [k])
+
+
+# --- checks of arguments --------------------------------------------------------------------------
 
 
 def _checked_thetas(network: Network, theta: Array) -> Array:
@@ -617,11 +785,102 @@ def _checked_thetas(network: Network, theta: Array) -> Array:
     return thetas
 
 
-def _checked_validation(network: Network, validation: Any) -> tuple[Array, Array]:
+def _checked_data(
+    network: Network,
+    thetas: Array,
+    X: ArrayLike,
+    Y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    class_weight: Any,
+) -> Data:
+    X = network.check_X(X)
+    Y = network.check_Y(Y, X)
+    data = Data(X, Y, _all_weights(network, X, Y, sample_weight, class_weight))
+    for name, array in data._asdict().items():
+        if array is not None and np.may_share_memory(thetas, array):
+            raise ValueError(f"theta: expected memory of its own; got an overlap with {name}")
+    return data
+
+
+def _batches(
+    batch_size: int | None, shuffle: AnyOrder, seed: Seed, m: int, before: list[Run]
+) -> _Batches:
+    if batch_size is not None:
+        batch_size = min(check_integer("batch_size", batch_size, 1), m)
+    if before:
+        size = before[0].batch_size
+        if batch_size is not None and batch_size != (size or m):
+            raise ValueError(
+                f"batch_size: expected {size}, as in the run to resume; got {batch_size}"
+            )
+        if shuffle is not True or not (isinstance(seed, int) and seed == 0):
+            name = "seed" if shuffle is True else "shuffle"
+            raise ValueError(f"{name}: expected none with resume, which keeps that of the run")
+        return _Batches(m, size, before[0]._order)
+    if isinstance(shuffle, (bool, np.bool_)):
+        size = None if batch_size == m else batch_size
+        return _Batches(m, size, key_of(seed) if shuffle else None)
+    order = _checked_order("shuffle", shuffle, m)
+    return _Batches(m, batch_size or m, order)
+
+
+def _checked_order(name: str, order: Any, m: int) -> Order:
+    """Return the caller's own order of the examples."""
+    if callable(order):
+        return order  # type: ignore[no-any-return]
+    return _checked_indices(name, order, m)
+
+
+def _checked_indices(name: str, order: ArrayLike, m: int) -> NDArray[np.intp]:
+    try:
+        indices = np.array(order)
+    except ValueError:
+        raise ValueError(f"{name}: expected shape ({m},); got a ragged sequence") from None
+    if indices.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: expected True, False, integers or a callable; got dtype {indices.dtype}"
+        )
+    if indices.shape != (m,):
+        raise ValueError(f"{name}: expected shape ({m},); got {indices.shape}")
+    wrong = indices[(indices < 0) | (indices >= m)]
+    if wrong.size:
+        raise ValueError(f"{name}: expected indices from 0 to {m - 1}; got {wrong[0]}")
+    return indices.astype(np.intp)
+
+
+def _validation(
+    network: Network, validation: Any, validate_every: int | None, epoch: int
+) -> _Validation | None:
+    if validate_every is not None:
+        validate_every = check_integer("validate_every", validate_every, 1, MOST_ITERATIONS)
+    if validation is None:
+        if validate_every is not None:
+            raise ValueError(
+                f"validate_every: expected validation data as well; got {validate_every}"
+            )
+        return None
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
         raise TypeError(f"validation: expected a pair (X, Y); got {type(validation).__name__}")
     X = network.check_X(validation[0], name="X of validation")
-    return X, network.check_Y(validation[1], X, name="Y of validation")
+    Y = network.check_Y(validation[1], X, name="Y of validation")
+    return _Validation(X, Y, validate_every or epoch)
+
+
+def _stopping(
+    monitor: str, tol: float | None, n_iter_no_change: int | None, validation: _Validation | None
+) -> _Stopping | None:
+    by_score = check_name("monitor", monitor, ("cost", "score")) == "score"
+    if by_score and validation is None:
+        raise ValueError("monitor: expected validation data with 'score'; got none")
+    if tol is not None:
+        tol = checked_rate(tol, "tol")
+    if n_iter_no_change is not None:
+        n_iter_no_change = check_integer("n_iter_no_change", n_iter_no_change, 1, MOST_ITERATIONS)
+    if tol is None and n_iter_no_change is None:
+        if by_score:
+            raise ValueError("monitor: expected tol or n_iter_no_change with 'score'; got none")
+        return None
+    return _Stopping(by_score, TOL if tol is None else tol, n_iter_no_change or N_ITER_NO_CHANGE)
 
 
 def _all_weights(
@@ -663,7 +922,7 @@ def _optimizers(
 ) -> list[Optimizer]:
     """Return one optimiser for each network."""
     if optimizer is not None and learning_rate is not None:
-        raise TypeError("learning_rate: expected it in the optimizer; got both")
+        raise TypeError("learning_rate: pass it either directly or in the optimizer, not both")
     found: list[Optimizer]
     if optimizer is None and learning_rate is None:
         found = [run.optimizer for run in before] if before else [GradientDescent()] * k
@@ -721,7 +980,7 @@ def _cost_every(cost_every: int | None, before: list[Run]) -> int:
 
 
 def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int) -> list[Run]:
-    """Return copies of the runs to go on with, checked; none for a fresh start."""
+    """Return checked copies of the runs to resume; none for a new training."""
     if resume is None:
         return []
     if not isinstance(resume, (Run, Stack)):
@@ -733,28 +992,38 @@ def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int
         )
     runs = [_checked_run(run, network, m) for run in runs]
     for run in runs:
-        if isinstance(resume, Run) and run.stopped_by not in ("", "iterations", "callback"):
-            raise ValueError(
-                f"resume: expected a run that iterations or callback ended; got {run.stopped_by}"
-            )
         if run.best_iteration is not None:
-            raise ValueError("resume: expected a run without patience; got one that went back")
-        if (run.batch_size, run.cost_every) != (runs[0].batch_size, runs[0].cost_every):
+            raise ValueError(
+                "resume: expected a run whose theta is the latest; got one whose theta was set "
+                f"back to iteration {run.best_iteration}"
+            )
+        if (run.batch_size, run.cost_every, run._state_start) != (
+            runs[0].batch_size, runs[0].cost_every, runs[0]._state_start,
+        ) or not _is_same_order(run._order, runs[0]._order):  # fmt: skip
             raise ValueError("resume: expected runs of one training; got several")
     return runs
 
 
+def _is_same_order(a: Order, b: Order) -> bool:
+    return a is b or bool(np.array_equal(a, b))  # type: ignore[arg-type]
+
+
 def _checked_run(run: Run, network: Network, m: int) -> Run:
-    """Return a copy of a run whose attributes fit each other: anybody may have set them."""
+    """Return a copy of a run whose attributes fit each other: anyone may have assigned them."""
     wrong = "resume: expected a run as train returned it; got"
+    if not isinstance(run, Run):
+        raise TypeError(f"resume: expected a stack of Run; got {type(run).__name__}")
     if not isinstance(run.network, Network) or run.network != network:
         raise ValueError(f"resume: expected a run of {network}; got one of {run.network!r}")
     if not isinstance(run.stopped_by, str):
         raise ValueError(f"{wrong} stopped_by of {type(run.stopped_by).__name__}")
     check_integer("resume.cost_every", run.cost_every, 1, MOST_ITERATIONS)
     done = check_integer("resume.iterations", run.iterations, 0, MOST_ITERATIONS)
-    if run._shuffle_key is not None:
-        check_integer("resume._shuffle_key", run._shuffle_key, 0, 2**64)
+    check_integer("resume._state_start", run._state_start, 0, done + 1)
+    if isinstance(run._order, int):
+        check_integer("resume._order", run._order, 0, 2**64)
+    elif run._order is not None:
+        _checked_order("resume._order", run._order, m)
     if (
         run.batch_size is not None
         and check_integer("resume.batch_size", run.batch_size, 1, MOST_ITERATIONS) > m
@@ -762,11 +1031,11 @@ def _checked_run(run: Run, network: Network, m: int) -> Run:
         raise ValueError(f"{wrong} batches of {run.batch_size} of {m} examples")
     for name, dtype in (
         ("costs", np.float64), ("validation_costs", np.float64),
-        ("validation_accuracies", np.float64), ("validation_iterations", np.intp),
+        ("validation_scores", np.float64), ("validation_iterations", np.intp),
     ):  # fmt: skip
         value = getattr(run, name)
         if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype != dtype:
-            raise ValueError(f"{wrong} {name} that are no vector of {np.dtype(dtype)}")
+            raise ValueError(f"{wrong} {name} that are not a vector of {np.dtype(dtype)}")
     if len(run.costs) < -(-done // run.cost_every):
         raise ValueError(f"{wrong} {len(run.costs)} costs of {done} iterations")
     own = copy(run)

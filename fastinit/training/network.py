@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -23,6 +23,10 @@ from fastinit.validation import (
 )
 
 Array = NDArray[Any]
+# One theta and a stack of them, for type checkers.
+Vector = np.ndarray[tuple[int], np.dtype[Any]]
+Matrix = np.ndarray[tuple[int, int], np.dtype[Any]]
+Floats = NDArray[np.float64]
 AnyScheme = str | Scheme | Callable[..., Any]
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
@@ -33,7 +37,6 @@ LOSSES = {
     "identity": ("squared_error",),
     "exponential": ("poisson",),
 }
-
 
 # Outputs that are kept at once to score many networks: 16 MB of float64.
 SCORE_NUMBERS = 1 << 21
@@ -254,6 +257,24 @@ class Network:
                 raise ValueError(f"parameters[{name!r}]: expected {self.dtype} numbers; got larger")
         return theta
 
+    @overload
+    def initialize(
+        self,
+        scheme: AnyScheme | Sequence[AnyScheme],
+        *,
+        seed: Seed = None,
+        stream: int = 0,
+        n: None = None,
+    ) -> Vector: ...
+    @overload
+    def initialize(
+        self,
+        scheme: AnyScheme | Sequence[AnyScheme],
+        *,
+        seed: Seed = None,
+        stream: int = 0,
+        n: int,
+    ) -> Matrix: ...
     def initialize(
         self,
         scheme: AnyScheme | Sequence[AnyScheme],
@@ -423,6 +444,7 @@ class Network:
     # --- forward and backward -----------------------------------------------------------------
 
     def _outputs(self, theta: Array, X: ArrayLike) -> Array:
+        """Return the outputs, (n_outputs, n_examples), with the axis of a stack in front."""
         thetas = self.check_stack(theta)
         X = self.check_X(X)
         out = np.empty((len(thetas), self.sizes[-1], X.shape[1]), self.dtype)
@@ -430,38 +452,102 @@ class Network:
         return out if np.ndim(theta) == 2 else out[0]
 
     def predict_proba(self, theta: Array, X: ArrayLike) -> Array:
-        """Return the probabilities, of shape (n_outputs, n_examples).
-
-        Of class 1 for each sigmoid output, of each class for softmax; other outputs have none. For
-        a stack of k thetas, (k, n_outputs, n_examples).
-        """
-        self._check_classifies("predict_proba")
-        return self._outputs(theta, X)
-
-    def predict(self, theta: Array, X: ArrayLike) -> Array:
-        """Return what the network says of each example.
+        """Return the predicted probabilities.
 
         Parameters
         ----------
         theta : ndarray of shape (n_parameters,) or (k, n_parameters)
-        X : array_like of shape (n_features, n_examples)
+        X : array_like of shape (n_features, n_examples), or (n_features,) for one example
+
+        Returns
+        -------
+        ndarray of shape (n_outputs, n_examples), or (n_outputs,) for one example
+            The probability of class 1 for each sigmoid output, of each class for softmax. For a
+            stack of k thetas, with an axis of length k in front.
+
+        Raises
+        ------
+        ValueError
+            For networks with other outputs, which predict no probabilities.
+        """
+        self._check_classifies("predict_proba")
+        if np.ndim(X) == 1:
+            return self._outputs(theta, np.reshape(X, (-1, 1)))[..., 0]
+        return self._outputs(theta, X)
+
+    def predict(self, theta: Array, X: ArrayLike) -> Array:
+        """Return the prediction for each example.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        X : array_like of shape (n_features, n_examples), or (n_features,) for one example
 
         Returns
         -------
         ndarray
-            sigmoid: classes 0 or 1, (n_outputs, n_examples); class 1 is a probability above one
-            half, strictly. softmax: the likeliest class, (n_examples,). Others: the outputs. For a
-            stack, all of that with an axis of k in front.
+            For sigmoid, classes 0 or 1 of shape (n_outputs, n_examples): class 1 is predicted if
+            its probability is above 0.5. For softmax, the most probable class, (n_examples,). For
+            other outputs, the outputs, (n_outputs, n_examples). For one example without the last
+            axis; for a stack of k thetas with an axis of length k in front.
         """
+        if np.ndim(X) == 1:
+            return self.predict(theta, np.reshape(X, (-1, 1)))[..., 0]
         outputs = self._outputs(theta, X)
         if self.output == "sigmoid":
             return (outputs > 0.5).astype(np.intp)
         return outputs.argmax(axis=-2) if self.output == "softmax" else outputs
 
-    def accuracy(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> Any:
-        """Return the share of predictions that agree with the labels; classes only.
+    @overload
+    def score(self, theta: Vector, X: ArrayLike, Y: ArrayLike) -> float: ...
+    @overload
+    def score(self, theta: Matrix, X: ArrayLike, Y: ArrayLike) -> Floats: ...
+    def score(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> float | Floats:
+        """Return the accuracy, or the coefficient of determination R2 of a network without classes.
 
-        A float; for a stack of k thetas, an ndarray of shape (k,).
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        X : array_like of shape (n_features, n_examples)
+        Y : array_like
+            Labels, as the output expects them: see :class:`Network`.
+
+        Returns
+        -------
+        float, or ndarray of shape (k,) for a stack
+            R2 is averaged over the outputs, as scikit-learn's ``r2_score`` does.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> net = fi.Network([1, 1], output="identity")
+        >>> net.score(np.array([1.0, 0.0]), [[0, 1, 2]], [0, 1, 2])
+        1.0
+        """
+        return self._scores(theta, X, Y, None)[1]
+
+    @overload
+    def accuracy(self, theta: Vector, X: ArrayLike, Y: ArrayLike) -> float: ...
+    @overload
+    def accuracy(self, theta: Matrix, X: ArrayLike, Y: ArrayLike) -> Floats: ...
+    def accuracy(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> float | Floats:
+        """Return the share of predictions that agree with the labels.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        X : array_like of shape (n_features, n_examples)
+        Y : array_like
+            Labels, as the output expects them: see :class:`Network`.
+
+        Returns
+        -------
+        float, or ndarray of shape (k,) for a stack
+
+        Raises
+        ------
+        ValueError
+            For networks that do not classify.
 
         Examples
         --------
@@ -476,34 +562,53 @@ class Network:
         self._check_classifies("accuracy")
         return self._scores(theta, X, Y, None)[1]
 
+    @overload
+    def cost(
+        self, theta: Vector, X: ArrayLike, Y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> float: ...
+    @overload
+    def cost(
+        self, theta: Matrix, X: ArrayLike, Y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> Floats: ...
     def cost(
         self, theta: Array, X: ArrayLike, Y: ArrayLike, *, sample_weight: ArrayLike | None = None
-    ) -> Any:
-        """Return the cost: the mean loss over the examples, weighted if ``sample_weight`` is given.
+    ) -> float | Floats:
+        """Return the cost: the mean loss of the examples.
 
-        A float; for a stack of k thetas, an ndarray of shape (k,).
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        X : array_like of shape (n_features, n_examples)
+        Y : array_like
+            Labels, as the output expects them: see :class:`Network`.
+        sample_weight : array_like of shape (n_examples,), optional
+            Weights of the mean.
+
+        Returns
+        -------
+        float, or ndarray of shape (k,) for a stack
         """
         return self._scores(theta, X, Y, sample_weight)[0]
 
     def _scores(
         self, theta: Array, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike | None
-    ) -> tuple[Any, Any]:
-        """Return costs and accuracies, of one theta or of each in a stack."""
+    ) -> tuple[float | Floats, float | Floats]:
+        """Return costs and scores, of one theta or of each in a stack."""
         thetas = self.check_stack(theta)
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
         w = None if sample_weight is None else self.check_sample_weight(sample_weight, X)
-        costs, accuracies = self._score(thetas, X, Y, w, usable_cores())
+        costs, scores = self._score(thetas, X, Y, w, usable_cores())
         if np.ndim(theta) != 2:
-            return float(costs[0]), float(accuracies[0])
-        return costs, accuracies
+            return float(costs[0]), float(scores[0])
+        return costs, scores
 
     def _score(
         self, thetas: Array, X: Array, Y: Array, sample_weight: Array | None, threads: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return costs and accuracies, NaN without classes, in one pass over checked arrays."""
+    ) -> tuple[Floats, Floats]:
+        """Return costs, weighted, and scores in one pass over checked arrays."""
         k, n, m = len(thetas), self.sizes[-1], X.shape[1]
-        costs, accuracies = np.empty(k), np.full(k, np.nan)
+        costs, scores = np.empty(k), np.empty(k)
         # As many networks at once as keep the outputs small.
         size = max(1, SCORE_NUMBERS // (n * m))
         out = np.empty((min(size, k), n, m), self.dtype)
@@ -514,10 +619,12 @@ class Network:
                 self.layout, thetas[part], X, Y, sample_weight, outputs, threads
             )
             if self.output == "sigmoid":
-                accuracies[part] = np.mean((outputs > 0.5) == Y, axis=(1, 2))
+                scores[part] = np.mean((outputs > 0.5) == Y, axis=(1, 2))
             elif self.output == "softmax":
-                accuracies[part] = np.mean(outputs.argmax(axis=1) == Y.argmax(axis=0), axis=1)
-        return costs, accuracies
+                scores[part] = np.mean(outputs.argmax(axis=1) == Y.argmax(axis=0), axis=1)
+            else:
+                scores[part] = _r2(outputs, Y)
+        return costs, scores
 
     def loss_and_gradient(
         self,
@@ -528,7 +635,7 @@ class Network:
         sample_weight: ArrayLike | None = None,
         out: Array | None = None,
     ) -> tuple[Any, Array]:
-        """Return the cost and its gradient by ``theta``.
+        """Return the cost and its gradient with respect to ``theta``.
 
         The signature that optimisers ask for:
         ``scipy.optimize.minimize(net.loss_and_gradient, theta, jac=True, args=(X, Y))``.
@@ -709,6 +816,19 @@ class Network:
 
 def _rebuilt(architecture: dict[str, Any]) -> Network:
     return Network(**architecture)
+
+
+def _r2(outputs: Array, Y: Array) -> Floats:
+    """Return the mean R2 of the outputs of each network; (k, n, m) and (n, m).
+
+    As in scikit-learn, labels that do not vary have 1 if they are met exactly, and otherwise 0.
+    """
+    labels = Y.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        residual = np.square(labels - outputs).sum(axis=2)
+        total = np.square(labels - labels.mean(axis=1, keepdims=True)).sum(axis=1)
+        r2 = np.where(total > 0, 1 - residual / total, residual == 0)
+    return r2.mean(axis=1, dtype=np.float64)  # type: ignore[no-any-return]
 
 
 def load(path: files.FilePath) -> tuple[Network, Array]:

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules: settings only. The loops that obey them are kernels.
+"""Optimisers and learning-rate schedules: settings only; the updates themselves are kernels.
 
 ``learning_rate`` is a number or a schedule: any callable from the iteration, counted from 0, to a
 number. It may also be a sequence of these, one for each layer, or of pairs of these, for each
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.validation import as_float, is_sequence
+from fastinit.validation import as_float, check_bool, check_integer, is_sequence
 
 Rate = float | Callable[[int], float]
 # One for all parameters, or one for each layer, or for each layer's weights and biases.
@@ -33,6 +33,8 @@ class Rule(NamedTuple):
     epsilon: float = 0.0
     l2: float = 0.0
     weight_decay: float = 0.0
+    # Whether recorded costs include ``l2 / 2 * sum(W ** 2)``.
+    penalty_in_cost: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Cosine:
     ----------
     initial : float
     iterations : int
-        After so many it has arrived.
+        The number of iterations after which ``final`` is reached.
     final : float, default 0
 
     References
@@ -90,10 +92,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _check(self, initial=math.inf, final=math.inf)
-        if isinstance(self.iterations, bool) or not isinstance(self.iterations, (int, np.integer)):
-            raise TypeError(f"iterations: expected an integer; got {self.iterations!r}")
-        if self.iterations < 1:
-            raise ValueError(f"iterations: expected at least 1; got {self.iterations}")
+        check_integer("iterations", self.iterations, 1)
 
     def __call__(self, iteration: int) -> float:
         """Return the learning rate of an iteration."""
@@ -169,8 +168,7 @@ class Momentum:
     def __post_init__(self) -> None:
         _check_rate(self)
         _check(self, momentum=1, l2=math.inf)
-        if not isinstance(self.nesterov, (bool, np.bool_)):
-            raise TypeError(f"nesterov: expected True or False; got {self.nesterov!r}")
+        check_bool("nesterov", self.nesterov)
 
     @property
     def rule(self) -> Rule:
@@ -186,7 +184,7 @@ class Adam:
     ----------
     learning_rate : float, callable or sequence, default 0.001
     beta1, beta2 : float, default 0.9 and 0.999
-        How slowly both means forget; from 0 up to, not including, 1.
+        Exponential decay rates of the moment estimates, in [0, 1).
     epsilon : float, default 1e-8
         Added to the root, after its bias is corrected; above 0.
     l2 : float, default 0
@@ -269,8 +267,11 @@ class LBFGS:
     ----------
     history : int, default 10
         Corrections kept; SciPy's ``maxcor``.
-    tolerance : float, default 1e-5
-        Converged when no entry of the gradient is larger; SciPy's ``gtol``.
+    tol : float, default 1e-5
+        The training has converged if no entry of the gradient is larger; SciPy's ``gtol``.
+    max_fun : int, default 15000
+        Largest number of evaluations of the cost in one call of :func:`train`; SciPy's ``maxfun``,
+        which is checked after each iteration.
     l2 : float, default 0
         Strength of the squared penalty on the weights.
 
@@ -286,16 +287,15 @@ class LBFGS:
     """
 
     history: int = 10
-    tolerance: float = 1e-5
+    tol: float = 1e-5
+    max_fun: int = 15_000
     l2: float = 0.0
     slots: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.history, bool) or not isinstance(self.history, (int, np.integer)):
-            raise TypeError(f"history: expected an integer; got {self.history!r}")
-        if not 1 <= self.history <= 1000:
-            raise ValueError(f"history: expected from 1 to 1000; got {self.history}")
-        _check(self, tolerance=math.inf, l2=math.inf)
+        check_integer("history", self.history, 1, 1001)
+        check_integer("max_fun", self.max_fun, 1, 2**31)
+        _check(self, tol=math.inf, l2=math.inf)
 
 
 Optimizer = GradientDescent | Momentum | Adam | AdamW | LBFGS

@@ -2,15 +2,43 @@
 
 import html
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from fastinit.kernels import usable_cores
 from fastinit.training.network import Array, Network
 from fastinit.training.optimizers import Optimizer
+
+# The order of the examples of each epoch: the key of their shuffling, None for that of X, or the
+# caller's own, as an array or by the number of the epoch.
+Order = int | NDArray[np.intp] | Callable[[int], ArrayLike] | None
+
+
+class Data(NamedTuple):
+    """Checked training data, as the kernels take them."""
+
+    X: Array
+    Y: Array
+    sample_weight: Array | None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: a KeyboardInterrupt that keeps what was done.
+
+    Attributes
+    ----------
+    result : Run, Stack or Comparison
+        As it was when it was interrupted. It can be continued: a run or a stack by
+        ``train(resume=)``, a comparison by its store.
+    """
+
+    def __init__(self, result: Any, done: int, total: int) -> None:
+        self.result = result
+        super().__init__(f"after {done:,} of {total:,}")
 
 
 class _Printed(ABC):
@@ -43,27 +71,27 @@ class Run(_Printed):
         The very array that was handed to :func:`train`, updated in place.
     optimizer : GradientDescent, Momentum, Adam, AdamW or LBFGS
     costs : ndarray of shape (ceil(iterations / cost_every),), float64
-        The cost of every ``cost_every``-th iteration's examples before its update, without
-        penalties. After a divergence NaN follows, up to the number of iterations asked for, but at
-        most 2**20 of them.
+        The cost of every ``cost_every``-th iteration's examples before its update. After a
+        divergence NaN follows, up to the number of iterations asked for, but at most 2**20 of them.
     diverged_at : int or None
-        The first iteration whose update would have left the finite numbers. It was not made:
-        ``theta`` keeps its last finite value.
+        The first iteration whose update was not finite. It was not made: ``theta`` keeps its last
+        finite value.
     cost_every : int
         Entry ``i`` of ``costs`` belongs to iteration ``i * cost_every``.
     seconds : float
         Wall-clock time of the training; in a stack, of the whole stack.
     batch_size : int or None
         None for full batches.
-    stopped_by : {"", "iterations", "callback", "patience", "divergence", "convergence"}
-        Empty while the training is on; convergence is what L-BFGS says.
+    stopped_by : str
+        "iterations", "callback", "tol", "divergence", "interrupt"; of L-BFGS also "convergence",
+        "max_fun" and "line_search", which found no lower cost. Empty during the training.
     validation_iterations : ndarray of shape (n,)
-        After how many iterations the validation data was looked at.
-    validation_costs, validation_accuracies : ndarray of shape (n,)
-        What was found; accuracies are NaN unless the network classifies.
+        The numbers of iterations after which the validation data were looked at.
+    validation_costs, validation_scores : ndarray of shape (n,)
+        Their cost and score (:meth:`Network.score`) then.
     best_iteration : int or None
-        With ``patience``, after how many iterations the validation cost was lowest: at the end
-        ``theta`` is what it was then.
+        If the training monitored validation data, the number of iterations after which the value
+        was best. At the end ``theta`` is set back to that iteration.
     """
 
     network: Network
@@ -76,13 +104,15 @@ class Run(_Printed):
     stopped_by: str = ""
     validation_iterations: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
     validation_costs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    validation_accuracies: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    validation_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     best_iteration: int | None = None
     cost_every: int = 1
     # What a resumed training goes on with.
     _iterations: int | None = None
     _state: Array = field(default_factory=lambda: np.empty((0, 0)))
-    _shuffle_key: int | None = 0
+    _state_start: int = 0  # the iteration at which the state was zero
+    _order: Order = 0
+    _data: Data | None = None
 
     @property
     def iterations(self) -> int:
@@ -93,8 +123,10 @@ class Run(_Printed):
 
     @property
     def final_cost(self) -> float:
-        """The last recorded cost; NaN if there is none or the training diverged."""
-        return float(self.costs[-1]) if len(self.costs) else float("nan")
+        """The cost of ``theta`` on the training data, without penalties; NaN after a divergence."""
+        if self.diverged_at is not None or self._data is None:
+            return float("nan")
+        return float(self.network.cost(self.theta, *self._data[:2], sample_weight=self._data[2]))
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -112,9 +144,9 @@ class Run(_Printed):
         if len(self.costs):
             facts["cost"] = f"{self.costs[0]:.6g} -> {self.final_cost:.6g}"
         if len(self.validation_costs):
-            accuracy = self.validation_accuracies[-1]
-            share = "" if np.isnan(accuracy) else f", accuracy {accuracy:.1%}"
-            facts["validation"] = f"cost {self.validation_costs[-1]:.6g}{share}"
+            score = self.validation_scores[-1]
+            named = f"accuracy {score:.1%}" if self.network.classifies else f"R2 {score:.4g}"
+            facts["validation"] = f"cost {self.validation_costs[-1]:.6g}, {named}"
         if self.best_iteration is not None:
             facts["best after"] = f"iteration {self.best_iteration:,}"
         if self.diverged_at is not None:
@@ -148,7 +180,11 @@ class Stack(_Printed, Sequence[Run]):
         self._runs = list(runs)
         self.theta = theta
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Run]: ...
+    def __getitem__(self, index: int | slice) -> Run | list[Run]:
         return self._runs[index]
 
     def __len__(self) -> int:
@@ -163,6 +199,16 @@ class Stack(_Printed, Sequence[Run]):
         return costs
 
     @property
+    def final_costs(self) -> NDArray[np.float64]:
+        """The ``final_cost`` of each network, of shape (k,). A new array."""
+        costs = np.full(len(self), np.nan)
+        finite = [k for k, run in enumerate(self) if run.diverged_at is None]
+        data = self[0]._data if len(self) else None
+        if data is not None and finite:
+            costs[finite] = self[0].network._score(self.theta[finite], *data, usable_cores())[0]
+        return costs
+
+    @property
     def diverged_at(self) -> list[int | None]:
         """The iteration of divergence of each network, or None."""
         return [run.diverged_at for run in self]
@@ -174,13 +220,14 @@ class Stack(_Printed, Sequence[Run]):
 
     def _facts(self) -> dict[str, str]:
         diverged = sum(run.diverged_at is not None for run in self)
-        final = [run.final_cost for run in self if not np.isnan(run.final_cost)]
+        final = self.final_costs
+        final = final[~np.isnan(final)]
         facts = {"networks": f"{len(self):,}"}
         if len(self):
             facts |= {"network": str(self[0].network), "optimizer": str(self[0].optimizer)}
         facts["iterations"] = f"{max((run.iterations for run in self), default=0):,}"
-        if final:
-            facts["final costs"] = f"{min(final):.6g} to {max(final):.6g}"
+        if final.size:
+            facts["final costs"] = f"{final.min():.6g} to {final.max():.6g}"
         facts["diverged"] = f"{diverged:,}"
         facts["time"] = f"{self.seconds:.3g} s"
         return facts
