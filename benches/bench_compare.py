@@ -186,7 +186,7 @@ def bare_trainings() -> float:
 def ratios() -> list[dict]:
     """Return one row per promise: how many times as long the other takes."""
     contenders, rows = {}, []
-    question = f"one iteration of {NETWORKS} networks, 2 cores"
+    question = f"one iteration of {NETWORKS} networks of the lesson, 2 cores"
     for name, (package, make) in CONTENDERS.items():
         if reason := absent(package):
             rows.append({"question": question, "peer": name, "skipped": reason})
@@ -205,16 +205,16 @@ def ratios() -> list[dict]:
     ]
     rows.append(
         {
-            "question": "a run of a grid with store, beyond its training",
-            "peer": f"the limit: {OVERHEAD * 1e3} ms",
+            "question": "overhead of one run in a grid with a store",
+            "peer": f"limit: {OVERHEAD * 1e3} ms",
             "target": 1,
             "measured": median(OVERHEAD / overhead() for _ in range(7)),
         }
     )
     rows.append(
         {
-            "question": f"`fastinit compare --seeds 0:{SEEDS}` with store, pictures and report",
-            "peer": "the limit: the same trainings alone",
+            "question": f"`fastinit compare --seeds 0:{SEEDS}` with a store, pictures and a report",
+            "peer": "limit: the same training alone",
             # At most 1.4 times the time is at least 0.71 times as fast.
             "target": 0.71,
             "measured": median(bare_trainings() / whole_process() for _ in range(3)),

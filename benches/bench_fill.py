@@ -1,4 +1,4 @@
-"""How fast are the fills?
+"""How fast are the initialisers?
 
 float32 unless the row says else. The peers fill warm memory in place where they can; JAX and Keras
 return new arrays. "1 thread" and "2 threads" hold for both sides; NumPy's generators have one.
@@ -15,7 +15,7 @@ import fastinit as fi
 
 SMALL, MIDDLE, LARGE = 1_000, 1_000_000, 100_000_000
 SIZES = {SMALL: (10, 100), MIDDLE: (1000, 1000), LARGE: (10_000, 10_000)}
-# What the README promises is measured at 2**26 elements.
+# The rows with targets are measured at 2**26 elements.
 PROMISED = (8192, 8192)
 
 # Names here, in torch.nn.init and in jax.nn.initializers.
@@ -147,7 +147,7 @@ def ratios() -> list[dict]:
     def numpy_peer(shape: tuple[int, int]):
         return lambda: numpy_fill("standard_normal", shape)
 
-    two, big = "2 threads", "67 million"
+    two, big = "2 threads", "67 million float32"
     fast = {name: lambda n=name: ours(n, out, 2) for name in ("he_normal", "he_uniform")}
     table = [
         (f"`he_normal`, {big}, {two}", "torch `kaiming_normal_`", 6,
@@ -160,14 +160,14 @@ def ratios() -> list[dict]:
          torch_peer("kaiming_uniform_", PROMISED, 2), fast["he_uniform"]),
         (f"`truncated_normal`, {big}, {two}", "torch `trunc_normal_`", 60,
          torch_peer("trunc_normal_", PROMISED, 2), lambda: ours("truncated_normal", out, 2)),
-        (f"`he_normal`, {big} bfloat16, {two}", "torch `normal_`", 6,
+        (f"`he_normal`, 67 million bfloat16, {two}", "torch `normal_`", 6,
          torch_peer("normal_", PROMISED, 2, "bfloat16"), half),
         (f"`orthogonal`, 2048 x 2048, {two}", "torch `orthogonal_`", 1,
          torch_peer("orthogonal_", square.shape, 2), lambda: ours("orthogonal", square, 2)),
         # At most 1.5 times the time is at least 0.67 times as fast.
-        (f"`he_normal`, {big}, {two}", "the limit: `ndarray.fill`, one thread", 0.67,
+        (f"`he_normal`, {big}, {two}", "limit: `ndarray.fill`, 1 thread", 0.67,
          lambda: lambda: out.fill(1), fast["he_normal"]),
-        ("`he_normal`, 1,000, whole call", "NumPy `standard_normal(out=)`", 0.67,
+        ("`he_normal`, 1,000 float32, whole call", "NumPy `standard_normal(out=)`", 0.67,
          numpy_peer(SIZES[SMALL]), lambda: ours("he_normal", small, None)),
     ]  # fmt: skip
     rows = []
@@ -182,7 +182,7 @@ def ratios() -> list[dict]:
     return rows
 
 
-MATRIX = "Every scheme at every size, as times as fast"
+MATRIX = "Every initialiser at every size, as times as fast"
 
 
 def matrix() -> list[dict]:
@@ -203,7 +203,7 @@ def matrix() -> list[dict]:
                 turns=3 if size == LARGE else 7,
                 seconds=0.01,
             )
-            row = {"scheme": f"`{scheme}`", "elements": f"{size:,}"}
+            row = {"initialiser": f"`{scheme}`", "elements": f"{size:,}"}
             row["ns per element, 1 and 2 threads"] = " / ".join(
                 f"{min(times[f'fastinit, {threads}']) / size * 1e9:.2f}" for threads in (1, 2)
             )

@@ -13,7 +13,7 @@ from timing import Contender, in_turns, ratio
 import fastinit as fi
 from fastinit import kernels, reference
 
-SHAPES = {"10x2, 300": (10, 2, 300), "64x64, 256": (64, 64, 256)}
+SHAPES = {"10 x 2, 300 examples": (10, 2, 300), "64 x 64, 256 examples": (64, 64, 256)}
 KERNELS = ("linear_relu", "backward", "loss", "update_parameters")
 
 

@@ -340,11 +340,11 @@ def ratios() -> list[dict[str, Any]]:
     """Return the worst and the mean of the shapes of one seed."""
     cases = [drawn(0, index) for index in range(REPORTED)]
     found = measure_all(cases, REPORT_TURNS, REPORT_SECONDS).values()
-    question, peer = f"{REPORTED} random shapes", "plain NumPy"
+    shapes, peer = f"of {REPORTED} random shapes", "plain NumPy"
     return [
-        {"question": f"{question}, the worst", "peer": peer, "target": 1.0,
+        {"question": f"one step, the worst {shapes}", "peer": peer, "target": 1.0,
          "measured": min(found)},
-        {"question": f"{question}, geometric mean", "peer": peer, "target": 4.0,
+        {"question": f"one step, geometric mean {shapes}", "peer": peer, "target": 4.0,
          "measured": geometric_mean(found)},
     ]  # fmt: skip
 

@@ -53,7 +53,8 @@ class Task:
         job = {"sigmoid": "", "softmax": " softmax", "identity": " squared error"}[self.output]
         activation = "" if self.activation == "relu" else f" {self.activation}"
         adam = ", Adam" if self.adam else ""
-        return f"{'-'.join(map(str, self.sizes))}{activation}{job}{adam}, {self.examples:,}"
+        sizes = "-".join(map(str, self.sizes))
+        return f"{sizes}{activation}{job}{adam}, {self.examples:,} examples"
 
     @property
     def network(self) -> fi.Network:
@@ -267,7 +268,7 @@ TASKS = (
 )  # fmt: skip
 # Odd ones, which must not fall off a cliff, and wide ones.
 WIDTHS = (7, 8, 9, 63, 64, 65, 100, 128, 256, 384, 448, 512, 768)
-MATRIX = "Odd widths and wide ones: 64-w-w-1 on 256 examples"
+MATRIX = "One step of 64-w-w-1 on 256 examples, for odd and for large widths w"
 
 
 def whole_fits() -> dict[str, tuple[str | None, Contender]]:
@@ -336,12 +337,12 @@ def rows_of(task: Task, peak: float) -> Iterator[dict]:
     if not absent("torch"):
         measured[TORCH] = min(measured[f"PyTorch, {n}"] for n in ("1 thread", "2 threads"))
     for peer, package in PEERS.items():
-        row = {"question": str(task), "peer": peer}
+        row = {"question": f"one step of {task}", "peer": peer}
         if absent(package):
             yield row | {"skipped": absent(package)}
         else:
             yield row | {"target": task.targets.get(peer), "measured": measured[peer]}
-    row = {"question": str(task), "limit": True}
+    row = {"question": f"one step of {task}", "limit": True}
     if task.wide:
         yield row | {
             "peer": "share of the time that the bare products take alone",
@@ -358,7 +359,8 @@ def rows_of(task: Task, peak: float) -> Iterator[dict]:
 def rows_of_whole_fit() -> Iterator[dict]:
     fits = whole_fits()
     peer = "scikit-learn MLPClassifier"
-    row = {"question": "a whole `fit` by default: 20-100-1, 1,000, 200 epochs", "peer": peer}
+    question = "a whole fit with scikit-learn's defaults: 20-100-1, 1,000 examples, 200 epochs"
+    row = {"question": question, "peer": peer}
     if absent("sklearn"):
         yield row | {"skipped": absent("sklearn")}
     else:
