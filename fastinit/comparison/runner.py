@@ -1,5 +1,8 @@
 """compare(): train from several schemes, in every combination of the axes of a grid."""
 
+# help() and editors then show the names of types, such as ArrayLike, not what they stand for.
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -244,7 +247,7 @@ def _stacks(result: Comparison, places: Iterable[int], most: int) -> list[list[i
     return stacks
 
 
-def _opened(path: str | os.PathLike[str]) -> "Store":
+def _opened(path: str | os.PathLike[str]) -> Store:
     # Imported here, because not every build of Python has SQLite.
     from fastinit.comparison.store import Store
 
@@ -260,7 +263,7 @@ class _Runner:
     def __init__(
         self,
         result: Comparison,
-        store: "Store | None",
+        store: Store | None,
         display: Display,
         progress: Callable[[Comparison], Any],
         callback: Callable[[str, Run], Any] | None,
