@@ -1,8 +1,8 @@
-"""How long do many networks at once take, and how much of it is not training?
+"""How long does training many networks take, and how large is the overhead of compare?
 
-The lesson's data and network, 256 starts of it, float64, full batch, the cost of each network
-recorded at every iteration. Setting up and compiling stay outside the timing, except where the
-whole process is the question. A peer that is not installed is left out by name.
+The lesson's data and network, 256 starts, float64, full batches; the cost of each network is
+recorded at every iteration. Set-up and compilation are not timed, except for the whole process.
+Peers that are not installed are reported as skipped.
 """
 
 import os
@@ -48,7 +48,7 @@ def fastinit(threads: int = 2) -> Contender:
 
 
 def jax_vmap() -> Contender:
-    """All networks under one vmap, the whole loop under one jit."""
+    """All networks in one vmap, the whole loop in one jit."""
     import jax
     import jax.numpy as jnp
 
@@ -84,7 +84,7 @@ def jax_vmap() -> Contender:
 
 
 def torch_vmap() -> Contender:
-    """All networks under one vmap, two threads."""
+    """All networks in one vmap, with two threads."""
     import torch
 
     X, Y, _, _ = data()
@@ -142,7 +142,7 @@ def test_stack(benchmark, name):
 
 
 def overhead(runs: int = 200, iterations: int = 1000) -> float:
-    """Return the seconds per run of a grid with store beyond its trainings, one at a time."""
+    """Return the seconds per run of a grid with store that are not training, on one thread."""
     X, Y, X_test, Y_test = data()
     with tempfile.TemporaryDirectory() as folder:
         before = perf_counter()
@@ -155,7 +155,7 @@ def overhead(runs: int = 200, iterations: int = 1000) -> float:
 
 
 def whole_process() -> float:
-    """Return the seconds of the command with store, pictures and report."""
+    """Return the seconds of the command with store, figures and report."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable, "-P", "-m", "fastinit", "compare", "--seeds", f"0:{SEEDS}",
@@ -173,7 +173,7 @@ def whole_process() -> float:
 
 
 def bare_trainings() -> float:
-    """Return the seconds of the same trainings in one stack, and nothing else."""
+    """Return the seconds of the same trainings as one stack, without anything else."""
     X, Y, _, _ = data()
     net = fi.Network(SIZES, loss="saturating_cross_entropy")
     schemes = ("zeros", "lesson.random", "lesson.he")
@@ -184,7 +184,7 @@ def bare_trainings() -> float:
 
 
 def ratios() -> list[dict]:
-    """Return one row per promise: how many times as long the other takes."""
+    """Return one row for each target: how many times as long the peer takes."""
     contenders, rows = {}, []
     question = f"one iteration of {NETWORKS} networks of the lesson, 2 cores"
     for name, (package, make) in CONTENDERS.items():

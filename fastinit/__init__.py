@@ -1,7 +1,7 @@
 """Fill weights, train small networks, and see what the initialisation did."""
 
 from fastinit import initializers, lesson
-from fastinit.comparison import Cell, Comparison, Interrupted, Table, Trial, compare, propagation
+from fastinit.comparison import Cell, Comparison, Table, Trial, compare, propagation
 from fastinit.initializers import (
     constant,
     delta_orthogonal,
@@ -34,7 +34,7 @@ from fastinit.initializers import (
     zeros,
 )
 from fastinit.kernels import show_config
-from fastinit.training import Network, Run, Stack, load, optimizers, train
+from fastinit.training import Interrupted, Network, Run, Stack, load, optimizers, train
 from fastinit.training.optimizers import (
     LBFGS,
     Adam,

@@ -1,4 +1,4 @@
-"""The command line: ``compare`` runs the lesson or a grid, ``info`` names the kernels."""
+"""The command line: ``compare`` runs the lesson or a grid, ``info`` shows the kernels."""
 
 import argparse
 import importlib.util
@@ -15,32 +15,46 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fastinit import __version__, initializers
-from fastinit.comparison import Comparison, Interrupted, Trial, compare, report
+from fastinit.comparison import Comparison, Trial, compare, report
+from fastinit.comparison.grid import plain
 from fastinit.comparison.tables import rich_table
 from fastinit.kernels import show_config
 from fastinit.lesson import load_dataset
-from fastinit.training import Network
+from fastinit.training import Interrupted, Network
+from fastinit.training.network import ACTIVATIONS
 
-DESCRIPTION = "What does the weight initialisation do? Train one network from several, and compare."
+DESCRIPTION = """\
+Train a network from several weight initialisations and compare the results.
+
+Without options this is the lesson: two noisy circles and layers of 2, 10, 5 and 1 units, trained
+from zeros, from large random weights and from He weights. The command prints the costs and a table
+and writes figures.
+"""
 
 EXAMPLES = """\
 examples:
   fastinit compare
-      the lesson: two noisy circles, layers 2-10-5-1, from zeros, large random and He weights
+      the lesson
   fastinit compare --schemes he_normal,glorot_uniform --seed 0 --hidden 50,50
-      other schemes and another network, from a seed
+      two other schemes, a larger network and a seed
   fastinit compare --data mine.npz --learning-rate 0.1 --iterations 5000
-      your own data: arrays X (n_features, m) and Y (1, m) of 0 and 1, perhaps X_test and Y_test
+      other data
   fastinit compare --seeds 0:100 --store runs.sqlite --report report.html
-      a hundred starts from each scheme; stop it and start it again, nothing is computed twice
+      100 runs of each scheme; if it is interrupted, the same command continues
   fastinit compare --schemes he_normal,glorot_uniform --depths 2,4,8 --widths 10,50 --seeds 0:20
       every combination
   fastinit compare --json > result.json
-      for another program
+      output for other programs
+
+exit codes:
+  0    success
+  1    the reader of the output closed it, as in "| head"
+  2    invalid arguments or data, a file that cannot be read or written, or too little memory
+  130  interrupted by Ctrl-C; runs that were finished are shown
 """
 
-
-# The arguments of compare() that are options; some are given as one value or as an axis.
+# The parameters of compare() that are options of the same meaning. An option and its plural, such
+# as --seed and --seeds, set the same parameter.
 COMPARED = (
     "learning_rate", "iterations", "seed", "depth", "width", "activation", "target_cost",
     "target_accuracy", "store", "threads",
@@ -48,79 +62,76 @@ COMPARED = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors are one readable line."""
+    """Errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="fastinit", description=DESCRIPTION)
+    parser = _Parser(
+        prog="fastinit",
+        description="Train small networks from several weight initialisations and compare them.",
+        epilog="See also: fastinit compare --help",
+    )
     parser.add_argument("--version", action="version", version=f"fastinit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,info}")
-
-    info = commands.add_parser("info", help="tell which kernels run on this machine, and why")
+    info = commands.add_parser(
+        "info",
+        help="show versions and the kernels that are used on this machine",
+        description="Show versions and the kernels that are used on this machine, and why.",
+    )
     info.set_defaults(run=_info)
-
-    lesson = commands.add_parser(
+    compare_parser = commands.add_parser(
         "compare",
-        help="train from several initialisations and compare",
+        help="train from several initialisations and compare the results",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    lesson.set_defaults(run=_compare)
-    lesson.add_argument(
+    compare_parser.set_defaults(run=_compare)
+    _add_options(compare_parser)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    setting = parser.add_argument_group("network and training")
+    setting.add_argument(
         "--schemes",
         type=_names,
         default=["zeros", "lesson.random", "lesson.he"],
         metavar="A,B,...",
-        help=f"of {', '.join(initializers.names())} (default: zeros,lesson.random,lesson.he)",
+        help="initialisations (default: zeros,lesson.random,lesson.he). "
+        f"Available: {', '.join(initializers.names())}",
     )
-    lesson.add_argument(
+    setting.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="an .npz file with arrays X of shape (n_features, n_examples) and Y of shape "
+        "(1, n_examples), each 0 or 1, and optionally X_test and Y_test (default: the lesson's)",
+    )
+    setting.add_argument(
         "--hidden",
         type=_integers,
         default=[10, 5],
         metavar="N,N,...",
-        help="units of the hidden layers (default: 10,5)",
+        help="numbers of units of the hidden layers (default: 10,5)",
     )
-    rates = lesson.add_mutually_exclusive_group()
-    rates.add_argument(
-        "--learning-rate", type=float, default=0.01, metavar="RATE", help="default: 0.01"
-    )
-    lesson.add_argument(
-        "--iterations", type=int, default=15_000, metavar="N", help="default: 15000"
-    )
-    seeds = lesson.add_mutually_exclusive_group()
-    seeds.add_argument(
-        "--seed",
+    setting.add_argument(
+        "--iterations",
         type=int,
+        default=15_000,
         metavar="N",
-        help="for every scheme (default: the lesson's own starting points)",
+        help="number of updates of each run (default: 15000)",
     )
-    lesson.add_argument(
-        "--data", type=Path, metavar="FILE", help=".npz file with X, Y and perhaps X_test, Y_test"
-    )
-    lesson.add_argument(
-        "--out",
-        type=Path,
-        default=Path("fastinit-compare"),
-        metavar="DIR",
-        help="folder for the pictures (default: fastinit-compare)",
-    )
-    lesson.add_argument(
-        "--json", action="store_true", help="print the result as JSON and nothing else"
-    )
-
-    grid = lesson.add_argument_group(
-        "grid", "many runs for each scheme: every combination of what is given here"
-    )
-    seeds.add_argument(
-        "--seeds",
-        type=_ranges,
-        dest="seed",
-        metavar="N,A:B,...",
-        help="an axis: A:B are those from A up to B - 1",
+    rates = setting.add_mutually_exclusive_group()
+    rates.add_argument(
+        "--learning-rate",
+        type=float,
+        default=0.01,
+        metavar="RATE",
+        help="learning rate of gradient descent (default: 0.01)",
     )
     rates.add_argument(
         "--learning-rates",
@@ -128,41 +139,95 @@ def _parser() -> argparse.ArgumentParser:
         dest="learning_rate",
         default=0.01,
         metavar="RATE,...",
-        help="an axis",
+        help="several learning rates, in place of one",
+    )
+    seeds = setting.add_mutually_exclusive_group()
+    seeds.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of every scheme (default: 3 for lesson.he as in the lesson, NumPy's global "
+        "random state for lesson.random, 0 for all others)",
+    )
+    seeds.add_argument(
+        "--seeds",
+        type=_ranges,
+        dest="seed",
+        metavar="N,A:B,...",
+        help="several seeds, in place of one; A:B means A to B - 1",
+    )
+
+    grid = parser.add_argument_group(
+        "grid", "Every combination of these values, of --seeds and of --learning-rates is run."
     )
     grid.add_argument(
-        "--depths", type=_ranges, dest="depth", metavar="N,...", help="numbers of hidden layers"
+        "--depths",
+        type=_ranges,
+        dest="depth",
+        metavar="N,A:B,...",
+        help="numbers of hidden layers; requires --widths unless all --hidden layers have the "
+        "same width",
     )
     grid.add_argument(
-        "--widths", type=_ranges, dest="width", metavar="N,...", help="units of each hidden layer"
+        "--widths",
+        type=_ranges,
+        dest="width",
+        metavar="N,A:B,...",
+        help="numbers of units of every hidden layer",
     )
     grid.add_argument(
         "--activations",
         type=_names,
         dest="activation",
         metavar="A,B,...",
-        help="of the hidden layers",
+        help=f"activations of the hidden layers (default: relu). Available: "
+        f"{', '.join(ACTIVATIONS)}",
     )
-    grid.add_argument(
-        "--target-cost", type=float, metavar="COST", help="tell the iterations to reach it"
+
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--target-cost",
+        type=float,
+        metavar="COST",
+        help="also show the number of iterations until the cost is at most COST",
     )
-    grid.add_argument(
-        "--target-accuracy", type=float, metavar="SHARE", help="tell the iterations to reach it"
+    results.add_argument(
+        "--target-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="also show the number of iterations until the training accuracy is at least SHARE",
     )
-    grid.add_argument(
+    results.add_argument(
+        "--out",
+        type=Path,
+        default=Path("fastinit-compare"),
+        metavar="DIR",
+        help="folder for the figures (default: fastinit-compare)",
+    )
+    results.add_argument(
+        "--report", type=Path, metavar="FILE", help="write a self-contained HTML page"
+    )
+    results.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write a table with one row for each run"
+    )
+    results.add_argument(
+        "--json", action="store_true", help="print the result as JSON instead of text"
+    )
+
+    execution = parser.add_argument_group("execution")
+    execution.add_argument(
         "--store",
         type=Path,
         metavar="FILE",
-        help="SQLite file of finished runs: a second start goes on where the first ended",
+        help="an SQLite file for finished runs; runs that it contains are not trained again",
     )
-    grid.add_argument(
-        "--threads", type=int, metavar="N", help="runs at a time (default: all usable cores)"
+    execution.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="maximum number of threads; the results do not depend on it (default: all usable "
+        "cores)",
     )
-    grid.add_argument(
-        "--report", type=Path, metavar="FILE", help="write all of it as one HTML page"
-    )
-    grid.add_argument("--csv", type=Path, metavar="FILE", help="write a table, a row a run")
-    return parser
 
 
 def _names(text: str) -> list[str]:
@@ -174,7 +239,7 @@ def _integers(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected integers with commas between, like 10,5; got {text!r}"
+            f"expected integers separated by commas, like 10,5; got {text!r}"
         ) from None
 
 
@@ -182,11 +247,11 @@ def _ranges(text: str) -> Sequence[int]:
     try:
         parts = [part.partition(":") for part in text.split(",")]
         found = [range(int(a), int(b) if colon else int(a) + 1) for a, colon, b in parts]
-        # A single range stays one, to be read in the report.
+        # A single range is kept, because it is easier to read in the report.
         return found[0] if len(found) == 1 else [number for part in found for number in part]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected integers or ranges with commas between, like 1,2,10:20; got {text!r}"
+            f"expected integers or ranges separated by commas, like 1,2,10:20; got {text!r}"
         ) from None
 
 
@@ -195,12 +260,31 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected numbers with commas between, like 0.01,0.1; got {text!r}"
+            f"expected numbers separated by commas, like 0.01,0.1; got {text!r}"
         ) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the name of the program; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0 for success; 1 if the reader of the output closed it; 2 for invalid
+        arguments or data, files that cannot be read or written, and too little memory; 130 after
+        Ctrl-C.
+
+    Raises
+    ------
+    SystemExit
+        From argparse: with code 2 for arguments that it cannot parse, and with code 0 after
+        ``--help`` and ``--version``.
+    """
     parser = _parser()
     words = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(words, argparse.Namespace(words=["fastinit", *words]))
@@ -208,8 +292,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone, as after "| head"; nothing is left to be said, not even
-        # by the interpreter when it flushes at exit.
+        # The reader has closed the pipe, as in "| head". The interpreter flushes stdout at exit and
+        # would report the same error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as stop:
@@ -230,9 +314,9 @@ def _compare(arguments: argparse.Namespace) -> None:
     absent = [name for name in ("rich", "matplotlib") if importlib.util.find_spec(name) is None]
     if absent:
         raise ValueError(
-            f"needs {' and '.join(absent)}; install with: pip install 'fastinit-nn[cli]'"
+            f"requires {' and '.join(absent)}; install with: pip install 'fastinit-nn[cli]'"
         )
-    # Always: it leaves NumPy's random state as the lesson does, where `lesson.random` starts.
+    # Also with other data: it leaves NumPy's random state from which `lesson.random` draws.
     lesson = load_dataset()
     data = lesson if arguments.data is None else _load(arguments.data)
     X, Y = np.asarray(data[0]), np.asarray(data[1])
@@ -259,11 +343,11 @@ def _compare(arguments: argparse.Namespace) -> None:
             **{name: getattr(arguments, name) for name in COMPARED},
         )
     except Interrupted as stop:
-        if not len(stop.comparison):
+        if not len(stop.result):
             raise
-        interrupted, result = stop, stop.comparison
+        interrupted, result = stop, stop.result
 
-    # What can be printed comes first: a disk may turn out to be full.
+    # Printed before anything is written, because the disk may be full.
     if not arguments.json:
         _print_result(result)
     pictures = _save_pictures(result, arguments.out)
@@ -275,25 +359,26 @@ def _compare(arguments: argparse.Namespace) -> None:
         print(json.dumps(_document(result, arguments, pictures), indent=2, allow_nan=False))
     else:
         names = ", ".join(path.name for path in pictures.values())
-        print(f"Pictures: {names} in {arguments.out}")
+        print(f"Figures: {names} in {arguments.out}")
     if interrupted is not None:
         raise interrupted
 
 
 def _load(path: Path) -> tuple[Any, Any, Any, Any]:
-    """Return X, Y, X_test, Y_test of an .npz file, the last two None if it has none."""
+    """Return X, Y, X_test and Y_test of an .npz file; the last two may be None."""
     try:
-        # Explicit, because a pickle in a file of unknown origin could run any code.
+        # A pickle in a file of unknown origin could run any code.
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("one array, not several")
+            raise ValueError("it contains a single array")
         with file:
             missing = {"X", "Y"} - set(file)
             if missing:
-                raise ValueError(f"no array {' or '.join(sorted(missing))} in it")
+                raise ValueError(f"it has no array {' and no '.join(sorted(missing))}")
             tests = {"X_test", "Y_test"} & set(file)
             if len(tests) == 1:
-                raise ValueError(f"{tests.pop()} without its partner")
+                [given] = tests
+                raise ValueError(f"it has {given} but not its counterpart")
             test = (file["X_test"], file["Y_test"]) if tests else (None, None)
             return file["X"], file["Y"], *test
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -303,7 +388,7 @@ def _load(path: Path) -> tuple[Any, Any, Any, Any]:
 
 
 def _check_folder(option: str, path: Path, *, must_exist: bool = False) -> None:
-    """Fail before the training, not after it, where nothing could be written; write nothing."""
+    """Raise, before the training, if the folder cannot be written to."""
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     absent = must_exist and nearest != path
     if absent or not nearest.is_dir() or not os.access(nearest, os.W_OK):
@@ -311,13 +396,13 @@ def _check_folder(option: str, path: Path, *, must_exist: bool = False) -> None:
 
 
 def _loading(arguments: argparse.Namespace) -> str:
-    """Return the Python that loads the data as this command did."""
+    """Return Python code that loads the same data."""
     lesson = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
     if arguments.data is None:
         return lesson
     return "\n".join(
         [
-            lesson + "  # for the random state that it leaves",
+            lesson + "  # sets the random state from which lesson.random draws",
             f"arrays = np.load({str(arguments.data)!r})",
             'X, Y, X_test, Y_test = map(arrays.get, ("X", "Y", "X_test", "Y_test"))',
         ]
@@ -325,7 +410,7 @@ def _loading(arguments: argparse.Namespace) -> str:
 
 
 def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
-    """Write all pictures aside first, so that no half-written and no mixed set is ever seen."""
+    """Write the figures to a temporary folder first, so that those in ``folder`` are complete."""
     from fastinit.comparison import plots
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -338,7 +423,7 @@ def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
 
 
 def _print_result(result: Comparison) -> None:
-    """Print the lesson's logs and closing table; of a grid the medians, and what they mean."""
+    """Print costs and a table for one run of each scheme, otherwise summary and verdicts."""
     from rich.console import Console
 
     console = Console()
@@ -348,9 +433,9 @@ def _print_result(result: Comparison) -> None:
             for i, cost in _logged(trial):
                 print(f"Cost after iteration {i}: {cost}")
             print()
-        console.print(rich_table(result.table(), title="What the initialisation did"))
+        console.print(rich_table(result.table(), title="Results by initialisation"))
         return
-    title = f"What the initialisation did, {len(result):,} of {len(result.cells):,} runs"
+    title = f"Results by initialisation, {len(result):,} of {len(result.cells):,} runs"
     console.print(rich_table(result.summary(), title=title, compact=True))
     for scheme in result.schemes:
         if result.of(scheme):
@@ -358,7 +443,7 @@ def _print_result(result: Comparison) -> None:
 
 
 def _logged(trial: Trial) -> list[tuple[int, float]]:
-    """Return the cost of every thousandth iteration, as the lesson prints it."""
+    """Return the costs of every thousandth iteration, which the lesson prints."""
     costs = zip(trial.points.tolist(), trial.costs.tolist(), strict=True)
     return [(i, cost) for i, cost in costs if i % 1000 == 0 and i < trial.iterations]
 
@@ -372,7 +457,7 @@ def _document(
         "sizes": result.network.sizes,
         "learning_rate": arguments.learning_rate,
         "iterations": arguments.iterations,
-        "seed": list(seed) if isinstance(seed := arguments.seed, range) else seed,
+        "seed": plain(arguments.seed),
         "summary": [
             {name.replace(" ", "_"): _number(value) for name, value in row.items()}
             for row in result.summary()
@@ -387,5 +472,5 @@ def _document(
 
 
 def _number(value: Any) -> Any:
-    """Return what JSON can hold: it has no infinity and no NaN, so they go by name."""
+    """Return a value for JSON, which has no infinities and no NaN: these become strings."""
     return value if not isinstance(value, float) or math.isfinite(value) else str(value)

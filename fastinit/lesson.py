@@ -109,8 +109,9 @@ def legacy_generator(seed: Seed) -> Any:
         return np.random
     if isinstance(seed, np.random.RandomState):
         return seed
-    if isinstance(seed, (int, np.integer)):
-        return np.random.RandomState(check_integer("seed", seed, 0, 2**32))
+    if isinstance(seed, (int, np.integer)) and seed < 2**32:
+        return np.random.RandomState(check_integer("seed", seed))
+    # NumPy's legacy seeding takes no larger integers: other 64-bit seeds go through SeedSequence.
     if not isinstance(seed, np.random.SeedSequence):
         seed = np.random.SeedSequence(key_of(seed))
     return np.random.RandomState(np.random.MT19937(seed))

@@ -15,6 +15,7 @@ import pytest
 import fastinit as fi
 from fastinit import cli
 from fastinit.comparison.store import Store
+from fastinit.training.network import ACTIVATIONS
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
@@ -54,7 +55,7 @@ def test_compare_is_the_lesson(tmp_path):
     assert he[14].startswith("Cost after iteration 14000: 0.073578959")
     assert "0.993333" in result.stdout
     assert "0.96" in result.stdout
-    assert "Pictures: data.png, costs.png, boundaries.png in fastinit-compare" in result.stdout
+    assert "Figures: data.png, costs.png, boundaries.png in fastinit-compare" in result.stdout
     folder = tmp_path / "fastinit-compare"
     assert sorted(path.name for path in folder.iterdir()) == [
         "boundaries.png", "costs.png", "data.png",
@@ -116,7 +117,7 @@ BAD_ARGUMENTS = {
     "scheme": (["--schemes", "zeros,xavier"], "scheme: expected one of constant, zeros"),
     "no scheme": (["--schemes", ","], "schemes: expected at least one name"),
     "twice": (["--schemes", "lesson.he,lesson.he"], "schemes: expected each name once"),
-    "activation": (["--hidden", "10,x"], "expected integers with commas between"),
+    "hidden": (["--hidden", "10,x"], "expected integers separated by commas"),
     "hidden 0": (["--hidden", "10,0"], "sizes: expected an integer from 1 to 2**31 - 1; got 0"),
     "rate": (["--learning-rate", "-1"], "learning_rate: expected finite and >= 0; got -1"),
     "rate nan": (["--learning-rate", "nan"], "learning_rate: expected finite and >= 0"),
@@ -126,11 +127,11 @@ BAD_ARGUMENTS = {
         "iterations: expected an integer from 0 to 2**48 - 1; got -5",
     ),
     "iterations 1.5": (["--iterations", "1.5"], "invalid int value: '1.5'"),
-    "too many": (["--iterations", "9" * 15], ""),
+    "too many": (["--iterations", "9" * 15], "iterations: expected an integer from 0 to 2**48 - 1"),
     "seed": (["--seed", "-1", "--schemes", "he_normal"], "seed: expected 0 <= seed < 2**64"),
     "no file": (["--data", "absent.npz"], "absent.npz"),
-    "no Y": (["--data", "no_y.npz"], "no array Y in it"),
-    "half": (["--data", "half.npz"], "X_test without its partner"),
+    "no Y": (["--data", "no_y.npz"], "it has no array Y"),
+    "half": (["--data", "half.npz"], "it has X_test but not its counterpart"),
     "transposed": (["--data", "transposed.npz"], "X, Y: expected shapes (n_features, m), (1, m)"),
     "rank": (["--data", "rank.npz"], "X, Y: expected shapes (n_features, m), (1, m)"),
     "labels": (["--data", "labels.npz"], "Y: expected labels 0 and 1; got 7"),
@@ -141,7 +142,7 @@ BAD_ARGUMENTS = {
     "empty": (["--data", "empty.npz"], "--data: expected an .npz file"),
     "out": (["--out", "file"], "--out: expected a folder to write to; got file"),
     "out below": (["--out", "file/deeper"], "--out: expected a folder to write to"),
-    "seeds": (["--seeds", "0:x"], "expected integers or ranges with commas between"),
+    "seeds": (["--seeds", "0:x"], "expected integers or ranges separated by commas"),
     "no seeds": (["--seeds", "5:5"], "seed: expected at least one integer; got none"),
     "seeds twice": (["--seeds", "1,0:3"], "seed: expected each integer once; got 1, 0, 1, 2"),
     "seed and seeds": (
@@ -150,9 +151,9 @@ BAD_ARGUMENTS = {
     ),
     "depth": (["--depths", "2"], "depth: expected width as well"),
     "width": (["--widths", "0"], "sizes: expected an integer from 1 to 2**31 - 1; got 0"),
-    "rates": (["--learning-rates", "0.1,fast"], "expected numbers with commas between"),
+    "rates": (["--learning-rates", "0.1,fast"], "expected numbers separated by commas"),
     "activations": (["--activations", "rleu"], "got 'rleu'"),
-    "threads": (["--threads", "0"], "threads: expected an integer from 1 to 2**48 - 1; got 0"),
+    "threads": (["--threads", "0"], "threads: expected an integer from 1 to "),
     "target": (["--target-accuracy", "2"], "target_accuracy: expected 0 < accuracy <= 1; got 2.0"),
     "store": (["--store", "text.npz"], "store: expected a fastinit store; got text.npz"),
     "no folder": (["--store", "absent/runs.sqlite"], "store: expected a file to write to"),
@@ -208,7 +209,7 @@ GRID = [
 
 
 def test_grid(tmp_path):
-    """Table, pictures, report and CSV; the second time all comes from the store."""
+    """Table, figures, report and CSV; the second command reads all runs from the store."""
     arguments = [
         *GRID, "--store", "runs.sqlite", "--report", "report.html", "--csv", "runs.csv",
         "--target-cost", "0.6", "--threads", "2",
@@ -216,11 +217,11 @@ def test_grid(tmp_path):
     result = run(*arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert "What the initialisation did, 32 of 32 runs" in result.stdout
+    assert "Results by initialisation, 32 of 32 runs" in result.stdout
     assert "zeros: symmetry unbroken in all runs; " in result.stdout
     assert "Cost after iteration" not in result.stdout
     assert result.stdout.splitlines()[-1] == (
-        "Pictures: data.png, costs.png, outcomes.png, boundaries.png, depth.png, "
+        "Figures: data.png, costs.png, outcomes.png, boundaries.png, depth.png, "
         "learning_rate.png in fastinit-compare"
     )
     table = (tmp_path / "runs.csv").read_text(encoding="utf-8")
@@ -230,7 +231,7 @@ def test_grid(tmp_path):
     assert "fi.lesson.load_dataset()" in page
     again = run(*arguments, cwd=tmp_path)
     assert again.stdout == result.stdout
-    assert (tmp_path / "runs.csv").read_text(encoding="utf-8") == table, "seconds as well"
+    assert (tmp_path / "runs.csv").read_text(encoding="utf-8") == table, "including the seconds"
 
 
 def test_grid_as_json(tmp_path):
@@ -242,7 +243,7 @@ def test_grid_as_json(tmp_path):
 
 
 def test_report_of_the_users_data(tmp_path, data):
-    """Its code runs where the command ran, and gives the same."""
+    """The code of the report runs in the folder of the command and reproduces the runs."""
     arguments = ["--data", data.name, "--iterations", "30", "--report", "a.html", "--csv", "a.csv"]
     result = run("compare", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -258,9 +259,9 @@ def test_report_of_the_users_data(tmp_path, data):
     assert rows("a.csv") == rows("again.csv")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no terminal to stand in there")
+@pytest.mark.skipif(sys.platform == "win32", reason="requires a pseudo-terminal")
 def test_live_table(tmp_path):
-    """On a terminal: running medians and the time left, which are gone at the end."""
+    """On a terminal, running medians and the remaining time are shown."""
     import pty
 
     master, slave = pty.openpty()
@@ -289,9 +290,9 @@ def test_live_table(tmp_path):
     assert re.search(r"\d:\d\d:\d\d", text)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+@pytest.mark.skipif(sys.platform == "win32", reason="requires POSIX signals")
 def test_interrupted_grid_shows_what_is_finished(tmp_path):
-    """And goes on from there when it is started again."""
+    """The finished runs are shown and are in the store."""
     arguments = [*GRID, "--iterations", "20000", "--store", "runs.sqlite", "--csv", "runs.csv"]
     with subprocess.Popen(
         [sys.executable, "-m", "fastinit", *arguments],
@@ -309,14 +310,14 @@ def test_interrupted_grid_shows_what_is_finished(tmp_path):
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=120)
     assert child.returncode == 130
-    finished = int(re.search(r"What the initialisation did, (\d+) of 32 runs", out)[1])
+    finished = int(re.search(r"Results by initialisation, (\d+) of 32 runs", out)[1])
     assert err == f"interrupted: {finished} of 32 runs finished\n"
     assert (tmp_path / "runs.csv").read_text(encoding="utf-8").count("\n") == finished + 1
     with Store(tmp_path / "runs.sqlite") as store:
         assert rows <= finished == len(store) < 32
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no shell pipe to cut there")
+@pytest.mark.skipif(sys.platform == "win32", reason="requires a POSIX shell")
 def test_reader_that_leaves(tmp_path):
     command = f"{sys.executable} -m fastinit compare --iterations 5000 | head -1"
     result = subprocess.run(
@@ -330,7 +331,12 @@ def test_help_has_examples(tmp_path):
     result = run("compare", "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert "examples:\n  fastinit compare\n" in result.stdout
-    assert "he_normal" in result.stdout
+    assert "exit codes:\n  0 " in result.stdout
+    described, examples = result.stdout.split("\nexamples:")
+    for name in (*fi.initializers.names(), *ACTIVATIONS):
+        assert name in described
+    for option in re.findall(r" --[a-z-]+", examples):
+        assert f"\n {option}" in described
 
 
 def test_no_command(tmp_path):
@@ -341,7 +347,7 @@ def test_no_command(tmp_path):
 
 @pytest.mark.parametrize("absent", ["rich", "matplotlib"])
 def test_without_the_extra(tmp_path, absent):
-    """A stand-in for a missing package: the finder says that there is none."""
+    """The finder is replaced by one that does not find the package."""
     script = f"""
 import importlib.util, sys
 found = importlib.util.find_spec
@@ -354,7 +360,7 @@ sys.exit(main(["compare"]))
     )
     assert result.returncode == 2
     assert result.stderr == (
-        f"fastinit compare: needs {absent}; install with: pip install 'fastinit-nn[cli]'\n"
+        f"fastinit compare: requires {absent}; install with: pip install 'fastinit-nn[cli]'\n"
     )
 
 

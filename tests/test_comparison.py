@@ -5,15 +5,16 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
 from fastinit.comparison import runner, statistics, trials
 from fastinit.comparison.store import Store
+from fastinit.training import loop
 
 
 def test_every_scheme_starts_alike(net, circles):
-    """The order of the schemes changes nothing, and the global state stays where it was."""
+    """The results do not depend on the order of the schemes; the global state is unchanged."""
     X, Y, _, _ = circles
     before = np.random.get_state()
     first = fi.compare(X, Y, net, ["lesson.random", "lesson.he", "zeros"], iterations=20)
@@ -76,7 +77,7 @@ def test_table_escapes():
         ("lesson.he", {"iterations": 9}, "; too short a run to tell whether it converged"),
         ("lesson.he", {"learning_rate": 1e200, "iterations": 50}, "diverged at iteration"),
         ("lesson.random", {"iterations": 100}, "% of outputs saturated at the start"),
-        ("lesson.random", {"learning_rate": 0, "iterations": 20}, "; cost infinite to the end"),
+        ("lesson.random", {"learning_rate": 0, "iterations": 20}, "; cost infinite at the end"),
         ("lesson.he", {"learning_rate": 0, "iterations": 20}, "; converged"),
         ("lesson.he", {"learning_rate": 0.1, "iterations": 500}, "; cost still falling, "),
     ],
@@ -90,10 +91,19 @@ def test_verdicts_follow_the_run(lesson_net, circles, scheme, keywords, expected
 @pytest.mark.parametrize(
     ("costs", "expected"),
     [
-        ([np.inf] * 20, "cost infinite to the end"),
-        ([np.inf] * 19 + [1.0], "cost infinite until the last tenth"),
-        ([1.0] * 10 + [np.inf] * 10, "cost infinite to the end"),
+        ([np.inf] * 20, "cost infinite at the end"),
+        ([1.0] * 19 + [np.inf], "cost infinite at the end"),
+        ([np.inf] * 19 + [1.0], "cost infinite during the last tenth"),
+        ([1.0] * 18 + [np.inf, 1.0], "cost infinite during the last tenth"),
+        ([np.inf] * 17 + [1.0] * 3, "converged"),
+        ([1.0] * 18 + [np.nan, 1.0], "cost undefined (NaN) in the last tenth"),
         ([0.0] * 20, "converged"),
+        ([0.0] * 18 + [2.0, 5.0], "cost still rising, by 5 in the last tenth"),
+        ([0.0] * 18 + [-2.0, -5.0], "cost still falling, by 5 in the last tenth"),
+        ([0.0] * 18 + [5.0, 0.0], "cost still oscillating, by 5 in the last tenth"),
+        ([1.0] * 18 + [1.5, 1.0], "cost still oscillating, 50% in the last tenth"),
+        ([1.0] * 18 + [1.001, 0.998], "converged"),
+        ([-1.0] * 18 + [-1.5, -2.0], "cost still falling, 100% in the last tenth"),
         ([1.0] * 18 + [1.5, 2.0], "cost still rising, 100% in the last tenth"),
         ([1.0] * 18 + [0.7, 0.5], "cost still falling, 50% in the last tenth"),
     ],
@@ -115,7 +125,7 @@ def test_callback_names_the_scheme(net, circles):
 @pytest.mark.parametrize(
     ("schemes", "error", "message"),
     [
-        (3, TypeError, "schemes: expected names; got 3"),
+        (3, TypeError, "schemes: expected a name or a sequence of names; got 3"),
         ([], ValueError, "schemes: expected at least one name; got none"),
         (
             ["lesson.he", "lesson.he"],
@@ -138,6 +148,18 @@ def test_bad_test_data(net, circles):
         fi.compare(X, Y, net, ["lesson.he"], test=(X_test, Y_test[0, 1:]))
     with pytest.raises(ValueError, match=r"X_test: expected shape \(2, n_examples\)"):
         fi.compare(X, Y, net, ["lesson.he"], test=(X_test.T, Y_test))
+    for bad, error, got in (
+        (5, TypeError, "int"),
+        (X_test, TypeError, "ndarray"),
+        ("ab", TypeError, "str"),
+        ((), ValueError, "0 entries"),
+        ((X_test, Y_test, None), ValueError, "3 entries"),
+    ):
+        message = re.escape(f"test: expected a pair (X_test, Y_test); got {got}")
+        with pytest.raises(error, match=f"^{message}$"):
+            fi.compare(X, Y, net, ["lesson.he"], test=bad)
+    with pytest.raises(TypeError, match="Y_test: expected real numbers; got dtype object"):
+        fi.compare(X, Y, net, ["lesson.he"], test=(X_test, None))
 
 
 def test_not_a_network(circles):
@@ -145,13 +167,46 @@ def test_not_a_network(circles):
         fi.compare(*circles[:2], [2, 1], ["lesson.he"])
 
 
-def test_generator_is_one_seed_for_all(net, circles):
-    result = fi.compare(
-        *circles[:2], net, ["he_normal", "lesson.he"], iterations=1, seed=np.random.default_rng(0)
-    )
-    seed = int(np.random.default_rng(0).integers(2**32))
-    for scheme in result.runs:
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])
+def test_generator_is_one_seed_for_all(net, circles, kind):
+    """One 64-bit integer is drawn, which reproduces the runs."""
+    generator, twin = kind(0), kind(0)
+    schemes = ["he_normal", "lesson.he", "lesson.random"]
+    result = fi.compare(*circles[:2], net, schemes, iterations=5, seed=generator)
+    draw = getattr(twin, "integers", None) or twin.randint
+    seed = int(draw(2**64, dtype=np.uint64))
+    assert seed >= 2**32
+    assert generator.bytes(8) == twin.bytes(8), "nothing else was drawn"
+    assert {cell.seed for cell in result.cells} == {seed}
+    assert result.settings["seed"] == seed
+    again = fi.compare(*circles[:2], net, schemes, iterations=5, seed=seed)
+    assert again.cells == result.cells
+    for scheme in schemes:
         assert_array_equal(result.starts[scheme], net.initialize(scheme, seed=seed))
+        assert_array_equal(result.runs[scheme].theta, again.runs[scheme].theta)
+    # As every initialiser fills from such a generator.
+    assert_array_equal(result.starts["he_normal"], net.initialize("he_normal", seed=kind(0)))
+
+
+def test_seed_sequence_is_one_expression_in_the_tables(net, circles):
+    seed = np.random.SeedSequence(5).spawn(2)[1]
+    result = fi.compare(*circles[:2], net, ["he_normal"], iterations=1, seed=seed)
+    [row] = result.records()
+    assert row["seed"] == "np.random.SeedSequence(5, spawn_key=(1,))"
+    assert_array_equal(net.initialize("he_normal", seed=seed), result.trials[0].start)
+
+
+def test_without_biases(circles, tmp_path):
+    net = fi.Network([2, 4, 3, 1], bias=False)
+    result = fi.compare(
+        *circles[:2], net, ["he_normal", "zeros"], width=[3, 4], iterations=30, store=tmp_path / "s"
+    )
+    assert all(not cell.network.bias for cell in result.cells)
+    assert result.verdict("zeros").startswith("symmetry unbroken in all runs")
+    for trial in result.trials:
+        theta = trial.network.initialize(trial.cell.scheme, seed=0)
+        fi.train(trial.network, theta, *circles[:2], learning_rate=0.01, iterations=30)
+        assert_array_equal(trial.theta, theta)
 
 
 # --- grids --------------------------------------------------------------------------------------
@@ -159,7 +214,7 @@ def test_generator_is_one_seed_for_all(net, circles):
 
 @pytest.fixture
 def grid(net, circles):
-    """Three axes, and a scheme of which some runs diverge."""
+    """A grid of three axes, of which some runs diverge."""
     X, Y, X_test, Y_test = circles
     return fi.compare(
         X,
@@ -185,7 +240,7 @@ def test_grid_is_every_combination(grid):
 
 
 def test_each_run_of_a_grid_is_train(grid, circles):
-    """Against the trainer itself, from the start that Network gives."""
+    """Compared with train, from the start that Network.initialize returns."""
     X, Y, X_test, Y_test = circles
     for trial in grid.trials:
         cell, net = trial.cell, trial.network
@@ -202,8 +257,31 @@ def test_each_run_of_a_grid_is_train(grid, circles):
         assert trial.iterations_to_cost == (reached[0] if len(reached) else None)
 
 
+def test_curves_of_runs_that_diverged_early(net, circles, monkeypatch):
+    """Training limits the number of NaN after a divergence: the curves have the same points."""
+    monkeypatch.setattr(loop, "MOST_NAN", 100)
+    result = fi.compare(
+        *circles[:2], net, "he_normal", seed=range(2), learning_rate=[0.1, 1e200], iterations=1500
+    )
+    curves = result.curves()["he_normal"]
+    assert curves.shape == (4, len(result.points))
+    assert result.points[-1] == 1499
+    for trial, costs in zip(result.trials, curves, strict=True):
+        assert_array_equal(trial.points, result.points)
+        made = result.points < (trial.diverged_at or 1500)
+        assert_array_equal(np.isfinite(costs), made)
+        assert np.isnan(trial.final_cost) == (trial.diverged_at is not None)
+    assert {trial.diverged_at is None for trial in result.trials} == {True, False}
+
+
+def test_final_cost_is_that_of_the_run(net, circles):
+    [trial] = fi.compare(*circles[:2], net, "he_normal", seed=5, iterations=30).trials
+    run = fi.train(net, trial.start.copy(), *circles[:2], learning_rate=0.01, iterations=30)
+    assert trial.final_cost == run.final_cost
+
+
 def test_iterations_to_accuracy(grid, circles):
-    """The first look, at a multiple of the stride, at which the accuracy is reached."""
+    """The first multiple of the stride at which the accuracy is reached."""
     X, Y, _, _ = circles
     seen = set()
     for trial in grid.trials:
@@ -256,6 +334,15 @@ def test_summary_against_pandas(grid):
     assert any(row["median cost"] == np.inf for row in diverged)
 
 
+@pytest.mark.parametrize("shares", [(0.25, 0.5, 0.75), (0, 0.1, 1)])
+@pytest.mark.parametrize("k", [1, 2, 3, 10, 11])
+def test_quantiles_are_those_of_numpy(k, shares):
+    values = np.random.default_rng(k).standard_normal((k, 7))
+    assert_allclose(
+        statistics.quantiles(values, shares), np.quantile(values, shares, axis=0), rtol=1e-13
+    )
+
+
 def test_quantiles_keep_infinities():
     values = [1.0, 2.0, np.nan, np.inf]
     assert [statistics.quantile(values, share) for share in (0, 0.25, 0.5, 1)] == [
@@ -265,7 +352,7 @@ def test_quantiles_keep_infinities():
 
 
 def test_records_and_csv(grid, tmp_path):
-    """Rows as dicts without pandas, and every digit of them in the file."""
+    """Records are dicts without pandas, and the file contains every digit."""
     rows = list(grid)
     assert rows[0]["scheme"] == "he_normal"
     assert [rows[0][name] for name in ("seed", "depth", "width", "learning_rate")] == [0, 1, 4, 0.1]
@@ -287,15 +374,15 @@ def test_grid_prints_its_summary(grid):
         "scheme", "runs", "train accuracy", "test accuracy", "cost 25%", "median cost", "cost 75%",
         "iterations to cost 0.69", "iterations to accuracy 0.6", "converged", "diverged",
     ]  # fmt: skip
-    assert "diverged in 33% of runs" in grid.verdict("he_normal")
-    assert "; median final cost infinite, half of the runs from 0." in grid.verdict("he_normal")
+    assert "diverged in 4 of 12 runs" in grid.verdict("he_normal")
+    assert "; median final cost infinite, quartiles 0." in grid.verdict("he_normal")
     assert grid.verdict("zeros").startswith("symmetry unbroken in all runs")
     assert "; never better than always guessing one class; " in grid.verdict("zeros")
     with pytest.raises(
         ValueError, match="runs: expected one run for each scheme; got a grid of 24"
     ):
         grid.runs["he_normal"]
-    with pytest.raises(ValueError, match="by: expected of seed, depth"):
+    with pytest.raises(ValueError, match="by: expected one of seed, depth"):
         grid.summary("colour")
 
 
@@ -320,7 +407,7 @@ def test_typical_run_has_the_median_cost(grid):
      (400_000, 1000, 401)],
 )  # fmt: skip
 def test_kept_points(n, step, length):
-    """At most some 500, the first and the last among them, and every thousandth iteration."""
+    """At most 501 points, with the first, the last and every thousandth iteration."""
     points = trials.kept_points(n)
     assert trials.stride(n) == step
     assert len(points) == length <= trials.POINTS + 1
@@ -335,6 +422,8 @@ def test_axes_of_architecture(circles):
     assert [cell.network.sizes for cell in by_depth.cells] == [(2, 1), (2, 5, 5, 5, 1)]
     by_width = fi.compare(X, Y, net, ["zeros"], width=[7, 2], iterations=1)
     assert [cell.network.sizes for cell in by_width.cells] == [(2, 7, 7, 1), (2, 2, 2, 1)]
+    mixed = fi.compare(X, Y, fi.Network([2, 3, 4, 1]), ["zeros"], width=6, iterations=1)
+    assert [cell.network.sizes for cell in mixed.cells] == [(2, 6, 6, 1)]
     both = fi.compare(X, Y, net, ["zeros"], width=[7, 2], depth=[1, 2], iterations=1)
     assert len(both) == 4
     assert all(cell.network.dtype == np.float32 for cell in both.cells)
@@ -362,8 +451,21 @@ def test_settings_of_the_network_hold_for_the_grid(circles):
     assert all(cell.network.loss == net.loss for cell in result.cells)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "keywords", "message"),
+    [
+        ([2, 1], {"width": 3}, "width: expected depth as well, because the network has no hidden"),
+        ([2, 1], {"depth": 2}, "depth: expected width as well, because the network has no hidden"),
+        ([2, 3, 4, 1], {"depth": 2}, "depth: expected width as well, because the hidden layers d"),
+    ],
+)
+def test_width_and_depth_that_need_each_other(circles, sizes, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        fi.compare(*circles[:2], fi.Network(sizes), ["zeros"], **keywords)
+
+
 def test_networks_that_do_not_classify(tmp_path):
-    """No accuracies, in table, verdict and store; and no target for them."""
+    """There are no accuracies in table, verdict and store, and no target for them."""
     X = np.random.default_rng(0).standard_normal((3, 40))
     net = fi.Network([3, 4, 1], output="identity")
     for _ in range(2):
@@ -400,32 +502,51 @@ def test_guessing_of_several_classes():
         ({"seed": [1, 1]}, ValueError, "seed: expected each integer once; got 1, 1"),
         ({"width": [8, 8], "depth": [1]}, ValueError, "width: expected each integer once"),
         ({"learning_rate": [0.1, 0.1]}, ValueError, "learning_rate: expected each number once"),
-        ({"width": [2, 3], "depth": [0]}, ValueError, "grid: expected each cell once"),
+        (
+            {"width": [2, 3], "depth": [0]},
+            ValueError,
+            "width: expected one value for depth 0; got several",
+        ),
         ({"seed": "5"}, TypeError, "seed: expected int, SeedSequence"),
-        ({"seed": [0.5]}, TypeError, "seed: expected integers; got 0.5"),
-        ({"seed": [True]}, TypeError, "seed: expected integers; got True"),
+        (
+            {"seed": [0.5]},
+            TypeError,
+            "seed: expected an integer or a sequence of integers; got 0.5",
+        ),
+        ({"seed": [True]}, TypeError, "seed: expected an integer or a sequence of integers; got T"),
+        (
+            {"seed": [[1]]},
+            TypeError,
+            "seed: expected an integer or a sequence of integers; got [1]",
+        ),
+        ({"seed": 2**64}, ValueError, "seed: expected 0 <= seed < 2**64"),
+        (
+            {"learning_rate": 10**400},
+            ValueError,
+            "learning_rate: expected finite and >= 0; got inf",
+        ),
         ({"seed": [-1]}, ValueError, "seed: expected 0 <= seed"),
         ({"learning_rate": [-1]}, ValueError, "learning_rate: expected finite and >= 0; got -1"),
         ({"depth": [-1], "width": [2]}, ValueError, "depth: expected at least 0; got -1"),
         ({"depth": [2]}, ValueError, "depth: expected width as well"),
         ({"width": [0]}, ValueError, "sizes: expected an integer from 1 to 2**31 - 1; got 0"),
         ({"activation": ["rleu"]}, ValueError, "got 'rleu'"),
-        ({"activation": 3}, TypeError, "activation: expected names; got 3"),
+        ({"activation": 3}, TypeError, "activation: expected a name or a sequence of names; got 3"),
         (
             {"iterations": -1},
             ValueError,
             "iterations: expected an integer from 0 to 2**48 - 1; got -1",
         ),
         ({"iterations": 1.5}, TypeError, "iterations: expected an integer; got float"),
-        ({"threads": 0}, ValueError, "threads: expected an integer from 1 to 2**48 - 1; got 0"),
+        ({"threads": 0}, ValueError, "threads: expected an integer from 1 to "),
         ({"threads": "2"}, TypeError, "threads: expected an integer; got str"),
-        ({"target_cost": np.inf}, ValueError, "target_cost: expected a finite cost; got inf"),
-        ({"target_cost": "low"}, TypeError, "target_cost: expected numbers; got 'low'"),
+        ({"target_cost": np.inf}, ValueError, "target_cost: expected a finite number; got inf"),
+        ({"target_cost": "low"}, TypeError, "target_cost: expected a number; got str"),
         ({"target_accuracy": 1.1}, ValueError, "target_accuracy: expected 0 < accuracy <= 1"),
     ],
 )
 def test_bad_grids(net, circles, tmp_path, keywords, error, message):
-    """Told before anything is trained or written."""
+    """Bad arguments are refused before anything is trained or written."""
     seen = []
     with pytest.raises(error, match=re.escape(message)):
         fi.compare(
@@ -436,7 +557,7 @@ def test_bad_grids(net, circles, tmp_path, keywords, error, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_is_told_of_every_run(net, circles):
+def test_progress_is_called_for_every_run(net, circles):
     seen = []
     result = fi.compare(
         *circles[:2], net, ["lesson.he", "zeros"], seed=range(3), iterations=10,
@@ -473,10 +594,10 @@ def test_interrupt_keeps_finished_runs(interrupt):
             fi.compare(X, Y, net, ["lesson.he"], seed=range(10_000), iterations=2000, progress=say)
         except fi.Interrupted as stop:
             print(time.time())
-            trials = stop.comparison.trials
+            trials = stop.result.trials
             assert all(trial.iterations == 2000 for trial in trials)
             assert f"{len(trials)} of 10000 runs finished" in str(stop)
-            assert f"{len(trials):,} of 10,000 runs finished" in repr(stop.comparison)
+            assert f"{len(trials):,} of 10,000 runs finished" in repr(stop.result)
             print(len(trials))
             print(threading.active_count())
     """)
@@ -485,7 +606,7 @@ def test_interrupt_keeps_finished_runs(interrupt):
 
 
 def test_stacks_cover_the_grid(grid):
-    """Each cell once, stacks of one network, of at most as many cells as asked for."""
+    """Stacks contain each cell once, cells of one network, and at most the requested number."""
     places = list(range(len(grid.cells)))
     for most in (0, 1, 5, 100):
         stacks = runner._stacks(grid, places, most)
@@ -494,8 +615,8 @@ def test_stacks_cover_the_grid(grid):
         assert max(map(len, stacks)) == max(1, min(most, 12))
 
 
-def test_a_stack_is_no_long_work(circles):
-    """Cells that train for long are stacks of their own; so a dying process loses little."""
+def test_a_stack_of_long_trainings_has_one_cell(circles):
+    """Long trainings are stacks of one cell, so that a killed process loses little."""
     X, Y, _, _ = circles
     result = fi.compare(X, Y, fi.Network([2, 4, 1]), ["zeros"], seed=range(40), iterations=0)
     result.iterations = 1_000_000
@@ -503,7 +624,7 @@ def test_a_stack_is_no_long_work(circles):
 
 
 def test_stacks_of_a_grid_are_its_runs_alone(circles):
-    """Forty cells on one thread are stacks of ten; some of their runs diverge."""
+    """Forty cells on one thread form stacks of ten; some runs diverge."""
     X, Y, X_test, Y_test = circles
     keywords = {
         "test": (X_test, Y_test), "seed": range(10), "iterations": 300, "threads": 1,
@@ -513,7 +634,7 @@ def test_stacks_of_a_grid_are_its_runs_alone(circles):
     stacked = fi.compare(X, Y, net, schemes, **keywords)
     alone = fi.compare(X, Y, net, schemes, callback=lambda scheme, run: None, **keywords)
     for ours, theirs in zip(stacked.trials, alone.trials, strict=True):
-        # As text, in which NaN is like NaN and every digit counts.
+        # As text, because NaN is not equal to NaN.
         assert repr(ours.record() | {"seconds": 0}) == repr(theirs.record() | {"seconds": 0})
         for name in ("start", "theta", "points", "costs"):
             assert_array_equal(getattr(ours, name), getattr(theirs, name), strict=True)

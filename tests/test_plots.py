@@ -42,7 +42,7 @@ def test_each_takes_and_returns_axes(comparison):
 
 
 def test_three_classes():
-    """Each with a marker and a region of its own."""
+    """Each class has its own marker and region."""
     X = np.array([[0.0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1]])
     _, ax = plt.subplots()
     plots.decision_boundary(lambda points: points[:, 0].round().clip(0, 2), X, X[0], ax=ax)
@@ -83,7 +83,7 @@ def test_figures_of_more_features():
 
 
 def test_lessons_plot(circles, monkeypatch):
-    """The notebook sets title and limits first, and draws on the same axes."""
+    """The notebook sets title and limits before it draws on the same axes."""
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(True))
     X, Y, _, _ = circles
@@ -138,7 +138,7 @@ def test_cost_bands_are_median_and_quartiles(curves):
 
 
 def test_diverged_runs_weigh_on_the_median():
-    """As infinite costs: two of five move it up to the worst finite one, three end it."""
+    """NaN counts as infinite: with two of five the median is the largest finite cost."""
     values = np.array([[1.0, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, np.nan], [5, np.nan, np.inf]])
     values = np.vstack([values, values])  # quartiles between a finite and an infinite cost
     _, ax = plt.subplots()
@@ -146,15 +146,6 @@ def test_diverged_runs_weigh_on_the_median():
     assert_array_equal(ax.lines[0].get_ydata(), [3, 3, 3])
     plots.cost_bands({"random": values[2:5]}, ax=ax)
     assert_array_equal(ax.lines[1].get_ydata(), [4, 4, np.nan])
-
-
-@pytest.mark.parametrize("shares", [(0.25, 0.5, 0.75), (0, 0.1, 1)])
-@pytest.mark.parametrize("k", [1, 2, 3, 10, 11])
-def test_quantiles_are_those_of_numpy(k, shares):
-    values = np.random.default_rng(k).standard_normal((k, 7))
-    assert_allclose(
-        plots._quantiles(values, shares), np.quantile(values, shares, axis=0), rtol=1e-13
-    )
 
 
 def test_outcomes_are_all_counted():
@@ -203,7 +194,7 @@ def test_heat_map_of_one_value(values):
 
 
 def test_heat_map_numbers_are_legible():
-    """Contrast of WCAG 2: at least 4.5 between a number and its cell."""
+    """The WCAG 2 contrast between a number and its cell is at least 4.5."""
     values = np.linspace(0, 1, 50).reshape(5, 10)
     ax = plots.heat_map(range(5), range(10), values, row_label="", column_label="", label="")
     image = ax.images[0]
@@ -290,11 +281,11 @@ def test_profiles_refuse(measured):
         plots.profiles(measured, quantity="a")
 
 
-# --- seen by everybody ------------------------------------------------------------------------
+# --- accessibility ----------------------------------------------------------------------------
 
 
 def contrast(first, second):
-    """The ratio of WCAG 2 between two colours."""
+    """Return the WCAG 2 contrast ratio of two colours."""
     light, dark = sorted(
         (plots._luminance(matplotlib.colors.to_rgb(color)) for color in (first, second)),
         reverse=True,
@@ -303,7 +294,7 @@ def contrast(first, second):
 
 
 def test_contrast_is_that_of_wcag():
-    """Its two published ends, and the grey that just passes on white."""
+    """The published extremes, and the lightest grey that passes on white."""
     assert contrast("white", "black") == pytest.approx(21)
     assert contrast("red", "red") == 1
     assert contrast("#767676", "white") == pytest.approx(4.54, abs=0.005)
@@ -372,7 +363,7 @@ def test_boundary_is_that_of_the_typical_run(grid):
 
 @pytest.mark.parametrize("keywords", [{"iterations": 0}, {"learning_rate": 1e200}, {"depth": [0]}])
 def test_figures_of_odd_grids(circles, keywords):
-    """Nothing trained, everything diverged, no hidden layer: there is a picture of it all."""
+    """Figures exist if nothing was trained, all runs diverged, or there are no hidden layers."""
     net = fi.Network([2, 3, 1])
     arguments = {"seed": range(2), "iterations": 40} | keywords
     grid = fi.compare(*circles[:2], net, ["he_normal", "normal"], **arguments)

@@ -1,4 +1,4 @@
-"""What is measured agrees with other ways to compute it, and theory with what is measured."""
+"""Measurements agree with independent computations, and theory with measurements."""
 
 import math
 import re
@@ -16,14 +16,14 @@ DEEP = [2, *[100] * 10, 1]
 
 
 def data(net, m=40, seed=0):
-    """Inputs, and labels that every output takes: one 1 for each example."""
+    """Inputs, and labels that every output accepts: one 1 for each example."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((net.sizes[0], m))
     return X, np.eye(net.sizes[-1])[rng.integers(0, net.sizes[-1], m)].T
 
 
 def start(net, seed=0):
-    """Weights and biases, all drawn."""
+    """Random weights and biases."""
     return np.random.default_rng(seed).normal(0, 0.5, net.n_parameters).astype(net.dtype)
 
 
@@ -54,7 +54,7 @@ def test_gradients_are_those_of_training(activation, output):
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients_at_activations_by_central_differences(activation, output):
-    """A bias is added to each pre-activation: moving it for one example moves that alone."""
+    """With one example, changing a bias changes one pre-activation."""
     net = fi.Network([3, 4, 3, 2], activation=activation, output=output)
     theta = start(net)
     X, Y = data(net, m=1)
@@ -79,8 +79,22 @@ def test_gradients_at_activations_by_central_differences(activation, output):
     assert_allclose(measured.da.std, [d.std() for d in behind], rtol=1e-7)
 
 
+@pytest.mark.parametrize("sizes", [[3, 8, 6, 2], [3, 8, 6, 5, 2]])
+def test_without_biases(sizes):
+    """The same as with biases of zero, except for the gradient by biases, which is empty."""
+    net, biased = fi.Network(sizes, bias=False), fi.Network(sizes)
+    theta = start(net)
+    X, Y = data(net)
+    zeros = {f"b{i}": np.zeros((n, 1)) for i, n in enumerate(sizes[1:], start=1)}
+    measured = propagation.measure(net, theta, X, Y)
+    expected = propagation.measure(biased, biased.pack(net.unpack(theta) | zeros), X, Y)
+    assert repr(measured) == repr(expected)
+    assert_array_equal(measured.dw.quantiles, expected.dw.quantiles)
+    assert measured.db.quantiles.shape == (0, 5)
+
+
 def test_by_hand():
-    """Two units, two examples, numbers that can be followed on paper."""
+    """Two units and two examples, computed by hand."""
     net = fi.Network([1, 2, 1])
     theta = net.pack(
         {"W1": [[2], [-1]], "b1": [[0], [0]], "W2": [[1, 1]], "b2": [[0]]}
@@ -112,7 +126,7 @@ def test_float32_is_measured_in_float64():
 
 
 def test_number_of_examples_changes_no_size():
-    """The same examples twice: gradients by activations are those of each example."""
+    """Repeated examples do not change gradients by activations, which are those of each example."""
     net = fi.Network([3, 8, 1])
     theta = start(net)
     X, Y = data(net)
@@ -138,7 +152,7 @@ def test_order_of_units_and_examples_does_not_matter():
 
 
 def test_relu_is_homogeneous():
-    """Weights c times as large, without biases: layer l grows c**l-fold; shares stay."""
+    """With weights c times as large and no biases, layer l grows c**l-fold; shares are equal."""
     net = fi.Network([3, 8, 6, 1])
     theta = net.initialize("he_normal", seed=0)
     X, Y = data(net)
@@ -154,7 +168,7 @@ def test_relu_is_homogeneous():
 
 
 def test_distinct_units():
-    """Copies have the same weights in front and behind; what differs behind breaks the symmetry."""
+    """Identical units have the same incoming and outgoing weights."""
     net = fi.Network([2, 4, 1])
     same = {"W1": np.ones((4, 2)), "b1": np.zeros((4, 1)), "b2": [[0.0]]}
     X, Y = data(net)
@@ -175,7 +189,7 @@ def test_copies_stay_copies(behind):
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
 def test_effective_rank_of_equal_directions(rank):
-    """As many directions of the same size have that rank; a matrix of zeros has none.
+    """Equal singular values have their number as rank; a matrix of zeros has rank 0.
 
     But for the rounding of squares, which leaves some 1e-8 in each of 30 directions.
     """
@@ -238,7 +252,7 @@ def test_gaussian_means_by_adaptive_quadrature(activation, q):
 
 
 def test_he_keeps_a_relu_network_at_the_edge():
-    """He et al. 2015, equation 10, whatever the widths; glorot loses half of the square a layer."""
+    """He et al. 2015, equation 10, for any widths; Glorot halves the square in each layer."""
     net = fi.Network([7, 50, 200, 30, 4])
     fan_in = np.array(net.sizes[:-1])
     he = propagation.mean_field(net, 2 / fan_in, x_rms=3)
@@ -263,7 +277,7 @@ def test_biases_add_to_the_signal():
     + [("tanh", scheme) for scheme in ("glorot_uniform", "torch_linear", "orthogonal")],
 )
 def test_wide_networks_do_what_theory_says(activation, scheme):
-    """The mean of squares over eight networks of 300 units, to a tenth.
+    """The mean of squares over eight networks of 300 units agrees to 10 %.
 
     Few outputs, for the theory takes the gradient there as independent of the weights before it;
     and so few that their own size is left to luck.
@@ -360,7 +374,7 @@ def test_overflow_is_a_finding(circles):
 def test_without_hidden_layers(circles):
     net = fi.Network([2, 1])
     measured = propagation.measure(net, net.initialize("he_normal", seed=0), *circles[:2])
-    assert measured.verdict == "healthy: no hidden layer is in the way"
+    assert measured.verdict == "healthy: the network has no hidden layers"
     assert measured.da.quantiles.shape == (0, 5)
 
 
@@ -402,7 +416,7 @@ def test_along_changes_nothing_of_the_training(net, theta, circles):
 
 @pytest.mark.parametrize("optimizer", [fi.Momentum(0.01), fi.Adam(0.01)])
 def test_along_keeps_optimizer_and_batches(net, theta, circles, optimizer):
-    """The memory of the optimiser, and the place in the shuffled epoch, survive the looks."""
+    """Optimiser state and the position in the shuffled epoch are kept when it measures."""
     keywords = {"optimizer": optimizer, "batch_size": 32, "seed": 3, "iterations": 60}
     expected = fi.train(net, theta.copy(), *circles[:2], **keywords)
     run, snapshots = propagation.along(net, theta, *circles[:2], at=[0, 7, 50], **keywords)
@@ -457,9 +471,10 @@ def test_along_ends_with_the_training(net, theta, circles):
     [
         ([], ValueError, r"at: expected at least one iteration, ascending; got \[\]"),
         ([3, 3], ValueError, r"at: expected at least one iteration, ascending; got \[3, 3\]"),
-        ([-1], ValueError, "at: expected from 0 on; got -1"),
-        ([0.5], TypeError, "at: expected integers; got float"),
-        ([0, 100], ValueError, "at: expected none after the 50 iterations; got 100"),
+        ([-1], ValueError, r"at: expected an integer from 0 to 2\*\*48 - 1; got -1"),
+        ([0.5], TypeError, "at: expected an integer; got float"),
+        (5, TypeError, "at: expected a sequence of integers; got 5"),
+        ([0, 100], ValueError, "at: expected at most the 50 iterations; got 100"),
     ],
 )
 def test_along_refuses(net, theta, circles, at, error, message):

@@ -15,22 +15,22 @@ LESSON = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
 
 
 class Page(html.parser.HTMLParser):
-    """All tags with their attributes, and all text that is shown."""
+    """All tags with their attributes, and the visible text."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.text, self.activation = [], "", False
+        self.tags, self.text, self.hidden = [], "", False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        self.activation = tag in ("style", "title")
+        self.hidden = tag in ("style", "title")
 
     def handle_endtag(self, tag):
-        self.activation = False
+        self.hidden = False
 
     def handle_data(self, data):
-        self.text += "" if self.activation else data
+        self.text += "" if self.hidden else data
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
@@ -38,7 +38,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture
 def lesson(net):
-    """The lesson's own data, from where the report's code begins, too."""
+    """The lesson, from the random state that the code of the report starts from."""
     X, Y, X_test, Y_test = fi.lesson.load_dataset()
     return fi.compare(
         X, Y, net, ["zeros", "lesson.random", "lesson.he"], test=(X_test, Y_test), iterations=50
@@ -64,7 +64,7 @@ def written(tmp_path):
 
 @pytest.mark.parametrize("which", ["lesson", "grid"])
 def test_valid_html(request, written, which):
-    """By the rules of the HTML standard, any breach an error."""
+    """Parsed by the rules of the HTML standard; any violation is an error."""
     html5lib = pytest.importorskip("html5lib")
     page = written(request.getfixturevalue(which), data=LESSON, command=["fastinit", "compare"])
     html5lib.HTMLParser(strict=True).parse(page)
@@ -87,7 +87,7 @@ def test_content(grid, written):
 
 
 def test_self_contained(grid, written):
-    """No address but data in the page itself, no script."""
+    """There are no scripts and no addresses other than data URLs."""
     text = written(grid)
     page = Page(text)
     addresses = [
@@ -124,7 +124,7 @@ def test_accessible(grid, written):
 HOSTILE = '<script>alert("&amp;")</script>\'x'
 
 
-def test_what_the_user_gave_is_escaped(lesson, written):
+def test_user_input_is_escaped(lesson, written):
     command = ["fastinit", "compare", "--data", HOSTILE]
     text = written(lesson, data=f"X, Y = load({HOSTILE!r})", command=command)
     page = Page(text)
@@ -134,8 +134,8 @@ def test_what_the_user_gave_is_escaped(lesson, written):
 
 
 @pytest.mark.parametrize("which", ["lesson", "grid"])
-def test_the_code_makes_it_again(request, which):
-    """Run what the report says, and compare every run bit by bit."""
+def test_the_code_reproduces_the_comparison(request, which):
+    """Run the code in the report, and compare every run bit by bit."""
     comparison = request.getfixturevalue(which)
     names = {}
     data = LESSON if which == "lesson" else LESSON.replace("X_test, Y_test", "_, _")
@@ -152,7 +152,33 @@ def test_the_code_makes_it_again(request, which):
         assert ours.iterations_to_cost == theirs.iterations_to_cost
 
 
-def test_the_data_are_told_by_their_digest(lesson, circles, net):
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"seed": np.random.default_rng(0)},
+        {"seed": np.random.RandomState(0)},
+        {"seed": np.random.SeedSequence(5).spawn(2)[1]},
+        {"seed": np.random.SeedSequence([3, 4], pool_size=8)},
+        {"seed": np.arange(2), "learning_rate": np.array([0.1, 0.2]), "target_cost": np.float32(1)},
+        {"seed": range(2), "activation": "tanh", "depth": (1, 2), "width": np.int64(3)},
+    ],
+    ids=["Generator", "RandomState", "spawned", "SeedSequence", "arrays", "axes"],
+)
+def test_the_code_has_every_argument(net, keywords):
+    """Arguments of any type that compare takes are written as Python that gives the same runs."""
+    names = {}
+    X, Y, _, _ = fi.lesson.load_dataset()
+    comparison = fi.compare(X, Y, net, ["he_normal", "lesson.he"], iterations=12, **keywords)
+    exec(report.code(comparison, LESSON), names)
+    again = names["result"]
+    for ours, theirs in zip(again.trials, comparison.trials, strict=True):
+        assert ours.network == theirs.network
+        assert_array_equal(ours.start, theirs.start)
+        assert_array_equal(ours.theta, theirs.theta)
+    assert list(again.summary("seed")) == list(comparison.summary("seed"))
+
+
+def test_the_data_are_identified_by_their_digest(lesson, circles, net):
     digest = re.search(r"SHA-256 ([0-9a-f]{64})\n", report.code(lesson))[1]
     other = fi.compare(circles[0] + 1e-9, circles[1], net, ["zeros"], iterations=0)
     assert digest not in report.code(other)
@@ -181,7 +207,7 @@ def test_nothing_finished(net, circles, written):
 def test_unfinished(grid, written):
     for place in range(1, 24):
         del grid._found[place]
-    assert "; 23 of the grid are missing, for it was interrupted" in Page(written(grid)).text
+    assert "; 23 more were not finished" in Page(written(grid)).text
 
 
 def test_a_failing_report_leaves_the_old_one(lesson, tmp_path, monkeypatch):

@@ -473,7 +473,7 @@ def test_an_interrupted_training_resumes(interrupt, sizes, n, m, batch_size):
         print("ready", flush=True)
         try:
             fi.train(net, theta, X, Y, iterations=10**8, threads=2, **settings)
-        except fi.training.Interrupted as stop:
+        except fi.Interrupted as stop:
             print(time.time(), flush=True)
             result = stop.result
         total = max(run.iterations for run in ([result] if {n} is None else result)) + 5

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 import fastinit as fi
 from fastinit.comparison.store import Store
 
-# A grid of 2 x 30 short runs, for scripts in processes of their own.
+# A grid of 2 x 30 short runs, for scripts that run in other processes.
 GRID = """
 import sys
 import fastinit as fi
@@ -29,7 +29,7 @@ def grid(store, **keywords):
 
 
 def script(body, *arguments, **keywords):
-    """Start a script that has the grid, and the store's path as its first argument."""
+    """Start a script that can call grid(); arguments are passed to it."""
     command = [sys.executable, "-P", "-c", GRID + textwrap.dedent(body), *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
@@ -43,7 +43,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def compared(net, circles, path):
-    """Compare with the store, and count the runs that were really trained."""
+    """Compare with the store, and count the runs that were trained."""
     X, Y, X_test, Y_test = circles
 
     def run(**changes):
@@ -78,7 +78,7 @@ def test_nothing_is_computed_twice(compared):
 
 
 def test_runs_are_added_all_or_none(compared, path):
-    """Of several at once the good ones are not written either when one cannot be."""
+    """If one of several runs cannot be written, none is."""
     first, second = compared(store=None)[0].trials[:2]
     with Store(path) as store:
         with pytest.raises(ValueError, match="store: expected a fastinit store"):
@@ -101,7 +101,7 @@ def test_a_diverged_run_comes_back_as_it_was(compared):
 
 
 def test_what_determines_a_run_is_in_its_key(compared, circles, path):
-    """Change one thing at a time: each change trains all six again, and the first remain."""
+    """Each change of one argument trains all six runs again, and the first ones are kept."""
     X, Y, X_test, Y_test = circles
     compared()
     other = np.nextafter(X, np.inf)
@@ -141,9 +141,9 @@ def test_global_random_state_is_in_the_key(compared):
         np.random.set_state(state)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+@pytest.mark.skipif(sys.platform == "win32", reason="requires POSIX signals")
 def test_kill_loses_the_runs_in_flight_alone(path):
-    """What was reported finished when the kill came is in the store, and is not trained again."""
+    """Runs that were reported before the kill are in the store and are not trained again."""
     with script("grid(sys.argv[1], progress=lambda c: print(len(c), flush=True))", path) as child:
         for _ in range(7):
             reported = int(child.stdout.readline())
@@ -163,7 +163,7 @@ def test_kill_loses_the_runs_in_flight_alone(path):
 
 
 def test_processes_share_a_store(path):
-    """Five at once, from the first moment on, when there is no file yet: one row for each run."""
+    """Five processes that start without a file write one row for each run."""
     body = "print([(row['scheme'], row['seed'], row['final_cost']) for row in grid(sys.argv[1])])"
     children = [script(body, path) for _ in range(5)]
     results = [child.communicate(timeout=300) for child in children]
@@ -175,7 +175,7 @@ def test_processes_share_a_store(path):
 
 
 def test_a_store_moves_like_any_file(compared, path):
-    """No side files are left behind that would have to move with it."""
+    """No auxiliary files are left that would have to be moved with the store."""
     compared()
     assert [each.name for each in path.parent.iterdir()] == ["runs.sqlite"]
     moved = path.rename(path.with_name("moved.sqlite"))
@@ -183,7 +183,7 @@ def test_a_store_moves_like_any_file(compared, path):
     assert sqlite3.connect(moved).execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-# --- what is no store, or cannot be written -----------------------------------------------------
+# --- invalid and unwritable stores ---------------------------------------------------------------
 
 
 def other_database(path):
@@ -208,7 +208,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_no_store_of_ours_is_left_as_it_is(compared, path, case):
+def test_other_files_are_not_changed(compared, path, case):
     make, message = FILES[case]
     make(path)
     before = path.read_bytes()
@@ -224,13 +224,13 @@ def test_an_empty_file_becomes_a_store(compared, path):
     assert compared()[1] == 0
 
 
-def test_a_damaged_row_is_told(compared, path):
+def test_a_damaged_row_is_an_error(compared, path):
     compared()
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("UPDATE runs SET theta = x'0000000000000000'")
     connection.close()
-    with pytest.raises(ValueError, match="store: expected whole runs; got a damaged one in"):
+    with pytest.raises(ValueError, match="store: expected complete runs; got a damaged one in"):
         compared()
 
 
@@ -241,9 +241,9 @@ def test_no_such_folder(compared, path):
         compared(store=path.parent)
 
 
-@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no such permissions there")
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="requires POSIX permissions")
 def test_read_only(compared):
-    """Told before the training, and what is in the store stays."""
+    """Refused before the training; the runs in the store are kept."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "runs.sqlite"
@@ -252,7 +252,7 @@ def test_read_only(compared):
         path.chmod(0o444)
         folder.chmod(0o555)
         user = os.geteuid()
-        # The superuser may write everywhere: be nobody for a moment.
+        # The superuser may write everywhere, so the test runs as another user.
         os.seteuid(65534 if user == 0 else user)
         try:
             for store in (path, folder / "new.sqlite"):
@@ -266,7 +266,7 @@ def test_read_only(compared):
 
 
 def test_full_disk(path):
-    """A limit on the size of files stands in for the full disk; without it the grid is finished."""
+    """A limit on the size of files simulates a full disk; without it the grid is finished."""
     pytest.importorskip("resource")
     body = """
     import resource

@@ -808,7 +808,7 @@ def test_an_interrupt_hands_over_the_run(net, circles, k):
             raise KeyboardInterrupt
 
     optimizer = {"optimizer": fi.Adam(0.01), "batch_size": 70}
-    with pytest.raises(fi.training.Interrupted, match=r"^after 40 of 100$") as stop:
+    with pytest.raises(fi.Interrupted, match=r"^after 40 of 100 iterations$") as stop:
         fi.train(
             net, theta, X, Y, callback=callback, callback_every=20, iterations=100, **settings,
             **optimizer,

@@ -7,9 +7,9 @@ finished trials in SQLite, ``propagation`` measures signal and gradient layer by
 """
 
 from fastinit.comparison.grid import Cell
-from fastinit.comparison.results import Comparison, Interrupted
+from fastinit.comparison.results import Comparison
 from fastinit.comparison.runner import compare
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import Trial
 
-__all__ = ["Cell", "Comparison", "Interrupted", "Table", "Trial", "compare"]
+__all__ = ["Cell", "Comparison", "Table", "Trial", "compare"]

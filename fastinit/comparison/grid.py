@@ -1,4 +1,4 @@
-"""Cell: one place of a comparison's grid, and the axes whose combinations make the grid."""
+"""Cell: one configuration of a comparison, and the axes whose combinations form the grid."""
 
 import inspect
 import math
@@ -9,23 +9,24 @@ from typing import Any
 import numpy as np
 
 from fastinit.initializers import scheme as registry
-from fastinit.initializers.target import Seed
-from fastinit.training.network import Network
-from fastinit.validation import is_sequence
+from fastinit.initializers.target import Seed, key_of
+from fastinit.training.network import Array, Network
+from fastinit.validation import as_float, is_sequence
 
-# The axes other than the scheme, in the order of the columns.
+# The axes other than the scheme, in the order of the table's columns.
 AXES = ("seed", "depth", "width", "learning_rate", "activation")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the grid: all that sets a run apart from the others.
+    """One configuration of the grid: scheme, seed, network and learning rate of a run.
 
     Attributes
     ----------
     scheme : str
     seed : int, SeedSequence or None
-        None is NumPy's global random state, for ``lesson.random``.
+        What :meth:`Network.initialize` takes; None is NumPy's global random state, which only
+        ``lesson.random`` draws from by default.
     network : Network
     learning_rate : float
 
@@ -43,12 +44,12 @@ class Cell:
 
     @property
     def depth(self) -> int:
-        """Hidden layers."""
+        """Number of hidden layers."""
         return self.network.n_layers - 1
 
     @property
     def width(self) -> int | None:
-        """Units of each hidden layer; None where they differ or there is none."""
+        """Units of each hidden layer; None if they differ or there are no hidden layers."""
         widths = set(self.network.sizes[1:-1])
         return widths.pop() if len(widths) == 1 else None
 
@@ -58,69 +59,133 @@ class Cell:
         return self.network.activation
 
 
-def check_targets(network: Network, cost: Any, accuracy: Any) -> None:
-    """Raise for targets that no training of this network can reach."""
-    for name, target in (("target_cost", cost), ("target_accuracy", accuracy)):
-        if target is not None:
-            values_of(name, [target], "number", float)
-    if cost is not None and not math.isfinite(cost):
-        raise ValueError(f"target_cost: expected a finite cost; got {cost}")
-    if accuracy is not None and not 0 < accuracy <= 1:
-        raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {accuracy}")
-    if accuracy is not None and not network.classifies:
-        raise ValueError(
-            f"target_accuracy: expected output sigmoid or softmax; got {network.output!r}"
-        )
+def checked_targets(
+    network: Network, cost: Any, accuracy: Any
+) -> tuple[float | None, float | None]:
+    """Return the two targets as floats; raise for one that no training of the network can reach."""
+    if cost is not None:
+        cost = as_float("target_cost", cost)
+        if not math.isfinite(cost):
+            raise ValueError(f"target_cost: expected a finite number; got {cost}")
+    if accuracy is not None:
+        accuracy = as_float("target_accuracy", accuracy)
+        if not 0 < accuracy <= 1:
+            raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {accuracy}")
+        if not network.classifies:
+            raise ValueError(
+                f"target_accuracy: expected output sigmoid or softmax; got {network.output!r}"
+            )
+    return cost, accuracy
 
 
-def values_of(name: str, value: Any, what: str, kind: type) -> list[Any]:
-    """Return the values of one axis, checked: one value, or several of one type, each once."""
-    several = value if is_sequence(value) else [value]
-    found = [each.item() if isinstance(each, np.generic) else each for each in several]
-    for each in found:
-        if isinstance(each, bool) or not isinstance(each, (kind, int) if kind is float else kind):
-            raise TypeError(f"{name}: expected {what}s; got {each!r}")
+def checked_test(network: Network, test: Any) -> tuple[Array, Array] | None:
+    """Return the pair of test data as the kernels take it."""
+    if test is None:
+        return None
+    if not isinstance(test, (tuple, list)):
+        raise TypeError(f"test: expected a pair (X_test, Y_test); got {type(test).__name__}")
+    if len(test) != 2:
+        raise ValueError(f"test: expected a pair (X_test, Y_test); got {len(test)} entries")
+    X_test = network.check_X(test[0], name="X_test")
+    return X_test, network.check_Y(test[1], X_test, name="Y_test")
+
+
+# What the entries of an axis are called in error messages: one of them, and several.
+NOUNS = {str: ("a name", "names"), int: ("an integer", "integers"), float: ("a number", "numbers")}
+
+
+def values_of(name: str, value: Any, kind: type) -> list[Any]:
+    """Return the values of one axis as a list.
+
+    ``value`` is one entry or a sequence of entries, each a str, an int or a float as ``kind`` says,
+    and each different from the others.
+    """
+    one, several = NOUNS[kind]
+    found = [
+        entry.item() if isinstance(entry, np.generic) else entry
+        for entry in (value if is_sequence(value) else [value])
+    ]
+    for entry in found:
+        fits = isinstance(entry, (int, float) if kind is float else kind)
+        if not fits or isinstance(entry, bool):
+            raise TypeError(f"{name}: expected {one} or a sequence of {several}; got {entry!r}")
     if not found:
-        raise ValueError(f"{name}: expected at least one {what}; got none")
+        raise ValueError(f"{name}: expected at least one {one.split()[1]}; got none")
     if len(set(found)) < len(found):
-        raise ValueError(f"{name}: expected each {what} once; got {', '.join(map(str, found))}")
+        raise ValueError(
+            f"{name}: expected each {one.split()[1]} once; got {', '.join(map(str, found))}"
+        )
     return found
 
 
 def plain(value: Any) -> Any:
-    """Return an argument as it would be written in Python."""
+    """Return an array or a sequence as a list, and a NumPy scalar as a Python number.
+
+    Examples
+    --------
+    >>> plain(range(3)), plain(np.float32(0.5)), plain("relu")
+    ([0, 1, 2], 0.5, 'relu')
+    """
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, range) else value
+    return [plain(entry) for entry in value] if is_sequence(value) else value
+
+
+def as_code(value: Any) -> str:
+    """Return the Python expression of an argument of :func:`compare`.
+
+    Examples
+    --------
+    >>> as_code(range(100)), as_code(np.arange(3)), as_code("relu")
+    ('range(0, 100)', '[0, 1, 2]', "'relu'")
+    >>> as_code(np.random.SeedSequence(5).spawn(2)[1])
+    'np.random.SeedSequence(5, spawn_key=(1,))'
+    """
+    if isinstance(value, np.random.SeedSequence):
+        state = value.state
+        arguments = [repr(plain(state["entropy"]))]
+        if state["spawn_key"]:
+            arguments.append(f"spawn_key={tuple(map(int, state['spawn_key']))!r}")
+        if state["pool_size"] != np.random.SeedSequence(0).pool_size:
+            arguments.append(f"pool_size={state['pool_size']}")
+        return f"np.random.SeedSequence({', '.join(arguments)})"
+    return repr(value if isinstance(value, range) else plain(value))
+
+
+def reproducible(seed: Seed | Sequence[int]) -> Any:
+    """Return a seed that gives the same runs every time it is used.
+
+    A Generator or a RandomState advances with each draw, so one 64-bit integer is drawn from it
+    here and seeds all schemes. Other seeds are returned unchanged.
+    """
+    return key_of(seed) if isinstance(seed, (np.random.Generator, np.random.RandomState)) else seed
 
 
 def seeds_of(schemes: Sequence[str], seed: Any) -> dict[str, list[Seed]]:
-    """Return the seeds of each scheme: every scheme starts from the same ones if any is given."""
+    """Return the seeds of each scheme: the same for all, or each scheme's default for None."""
     if seed is None:
         return {scheme: [registry.get(scheme).default_seed] for scheme in schemes}
-    if is_sequence(seed) or isinstance(seed, (int, np.integer)):
-        seeds: list[Seed] = values_of("seed", seed, "integer", int)
-    elif isinstance(seed, np.random.Generator):
-        seeds = [int(seed.integers(2**32))]  # once: a generator advances when it is asked
-    else:
-        seeds = [seed]
+    several = is_sequence(seed) or isinstance(seed, (int, np.integer))
+    seeds: list[Seed] = values_of("seed", seed, int) if several else [seed]
     for scheme in schemes:
         for each in seeds:
-            registry.get(scheme).generator_of(each)  # raises for a seed that it cannot take
+            registry.get(scheme).generator_of(each)  # raises if the scheme does not accept it
     return dict.fromkeys(schemes, seeds)
 
 
 def networks_of(network: Network, depth: Any, width: Any, activation: Any) -> list[Network]:
-    """Return the network in all depths, widths and activations."""
+    """Return one network for each combination of depth, width and activation."""
     shapes = [network.sizes]
     if depth is not None or width is not None:
         hidden = network.sizes[1:-1]
-        depths = [len(hidden)] if depth is None else values_of("depth", depth, "integer", int)
-        widths = list(set(hidden)) if width is None else values_of("width", width, "integer", int)
-        if width is None and len(widths) != 1:
+        depths = [len(hidden)] if depth is None else values_of("depth", depth, int)
+        widths = list(hidden[:1]) if width is None else values_of("width", width, int)
+        if None in (depth, width) and (not hidden or (width is None and len(set(hidden)) > 1)):
+            given, missing = ("depth", "width") if width is None else ("width", "depth")
+            why = "hidden layers differ in width" if hidden else "network has no hidden layers"
             raise ValueError(
-                f"depth: expected width as well, because the hidden layers have no single width; "
-                f"got {list(hidden)}"
+                f"{given}: expected {missing} as well, because the {why}; "
+                f"got sizes {list(network.sizes)}"
             )
         if min(depths) < 0:
             raise ValueError(f"depth: expected at least 0; got {min(depths)}")
@@ -135,5 +200,5 @@ def networks_of(network: Network, depth: Any, width: Any, activation: Any) -> li
     return [
         Network(**settings | {"sizes": sizes, "activation": each})
         for sizes in shapes
-        for each in values_of("activation", activation, "name", str)
+        for each in values_of("activation", activation, str)
     ]

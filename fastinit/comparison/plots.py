@@ -1,9 +1,9 @@
-"""Every picture. matplotlib is imported here and nowhere else.
+"""Plots. This is the only module that imports matplotlib.
 
-Each function takes ``ax``, draws on it, and returns it; without one it draws on the current axes,
-as pyplot does. The colours are those of Okabe and Ito, which stay apart for colour-blind readers;
-line styles and markers tell curves and classes apart in grey. Text and axes have the colours of the
-current style, so that ``with plt.style.context("dark_background")`` gives dark pictures.
+Each function draws on ``ax`` and returns it; the current axes are the default, as in pyplot. The
+colours are those of Okabe and Ito, which colour-blind readers can distinguish; line styles and
+markers distinguish curves and classes in greyscale. Text and axes have the colours of the current
+style: ``with plt.style.context("dark_background")`` gives dark figures.
 """
 
 import io
@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison.propagation import Propagation
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.statistics import QUARTILES
+from fastinit.comparison.statistics import QUARTILES, quantiles
 from fastinit.comparison.trials import Trial
 from fastinit.training.run import Run
 
-# https://jfly.uni-koeln.de/color/ without its black: these are seen on white and on black.
+# https://jfly.uni-koeln.de/color/ without black: visible on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "o^sDvPX"
@@ -37,7 +37,7 @@ PER_ROW = 4  # decision boundaries side by side
 
 
 class Quantity(NamedTuple):
-    """What ``profiles`` can draw: its axis, and where its values are."""
+    """A quantity that ``profiles`` can draw: its axis, and how to compute its values."""
 
     label: str
     yscale: Literal["log", "linear"]
@@ -60,13 +60,18 @@ QUANTITIES = {
 
 
 def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Draw two-dimensional examples, one marker per class.
+    """Draw two-dimensional examples with one marker for each class.
 
     Parameters
     ----------
-    X : array_like of shape (2, m)
-    Y : array_like of m labels: 0, 1, ...
+    X : array_like of shape (2, n_examples)
+    Y : array_like of shape (n_examples,) or (1, n_examples)
+        Labels 0, 1, ...
     ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
     """
     ax = plt.gca() if ax is None else ax
     X, Y = np.asarray(X), np.ravel(Y)
@@ -89,15 +94,20 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
 def decision_boundary(
     predict: Callable[[Any], Any], X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw the regions of the classes, with the examples on top.
+    """Draw the regions of the predicted classes and the examples.
 
     Parameters
     ----------
     predict : callable
-        From points of shape (n, 2) to their n classes.
-    X : array_like of shape (2, m)
-    Y : array_like of m labels: 0, 1, ...
+        Takes points of shape (n, 2) and returns their n classes.
+    X : array_like of shape (2, n_examples)
+    Y : array_like of shape (n_examples,) or (1, n_examples)
+        Labels 0, 1, ...
     ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
     """
     ax = plt.gca() if ax is None else ax
     X = np.asarray(X)
@@ -113,38 +123,45 @@ def decision_boundary(
 def costs(
     comparison: Comparison, *, yscale: Literal["log", "linear"] = "log", ax: Axes | None = None
 ) -> Axes:
-    """Draw the cost of each scheme over the iterations; infinite costs leave a gap.
+    """Draw the cost of each scheme's run over the iterations; infinite costs leave a gap.
 
-    Logarithmic by default: large random weights begin a hundred times higher than they end.
+    Parameters
+    ----------
+    comparison : Comparison
+        With one run for each scheme.
+    yscale : {"log", "linear"}
+        Logarithmic by default: from large random weights the cost falls by orders of magnitude.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
     """
     ax = plt.gca() if ax is None else ax
     for k, (scheme, run) in enumerate(comparison.runs.items()):
         values = np.where(np.isfinite(run.costs), run.costs, np.nan)
-        ax.plot(
-            run.points,
-            values,
-            color=COLORS[k % len(COLORS)],
-            linestyle=STYLES[k % len(STYLES)],
-            label=scheme,
-        )
-    ax.set(xlabel="iteration", ylabel="cost (cross-entropy, nats)", yscale=yscale)
-    ax.grid(alpha=0.3)
-    ax.legend(title="initialisation", frameon=False)
-    return ax
+        color, style = _look(k)
+        ax.plot(run.points, values, color=color, linestyle=style, label=scheme)
+    return _cost_axes(ax, "cost", yscale)
 
 
 def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) -> Axes:
-    """Draw where a scheme's trained network puts the line between the classes.
+    """Draw the regions of the classes that a scheme's network predicts, with its accuracies.
 
-    Of several runs it is the one of median cost.
+    Parameters
+    ----------
+    comparison : Comparison
+        Of networks with two features that classify.
+    scheme : str
+        Of several runs, the one of median final cost is drawn.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
     """
     run = comparison.median_trial(scheme)
-    ax = decision_boundary(
-        lambda points: run.network.predict(run.theta, points.T),
-        comparison.X,
-        _labels(comparison),
-        ax=ax,
-    )
+    ax = decision_boundary(_classifier(run), comparison.X, _labels(comparison), ax=ax)
     accuracies = [f"train {run.train_accuracy:.1%}"]
     if run.test_accuracy is not None:
         accuracies.append(f"test {run.test_accuracy:.1%}")
@@ -159,18 +176,22 @@ def boundaries(
     *,
     axes: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Draw the decision boundaries of chosen runs side by side.
+    """Draw the decision boundaries of several runs side by side.
 
     Parameters
     ----------
-    runs : mapping of str to Run
-        What stands above each picture, before its accuracy, and the trained network of two
-        features.
-    X : array_like of shape (2, m)
+    runs : mapping of str to Run or Trial
+        Networks with two features that classify, by the title of their axes; the accuracy is
+        appended to it.
+    X : array_like of shape (2, n_examples)
     Y : array_like
-        Labels as the networks take them, one for each example.
+        Labels, as the outputs of the networks take them; one for each example.
     axes : sequence of matplotlib Axes, optional
-        One for each run; without them a row of new ones on the current figure.
+        One for each run. By default a row of new axes is added to the current figure.
+
+    Returns
+    -------
+    list of matplotlib Axes
     """
     if axes is None:
         axes = list(plt.gcf().subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0])
@@ -194,19 +215,23 @@ def cost_bands(
     yscale: Literal["log", "linear"] = "log",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw per scheme the median cost over the iterations, in a band from quartile to quartile.
+    """Draw the median cost of each scheme over the iterations, in a band of the quartiles.
 
-    A cost that is not finite counts as infinite: a diverged run weighs on the quartiles of its
-    scheme, and what is not finite of them leaves a gap.
+    NaN counts as infinite, so that diverged runs raise the quartiles of their scheme. Quartiles
+    that are not finite leave a gap.
 
     Parameters
     ----------
     curves : mapping of str to ndarray of shape (k, n_points)
-        The costs of k runs, one below the other.
+        The costs of k runs, by the name of their scheme.
     iterations : ndarray of shape (n_points,), optional
-        Where the points lie; 0, 1, 2, ... without it.
-    yscale : "log" or "linear"
+        The iterations of the points; 0, 1, 2, ... by default.
+    yscale : {"log", "linear"}
     ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
 
     Examples
     --------
@@ -228,11 +253,15 @@ def cost_bands(
                 f"iterations: expected shape {values.shape[1:]} to match curves[{name!r}]; "
                 f"got {x.shape}"
             )
-        lower, median, upper = _quantiles(values, QUARTILES)
+        lower, median, upper = _finite_quartiles(values)
         color, style = _look(k)
         ax.plot(x, median, color=color, linestyle=style, label=name)
         ax.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
-    ax.set(xlabel="iteration", ylabel="cost: median and quartiles", yscale=yscale)
+    return _cost_axes(ax, "cost: median and quartiles", yscale)
+
+
+def _cost_axes(ax: Axes, label: str, yscale: Literal["log", "linear"]) -> Axes:
+    ax.set(xlabel="iteration", ylabel=label, yscale=yscale)
     ax.grid(alpha=0.3)
     ax.legend(title="initialisation", frameon=False)
     return ax
@@ -241,15 +270,21 @@ def cost_bands(
 def outcomes(
     values: Mapping[str, NDArray[Any]], *, label: str = "final cost", ax: Axes | None = None
 ) -> Axes:
-    """Draw a histogram per scheme over common bins; the legend counts what is not finite.
+    """Draw one histogram for each scheme, over common bins.
 
     Parameters
     ----------
     values : mapping of str to ndarray of shape (k,)
-        One outcome for each run.
-    label : str
-        What the outcomes are. Positive ones that span decades have a logarithmic axis.
+        One value for each of k runs, by the name of the scheme. The axis is logarithmic if all
+        values are positive and span more than two decades. Values that are not finite are counted
+        in the legend.
+    label : str, default "final cost"
+        Label of the axis.
     ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
 
     Examples
     --------
@@ -266,11 +301,11 @@ def outcomes(
     edges = np.histogram_bin_edges(np.log10(everything) if logarithmic else everything, BINS)
     if logarithmic:
         edges = 10**edges
-        # Rounding must not push the extremes out of the bins that were made for them.
+        # Rounding must not exclude the extremes from the outer bins.
         edges[0], edges[-1] = everything.min(), everything.max()
     for k, (name, array) in enumerate(finite.items()):
         color, style = _look(k)
-        n, lost = len(arrays[name]), len(arrays[name]) - len(array)
+        total, excluded = len(arrays[name]), len(arrays[name]) - len(array)
         counts, _ = np.histogram(array, edges)
         ax.stairs(counts, edges, fill=True, color=color, alpha=0.2, linewidth=0)
         ax.stairs(
@@ -279,7 +314,7 @@ def outcomes(
             color=color,
             linestyle=style,
             linewidth=1.5,
-            label=f"{name} ({lost} of {n} not finite)" if lost else name,
+            label=f"{name} ({excluded} of {total} not finite)" if excluded else name,
         )
     ax.set(xlabel=label, ylabel="runs", xscale="log" if logarithmic else "linear")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -297,19 +332,22 @@ def heat_map(
     label: str,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a table of numbers as coloured cells, such as the final cost over depth x scale.
-
-    Each cell tells its number, and a cell that is not finite is hatched and says so.
+    """Draw a matrix as coloured cells with their values, such as the cost by depth and scale.
 
     Parameters
     ----------
     rows, columns : sequence
-        What stands at the rows, from top to bottom, and at the columns.
+        Tick labels of the rows, from top to bottom, and of the columns.
     values : ndarray of shape (len(rows), len(columns))
-        Positive ones that span decades have a logarithmic scale of colours.
+        The scale of colours is logarithmic if all values are positive and span more than two
+        decades. Cells that are not finite are hatched.
     row_label, column_label, label : str
-        What rows, columns and values are.
+        Labels of the rows, the columns and the scale of colours.
     ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
 
     Examples
     --------
@@ -344,14 +382,14 @@ def heat_map(
                     alpha=0.4,
                 )
             )
-        ground: Any = image.cmap(image.norm(value)) if finite else ax.get_facecolor()
+        background: Any = image.cmap(image.norm(value)) if finite else ax.get_facecolor()
         ax.text(
             column,
             row,
             f"{value:.2g}",
             ha="center",
             va="center",
-            color="black" if _luminance(ground[:3]) > 0.18 else "white",
+            color="black" if _luminance(background[:3]) > 0.18 else "white",
         )
     ax.set_xticks(range(len(columns)), [str(name) for name in columns])
     ax.set_yticks(range(len(rows)), [str(name) for name in rows])
@@ -366,19 +404,28 @@ def profiles(
     quantity: str = "signal",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one quantity over the layers: markers for what was measured, lines for the theory.
+    """Draw a quantity over the layers: measurements as markers, theory as lines.
 
     Parameters
     ----------
-    propagation : Propagation, or mapping of names to one or to several of them
-        As :mod:`fastinit.comparison.propagation` measures them: one network, or several under the
-        names of their schemes or, along a training, of the iterations. Of several under one name
-        the median is drawn, with bars from quartile to quartile, beside the theory of the first.
+    propagation : Propagation, or mapping of names to Propagation or sequence of Propagation
+        Measurements of :mod:`fastinit.comparison.propagation`: of one network, or of several by
+        name. For a sequence the median is drawn with error bars from quartile to quartile, and the
+        theory of the first.
     quantity : {"signal", "gradient", "update", "rank", "dead units", "saturation"}
-        Root mean square of the pre-activations or of the gradient by them; that of the gradient by
-        the weights, in units of the weights; effective rank; share of dead units or of saturated
-        activations.
+        Root mean square of the pre-activations; of the gradient by them; of the gradient by the
+        weights, divided by that of the weights; effective rank; share of dead units; share of
+        saturated activations.
     ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        For another quantity.
 
     Examples
     --------
@@ -401,9 +448,9 @@ def profiles(
     for k, (name, several) in enumerate(named.items()):
         group = several if isinstance(several, Sequence) else [several]
         layers = np.arange(1, group[0].network.n_layers + 1)
-        lower, median, upper = _quantiles(np.array([measured_in(p) for p in group]), QUARTILES)
+        lower, median, upper = _finite_quartiles([measured_in(p) for p in group])
         color, style = _look(k)
-        # A logarithmic axis shows no zeros, so the legend counts them.
+        # A logarithmic axis cannot show zeros; the legend counts them.
         zeros = np.count_nonzero(~(median > 0)) if yscale == "log" else 0
         ax.errorbar(
             layers,
@@ -432,11 +479,14 @@ def profiles(
 
 
 def figures(comparison: Comparison) -> dict[str, Figure]:
-    """Return a comparison's pictures by name.
+    """Return the figures of a comparison by name.
 
-    Costs, for two features data and boundaries, for a grid the final costs, and for each
-    axis of architecture or learning rate that varies the median cost over it. Boundaries are those
-    of each scheme's run of median cost.
+    Returns
+    -------
+    dict of str to matplotlib Figure
+        ``data`` and ``boundaries`` for networks with two features that classify, ``costs`` if
+        anything was trained, and for several runs of a scheme ``outcomes``, the final costs, and
+        the median final cost by each axis that varies, except the seed.
     """
     found = {}
     trials = {name: comparison.of(name) for name in comparison.schemes if comparison.of(name)}
@@ -449,14 +499,13 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         ax.set(title="Training data", aspect="equal")
         ax.legend(frameon=False, loc="upper right")
     if comparison.iterations:
-        found["costs"], ax = _panel("Cost while training")
+        found["costs"], ax = _panel("Cost during training")
         if several:
-            points = max((t.points for own in trials.values() for t in own), key=len)
-            cost_bands(comparison.curves(), iterations=points, ax=ax)
+            cost_bands(comparison.curves(), iterations=comparison.points, ax=ax)
         else:
             costs(comparison, ax=ax)
     if several:
-        found["outcomes"], ax = _panel("Where the runs ended")
+        found["outcomes"], ax = _panel("Final costs")
         finals = {name: np.array([t.final_cost for t in own]) for name, own in trials.items()}
         outcomes(finals, ax=ax)
     if "data" in found:
@@ -476,6 +525,16 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 
 def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> Axes:
     """Draw the median final cost of each scheme for each value of one axis of the grid.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    axis : {"depth", "width", "learning_rate", "activation"}
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
 
     Examples
     --------
@@ -510,7 +569,7 @@ def _labels(comparison: Comparison) -> NDArray[Any]:
 
 
 def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
-    """Return :func:`figures` as PNG files for a web page, a light one or a dark one."""
+    """Return :func:`figures` as the bytes of PNG files, with a white or a black background."""
     files = {}
     with plt.style.context("dark_background" if dark else "default"):
         for name, figure in figures(comparison).items():
@@ -532,33 +591,24 @@ def show() -> None:
     plt.show()
 
 
-# --- what several pictures share --------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------
 
 
 def _n_classes(labels: ArrayLike) -> int:
-    """Return how many classes there are; at least two, even if one was never seen."""
+    """Return the number of classes; at least two, even if one does not occur."""
     return max(2, int(np.max(labels, initial=0)) + 1)
 
 
 def _look(k: int) -> tuple[str, str]:
-    """Return colour and line style of the k-th curve; the seventh has the colour of the text."""
+    """Return the colour and the line style of curve k; the seventh has the colour of the text."""
     colors = (*COLORS, plt.rcParams["text.color"])
     return colors[k % len(colors)], STYLES[k % len(STYLES)]
 
 
-def _quantiles(values: NDArray[Any], shares: Sequence[float]) -> list[NDArray[Any]]:
-    """Return quantiles along the first axis as ``np.quantile`` does, but with infinities.
-
-    There infinity minus infinity, and infinity times zero, make NaN of quantiles that exist.
-    """
-    ordered = np.sort(np.where(np.isfinite(values), values, np.inf), axis=0)
-    found = []
-    for share in shares:
-        rank, rest = divmod(share * (len(ordered) - 1), 1)
-        below = ordered[int(rank)]
-        quantile = below if rest == 0 else (1 - rest) * below + rest * ordered[int(rank) + 1]
-        found.append(np.where(np.isfinite(quantile), quantile, np.nan))
-    return found
+def _finite_quartiles(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the quartiles along the first axis, NaN where they are infinite, to leave a gap."""
+    found = quantiles(values, QUARTILES)
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def _spans_decades(values: NDArray[Any]) -> bool:
@@ -566,6 +616,6 @@ def _spans_decades(values: NDArray[Any]) -> bool:
 
 
 def _luminance(color: Sequence[float]) -> float:
-    """Return the relative luminance of WCAG 2: black and white text read alike on 0.18."""
+    """Return the relative luminance of WCAG 2: black and white text have equal contrast on 0.18."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,11 +1,11 @@
-"""What signal and gradient do on their way through a network, beside what theory expects.
+"""Signal and gradient in each layer of a network, compared with mean-field theory.
 
-``measure`` passes data through a network and the gradient back, layer by layer, and says in words
-what it found: vanishing, exploding, symmetric, dead, saturated, collapsed, or healthy. ``along``
-does so at chosen iterations of a training. ``mean_field`` is the theory: what a wide network of
-random weights does on average [1]_ [2]_ [3]_.
+``measure`` propagates data forward and the gradient backward through a network and returns the
+statistics of each layer and a verdict: vanishing, exploding, symmetric, dead, saturated, collapsed
+or healthy. ``along`` measures at chosen iterations of a training. ``mean_field`` computes what is
+expected of a wide network of random weights [1]_ [2]_ [3]_.
 
-This module is for looking, not for speed: plain NumPy, always in float64.
+All computations are in float64 and plain NumPy; this module is not optimised for speed.
 
 References
 ----------
@@ -15,9 +15,9 @@ References
 .. [3] He et al., "Delving deep into rectifiers", 2015, arXiv:1502.01852.
 """
 
+import html
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -26,37 +26,38 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit import reference
-from fastinit.comparison.statistics import SATURATED
+from fastinit.comparison.statistics import SATURATED, layers_in_words
 from fastinit.comparison.tables import Table
 from fastinit.training.loop import train
 from fastinit.training.network import Array, Network
 from fastinit.training.optimizers import LBFGS
 from fastinit.training.run import Run
+from fastinit.validation import MOST_ITERATIONS, check_integer, is_sequence
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-# Thresholds of the verdict. A signal or gradient has vanished or exploded when it changed its size
-# by more than this factor. He weights keep it on average: by luck they change it that much in one
-# of thirty networks with 10 layers of 10 units, and in none of 300 with layers of 32.
+# Thresholds of the verdict. A signal or gradient vanishes or explodes if its size changes by more
+# than this factor. He weights preserve it on average: it changed that much in one of 30 random
+# networks with 10 layers of 10 units, and in none of 300 with layers of 32 units.
 FACTOR = 10.0
-# A layer is called dead or saturated when this share of it is.
+# A layer is called dead or saturated if at least this share of its units or activations is.
 MAJORITY = 0.5
-# Examples that differ by a hundredth of what they have in common have an effective rank of 1.06.
+# The effective rank of examples that differ by a hundredth of their common part.
 COLLAPSED = 1.06
 
 
-# --- what is measured -------------------------------------------------------------------------
+# --- measurements -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """The numbers of each layer, summed up.
+    """Mean, standard deviation and quantiles of one array for each layer.
 
     Attributes
     ----------
     mean, std : ndarray of shape (n_layers,)
     quantiles : ndarray of shape (n_layers, 5)
-        Those of 5, 25, 50, 75 and 95 %.
+        At 5, 25, 50, 75 and 95 %.
     """
 
     mean: NDArray[np.float64]
@@ -65,7 +66,7 @@ class Moments:
 
     @classmethod
     def of(cls, layers: Sequence[Array]) -> "Moments":
-        """Sum up one array per layer."""
+        """Return the moments of one array for each layer."""
         return cls(
             np.array([layer.mean() for layer in layers]),
             np.array([layer.std() for layer in layers]),
@@ -74,26 +75,26 @@ class Moments:
 
     @property
     def rms(self) -> NDArray[np.float64]:
-        """The root of the mean square, which is what theory predicts."""
+        """The root mean square, which theory predicts."""
         return np.hypot(self.mean, self.std)
 
 
 @dataclass(frozen=True, eq=False)
 class MeanField:
-    """What a wide network of random weights does on average.
+    """Expected root mean squares in a wide network of random weights.
 
     Attributes
     ----------
     z_rms : ndarray of shape (n_layers,)
-        Of the pre-activations: the root of the ``q`` of Poole et al.
+        Of the pre-activations: the square root of ``q`` in Poole et al.
     a_rms : ndarray of shape (n_layers - 1,)
         Of the activations of the hidden layers.
     da_rms, dz_rms : ndarray of shape (n_layers - 1,), (n_layers,)
-        Of the gradient there.
+        Of the gradient by activations and by pre-activations.
     chi : ndarray of shape (n_layers - 1,)
-        ``n_l var(W_{l+1}) E[phi'(z_l)**2]`` of each hidden layer: what happens to the square of a
-        gradient, and to the square of a small difference between two examples, from layer to layer.
-        Below 1 both vanish, above 1 both explode.
+        ``n_l var(W_{l+1}) E[phi'(z_l)**2]`` of each hidden layer: the factor from layer to layer of
+        the squared gradient and of the squared difference between two similar examples. Below 1
+        both vanish, above 1 both explode.
     """
 
     z_rms: NDArray[np.float64]
@@ -105,11 +106,12 @@ class MeanField:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Propagation:
-    """Signal and gradient in each layer of one network; prints as its table and its verdict.
+    """Signal and gradient in each layer of one network; prints as a table and a verdict.
 
-    Index 0 is the first hidden layer, the last index the output. Gradients by pre-activations and
-    activations are those of each example's own loss, so that they do not depend on how many there
-    are; gradients by parameters are those of the cost, the mean of the losses.
+    Index 0 is the first hidden layer, the last index is the output layer. Gradients by
+    pre-activations and activations are those of the loss of each example, so that their size does
+    not depend on the number of examples. Gradients by parameters are those of the cost, the mean
+    loss.
 
     Attributes
     ----------
@@ -119,24 +121,24 @@ class Propagation:
     z, a : Moments
         Pre-activations ``W @ A + b`` and activations, over units and examples.
     dz, da : Moments
-        The gradient by them; ``da`` of the hidden layers alone.
+        Gradients by pre-activations, and by the activations of the hidden layers.
     w, dw, db : Moments
-        Weights, and the gradient by weights and by biases.
+        Weights, and gradients by weights and by biases; ``db`` is empty without biases.
     dead_units : ndarray of shape (n_layers,)
         Share of units that are zero for every example.
     dead_activations : ndarray of shape (n_layers,)
         Share of activations that are zero.
     saturation : ndarray of shape (n_layers,)
-        Share of activations that pass on less than 1 % of the gradient that they could.
+        Share of activations whose derivative is below 1 % of the largest one of the function.
     distinct_units : ndarray of shape (n_layers,), intp
-        Units that are not copies of each other. Units with the same weights in front of and behind
-        them get the same gradient, and stay copies in all training.
+        Number of units with different weights. Units with the same incoming and outgoing weights
+        get the same gradient, so they stay identical during training.
     effective_rank : ndarray of shape (n_layers,)
-        In how many directions the activations of the examples lie: the exponential of the entropy
-        of the singular values [1]_; 0 where all are zero.
+        Effective number of directions of the activations of all examples: the exponential of the
+        entropy of the normalised singular values [1]_. 0 if all activations are zero.
     theory : MeanField
-        What is expected of weights with the mean squares of these, given the data and the gradient
-        at the output.
+        Expectation for random weights with the same mean squares, given the root mean squares of
+        the data and of the gradient at the output.
 
     References
     ----------
@@ -162,10 +164,10 @@ class Propagation:
 
     @property
     def gradient_to_parameter(self) -> NDArray[np.float64]:
-        """Root mean square of each layer's weight gradient, in units of its weights'.
+        """Root mean square of each layer's weight gradient, divided by that of its weights.
 
-        Times the learning rate it is the share by which a first step of gradient descent changes
-        the weights. A rule of thumb wants about 0.001 [1]_.
+        Multiplied by the learning rate, it is the relative size of the first update of gradient
+        descent, for which 0.001 is a rule of thumb [1]_.
 
         References
         ----------
@@ -176,18 +178,18 @@ class Propagation:
 
     @property
     def findings(self) -> dict[str, str]:
-        """What is wrong, each with its reason; or, when nothing is, that it is healthy."""
+        """The problems by name, each with its reason; ``healthy`` if there are none."""
         problems = dict(_problems(self))
-        fine = ", ".join(map(str, _changes(self))) or "no hidden layer is in the way"
+        fine = ", ".join(map(str, _changes(self))) or "the network has no hidden layers"
         return problems or {"healthy": fine}
 
     @property
     def verdict(self) -> str:
-        """The findings in one line."""
+        """All findings in one line."""
         return "; ".join(f"{finding}: {reason}" for finding, reason in self.findings.items())
 
     def table(self) -> Table:
-        """Return a row for each layer."""
+        """Return one row for each layer."""
         n_layers = self.network.n_layers
         ratio = self.gradient_to_parameter
         return Table(
@@ -216,21 +218,21 @@ class Propagation:
         return f"{self.table()!r}\n{self.verdict}"
 
     def _repr_html_(self) -> str:
-        return f"{self.table()._repr_html_()}<p>{self.verdict}</p>"
+        return f"{self.table()._repr_html_()}<p>{html.escape(self.verdict)}</p>"
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propagation:
-    """Pass data through a network and the gradient back, and sum up what happens in each layer.
+    """Propagate data forward and the gradient backward, and return the statistics of each layer.
 
     Parameters
     ----------
     network : Network
-    theta : ndarray of shape (n_parameters,)
-        Fresh from an initialiser, or trained.
-    X : array_like of shape (n_features, m)
+    theta : ndarray of shape (n_parameters,), the network's dtype
+        Parameters, initialised or trained.
+    X : array_like of shape (n_features, n_examples)
     Y : array_like
-        Labels as the network takes them.
+        Labels, as the output of the network takes them: see :class:`fastinit.Network`.
 
     Returns
     -------
@@ -239,12 +241,12 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
     Raises
     ------
     TypeError, ValueError
-        For arguments that do not fit. Overflow on the way is no error, it is a finding.
+        For invalid arguments. Overflow in the network is not an error but a finding.
 
     Notes
     -----
-    Some hundreds of examples tell as much as all of them; the activations and gradients of every
-    layer are in memory at once.
+    A few hundred examples are enough for stable statistics. The activations and gradients of all
+    layers are in memory at once.
 
     Examples
     --------
@@ -264,10 +266,10 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
         raise ValueError("theta: expected finite numbers; got NaN or infinity")
     X = network.check_X(X)
     Y = network.check_Y(Y, X)
-    X, Y, *parameters = (
-        array.astype(np.float64) for array in (X, Y, *network.unpack(theta).values())
-    )
-    W, b = parameters[::2], parameters[1::2]
+    X, Y = X.astype(np.float64), Y.astype(np.float64)
+    parameters = {name: p.astype(np.float64) for name, p in network.unpack(theta).items()}
+    W = [parameters[f"W{i + 1}"] for i in range(network.n_layers)]
+    b = [parameters.get(f"b{i + 1}", np.zeros((len(W_l), 1))) for i, W_l in enumerate(W)]
     Z, A, derivatives = _forward(network, W, b, X)
     A_out, dZ_out = _outputs(network, Z[-1], Y)
     A.append(A_out)
@@ -284,7 +286,7 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
         da=Moments.of(dA),
         w=w,
         dw=Moments.of([dZ_l @ A_l.T / m for dZ_l, A_l in zip(dZ, inputs, strict=True)]),
-        db=Moments.of([dZ_l.mean(axis=1) for dZ_l in dZ]),
+        db=Moments.of([dZ_l.mean(axis=1) for dZ_l in dZ] if network.bias else []),
         dead_units=np.array([np.mean((A_l == 0).all(axis=1)) for A_l in A]),
         dead_activations=np.array([np.mean(A_l == 0) for A_l in A]),
         saturation=np.array(list(_saturation(network, derivatives, A[-1]))),
@@ -301,7 +303,18 @@ def measure(network: Network, theta: Array, X: ArrayLike, Y: ArrayLike) -> Propa
 
 
 def measure_stack(network: Network, thetas: Array, X: ArrayLike, Y: ArrayLike) -> list[Propagation]:
-    """Measure each of many networks, ``thetas`` of shape (k, n_parameters).
+    """Measure each network of a stack.
+
+    Parameters
+    ----------
+    network : Network
+    thetas : ndarray of shape (k, n_parameters), the network's dtype
+    X, Y : array_like
+        As for :func:`measure`.
+
+    Returns
+    -------
+    list of k Propagation
 
     Examples
     --------
@@ -327,29 +340,28 @@ def along(
     at: Sequence[int],
     **keywords: Any,
 ) -> tuple[Run, dict[int, Propagation]]:
-    """Train, and measure at chosen iterations; between them nothing is slower.
+    """Train a network and measure it at chosen iterations.
 
     Parameters
     ----------
     network, theta, X, Y
-        As for :func:`fastinit.train`; ``theta`` is updated in place.
+        As for :func:`fastinit.train`; ``theta`` is one network and is updated in place.
     at : sequence of int
-        Before which iterations to measure, ascending; 0 is the start.
+        The iterations before which the network is measured, in ascending order; 0 is the start.
     **keywords
         Those of :func:`fastinit.train`, except ``epochs``, ``tol``, ``n_iter_no_change``,
-        ``resume`` and an L-BFGS optimiser. Without
-        ``iterations`` the training ends at the last of ``at``.
+        ``resume`` and the optimizer L-BFGS. ``iterations`` is the last entry of ``at`` by default.
 
     Returns
     -------
     run : Run
     snapshots : dict of int to Propagation
-        Those that the training reached.
+        The measurements by iteration, of the iterations that the training reached.
 
     Raises
     ------
     TypeError, ValueError
-        For arguments that do not fit, before anything is written.
+        For invalid arguments, before anything is written.
 
     Examples
     --------
@@ -361,12 +373,16 @@ def along(
     >>> list(snapshots), run.iterations
     ([0, 100, 1000], 1000)
     """
-    marks = [_iteration(mark) for mark in at]
+    if not is_sequence(at):
+        raise TypeError(f"at: expected a sequence of integers; got {at!r}")
+    marks = [check_integer("at", mark, 0, MOST_ITERATIONS) for mark in at]
     if not marks or any(later <= earlier for earlier, later in pairwise(marks)):
         raise ValueError(f"at: expected at least one iteration, ascending; got {at!r}")
-    iterations = _iteration(keywords.pop("iterations", marks[-1]), name="iterations")
+    iterations = check_integer(
+        "iterations", keywords.pop("iterations", marks[-1]), 0, MOST_ITERATIONS
+    )
     if marks[-1] > iterations:
-        raise ValueError(f"at: expected none after the {iterations} iterations; got {marks[-1]}")
+        raise ValueError(f"at: expected at most the {iterations} iterations; got {marks[-1]}")
     for name in ("epochs", "tol", "n_iter_no_change", "resume"):
         if name in keywords:
             raise TypeError(f"{name}: expected none; got {keywords[name]!r}")
@@ -388,16 +404,6 @@ def along(
     return run, snapshots
 
 
-def _iteration(value: Any, *, name: str = "at") -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected integers; got {type(value).__name__}") from None
-    if count < 0:
-        raise ValueError(f"{name}: expected from 0 on; got {count}")
-    return count
-
-
 # --- theory -----------------------------------------------------------------------------------
 
 
@@ -410,28 +416,39 @@ def mean_field(
     x_rms: float = 1.0,
     dz_rms: float = 1.0,
 ) -> MeanField:
-    """Return what a wide network of independent random weights with mean 0 does on average.
+    """Return the expected root mean squares in a wide network of random weights.
 
-    Forward ``q_{l+1} = n_l var(W_{l+1}) E[phi(sqrt(q_l) z)**2] + var(b_{l+1})`` over a standard
-    normal z [1]_; backward, with weights as if independent of those on the way forward [2]_,
+    The weights are independent with mean 0, and z is standard normal. Forward [1]_,
+    ``q_{l+1} = n_l var(W_{l+1}) E[phi(sqrt(q_l) z)**2] + var(b_{l+1})``. Backward [2]_, assuming
+    weights that are independent of those in the forward pass,
     ``E[dZ_l**2] = n_{l+1} var(W_{l+1}) E[phi'(sqrt(q_l) z)**2] E[dZ_{l+1}**2]``.
 
     Parameters
     ----------
     network : Network
-        Its sizes and hidden activation.
-    weight_variances, bias_variances : array_like of shape (n_layers,), or one number for all
-        Such as ``2 / fan_in`` for He weights.
-    x_rms : float
+        Sizes and hidden activation are used.
+    weight_variances : float or array_like of shape (n_layers,)
+        Variances of the weights, such as ``2 / fan_in``.
+    bias_variances : float or array_like of shape (n_layers,), default 0.0
+    x_rms : float, default 1.0
         Root mean square of the data.
-    dz_rms : float
-        Root mean square of the gradient at the pre-activations of the output.
+    dz_rms : float, default 1.0
+        Root mean square of the gradient by the pre-activations of the output.
+
+    Returns
+    -------
+    MeanField
+
+    Raises
+    ------
+    ValueError
+        For variances of another shape, or negative ones.
 
     Notes
     -----
-    The schemes of this package have variances such as ``2 / fan_in`` (he), ``1 / fan_in`` (lecun,
-    orthogonal where it does not widen), ``2 / (fan_in + fan_out)`` (glorot). For other weights take
-    those that were drawn, as :func:`measure` does.
+    The variance is ``2 / fan_in`` for He weights, ``1 / fan_in`` for LeCun weights and for
+    orthogonal ones with ``n_out <= n_in``, and ``2 / (fan_in + fan_out)`` for Glorot weights. For
+    other weights use the variance of the values drawn, as :func:`measure` does.
 
     References
     ----------
@@ -440,7 +457,7 @@ def mean_field(
 
     Examples
     --------
-    He weights keep a ReLU network at the edge, whatever the data:
+    With He weights the gradient in a ReLU network neither vanishes nor explodes:
 
     >>> import fastinit as fi
     >>> net = fi.Network([100] * 6)
@@ -481,11 +498,10 @@ def _variances(name: str, value: ArrayLike, n_layers: int) -> NDArray[np.float64
     return np.broadcast_to(array, n_layers)
 
 
-# Nodes and weights of an integral over the half line, by the trapezoidal rule in the logarithm. The
-# integrand there is analytic to a width of pi / 4 and dies faster than exponentially to both sides,
-# so this step gives full double precision. Gauss-Hermite quadrature, the usual choice, knows one
-# scale only: it misses both the kinks at zero and the narrow derivatives of saturated units, where
-# this one has nodes at every scale.
+# Nodes and weights of the trapezoidal rule on the half line, after the substitution z = exp(t). The
+# integrand is analytic in a strip of width pi / 4 and decays faster than exponentially on both
+# sides, so this step gives full double precision. Gauss-Hermite quadrature resolves a single scale:
+# it fails at kinks at zero and for the narrow derivatives of saturated units.
 _STEP = 0.125
 _NODES = np.exp(np.arange(-40, math.log(39), _STEP))
 _WEIGHTS = _STEP * _NODES * np.exp(-(_NODES**2) / 2) / math.sqrt(2 * math.pi)
@@ -494,7 +510,16 @@ _WEIGHTS = _STEP * _NODES * np.exp(-(_NODES**2) / 2) / math.sqrt(2 * math.pi)
 def gaussian_mean(function: Callable[[Array], Array], std: float) -> float:
     """Return ``E[function(std * z)]`` over a standard normal z.
 
-    For functions that are smooth on either side of zero, on any scale.
+    Parameters
+    ----------
+    function : callable
+        Elementwise, and smooth on each side of zero.
+    std : float
+        Standard deviation.
+
+    Returns
+    -------
+    float
 
     Examples
     --------
@@ -510,14 +535,14 @@ def gaussian_mean(function: Callable[[Array], Array], std: float) -> float:
 def _forward(
     network: Network, W: Sequence[Array], b: Sequence[Array], X: Array
 ) -> tuple[list[Array], list[Array], list[Array]]:
-    """Return pre-activations of each layer, and activations and derivatives of hidden ones."""
+    """Return pre-activations of all layers, and activations and derivatives of the hidden ones."""
     Z: list[Array] = []
     A, derivatives = [X], []
     for W_l, b_l in zip(W[:-1], b[:-1], strict=True):
         Z.append(W_l @ A[-1] + b_l)
-        A_l, slopes_l = _activate(network, Z[-1])
+        A_l, derivatives_l = _activate(network, Z[-1])
         A.append(A_l)
-        derivatives.append(slopes_l)
+        derivatives.append(derivatives_l)
     Z.append(W[-1] @ A[-1] + b[-1])
     return Z, A[1:], derivatives
 
@@ -525,11 +550,11 @@ def _forward(
 def _backward(
     W: Sequence[Array], derivatives: Sequence[Array], dZ_out: Array
 ) -> tuple[list[Array], list[Array]]:
-    """Return the gradient by the pre-activations of each layer, and activations of the hidden."""
+    """Return gradients by pre-activations of all layers and by activations of the hidden ones."""
     dZ, dA = [dZ_out], []
-    for W_l, slopes_l in zip(reversed(W[1:]), reversed(derivatives), strict=True):
+    for W_l, derivatives_l in zip(reversed(W[1:]), reversed(derivatives), strict=True):
         dA.append(W_l.T @ dZ[-1])
-        dZ.append(dA[-1] * slopes_l)
+        dZ.append(dA[-1] * derivatives_l)
     return dZ[::-1], dA[::-1]
 
 
@@ -541,23 +566,24 @@ def _activate(network: Network, Z: Array) -> tuple[Array, Array]:
 
 
 def _outputs(network: Network, Z: Array, Y: Array) -> tuple[Array, Array]:
-    """Return what the output layer makes of Z, and the gradient of each example's loss there."""
+    """Return the outputs, and the gradient of each example's loss by Z."""
     A, dZ = np.empty_like(Z), np.empty_like(Z)
     reference.loss(Z, Y, None, network.loss, A, dZ)
     return A, dZ * Z.shape[1]
 
 
 def _distinct_units(W: Sequence[Array], b: Sequence[Array]) -> Iterator[int]:
-    behind = [W_l.T for W_l in W[1:]] + [np.empty((W[-1].shape[0], 0))]
-    for W_l, b_l, W_behind in zip(W, b, behind, strict=True):
-        yield len(np.unique(np.hstack([W_l, b_l, W_behind]), axis=0))
+    outgoing = [W_l.T for W_l in W[1:]] + [np.empty((W[-1].shape[0], 0))]
+    for W_l, b_l, W_next in zip(W, b, outgoing, strict=True):
+        yield len(np.unique(np.hstack([W_l, b_l, W_next]), axis=0))
 
 
 def _saturation(network: Network, derivatives: Sequence[Array], A_out: Array) -> Iterator[float]:
-    _, on_the_way = _activate(network, np.linspace(-10, 10, 2001))
-    for slopes_l in derivatives:
-        yield float(np.mean(np.abs(slopes_l) < SATURATED * on_the_way.max()))
-    # The slope of an output by its own pre-activation, at most 1 / 4; the others saturate nowhere.
+    _, possible = _activate(network, np.linspace(-10, 10, 2001))
+    for derivatives_l in derivatives:
+        yield float(np.mean(np.abs(derivatives_l) < SATURATED * possible.max()))
+    # A * (1 - A) is the derivative by the own pre-activation, at most 1 / 4; other outputs do not
+    # saturate.
     bounded = network.output in ("sigmoid", "softmax")
     yield float(np.mean(A_out * (1 - A_out) < SATURATED / 4)) if bounded else 0.0
 
@@ -569,8 +595,8 @@ def _effective_rank(A: Array) -> float:
     if largest == 0:
         return 0.0
     A = A / largest
-    # Singular values by way of the smaller Gram matrix: far quicker than a decomposition of A, and
-    # what it loses, below 1e-8 of the largest, is nothing to their entropy.
+    # Singular values from the smaller Gram matrix: much faster than a decomposition of A. It loses
+    # those below 1e-8 of the largest, which do not change the entropy.
     squares = np.linalg.eigvalsh(A @ A.T if A.shape[0] <= A.shape[1] else A.T @ A)
     singular = np.sqrt(squares[squares > 0])
     shares = singular / singular.sum()
@@ -581,30 +607,33 @@ def _effective_rank(A: Array) -> float:
 
 
 def _problems(p: Propagation) -> Iterator[tuple[str, str]]:
-    """Yield each finding with its reason, those that explain the others first."""
+    """Yield each finding with its reason, causes before effects."""
     several = np.array(p.network.sizes[1:-1]) > 1
     symmetric = several & (p.distinct_units[:-1] == 1)
     if symmetric.any():
-        yield "symmetric", f"all units of {_layers(symmetric)} are copies of one, and will stay so"
+        yield (
+            "symmetric",
+            f"all units of {layers_in_words(symmetric)} are identical and stay so in training",
+        )
     dead = p.dead_units[:-1] >= MAJORITY
     if dead.any():
         share = _share(p.dead_units[:-1][dead])
-        yield "dead", f"{share} of the units of {_layers(dead)} are zero for every example"
-    # The other activations are flat on one side by design, and an output may well be sure.
+        yield "dead", f"{share} of the units of {layers_in_words(dead)} are zero for every example"
+    # Other activations have a zero derivative on one side by design, and outputs may be certain.
     saturated = (p.saturation[:-1] >= MAJORITY) & (p.network.activation in ("tanh", "sigmoid"))
     if saturated.any():
         yield (
             "saturated",
-            f"{_share(p.saturation[:-1][saturated])} of the activations of {_layers(saturated)} "
-            f"pass on less than {SATURATED:.0%} of the gradient that they could",
+            f"{_share(p.saturation[:-1][saturated])} of the activations of "
+            f"{layers_in_words(saturated)} have a derivative below {SATURATED:.0%} of the largest",
         )
     rank = p.effective_rank[:-1]
     collapsed = several & (rank > 0) & (rank < COLLAPSED)
     if collapsed.any() and p.x_rank >= COLLAPSED:
         yield (
             "collapsed",
-            f"{_layers(collapsed)} can hardly tell one example from another, down to an effective "
-            f"rank of {rank[collapsed].min():.3f}",
+            f"the activations of {layers_in_words(collapsed)} lie along nearly one direction, "
+            f"down to an effective rank of {rank[collapsed].min():.3f}",
         )
     for change in _changes(p):
         if not change.measured <= FACTOR:
@@ -614,7 +643,7 @@ def _problems(p: Propagation) -> Iterator[tuple[str, str]]:
 
 
 class _Change(NamedTuple):
-    """By which factor signal or gradient changes on its way."""
+    """The factor by which signal or gradient changes between two layers."""
 
     what: str
     way: str
@@ -628,7 +657,7 @@ class _Change(NamedTuple):
 
 
 def _changes(p: Propagation) -> Iterator[_Change]:
-    last = p.network.n_layers - 1  # the output has too few units for a size that is not luck
+    last = p.network.n_layers - 1  # the output has too few units for stable statistics
     if last > 0:
         yield _Change(
             "signal",
@@ -652,13 +681,13 @@ def _geometric_mean(values: NDArray[np.float64]) -> float:
 
 
 def _ratio(end: float, start: float) -> float:
-    """Return the quotient; nothing that came of nothing is nothing."""
+    """Return the quotient; 0 if both are 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return 0.0 if end == 0 else float(np.divide(end, start))
 
 
 def _fold(factor: float) -> str:
-    """Say a factor in words, as in shrinks 23-fold."""
+    """Return a factor in words, such as "shrinks 23-fold"."""
     if not math.isfinite(factor):
         return "leaves the finite numbers"
     if factor == 0:
@@ -673,12 +702,3 @@ def _fold(factor: float) -> str:
 def _share(shares: NDArray[np.float64]) -> str:
     low, high = f"{shares.min():.0%}", f"{shares.max():.0%}"
     return low if low == high else f"{low} to {high}"
-
-
-def _layers(chosen: Iterable[Any]) -> str:
-    numbers = [i for i, yes in enumerate(chosen, start=1) if yes]
-    if len(numbers) == 1:
-        return f"layer {numbers[0]}"
-    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return f"layers {numbers[0]} to {numbers[-1]}"
-    return f"layers {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

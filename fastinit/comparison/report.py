@@ -1,4 +1,4 @@
-"""Report: one comparison as one HTML file that needs nothing else."""
+"""Report: a comparison as one self-contained HTML file."""
 
 import base64
 import html
@@ -7,10 +7,12 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from fastinit.comparison.grid import as_code
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.runner import digest
-from fastinit.comparison.tables import Table
 from fastinit.kernels import show_config
+from fastinit.markup import html_table
 from fastinit.training.files import replace_file
 
 STYLE = """
@@ -35,7 +37,7 @@ dt { font-weight: 600; }
 dd { margin: 0 0 0.7rem; }
 figure { margin: 1.5rem 0; }
 img { display: block; max-width: 100%; height: auto; }
-/* On a phone a picture is scrolled rather than shrunk until its words cannot be read. */
+/* On a phone a figure is scrolled, because its text would be too small to read. */
 @media screen and (max-width: 36rem) { img:not(.data) { max-width: none; width: 36rem; } }
 figcaption { color: var(--soft); }
 pre { background: var(--shade); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
@@ -53,25 +55,26 @@ def write(
 ) -> None:
     """Write a comparison as one self-contained HTML file.
 
-    It holds the question, the set-up and versions, the summary, a verdict for each scheme, the
-    pictures for light and dark screens, and the code that does it again. It needs matplotlib.
+    The report contains the verdict of each scheme, the summary, the figures for light and dark
+    screens, settings and versions, and the code that reproduces the comparison. It requires
+    matplotlib.
 
     Parameters
     ----------
     comparison : Comparison
         With at least one finished run.
     path : path-like
-        Replaced as a whole or not at all.
+        An existing file is replaced as a whole or not at all.
     data : str, optional
-        The Python that makes ``X, Y``, and with test data ``X_test, Y_test``; it may use ``np`` and
-        ``fi``. Without it the code in the report tells the data by their digest.
+        Python code that defines ``X, Y``, and with test data ``X_test, Y_test``; it may use ``np``
+        and ``fi``. By default the code in the report identifies the data by their SHA-256.
     command : sequence of str, optional
-        The command line that made the comparison, one argument each.
+        The arguments of the command line that made the comparison.
 
     Raises
     ------
     OSError
-        If the file cannot be written; an older one is then left as it is.
+        If the file cannot be written; an existing one is kept.
     ValueError
         If no run is finished.
 
@@ -93,7 +96,17 @@ def write(
 
 
 def code(comparison: Comparison, data: str | None = None) -> str:
-    """Return the Python code that makes the comparison again.
+    """Return Python code that reproduces a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    data : str, optional
+        As for :func:`write`.
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -115,9 +128,9 @@ def code(comparison: Comparison, data: str | None = None) -> str:
         iterations=10,
     )
     """
-    loads = data or f"# X, Y: the arrays of SHA-256 {digest(comparison)}"
+    loads = data or f"# X, Y: the arrays of SHA-256 {comparison.digest()}"
     test = ["test=(X_test, Y_test)"] if comparison.test is not None else []
-    settings = [f"{name}={value!r}" for name, value in comparison.settings.items()]
+    settings = [f"{name}={as_code(value)}" for name, value in comparison.settings.items()]
     arguments = ["X", "Y", f"fi.{comparison.network!r}", repr(comparison.schemes), *test, *settings]
     return "\n".join(
         [
@@ -140,12 +153,12 @@ def _page(comparison: Comparison, data: str | None, command: Sequence[str] | Non
         "<h2>Verdicts</h2>",
         _verdicts(comparison),
         "<h2>Outcomes</h2>",
-        _table(comparison.summary(), "Medians, quartiles and shares over the runs of each scheme"),
-        "<h2>Pictures</h2>",
-        *_pictures(comparison),
-        "<h2>Set-up</h2>",
+        _summary(comparison),
+        "<h2>Figures</h2>",
+        *_figures(comparison),
+        "<h2>Settings</h2>",
         _facts(comparison),
-        "<h2>Do it again</h2>",
+        "<h2>Reproduce</h2>",
         *([f"<pre><code>{_text(shlex.join(command))}</code></pre>"] if command else []),
         f"<pre><code>{_text(code(comparison, data))}</code></pre>",
     ]
@@ -156,7 +169,7 @@ def _page(comparison: Comparison, data: str | None, command: Sequence[str] | Non
             "<head>",
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            # An empty icon, so that the browser asks nobody for one.
+            # An empty icon, so that the browser does not request one.
             '<link rel="icon" href="data:,">',
             f"<title>{title}</title>",
             f"<style>{STYLE}</style>",
@@ -173,14 +186,14 @@ def _page(comparison: Comparison, data: str | None, command: Sequence[str] | Non
 
 
 def _text(value: Any) -> str:
-    """Return the value as text of the page: names and paths come from the user."""
+    """Return the value as escaped text: names and paths come from the user."""
     return html.escape(str(value))
 
 
 def _question(comparison: Comparison) -> str:
     n, missing = len(comparison), len(comparison.cells) - len(comparison)
     runs = f"{n:,} run{'' if n == 1 else 's'}"
-    left = f"; {missing:,} of the grid are missing, for it was interrupted" if missing else ""
+    left = f"; {missing:,} more were not finished" if missing else ""
     return _text(
         f"{runs} of up to {comparison.iterations:,} iterations on {comparison.X.shape[1]:,} "
         f"examples, from {', '.join(comparison.schemes)}{left}."
@@ -196,23 +209,15 @@ def _verdicts(comparison: Comparison) -> str:
     return "\n".join(["<dl>", *rows, "</dl>"])
 
 
-def _table(rows: Table, caption: str) -> str:
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in rows.columns)
-    body = [
-        f'<tr><th scope="row">{_text(first)}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in rest)
-        + "</tr>"
-        for first, *rest in rows.cells(4)
-    ]
-    # To be scrolled by keyboard, a wide table must be able to have the focus.
+def _summary(comparison: Comparison) -> str:
+    caption = "Medians, quartiles and shares over the runs of each scheme"
+    rows = comparison.summary()
     return "\n".join(
         [
+            # A wide table must be focusable to be scrolled by keyboard.
             f'<div class="wide" role="region" aria-label="{_text(caption)}" tabindex="0">',
-            f"<table><caption>{_text(caption)}</caption>",
-            f"<thead><tr>{head}</tr></thead>",
-            "<tbody>",
-            *body,
-            "</tbody></table></div>",
+            html_table(rows.cells(4), columns=rows.columns, caption=caption),
+            "</div>",
         ]
     )
 
@@ -228,26 +233,29 @@ def _facts(comparison: Comparison) -> str:
             for name in dict.fromkeys(("seed", "learning_rate", *comparison.varying))
         },
         "data": f"{n_examples:,} examples of {n_features:,} features, {tested} test examples",
-        "SHA-256 of the data": digest(comparison),
-        "time of all trainings": f"{sum(trial.seconds for trial in comparison.trials):.3g} s",
+        "SHA-256 of the data": comparison.digest(),
+        "time of all runs": f"{sum(trial.seconds for trial in comparison.trials):.3g} s",
         **{name: config[name] for name in ("fastinit", "kernels", "numpy", "python")},
     }
-    rows = [
-        f'<tr><th scope="row">{_text(name)}</th><td>{_text(fact)}</td></tr>'
-        for name, fact in facts.items()
-    ]
-    return "\n".join(['<table class="facts"><tbody>', *rows, "</tbody></table>"])
+    table = html_table([name, str(fact)] for name, fact in facts.items())
+    return f'<div class="facts">\n{table}\n</div>'
 
 
 def _several(values: Sequence[Any]) -> str:
-    """Return the different values in short: an axis may have thousands."""
-    found = list(dict.fromkeys("NumPy's random state" if v is None else str(v) for v in values))
+    """Return the distinct values, shortened: an axis may have thousands."""
+    found = list(dict.fromkeys(_setting(v) for v in values))
     return ", ".join(found if len(found) <= 8 else [*found[:3], "...", found[-1]])
 
 
-def _pictures(comparison: Comparison) -> list[str]:
-    """Return each picture twice, and let the browser choose: for light screens and for dark."""
-    from fastinit.comparison import plots  # matplotlib takes a second, and not everybody has it
+def _setting(value: Any) -> str:
+    if value is None:
+        return "NumPy's global random state"
+    return as_code(value) if isinstance(value, np.random.SeedSequence) else str(value)
+
+
+def _figures(comparison: Comparison) -> list[str]:
+    """Return each figure in two versions, between which the browser chooses: light and dark."""
+    from fastinit.comparison import plots  # optional, and slow to import
 
     light, dark = plots.images(comparison), plots.images(comparison, dark=True)
     pictures = []
@@ -267,7 +275,7 @@ def _url(png: bytes) -> str:
 
 
 def _words(comparison: Comparison, name: str) -> tuple[str, str]:
-    """Return the caption of a picture, and what it tells to those who do not see it."""
+    """Return the caption of a figure and its description for readers who cannot see it."""
     typical = [
         comparison.median_trial(scheme) for scheme in comparison.schemes if comparison.of(scheme)
     ]
@@ -279,19 +287,19 @@ def _words(comparison: Comparison, name: str) -> tuple[str, str]:
     return {
         "data": (
             "The training data.",
-            f"Scatter plot of {comparison.X.shape[1]:,} examples of two classes.",
+            f"Scatter plot of {comparison.X.shape[1]:,} examples by class.",
         ),
         "costs": (
-            "Cost over the iterations; of several runs the median, in a band of the quartiles.",
-            f"Curves of the cost. They end at: {finals}.",
+            "Cost over the iterations; for several runs the median, in a band of the quartiles.",
+            f"Curves of the cost. Final cost of the median run: {finals}.",
         ),
         "outcomes": (
-            "How many runs ended at which cost.",
-            f"Histogram of the final costs. The medians are: {finals}.",
+            "Distribution of the final costs.",
+            f"Histogram of the final costs. Final cost of the median run: {finals}.",
         ),
         "boundaries": (
-            "Where the trained network draws the line; of several runs the one of median cost.",
-            f"Maps of the predicted classes. Training accuracies are: {accuracies}.",
+            "Regions of the predicted classes; for several runs those of the run of median cost.",
+            f"Maps of the predicted classes. Training accuracies: {accuracies}.",
         ),
     }.get(
         name,

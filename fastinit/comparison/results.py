@@ -1,5 +1,6 @@
-"""Comparison: the trials of a grid, as tables, curves and verdicts."""
+"""Comparison: the trials of a grid as tables, cost curves and verdicts."""
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -16,37 +17,36 @@ from fastinit.comparison.statistics import (
     median_accuracy,
     median_iterations,
     or_infinite,
-    quantile,
+    quantiles,
     share_in_words,
 )
 from fastinit.comparison.tables import Table
-from fastinit.comparison.trials import Trial
-from fastinit.training.network import Network
-
-Array = NDArray[Any]
+from fastinit.comparison.trials import Trial, kept_points
+from fastinit.training.network import Array, Network
 
 
 @dataclass(eq=False, repr=False)
 class Comparison:
-    """What became of each cell of the grid; prints as a table.
+    """The runs of all cells of a grid; prints as a table.
 
-    With one run for each scheme, the lesson, that is :meth:`table`, otherwise :meth:`summary`.
-    Iterating gives one dict for each run, the rows of :meth:`records`.
+    With one run for each scheme it prints as :meth:`table`, otherwise as :meth:`summary`. Iterating
+    yields one dict for each run, the rows of :meth:`records`.
 
     Attributes
     ----------
     X, Y : ndarray
         The training data.
-    test : pair of ndarray or None
+    test : (X_test, Y_test) or None
+        The test data.
     cells : tuple of Cell
         The whole grid, finished or not.
     iterations : int
-        That each run was to make.
+        Number of iterations requested of each run.
     target_cost, target_accuracy : float or None
     network : Network
-        That was given.
+        The network that was given; its cells may vary depth, width and activation.
     settings : dict
-        The keywords that were given and determine the outcome, for whoever wants it again.
+        Keywords of :func:`fastinit.compare` that reproduce the runs.
     """
 
     X: Array
@@ -58,7 +58,7 @@ class Comparison:
     target_accuracy: float | None
     network: Network
     settings: dict[str, Any]
-    _found: dict[int, Trial] = field(default_factory=dict)  # by the cell's place in the grid
+    _found: dict[int, Trial] = field(default_factory=dict)  # by the index of the cell
 
     @property
     def trials(self) -> list[Trial]:
@@ -67,19 +67,19 @@ class Comparison:
 
     @property
     def schemes(self) -> list[str]:
-        """The schemes, in order."""
+        """The names of the schemes, in the order given."""
         return list(dict.fromkeys(cell.scheme for cell in self.cells))
 
     @property
     def varying(self) -> list[str]:
-        """The axes of the grid, other than the scheme, that have more than one value."""
-        # Each scheme may have a seed of its own, as in the lesson; that is no axis.
+        """The axes with more than one value, other than the scheme."""
+        # Default seeds differ between schemes; that does not make the seed an axis.
         values = {name: {(c.scheme, str(getattr(c, name))) for c in self.cells} for name in AXES}
         return [name for name in AXES if len(values[name]) > len(self.schemes)]
 
     @property
     def runs(self) -> dict[str, Trial]:
-        """Each scheme's run; ValueError where schemes have several."""
+        """The run of each scheme; raises ValueError if there are several for each scheme."""
         if len(self.cells) > len(self.schemes):
             raise ValueError(
                 f"runs: expected one run for each scheme; got a grid of {len(self.cells)} cells, "
@@ -89,7 +89,7 @@ class Comparison:
 
     @property
     def starts(self) -> dict[str, Array]:
-        """The ``theta`` that each scheme's run started from."""
+        """The initial ``theta`` of each scheme's run."""
         return {scheme: trial.start for scheme, trial in self.runs.items()}
 
     def of(self, scheme: str) -> list[Trial]:
@@ -97,30 +97,51 @@ class Comparison:
         return [trial for trial in self.trials if trial.cell.scheme == scheme]
 
     def median_trial(self, scheme: str) -> Trial:
-        """Return a scheme's finished run of median final cost, the lower of the middle two."""
-        ordered = sorted(self.of(scheme), key=lambda trial: or_infinite(trial.final_cost))
-        if not ordered:
-            raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
+        """Return the run of median final cost of a scheme; the lower of two middle ones.
+
+        Raises
+        ------
+        ValueError
+            If the scheme has no finished run.
+        """
+        ordered = sorted(self._finished(scheme), key=lambda trial: or_infinite(trial.final_cost))
         return ordered[(len(ordered) - 1) // 2]
 
-    def curves(self) -> dict[str, NDArray[np.float64]]:
-        """Return the cost curves of each scheme's whole runs, shape (k, n_points).
+    @property
+    def points(self) -> NDArray[np.intp]:
+        """The iterations of the costs in :meth:`curves`, of shape (n_points,)."""
+        return kept_points(self.iterations)
 
-        Where the points lie is in ``trials[0].points``, the same for all. A run that a callback
-        ended is left out.
+    def curves(self) -> dict[str, NDArray[np.float64]]:
+        """Return the cost curves of the complete runs of each scheme.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (k, n_points)
+            The costs of k runs at the iterations :attr:`points`; NaN after a divergence. Runs that
+            a callback ended are left out.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 3, 1])
+        >>> result = fi.compare(X, Y, net, "he_normal", seed=range(5), iterations=1000)
+        >>> result.curves()["he_normal"].shape, result.points[[0, 1, -1]]
+        ((5, 501), array([  0,   2, 999]))
         """
-        whole = {
-            name: [t.costs for t in self.of(name) if t.is_whole(self.iterations)]
-            for name in self.schemes
+        complete = {
+            scheme: [t.costs for t in self.of(scheme) if t.is_complete(self.iterations)]
+            for scheme in self.schemes
         }
-        return {name: np.array(costs) for name, costs in whole.items() if costs}
+        return {scheme: np.array(costs) for scheme, costs in complete.items() if costs}
 
     def table(self) -> Table:
-        """Return a row a run for reading: what sets it apart, what came out, and the verdict."""
+        """Return one row for each run: the axes that vary, accuracies, cost and verdict."""
         return Table([self._row(trial) for trial in self.trials])
 
     def records(self) -> Table:
-        """Return a row a run for computing: all axes and outcomes, under one-word names."""
+        """Return one row for each run with all axes and outcomes, under names for programs."""
         return Table([trial.record() for trial in self.trials])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
@@ -131,6 +152,14 @@ class Comparison:
         """Return :meth:`records` as a ``pandas.DataFrame``."""
         return self.records().to_pandas()
 
+    def digest(self) -> str:
+        """Return the SHA-256 of the training and test data, in hexadecimal."""
+        found = hashlib.sha256()
+        for array in (self.X, self.Y, *(self.test or ())):
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(array.tobytes())
+        return found.hexdigest()
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.records())
 
@@ -138,25 +167,44 @@ class Comparison:
         return len(self._found)
 
     def summary(self, *by: str) -> Table:
-        """Return medians, quartiles and shares of the runs of each scheme.
+        """Return medians, quartiles and shares over the runs of each scheme.
 
         Parameters
         ----------
-        *by : "seed", "depth", "width", "learning_rate" or "activation"
-            Axes by which the runs of a scheme are told apart as well.
+        *by : {"seed", "depth", "width", "learning_rate", "activation"}
+            Axes by which the runs of a scheme are grouped further.
+
+        Returns
+        -------
+        Table
+
+        Raises
+        ------
+        ValueError
+            For another axis.
 
         Notes
         -----
-        A diverged run counts as one of infinite cost, and one that never reached the target as one
-        that needs infinitely many iterations.
+        A diverged run counts as a run of infinite cost, and a run that did not reach a target as
+        one that needs infinitely many iterations.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 3, 1])
+        >>> result = fi.compare(X, Y, net, "zeros", learning_rate=[0.1, 0.2], iterations=20)
+        >>> [(row["learning rate"], row["runs"]) for row in result.summary("learning_rate")]
+        [(0.1, 1), (0.2, 1)]
         """
         for name in by:
             if name not in AXES:
-                raise ValueError(f"by: expected of {', '.join(AXES)}; got {name!r}")
+                raise ValueError(f"by: expected one of {', '.join(AXES)}; got {name!r}")
         groups: dict[tuple[Any, ...], list[Trial]] = {}
         for scheme in self.schemes:
             for trial in self.of(scheme):
-                key = (scheme, *(getattr(trial.cell, name) for name in by))
+                record = trial.record()
+                key = (scheme, *(record[name] for name in by))
                 groups.setdefault(key, []).append(trial)
         names = ("scheme", *(name.replace("_", " ") for name in by))
         return Table(
@@ -164,32 +212,42 @@ class Comparison:
         )
 
     def verdict(self, scheme: str) -> str:
-        """Return in plain words what became of a scheme, computed from its runs."""
-        trials = self.of(scheme)
-        if not trials:
-            raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
+        """Return a description of the runs of a scheme in words, computed from their numbers.
+
+        Raises
+        ------
+        ValueError
+            If the scheme has no finished run.
+        """
+        trials = self._finished(scheme)
         if len(trials) == 1:
             return trials[0].verdict
-        guessing = majority(self.network, self.Y)
+        guessing = majority(self.network, self.Y) if self.network.classifies else math.nan
         accuracies = [t.train_accuracy for t in trials if t.train_accuracy is not None]
         better = [accuracy > guessing for accuracy in accuracies]
-        shares = {
+        flags = {
             "symmetry unbroken in": [trial.symmetric for trial in trials],
             "better than always guessing one class in": better,
             "converged in": [trial.converged for trial in trials],
             "diverged in": [trial.diverged_at is not None for trial in trials],
         }
-        parts = [
-            f"{words} {share_in_words(flags)}" for words, flags in shares.items() if any(flags)
-        ]
+        parts = [f"{words} {share_in_words(own)}" for words, own in flags.items() if any(own)]
         if better and not any(better):
             parts.append("never better than always guessing one class")
         if not self.iterations:
             return "; ".join([*parts, "not trained"])
-        costs = [quantile([trial.final_cost for trial in trials], share) for share in QUARTILES]
-        low, median, high = (f"{cost:.3g}" if cost < math.inf else "infinite" for cost in costs)
-        spread = "" if low == high else f", half of the runs from {low} to {high}"
+        low, median, high = (
+            f"{cost:.3g}" if cost < math.inf else "infinite" for cost in _quartiles(trials)
+        )
+        spread = "" if low == high else f", quartiles {low} and {high}"
         return "; ".join([*parts, f"median final cost {median}{spread}"])
+
+    def _finished(self, scheme: str) -> list[Trial]:
+        """Return the finished runs of a scheme, of which there must be one at least."""
+        trials = self.of(scheme)
+        if not trials:
+            raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
+        return trials
 
     def _row(self, trial: Trial) -> dict[str, Any]:
         record = trial.record()
@@ -204,7 +262,7 @@ class Comparison:
         }
 
     def _outcomes(self, trials: list[Trial]) -> dict[str, Any]:
-        low, median, high = (quantile([t.final_cost for t in trials], q) for q in QUARTILES)
+        low, median, high = _quartiles(trials)
         return {
             "runs": len(trials),
             "train accuracy": median_accuracy([t.train_accuracy for t in trials]),
@@ -221,7 +279,7 @@ class Comparison:
         }
 
     def _targets(self) -> dict[str, str]:
-        """Return the attributes of a trial that tell when a target was reached, by column."""
+        """Return the column name and the attribute of Trial of each target that was given."""
         found = {}
         if self.target_cost is not None:
             found[f"iterations to cost {self.target_cost:g}"] = "iterations_to_cost"
@@ -241,9 +299,7 @@ class Comparison:
         return self._shown()._repr_html_()
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a comparison. What is finished is in the attribute ``comparison``."""
-
-    def __init__(self, comparison: Comparison) -> None:
-        super().__init__(f"{len(comparison)} of {len(comparison.cells)} runs finished")
-        self.comparison = comparison
+def _quartiles(trials: list[Trial]) -> list[float]:
+    """Return the quartiles of the final costs."""
+    found: list[float] = quantiles([trial.final_cost for trial in trials], QUARTILES).tolist()
+    return found

@@ -1,4 +1,7 @@
-"""compare(): schemes x seeds x architectures x learning rates on one data set -> one table."""
+"""compare(): train from several schemes, in every combination of the axes of a grid."""
+
+# help() and editors then show the names of types, such as ArrayLike, not what they stand for.
+from __future__ import annotations
 
 import hashlib
 import json
@@ -11,32 +14,39 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastinit.comparison.grid import Cell, check_targets, networks_of, plain, seeds_of, values_of
-from fastinit.comparison.results import Comparison, Interrupted
+from fastinit.comparison.grid import (
+    Cell,
+    as_code,
+    checked_targets,
+    checked_test,
+    networks_of,
+    plain,
+    reproducible,
+    seeds_of,
+    values_of,
+)
+from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import rich_table
-from fastinit.comparison.trials import Trial, finished, stride
+from fastinit.comparison.trials import Trial, stride, trials_of
 from fastinit.initializers import scheme as registry
 from fastinit.initializers.target import Seed
 from fastinit.kernels import usable_cores
 from fastinit.training.loop import train
-from fastinit.training.network import Matrix, Network
+from fastinit.training.network import Array, Matrix, Network
 from fastinit.training.optimizers import GradientDescent
 from fastinit.training.progress import Display
-from fastinit.training.run import Run, Stack
-from fastinit.validation import MOST_ITERATIONS, check_integer
+from fastinit.training.run import Interrupted, Run, Stack
+from fastinit.validation import MOST_ITERATIONS, as_float, check_integer
 
 if TYPE_CHECKING:
     from fastinit.comparison.store import Store
 
-Array = NDArray[Any]
-
-# What one stack trains, in multiply-adds: about a quarter of a second, as much as a process that
-# dies may lose. The second is what an iteration costs whatever the size of the network.
+# Multiply-adds of the training of one stack, about a quarter of a second: what a killed process
+# loses at most in each thread, unless a single run takes longer.
 STACK_WORK = 5e9
-
-
+# What an iteration costs regardless of the size of the network, in multiply-adds.
 ITERATION_WORK = 5e3
 
 
@@ -60,49 +70,58 @@ def compare(
     progress: bool | Callable[[Comparison], Any] = False,
     callback: Callable[[str, Run], Any] | None = None,
 ) -> Comparison:
-    """Train from each scheme, in every combination of the axes, and put the outcomes side by side.
+    """Train a network from several initialisations and compare the results.
 
-    Without any axis each scheme gets one run: the lesson.
+    Each run starts from one scheme and one seed and is trained by gradient descent on the full
+    batch. ``learning_rate``, ``seed``, ``depth``, ``width`` and ``activation`` are the axes of a
+    grid: each takes one value or a sequence of different values, and every combination is run.
 
     Parameters
     ----------
     X : array_like of shape (n_features, n_examples)
-    Y : array_like of shape (n_outputs, n_examples), each 0 or 1
+        Training data.
+    Y : array_like
+        Labels, as the output of the network takes them: see :class:`fastinit.Network`.
     network : Network
-        Its settings hold for all runs, except where an axis says else.
+        The network to train. ``depth``, ``width`` and ``activation`` replace its own settings.
     schemes : str or sequence of str
-        Names that :func:`fastinit.initializers.names` lists, each once.
+        Names from :func:`fastinit.initializers.names`, each once.
     test : (X_test, Y_test), optional
+        Test data, for the test accuracies.
     learning_rate : float or sequence of float, default 0.01
-        As ``seed``, ``depth``, ``width`` and ``activation``, one value or several: several are an
-        axis of the grid, each value once.
+        Learning rates of gradient descent.
     iterations : int, default 15000
-    seed : int, sequence of int, SeedSequence, Generator or None
-        Every scheme starts from the same seeds. None takes the default of each scheme:
-        ``lesson.random`` draws from NumPy's global state, which is left as it was, ``lesson.he``
-        takes 3 as in the lesson, and all others take 0.
+        Number of updates of each run.
+    seed : int, sequence of int, SeedSequence, Generator, RandomState or None
+        The same seeds are used for every scheme. One integer is drawn from a Generator or a
+        RandomState. By default each scheme has its own seed: ``lesson.random`` draws from a copy of
+        NumPy's global random state, the seed of ``lesson.he`` is 3, as in the lesson, and that of
+        all others is 0.
     depth, width : int or sequence of int, optional
-        The number of hidden layers, and the units of each; those of the network by default. If
-        only one of them is given, the hidden layers of the network must have a single width.
+        The number of hidden layers and their number of units; those of the network by default. If
+        only ``depth`` is given, all hidden layers of the network must have the same width. If only
+        ``width`` is given, the network must have hidden layers; all of them get that width.
     activation : str or sequence of str, optional
         Activation of the hidden layers, as in :class:`fastinit.Network`.
     target_cost, target_accuracy : float, optional
-        Record for each run the iterations until its cost was first as low, until its training
-        accuracy was first as high. The accuracy is looked at some 300 times in a run.
+        Record the number of iterations after which each run first had a cost of at most
+        ``target_cost`` or a training accuracy of at least ``target_accuracy``. The cost is checked
+        at every iteration, the accuracy up to 500 times in a run.
     store : path-like, optional
-        An SQLite file (:class:`fastinit.comparison.store.Store`): every finished run is written
-        there as it ends, and one that is there already is not trained again. Processes may share
-        it. Short runs of one network train and end together, a quarter of a second's worth of them.
+        An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
+        Finished runs are written to it, and runs that it already contains are not trained again.
+        Several processes may share it. Short runs of one network are trained and written together,
+        about a quarter of a second of training at a time.
     threads : int, optional
-        At most so many; all usable cores if left out. So many runs train side by side, except with
-        a callback: then one after the other.
+        Maximum number of threads; all usable cores by default. Runs are trained in parallel, unless
+        ``callback`` is given. The results do not depend on it.
     progress : bool or callable, default False
-        True shows running medians and the time left, if standard error is a terminal (this needs
-        rich). A callable is called as ``progress(comparison)`` after every run, with all that is
-        finished, by the thread that trained it, one call at a time.
+        True shows running medians and the remaining time if standard error is a terminal; this
+        requires rich. A callable is called as ``progress(comparison)`` after every finished run, in
+        the thread that trained it; no two calls overlap.
     callback : callable, optional
-        Called as ``callback(scheme, run)`` while a run trains, by the thread that trains it;
-        returning True ends this run. A run ended so is not written to the store.
+        Called as ``callback(scheme, run)`` about every 20 ms while a run is trained, one run after
+        another. If it returns a true value, this run ends; it is not written to the store.
 
     Returns
     -------
@@ -111,19 +130,21 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        For arguments that do not fit, before anything is trained or written.
+        For invalid arguments, before anything is trained or written; also if the file of ``store``
+        is not a store or is damaged.
     OSError
-        Where the store cannot be written; what was in it stays.
+        If the store cannot be read or written; runs that it contains are kept.
     Interrupted
-        At Ctrl-C; a KeyboardInterrupt with all finished runs in its attribute ``comparison``.
+        On Ctrl-C: a KeyboardInterrupt whose attribute ``result`` has the finished runs.
 
     Notes
     -----
-    The outcome of a run depends neither on the other cells nor on threads and store.
+    The result of a run does not depend on the other cells of the grid, on ``threads`` or on
+    ``store``.
 
-    Large random weights amplify the last bit of rounding: changing ``X`` by one unit in the last
-    place moves the lesson's cost at iteration 1000 between 0.386 and 0.418. Their accuracies are
-    stable to about a hundredth; their costs are not, on any two machines.
+    Large random weights amplify rounding errors: changing one input by one unit in the last place
+    moves the lesson's cost at iteration 1000 between 0.386 and 0.418. Accuracies agree between
+    machines to about 0.01 there; costs do not.
 
     Examples
     --------
@@ -145,57 +166,58 @@ def compare(
     """
     if not isinstance(network, Network):
         raise TypeError(f"network: expected a Network; got {type(network).__name__}")
-    names = values_of("schemes", schemes, "name", str)
+    names = values_of("schemes", schemes, str)
     for scheme in names:
         registry.get(scheme)
     X = network.check_X(X)
     Y = network.check_Y(Y, X)
-    if test is not None:
-        X_test = network.check_X(test[0], name="X_test")
-        test = (X_test, network.check_Y(test[1], X_test, name="Y_test"))
+    test = checked_test(network, test)
     iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
-    if threads is not None:
-        threads = check_integer("threads", threads, 1, MOST_ITERATIONS)
-    check_targets(network, target_cost, target_accuracy)
-
-    rates = list(map(float, values_of("learning_rate", learning_rate, "number", float)))
+    threads = usable_cores() if threads is None else check_integer("threads", threads, 1)
+    target_cost, target_accuracy = checked_targets(network, target_cost, target_accuracy)
+    rates = [as_float("learning_rate", r) for r in values_of("learning_rate", learning_rate, float)]
     for rate in rates:
-        GradientDescent(rate)  # raises for a rate that it cannot take
+        GradientDescent(rate)  # raises for an invalid rate
+    networks = networks_of(network, depth, width, activation)
+    seed = reproducible(seed)
     seeds = seeds_of(names, seed)
     cells = tuple(
         Cell(scheme, start, each, rate)
-        for each in networks_of(network, depth, width, activation)
+        for each in networks
         for rate in rates
         for scheme in names
         for start in seeds[scheme]
     )
     if len(set(cells)) < len(cells):
-        raise ValueError("grid: expected each cell once; got several of the same network")
+        raise ValueError("width: expected one value for depth 0; got several")
     settings = {
         "seed": seed, "depth": depth, "width": width, "learning_rate": learning_rate,
         "activation": activation, "iterations": iterations,
         "target_cost": target_cost, "target_accuracy": target_accuracy,
     }  # fmt: skip
-    settings = {name: plain(value) for name, value in settings.items() if value is not None}
+    settings = {
+        name: value if isinstance(value, range) else plain(value)
+        for name, value in settings.items()
+        if value is not None
+    }
     result = Comparison(
         X, Y, test, cells, iterations, target_cost, target_accuracy, network, settings
     )
-    # The finished runs of a comparison are a fair sample of it when they come in any order, and
-    # processes that share a store then seldom train the same one at the same time.
-    threads = threads or usable_cores()
+    # In random order the finished runs of an unfinished comparison are a fair sample of it, and
+    # processes that share a store seldom train the same run at the same time.
     places = list(range(len(cells)))
     shuffle = np.random.default_rng().shuffle if store is not None else lambda _: None
     shuffle(places)
-    # As long as there is a callback one run goes after another, each to its own end.
+    # With a callback, each run is trained alone, so that it can be ended alone.
     most = 1 if callback is not None else len(cells) // (4 * threads)
     stacks = _stacks(result, places, most)
     shuffle(stacks)
     try:
-        with ExitStack() as stack:
+        with ExitStack() as contexts:
             runner = _Runner(
                 result,
-                None if store is None else stack.enter_context(_opened(store)),
-                stack.enter_context(
+                None if store is None else contexts.enter_context(_opened(store)),
+                contexts.enter_context(
                     Display(
                         len(cells) * iterations,
                         lambda: rich_table(result.summary(), compact=True),
@@ -207,12 +229,12 @@ def compare(
             )
             runner.finish(stacks, threads)
     except KeyboardInterrupt:
-        raise Interrupted(result) from None
+        raise Interrupted(result, f"{len(result)} of {len(cells)} runs finished") from None
     return result
 
 
 def _stacks(result: Comparison, places: Iterable[int], most: int) -> list[list[int]]:
-    """Cut places of the grid into stacks: at most so many cells of one network each."""
+    """Partition indices of cells into stacks of one network each, of at most ``most`` cells."""
     groups: dict[Network, list[int]] = {}
     for place in places:
         groups.setdefault(result.cells[place].network, []).append(place)
@@ -225,23 +247,23 @@ def _stacks(result: Comparison, places: Iterable[int], most: int) -> list[list[i
     return stacks
 
 
-def _opened(path: str | os.PathLike[str]) -> "Store":
-    # Here, for not every build of Python has SQLite, and who stores nothing does not wait for it.
+def _opened(path: str | os.PathLike[str]) -> Store:
+    # Imported here, because not every build of Python has SQLite.
     from fastinit.comparison.store import Store
 
     return Store(path)
 
 
-# --- the training -------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------
 
 
 class _Runner:
-    """Where the cells of one comparison become trials: looked up, or trained and stored."""
+    """Turns the cells of one comparison into trials: looked up in the store, or trained."""
 
     def __init__(
         self,
         result: Comparison,
-        store: "Store | None",
+        store: Store | None,
         display: Display,
         progress: Callable[[Comparison], Any],
         callback: Callable[[str, Run], Any] | None,
@@ -254,46 +276,47 @@ class _Runner:
         self.callback = callback
         self.stopped = threading.Event()
         self.threads = 1  # of each training
-        self.data = digest(result)
-        # As it stands now: it may move on while other runs train.
+        self.data = result.digest()
+        # A copy, because other code may draw from the global state while the runs are trained.
         self.global_state = np.random.get_state()
 
     def finish(self, stacks: Iterable[list[int]], threads: int) -> None:
-        """Finish the cells at these places of the grid, those of a stack in one training."""
+        """Finish all stacks, in up to ``threads`` threads."""
         left = deque(stacks)
         n = min(threads, len(left)) if self.callback is None else 1
-        self.threads = threads // n
+        self.threads = min(threads // n, usable_cores())
         with ThreadPoolExecutor(n, thread_name_prefix="fastinit") as pool:
             workers = []
-            with suppress(RuntimeError):  # no more threads to be had: fewer do the work
+            with suppress(RuntimeError):  # the system refuses more threads: fewer do the work
                 for _ in range(n):
                     workers.append(pool.submit(self.work, left))
             try:
                 if not workers:
                     self.work(left)
-                # In short waits, for on Windows Ctrl-C does not end a long one.
+                # Short waits, because Ctrl-C does not interrupt a long one on Windows.
                 while workers and wait(workers, 0.1, FIRST_EXCEPTION).not_done:
                     if any(worker.done() and worker.exception() for worker in workers):
                         break
             finally:
-                # After an error or Ctrl-C: what is in flight stops within a slice of its training.
+                # After an error or Ctrl-C, trainings in progress stop within 20 ms or so.
                 self.stopped.set()
         for worker in workers:
             worker.result()
 
     def work(self, left: deque[list[int]]) -> None:
-        """Finish stacks, in the calling thread, as long as any are left."""
+        """Finish stacks, in the calling thread, until none is left or the runner is stopped."""
         while left and not self.stopped.is_set():
             try:
                 places = left.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took the last one
                 return
             self.finish_stack(places)
 
     def finish_stack(self, places: list[int]) -> None:
-        """Finish cells of one network, in the calling thread: those not in the store are trained.
+        """Finish cells of one network, in the calling thread.
 
-        A run that is stopped on its way leaves nothing.
+        Runs that are not in the store are trained. Those that are stopped before their end are
+        discarded.
         """
         result = self.result
         missing: dict[int, tuple[bytes, Array]] = {}
@@ -311,28 +334,28 @@ class _Runner:
             return
         cells = [result.cells[place] for place in missing]
         trials = self.train(cells, np.array([start for _, start in missing.values()]))
-        # The way to a target accuracy may have been cut short, after a whole training.
+        # The search for the target accuracy may have been stopped after a complete training.
         cut = self.stopped.is_set() and result.target_accuracy is not None
         kept = {
             place: trial
             for place, trial in zip(missing, trials, strict=True)
-            if not cut and (trial.is_whole(result.iterations) or not self.stopped.is_set())
+            if not cut and (trial.is_complete(result.iterations) or not self.stopped.is_set())
         }
         if self.store is not None:
             self.store.add(
-                {missing[p][0]: t for p, t in kept.items() if t.is_whole(result.iterations)}
+                {missing[p][0]: t for p, t in kept.items() if t.is_complete(result.iterations)}
             )
         for place, trial in kept.items():
             self.record(place, trial)
 
     def record(self, place: int, trial: Trial) -> None:
-        """Put a trial into the result, and tell of it."""
+        """Add a trial to the result and report the progress."""
         self.result._found[place] = trial
         with self.one_at_a_time:
             self.progress(self.result)
 
     def train(self, cells: list[Cell], starts: Matrix) -> list[Trial]:
-        """Train cells of one network as a stack, as far as nobody stops it."""
+        """Train cells of one network as a stack, until their end or until the runner is stopped."""
         result = self.result
         shown = 0
 
@@ -341,7 +364,7 @@ class _Runner:
             done = sum(run.iterations for run in stack)
             self.display.advance(done - shown)
             shown = done
-            # With a callback each stack is of one run.
+            # With a callback each stack has one run.
             ended = self.callback is not None and self.callback(cells[0].scheme, stack[0])
             return bool(ended) or self.stopped.is_set()
 
@@ -356,13 +379,14 @@ class _Runner:
             callback=advance,
         )
         self.display.advance(len(cells) * result.iterations - shown)
-        return finished(
+        return trials_of(
             cells,
             starts,
             stack,
             result.X,
             result.Y,
             result.test,
+            iterations=result.iterations,
             target_cost=result.target_cost,
             iterations_to_accuracy=[
                 self.iterations_to_accuracy(cell, start, run.iterations)
@@ -371,9 +395,10 @@ class _Runner:
         )
 
     def iterations_to_accuracy(self, cell: Cell, start: Array, iterations: int) -> int | None:
-        """Train again, up to the first look at which the accuracy has reached the target.
+        """Return the number of iterations at which the target accuracy is first reached.
 
-        The second training has the bits of the first; so the first need not stop for every look.
+        The run is trained a second time, to the same bits, and stops at every stride to compute
+        the accuracy; the first training need not stop.
         """
         result, theta = self.result, start.copy()
         if result.target_accuracy is None:
@@ -395,7 +420,7 @@ class _Runner:
         return None
 
     def seed(self, cell: Cell) -> Seed:
-        """Return the seed of a cell; the global state is copied, not drawn from."""
+        """Return the seed of a cell; for None a copy of the global random state."""
         if cell.seed is not None:
             return cell.seed
         copy = np.random.RandomState()
@@ -403,30 +428,20 @@ class _Runner:
         return copy
 
     def key(self, cell: Cell, start: Array) -> bytes:
-        """Return the digest of all that determines the outcome of a cell.
+        """Return the digest of everything that determines the outcome of a cell.
 
-        The start is part of it, and with it the stream that the scheme drew from, whatever the
-        version of fastinit.
+        This includes the start, and with it how the installed version draws from the seed.
         """
         result = self.result
         about = [
             self.data,
             repr(cell.network),
             repr(GradientDescent(cell.learning_rate)),
-            int(result.iterations),
+            result.iterations,
             result.target_cost,
             result.target_accuracy,
             cell.scheme,
-            str(cell.seed),
+            as_code(cell.seed),
             hashlib.sha256(start.tobytes()).hexdigest(),
         ]
         return hashlib.sha256(json.dumps(about).encode()).digest()
-
-
-def digest(result: Comparison) -> str:
-    """Return the SHA-256 of the data, of the test data as well where there are some."""
-    found = hashlib.sha256()
-    for array in (result.X, result.Y, *(result.test or ())):
-        found.update(f"{array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()

@@ -1,35 +1,51 @@
-"""Medians and quantiles of many runs, and the verdicts: sentences computed from the numbers."""
+"""Medians and quantiles over runs, and the verdicts: sentences computed from the numbers."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from fastinit.training.network import Network
+from fastinit.training.network import Array, Network
 from fastinit.training.run import Run
 
-Array = NDArray[Any]
-
 QUARTILES = (0.25, 0.5, 0.75)
-# An activation is saturated when it passes on less than this share of the gradient that it could;
-# for a sigmoid that is beyond 0.0025 and 0.9975.
+# An activation is saturated when its derivative is below this share of the largest derivative of
+# the function; a sigmoid is saturated below 0.0025 and above 0.9975.
 SATURATED = 0.01
-# A run has converged when its last tenth took less than this share off the cost.
+# A run has converged when its cost varied by less than this share over the last tenth.
 CONVERGED = 0.01
 
 
-# --- what many runs have in common --------------------------------------------------------------
+# --- statistics over runs -------------------------------------------------------------------------
+
+
+def quantiles(values: ArrayLike, shares: Sequence[float]) -> NDArray[np.float64]:
+    """Return quantiles along the first axis as ``np.quantile`` does; NaN counts as infinite.
+
+    ``np.quantile`` computes infinity minus infinity, or zero times infinity, and returns NaN for
+    quantiles that exist.
+
+    Examples
+    --------
+    >>> quantiles([3.0, np.nan, 1.0, np.inf], (0.25, 0.5))
+    array([2.5, inf])
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    ordered = np.sort(np.where(np.isnan(numbers), np.inf, numbers), axis=0)
+    found = []
+    for share in shares:
+        rank, rest = divmod(share * (len(ordered) - 1), 1)
+        below, above = ordered[int(rank)], ordered[min(int(rank) + 1, len(ordered) - 1)]
+        # Interpolation between equal numbers would round.
+        between = below if rest == 0 else (1 - rest) * below + rest * above
+        found.append(np.where(below == above, below, between))
+    return np.array(found)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return a quantile as ``np.quantile`` does, but with infinities; NaN counts as one."""
-    ordered: list[float] = sorted(map(or_infinite, values))
-    rank, rest = divmod(share * (len(ordered) - 1), 1)
-    below, above = ordered[int(rank)], ordered[min(int(rank) + 1, len(ordered) - 1)]
-    # Infinity minus infinity, and infinity times zero, would make NaN of quantiles that exist.
-    return below if rest == 0 or below == above else (1 - rest) * below + rest * above
+    """Return one quantile of numbers; NaN counts as infinite."""
+    return float(quantiles(values, [share])[0])
 
 
 def or_infinite(cost: float) -> float:
@@ -38,38 +54,47 @@ def or_infinite(cost: float) -> float:
 
 
 def median_accuracy(accuracies: Sequence[float | None]) -> float | None:
-    """Return the median of those that are known; None if none is."""
+    """Return the median of the accuracies that are not None; None if there is none."""
     known = [accuracy for accuracy in accuracies if accuracy is not None]
     return quantile(known, 0.5) if known else None
 
 
 def median_iterations(iterations: Sequence[int | None]) -> float:
-    """Return the median; None counts as never. A whole number where it is finite."""
+    """Return the median, rounded to an integer if it is finite; None counts as infinite."""
     median = quantile([math.inf if n is None else n for n in iterations], 0.5)
     return round(median) if math.isfinite(median) else median
 
 
 def share_in_words(flags: Sequence[bool]) -> str:
-    """Return the share of runs for which a flag is set."""
-    return "all runs" if all(flags) else f"{np.mean(flags):.0%} of runs"
+    """Return how many runs have a flag set.
+
+    Examples
+    --------
+    >>> share_in_words([True, False, True]), share_in_words([True, True])
+    ('2 of 3 runs', 'all runs')
+    """
+    return "all runs" if all(flags) else f"{sum(flags):,} of {len(flags):,} runs"
 
 
-# --- the verdict ------------------------------------------------------------------------------
+# --- verdicts -----------------------------------------------------------------------------------
 
 
 def symmetric_layers(network: Network, thetas: Array) -> NDArray[np.bool_]:
-    """Return, (k, hidden layers), whether the units of a layer, several, are all identical."""
+    """Return whether all units of each hidden layer are identical, of shape (k, n_layers - 1).
+
+    False for layers of one unit.
+    """
     parameters = network.unpack(thetas)
-    alike = np.tile(np.array(network.sizes[1:-1]) > 1, (len(thetas), 1))
-    for layer in range(1, network.n_layers):
-        for name in (f"W{layer}", f"b{layer}"):
-            rows = parameters[name]
-            alike[:, layer - 1] &= (rows[:, :1] == rows).all(axis=(1, 2))
-    return alike
+    identical = np.tile(np.array(network.sizes[1:-1], dtype=np.intp) > 1, (len(thetas), 1))
+    for name, rows in parameters.items():
+        layer = int(name[1:])
+        if layer < network.n_layers:
+            identical[:, layer - 1] &= (rows[:, :1] == rows).all(axis=(1, 2))
+    return identical
 
 
 def majority(network: Network, Y: Array) -> float:
-    """Return the accuracy of always guessing the most frequent class."""
+    """Return the accuracy of always predicting the most frequent class."""
     share = Y.mean(axis=1)
     if network.output == "softmax":
         return float(share.max())
@@ -77,16 +102,32 @@ def majority(network: Network, Y: Array) -> float:
 
 
 def symmetry_in_words(layers: NDArray[np.bool_]) -> list[str]:
-    """Return a sentence about the layers whose units are identical, if there are any."""
-    identical = [str(layer) for layer in np.flatnonzero(layers) + 1]
-    if not identical:
+    """Return a sentence about the layers whose units are identical, or an empty list."""
+    if not layers.any():
         return []
-    which = f"layer{'s' if len(identical) > 1 else ''} {' and '.join(identical)}"
-    return [f"symmetry unbroken: the units of {which} are still identical"]
+    return [f"symmetry unbroken: the units of {layers_in_words(layers)} are still identical"]
+
+
+def layers_in_words(chosen: NDArray[np.bool_]) -> str:
+    """Return the numbers of the chosen layers, from 1 on.
+
+    Examples
+    --------
+    >>> layers_in_words(np.array([True, True, False, True]))
+    'layers 1, 2 and 4'
+    >>> layers_in_words(np.array([False, True, True, True]))
+    'layers 2 to 4'
+    """
+    numbers = [i for i, yes in enumerate(chosen, start=1) if yes]
+    if len(numbers) == 1:
+        return f"layer {numbers[0]}"
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"layers {numbers[0]} to {numbers[-1]}"
+    return f"layers {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
 def saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.float64]:
-    """Return the share of each network's outputs that pass on next to no gradient."""
+    """Return the share of saturated outputs of each network; 0 for outputs other than sigmoid."""
     if network.output != "sigmoid":
         return np.zeros(len(starts))
     outputs = network.predict_proba(starts, X)
@@ -95,12 +136,12 @@ def saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.fl
 
 
 def saturation_in_words(share: float) -> list[str]:
-    """Return a sentence about saturated outputs, if a tenth or more of them is saturated."""
+    """Return a sentence about saturated outputs, or an empty list if less than a tenth is."""
     return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
 
 
 def outcome_in_words(run: Run, accuracy: float | None, guessing: float | None, pace: str) -> str:
-    """Return how a run ended, how good it is, and whether it converged."""
+    """Return how a run ended: diverged, or its accuracy beside guessing and its ``pace``."""
     if run.diverged_at is not None:
         return f"diverged at iteration {run.diverged_at:,}"
     if not run.iterations:
@@ -112,18 +153,30 @@ def outcome_in_words(run: Run, accuracy: float | None, guessing: float | None, p
 
 
 def pace_in_words(costs: NDArray[np.float64]) -> str:
-    """Return whether the cost still changed in the last tenth of the iterations."""
+    """Return how the cost changed over the last tenth of the iterations.
+
+    Examples
+    --------
+    >>> pace_in_words(np.array([1.0] * 18 + [0.7, 0.5]))
+    'cost still falling, 50% in the last tenth'
+    """
     tenth = len(costs) // 10
     if tenth == 0:
         return "too short a run to tell whether it converged"
-    earlier, final = float(costs[-1 - tenth]), float(costs[-1])
-    if math.isinf(final):
-        return "cost infinite to the end"
-    if math.isinf(earlier):
-        return "cost infinite until the last tenth"
-    change = (final - earlier) / abs(earlier) if earlier else 0.0
-    if abs(change) < CONVERGED:
+    last = costs[-1 - tenth :]
+    earlier, final = float(last[0]), float(last[-1])
+    if np.isnan(last).any():
+        return "cost undefined (NaN) in the last tenth"
+    if np.isinf(final):
+        return "cost infinite at the end"
+    if np.isinf(last).any():
+        return "cost infinite during the last tenth"
+    spread, change = float(np.ptp(last)), final - earlier
+    if spread == 0 or spread < CONVERGED * abs(earlier):
         return "converged"
-    return (
-        f"cost still {'falling' if change < 0 else 'rising'}, {abs(change):.0%} in the last tenth"
-    )
+    if change == 0 or abs(change) < CONVERGED * abs(earlier):
+        how, amount = "oscillating", spread
+    else:
+        how, amount = "falling" if change < 0 else "rising", abs(change)
+    by = f"{amount / abs(earlier):.0%}" if earlier else f"by {amount:.2g}"
+    return f"cost still {how}, {by} in the last tenth"

@@ -1,5 +1,6 @@
-"""Store: the finished runs of comparisons, in one SQLite file that several processes may share."""
+"""Store: finished runs of comparisons in an SQLite file that several processes may share."""
 
+import math
 import os
 import sqlite3
 import threading
@@ -11,17 +12,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastinit.comparison.grid import Cell
+from fastinit.comparison.grid import Cell, as_code
 from fastinit.comparison.trials import Trial
 from fastinit.training.network import Array
 
-APPLICATION_ID = 0x46494E54  # "FINT": what tells our files from other SQLite files
+APPLICATION_ID = 0x46494E54  # "FINT": distinguishes these files from other SQLite files
 VERSION = 1
-# How long to wait for another process to end its transaction, which takes it less than a
-# millisecond; a slow disk may take seconds to flush.
+# Time to wait for the transaction of another process. It takes less than a millisecond, but a slow
+# disk may need seconds to flush it.
 BUSY_SECONDS = 30.0
 
-# What is asked for is described for the eye; what determines it is in the key.
+# The key identifies a run; scheme, seed, network and learning rate are there for human readers.
 SCHEMA = """
 CREATE TABLE runs (
     key BLOB PRIMARY KEY,
@@ -29,6 +30,7 @@ CREATE TABLE runs (
     seed TEXT,
     network TEXT NOT NULL,
     learning_rate REAL NOT NULL,
+    final_cost REAL,
     iterations INTEGER NOT NULL,
     diverged_at INTEGER,
     converged INTEGER NOT NULL,
@@ -48,7 +50,7 @@ ARRAYS = {"points": np.dtype("<i8"), "costs": np.dtype("<f8")}
 CELL = ("scheme", "seed", "network", "learning_rate")
 OUTCOME = tuple(field.name for field in fields(Trial) if field.name not in ("cell", "start"))
 COLUMNS = ("key", *CELL, *OUTCOME)
-# OR IGNORE would also pass over a row that is damaged.
+# INSERT OR IGNORE would also ignore violations of NOT NULL.
 INSERT = (
     f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)}) "
     "ON CONFLICT (key) DO NOTHING"
@@ -57,22 +59,22 @@ SELECT = f"SELECT {', '.join(OUTCOME)} FROM runs WHERE key = ?"
 
 
 class Store:
-    """Finished runs by key.
+    """Finished runs in an SQLite file, by key.
 
-    What was added survives the death of the process, by ``kill -9`` as well. Any number of threads
-    and of processes may use the same file at the same time.
+    Runs that were added survive if the process is killed, also by ``kill -9``. Any number of
+    threads and processes may use the same file at the same time.
 
     Parameters
     ----------
     path : path-like
-        Made if there is no such file, or an empty one.
+        Created if it does not exist; an empty file becomes a store.
 
     Raises
     ------
     OSError
-        Where the file cannot be opened or written; nothing that it held is lost.
+        If the file cannot be opened or written; runs that it contains are kept.
     ValueError
-        If the file is no store, or one of another version; it is left as it is.
+        If the file is not a store or has another version; it is not changed.
 
     Examples
     --------
@@ -107,12 +109,12 @@ class Store:
             return int(self._pragma_or_count("SELECT count(*) FROM runs"))
 
     def close(self) -> None:
-        """Close the file; SQLite then tidies its side files away."""
+        """Close the file; SQLite then removes its auxiliary files."""
         with self._lock, self._explained():
             self._connection.close()
 
     def get(self, key: bytes, cell: Cell, start: Array) -> Trial | None:
-        """Return the run of a cell from its start, or None if it is missing."""
+        """Return the run of a cell and its start, or None if the store does not contain it."""
         with self._lock, self._explained():
             row = self._connection.execute(SELECT, (key,)).fetchone()
         if row is None:
@@ -120,15 +122,17 @@ class Store:
         found = dict(zip(OUTCOME, row, strict=True))
         for name, dtype in (ARRAYS | {"theta": _stored(start.dtype)}).items():
             found[name] = np.frombuffer(found[name], dtype).astype(dtype.newbyteorder("="))
+        if found["final_cost"] is None:  # SQLite has no NaN
+            found["final_cost"] = math.nan
         if found["theta"].shape != start.shape or found["points"].shape != found["costs"].shape:
-            raise ValueError(f"store: expected whole runs; got a damaged one in {self.path}")
+            raise ValueError(f"store: expected complete runs; got a damaged one in {self.path}")
         found["converged"] = bool(found["converged"])
         return Trial(cell=cell, start=start, **found)
 
     def add(self, trials: Mapping[bytes, Trial]) -> None:
-        """Write finished runs by key, all or none; another process may have been first with some.
+        """Write finished runs by key, all or none, except those that the store already contains.
 
-        One transaction for them all: it costs as much as writing a run.
+        One transaction writes them all; it takes as long as writing a single run.
         """
         rows = [_row(key, trial) for key, trial in trials.items()]
         if not rows:
@@ -139,31 +143,33 @@ class Store:
                 self._connection.executemany(INSERT, rows)
                 self._connection.execute("COMMIT")
             finally:
-                # After some errors, as that of a full disk, SQLite itself has gone back already.
+                # After some errors, such as a full disk, SQLite has already rolled back.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
     def _open(self) -> None:
         if not self._is_ours():
-            # With a write-ahead log a commit waits for no disk, and readers wait for no writer.
-            # Where there can be none, as on some network drives, SQLite keeps to its usual journal.
+            # With a write-ahead log a commit does not wait for the disk, nor a reader for a writer.
+            # Where it is not supported, as on some network drives, SQLite uses its usual journal.
             self._connection.execute("PRAGMA journal_mode = WAL")
-        # Enough for the death of a process; only of the machine may the last commits be lost.
+        # Commits survive if the process is killed; a power failure may lose the last ones.
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        # Before the training, not after it: fails where nothing can be written.
+        # Fails before the training, not after it, if the file cannot be written.
         self._connection.execute("BEGIN IMMEDIATE")
-        if not self._is_ours():  # again: another process may have come first
+        if not self._is_ours():  # again: another process may have created the tables
             self._connection.execute(SCHEMA)
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version = {VERSION}")
         self._connection.execute("COMMIT")
 
     def _is_ours(self) -> bool:
-        """Return whether the file is a store already, and False for an empty one."""
+        """Return whether the file is a store; False for an empty one, ValueError for any other."""
         if self._pragma_or_count("SELECT count(*) FROM sqlite_schema") == 0:
             return False
         if self._pragma_or_count("PRAGMA application_id") != APPLICATION_ID:
-            raise ValueError(f"store: expected a fastinit store; got another database, {self.path}")
+            raise ValueError(
+                f"store: expected a fastinit store; got another database in {self.path}"
+            )
         version = self._pragma_or_count("PRAGMA user_version")
         if version != VERSION:
             raise ValueError(f"store: expected version {VERSION}; got {version} in {self.path}")
@@ -174,7 +180,7 @@ class Store:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what SQLite reports into errors that name the store."""
+        """Turn the errors of SQLite into errors that name the store."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -186,15 +192,15 @@ class Store:
 
 
 def _row(key: bytes, trial: Trial) -> tuple[Any, ...]:
-    """Return what is stored of a run, in the order of the columns."""
+    """Return the values of a run in the order of COLUMNS."""
     cell = trial.cell
     values: dict[str, Any] = {name: getattr(trial, name) for name in OUTCOME}
     for name, dtype in (ARRAYS | {"theta": _stored(trial.theta.dtype)}).items():
         values[name] = values[name].astype(dtype).tobytes()
-    seed = None if cell.seed is None else str(cell.seed)
+    seed = None if cell.seed is None else as_code(cell.seed)
     return (key, cell.scheme, seed, repr(cell.network), cell.learning_rate, *values.values())
 
 
 def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the little-endian twin: a store may move to another machine."""
+    """Return the little-endian dtype, in which arrays are stored on every machine."""
     return dtype.newbyteorder("<")

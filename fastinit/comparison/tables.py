@@ -1,13 +1,13 @@
-"""Table: rows of named values, for reading in a terminal or a notebook, and for other programs."""
+"""Table: rows of named values that print in a terminal and in a notebook."""
 
 import csv
-import html
 import importlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from fastinit.markup import html_table
 from fastinit.training.files import replace_file
 
 if TYPE_CHECKING:
@@ -17,30 +17,53 @@ if TYPE_CHECKING:
 class Table(Sequence[dict[str, Any]]):
     """Rows of named values that print as a table in a terminal and in a notebook.
 
+    Parameters
+    ----------
+    rows : sequence of dict
+        All with the same keys, the names of the columns.
+
     Examples
     --------
-    >>> Table([{"scheme": "he", "train accuracy": 0.99}])
+    >>> table = Table([{"scheme": "he", "train accuracy": 0.99}])
+    >>> table
     scheme  train accuracy
     ------  --------------
     he      0.99
+    >>> table[0]["train accuracy"]
+    0.99
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self._rows = list(rows)
 
-    def __getitem__(self, index: Any) -> Any:
-        return self._rows[index]
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Table": ...
+    def __getitem__(self, index: int | slice) -> "dict[str, Any] | Table":
+        return Table(self._rows[index]) if isinstance(index, slice) else self._rows[index]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, in order."""
+        """The names of the columns."""
         return list(self._rows[0]) if self._rows else []
 
     def cells(self, digits: int = 6) -> Iterator[list[str]]:
-        """Yield each row as printed: numbers to so many significant digits, nothing for None."""
+        """Yield each row as text.
+
+        Parameters
+        ----------
+        digits : int, default 6
+            Significant digits of floats.
+
+        Yields
+        ------
+        list of str
+            None is an empty string.
+        """
         for row in self._rows:
             yield [
                 "" if v is None else f"{v:.{digits}g}" if isinstance(v, float) else str(v)
@@ -48,9 +71,9 @@ class Table(Sequence[dict[str, Any]]):
             ]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as CSV in UTF-8, every digit of every number, nothing for None.
+        """Write the rows as CSV in UTF-8, floats with all their digits and None as an empty field.
 
-        An older file is replaced as a whole or not at all.
+        An existing file is replaced as a whole or not at all.
         """
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self.columns)
@@ -59,8 +82,8 @@ class Table(Sequence[dict[str, Any]]):
         replace_file(path, text.getvalue().encode())
 
     def to_pandas(self) -> Any:
-        """Return the rows as a ``pandas.DataFrame``."""
-        # By its name, for there are types of it only where its stubs are installed, too.
+        """Return the rows as a ``pandas.DataFrame``; requires pandas."""
+        # Imported by name, because mypy would demand stubs that few users have installed.
         pandas: Any = importlib.import_module("pandas")
         return pandas.DataFrame(self._rows, columns=self.columns)
 
@@ -76,18 +99,14 @@ class Table(Sequence[dict[str, Any]]):
         )
 
     def _repr_html_(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.cells()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(self.cells(), columns=self.columns)
 
 
 def rich_table(rows: Table, title: str | None = None, *, compact: bool = False) -> "RichTable":
-    """Return the rows as a table of rich, numbers to the right.
+    """Return the rows as a table of rich, with numbers aligned to the right.
 
-    A compact one has three digits and no frame, so that many columns fit into a terminal.
+    A compact table has three significant digits and no frame, so that more columns fit into a
+    terminal.
     """
     from rich import box
     from rich.table import Table as RichTable

@@ -1,4 +1,4 @@
-"""Trial: one cell of a comparison and its outcome."""
+"""Trial: one cell of a comparison and the outcome of its run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.comparison.grid import Cell
+from fastinit.comparison.grid import Cell, as_code
 from fastinit.comparison.statistics import (
     majority,
     outcome_in_words,
@@ -17,44 +17,45 @@ from fastinit.comparison.statistics import (
     symmetric_layers,
     symmetry_in_words,
 )
-from fastinit.training.network import Network
-from fastinit.training.run import Stack
+from fastinit.training.network import Array, Network
+from fastinit.training.run import Run, Stack
 
-Array = NDArray[Any]
-
-# A cost curve keeps at most so many points, and its last: more than a picture is wide in pixels.
+# The largest number of evenly spaced points in a stored cost curve: more than a plot has pixels.
 POINTS = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What became of one cell.
+    """One cell and the outcome of its run.
 
     Attributes
     ----------
     cell : Cell
     start, theta : ndarray of shape (n_parameters,)
         The parameters before and after the training.
-    points : ndarray of intp
-        The iterations whose costs are kept: evenly spaced ones, and the last.
-    costs : ndarray of float64, as long as ``points``
-        The cost before the update of each of these; NaN from the iteration of divergence on.
+    points : ndarray of shape (n_points,), intp
+        The iterations whose costs are stored: evenly spaced ones, and the last.
+    costs : ndarray of shape (n_points,), float64
+        The cost before the update of each of these iterations; NaN from the divergence on.
+    final_cost : float
+        As in :class:`fastinit.Run`; NaN if the run diverged.
     iterations : int
-        Whole iterations that were run.
+        Number of complete iterations.
     diverged_at : int or None
         As in :class:`fastinit.Run`.
     converged : bool
-        Whether the last tenth of the iterations changed the cost by less than 1 %, at whatever cost
-        that is; a run of fewer than ten iterations has not.
+        Whether the cost varied by less than 1 % over the last tenth of the iterations, however high
+        it was. False for runs of fewer than ten iterations.
     train_accuracy, test_accuracy : float or None
-        None without test data, and unless the network classifies.
+        None if the network does not classify; ``test_accuracy`` also without test data.
     iterations_to_cost, iterations_to_accuracy : int or None
-        Iterations until the target was first reached; None if it never was, or there was no target.
-        Every iteration is looked at for the cost, the ``points`` for the accuracy.
+        Number of iterations until the target was first reached; None if it was not reached or not
+        given. The cost is checked at every iteration, the accuracy at every stride of ``points``.
     verdict : str
-        What became of it, in plain words.
+        A description of the outcome in words.
     seconds : float
-        Wall-clock time of the training; of those that were one stack, an equal share of its time.
+        Wall-clock time of the training. Runs that were trained as one stack have equal shares of
+        its time.
     """
 
     cell: Cell
@@ -62,6 +63,7 @@ class Trial:
     theta: Array
     points: NDArray[np.intp]
     costs: NDArray[np.float64]
+    final_cost: float
     iterations: int
     diverged_at: int | None
     converged: bool
@@ -74,21 +76,16 @@ class Trial:
 
     @property
     def network(self) -> Network:
-        """That of the cell."""
+        """The network of the cell."""
         return self.cell.network
 
     @property
-    def final_cost(self) -> float:
-        """The last recorded cost; NaN if there is none or the training diverged."""
-        return float(self.costs[-1]) if len(self.costs) else float("nan")
-
-    @property
     def symmetric(self) -> bool:
-        """Whether all units of some hidden layer still do the same."""
+        """Whether all units of some hidden layer are identical after the training."""
         return bool(symmetric_layers(self.network, self.theta[None]).any())
 
-    def is_whole(self, iterations: int) -> bool:
-        """Whether the run came to its own end, not to that of a callback."""
+    def is_complete(self, iterations: int) -> bool:
+        """Return whether the run made all iterations or diverged, as opposed to being stopped."""
         return self.diverged_at is not None or self.iterations == iterations
 
     def record(self) -> dict[str, Any]:
@@ -96,7 +93,7 @@ class Trial:
         seed = self.cell.seed
         return {
             "scheme": self.cell.scheme,
-            "seed": seed if seed is None or isinstance(seed, int) else str(seed),
+            "seed": seed if seed is None or isinstance(seed, int) else as_code(seed),
             "depth": self.cell.depth,
             "width": self.cell.width,
             "learning_rate": self.cell.learning_rate,
@@ -114,7 +111,7 @@ class Trial:
         }
 
 
-def finished(
+def trials_of(
     cells: Sequence[Cell],
     starts: Array,
     stack: Stack,
@@ -122,18 +119,22 @@ def finished(
     Y: Array,
     test: tuple[Array, Array] | None,
     *,
+    iterations: int,
     target_cost: float | None = None,
     iterations_to_accuracy: Sequence[int | None],
 ) -> list[Trial]:
-    """Return what is kept of runs of one network: all that needs a full cost curve is found here.
+    """Return the trials of a stack of runs: everything that needs the full cost curves.
 
     Parameters
     ----------
-    cells : sequence of k cells
+    cells : sequence of k Cell
+        All of one network.
     starts : ndarray of shape (k, n_parameters)
     stack : Stack of k runs
     X, Y, test
-        The data, checked.
+        The checked data.
+    iterations : int
+        Number of iterations that were requested.
     target_cost : float, optional
     iterations_to_accuracy : sequence of k int or None
     """
@@ -146,7 +147,7 @@ def finished(
     trials = []
     for k, (cell, run, accuracy) in enumerate(zip(cells, stack, accuracies, strict=True)):
         pace = pace_in_words(run.costs)
-        points = kept_points(len(run.costs))
+        points, costs = _stored_curve(run, iterations)
         verdict = [
             *symmetry_in_words(symmetric[k]),
             *saturation_in_words(saturated[k]),
@@ -157,7 +158,8 @@ def finished(
             start=starts[k],
             theta=run.theta,
             points=points,
-            costs=run.costs[points],
+            costs=costs,
+            final_cost=float("nan") if run.diverged_at is not None else run.final_cost,
             iterations=run.iterations,
             diverged_at=run.diverged_at,
             converged=run.diverged_at is None and pace == "converged",
@@ -179,17 +181,30 @@ def _accuracies(network: Network, stack: Stack, X: Array, Y: Array) -> list[floa
     return accuracies
 
 
+def _stored_curve(run: Run, iterations: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the points of a run's cost curve and the costs there.
+
+    A diverged run has the points of a complete one, although its own costs may end earlier:
+    training appends a limited number of NaN after a divergence.
+    """
+    points = kept_points(run.iterations if run.diverged_at is None else iterations)
+    costs = np.full(len(points), np.nan)
+    known = points < len(run.costs)
+    costs[known] = run.costs[points[known]]
+    return points, costs
+
+
 def stride(n: int) -> int:
-    """Return the least of 1, 2, 5, 10, 20, ... that goes at most POINTS times into n iterations."""
+    """Return the smallest of 1, 2, 5, 10, 20, ... with at most POINTS multiples below n."""
     step = 1
     while n > POINTS * step:
-        # 1, 2, 5, 10: round numbers, so that the thousandth iteration is among those kept.
+        # Round numbers, so that every thousandth iteration is stored.
         step = step * 5 // 2 if str(step).startswith("2") else 2 * step
     return step
 
 
 def kept_points(n: int) -> NDArray[np.intp]:
-    """Return which of n iterations have their cost kept: every stride-th, and the last.
+    """Return the iterations whose cost is stored: the multiples of the stride, and the last.
 
     Examples
     --------

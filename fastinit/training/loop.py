@@ -497,7 +497,8 @@ class _Training:
                     self._stop(k, "interrupt")
                 # Parameters are the latest, not the best: they can be trained further.
                 run.best_iteration = None
-            raise Interrupted(self.result, max(self.done), stop) from None
+            done = f"after {max(self.done):,} of {stop:,} iterations"
+            raise Interrupted(self.result, done) from None
         except BaseException:
             self._settle()
             raise

@@ -1,25 +1,25 @@
-"""Display: a progress bar and the time left, on a terminal."""
+"""Display: a progress bar with the remaining time, on a terminal."""
 
 from collections.abc import Callable
 from typing import Any, Self
 
 
 class Display:
-    """A progress bar on standard error while the context lasts, below what ``above`` returns.
+    """A context manager that shows a progress bar on standard error; requires rich.
 
     Parameters
     ----------
     total : int
-        Steps of the whole work.
+        Total number of steps.
     above : callable or None
-        Returns what is shown above the bar, for rich.
-    wanted : bool
-        Without it, or where standard error is no terminal, nothing is shown.
+        Returns a renderable of rich to show above the bar.
+    enabled : bool
+        If False, or if standard error is not a terminal, nothing is shown.
     """
 
-    def __init__(self, total: int, above: Callable[[], Any] | None, wanted: bool) -> None:
+    def __init__(self, total: int, above: Callable[[], Any] | None, enabled: bool) -> None:
         self._live: Any = None
-        if not wanted:
+        if not enabled:
             return
         from rich.console import Console, Group
         from rich.live import Live
@@ -49,6 +49,6 @@ class Display:
             self._live.stop()
 
     def advance(self, steps: int) -> None:
-        """Note that so many steps are done; from any thread."""
+        """Add ``steps`` to the steps that are done; may be called from any thread."""
         if self._live is not None:
             self._progress.advance(self._task, steps)

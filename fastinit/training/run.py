@@ -1,6 +1,5 @@
 """Run and Stack: what train() returns."""
 
-import html
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit.kernels import usable_cores
+from fastinit.markup import html_table
 from fastinit.training.network import Array, Network
 from fastinit.training.optimizers import Optimizer
 
@@ -36,9 +36,9 @@ class Interrupted(KeyboardInterrupt):
         ``train(resume=)``, a comparison by its store.
     """
 
-    def __init__(self, result: Any, done: int, total: int) -> None:
+    def __init__(self, result: Any, message: str) -> None:
+        super().__init__(message)
         self.result = result
-        super().__init__(f"after {done:,} of {total:,}")
 
 
 class _Printed(ABC):
@@ -53,11 +53,7 @@ class _Printed(ABC):
         return "\n".join([type(self).__name__, *lines])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(fact)}</td></tr>'
-            for name, fact in self._facts().items()
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+        return html_table(list(self._facts().items()), caption=type(self).__name__)
 
 
 @dataclass(eq=False, repr=False)
