@@ -4,6 +4,7 @@ import doctest
 import importlib
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -199,3 +200,38 @@ def test_stubs_are_true(pytestconfig):
         check=False,
     )
     assert result.returncode == 0, result.stdout
+
+
+TYPED = """
+import numpy as np
+import fastinit as fi
+
+net = fi.Network([2, 1])
+theta, thetas = net.initialize("zeros"), net.initialize("zeros", n=3)
+X, Y = np.ones((2, 5)), np.ones((1, 5))
+reveal_type(fi.train(net, theta, X, Y, iterations=3))
+reveal_type(fi.train(net, thetas, X, Y, tol=1e-4))
+reveal_type(net.accuracy(theta, X, Y))
+reveal_type(net.cost(thetas, X, Y))
+reveal_type(net.score(theta, X, Y))
+reveal_type(fi.compare(X, Y, net, "zeros"))
+fi.train(net, theta, X, Y, iteration=3)
+"""
+REVEALED = ["Run", "Stack", "float", "ndarray", "float", "Comparison"]
+
+
+def test_types_tell_one_network_from_a_stack(tmp_path):
+    pytest.importorskip("mypy")
+    script = tmp_path / "typed.py"
+    script.write_text(TYPED)
+    result = subprocess.run(
+        [sys.executable, "-P", "-m", "mypy", "--strict", "--cache-dir", tmp_path, script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    revealed = re.findall(r'Revealed type is "(?:\w+\.)*(\w+)', result.stdout)
+    assert revealed == REVEALED, result.stdout
+    assert 'Unexpected keyword argument "iteration"' in result.stdout or (
+        "No overload variant" in result.stdout
+    )

@@ -1,5 +1,8 @@
 """train(): the thin loop around one kernel."""
 
+# help() and editors then show the names of types, such as ArrayLike, not what they stand for.
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field

@@ -1,5 +1,8 @@
 """Network: layer sizes laid over one flat parameter vector."""
 
+# help() and editors then show the names of types, such as ArrayLike, not what they stand for.
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, pairwise
