@@ -125,6 +125,12 @@ def golden_values():
             call = f"{name}({shape}, seed=3, dtype={kind})"
             yield call, scheme(shape, seed=3, dtype=kind)
 
+    for kind in ("complex64", "complex128"):
+        for name in ("uniform", "normal", "he_normal", "glorot_uniform", "flax_dense"):
+            scheme = initializers.get(name)
+            shape = (100, 64) if scheme.inputs_first else (64, 100)
+            yield f"{name}({shape}, seed=3, dtype={kind})", scheme(shape, seed=3, dtype=kind)
+
     for size, seed, epoch in ((1, 0, 0), (300, 0, 0), (1000, 2**64 - 1, 7)):
         order = np.empty(size, np.intp)
         kernels.random.permutation(order, seed, loop.SHUFFLES + epoch)
@@ -134,6 +140,8 @@ def golden_values():
 def summary(values):
     """The first values in hexadecimal, and the digest of all bytes, low byte first."""
     little = values.astype(values.dtype.newbyteorder("<"))
+    if values.dtype.kind == "c":
+        values = values.view(values.real.dtype)
     return {
         "first": [float(x).hex() for x in values.ravel()[:3]],
         "sha256": hashlib.sha256(little.tobytes()).hexdigest(),
@@ -179,7 +187,7 @@ def shapes_and_windows(draw):
     return shape, tuple(window[: draw(st.integers(0, len(shape)))])
 
 
-@pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "complex64", "complex128"])
 @settings(deadline=None, max_examples=60)
 @given(case=shapes_and_windows(), order=st.permutations(range(4)), flips=st.integers(0, 15))
 def test_windows_and_strides(kind, case, order, flips):
