@@ -5,6 +5,7 @@ ended it. A case may succeed or raise a TypeError or ValueError that names an ar
 else is a finding, and so are cells that were written beside those that were handed over.
 """
 
+import inspect
 import io
 import json
 import math
@@ -86,27 +87,40 @@ def check_guards(memory):
 
 
 def fills(draw):
-    """Any scheme with any keywords."""
+    """Any scheme with any keywords, and fans of any axes."""
     name = draw.one_of(fi.initializers.names())
     shape = tuple(draw.size(7) for _ in range(draw.rng.integers(0, 5)))
     keywords = {"seed": draw.maybe(draw.size())}
+    values = draw.rng.standard_normal(shape[int(draw.rng.integers(len(shape) + 1)) :])
     for key, good in (
-        ("stream", 3), ("dtype", "float32"), ("threads", 2), ("window", (slice(0, 1),)),
-        ("in_axis", -1), ("out_axis", 0), ("mean", 0.5), ("std", 2.0), ("low", -1.0), ("high", 1.0),
-        ("a", 0.1), ("gain", 2.0), ("scale", 2.0), ("mode", "fan_in"), ("value", 3.0),
-        ("distribution", "normal"), ("nonlinearity", "relu"), ("sparsity", 0.5), ("lower", -1.0),
-        ("upper", 1.0), ("groups", 1),
+        ("stream", 3), ("dtype", draw.one_of(["f4", "f2", "c8", "c16"])), ("threads", 2),
+        ("window", (slice(0, 1),)), ("in_axis", draw.one_of([-1, (1, 2)])), ("out_axis", 0),
+        ("batch_axis", draw.one_of([2, [-2], ()])), ("mean", 0.5), ("std", 2.0), ("low", -1.0),
+        ("high", 1.0), ("a", 0.1), ("b", 0.7), ("gain", 2.0), ("scale", 2.0), ("mode", "fan_in"),
+        ("value", draw.one_of([3.0, draw.disturbed(values)])), ("distribution", "normal"),
+        ("nonlinearity", "relu"), ("sparsity", 0.5), ("lower", -1.0), ("upper", 1.0), ("groups", 1),
     ):  # fmt: skip
-        if draw.rng.random() < 0.08:
+        # Mostly the keywords of this initialiser: another one ends the case at once.
+        likely = key in inspect.signature(fi.initializers.get(name).fill).parameters
+        if draw.rng.random() < (0.2 if likely else 0.005):
             keywords[key] = draw.maybe(good, 0.5)
+    axes = {key: value for key, value in keywords.items() if key.endswith("_axis")}
+    try:
+        fi.initializers.fans(draw.maybe(shape), **axes)
+    except (TypeError, ValueError) as error:
+        if ": expected" not in str(error):
+            raise AssertionError(f"unclear: {error}") from error
     memory = None
     if draw.rng.random() < 0.5:
-        memory, out = draw.guarded(shape, draw.one_of(["f4", "f8", "f2"]))
+        memory, out = draw.guarded(shape, draw.one_of(["f4", "f8", "f2", "c8", "c16"]))
         if draw.rng.random() < 0.2:
             out = draw.one_of([out.T, *([out[::-1], out[..., :1]] if shape else []), *HOSTILE])
         keywords["out"] = out
+    whole = draw.maybe(shape)
+    if type(whole) is int and whole == 2**31:
+        whole = 3  # instead of 16 GB
     try:
-        fi.initializers.get(name)(draw.maybe(shape), **keywords)
+        fi.initializers.get(name)(whole, **keywords)
     finally:
         if memory is not None:
             check_guards(memory)
