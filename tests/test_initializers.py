@@ -669,6 +669,12 @@ def test_register(registry):
         "shape", "seed", "stream", "dtype", "out", "window", "threads",
     ]  # fmt: skip
     assert "window : slice" in halves.__doc__
+
+    def own(shape=None, *, out, **keywords: dict[str, int]):
+        """Fill."""
+
+    assert initializers.register(name="own")(own) is own
+    assert list(inspect.signature(own).parameters) == ["shape", "out", "keywords"]
     before = initializers.get("he_normal")
     for name in ("halves", "he_normal", "lesson.he"):
         with pytest.raises(ValueError, match=f"name: expected one that .*; got '{name}'"):

@@ -178,9 +178,9 @@ _PLACEHOLDER = re.compile(
 
 def _expand_keywords(function: Any) -> None:
     """Replace ``**keywords`` in a signature and docstring by the keywords that they stand for."""
-    [kind] = get_args(function.__annotations__.get("keywords")) or [None]
+    kind, *_ = get_args(function.__annotations__.get("keywords")) or [None]
     kind = get_origin(kind) or kind  # Common of Common[Out]
-    if kind not in (Common, Fans):
+    if kind is not Common and kind is not Fans:
         return
     # Annotations are left to type checkers: they would make the signature in help() unreadable.
     signature = inspect.signature(function)
