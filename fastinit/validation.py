@@ -1,4 +1,4 @@
-"""Checks of arguments that every package shares; each error names the argument."""
+"""Checks of arguments, shared by all packages. Each error message names the argument."""
 
 import math
 import operator
@@ -11,12 +11,12 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 _PACKAGE = str(Path(__file__).parent)
-# Counts above it are mistakes: 2**48 iterations of a nanosecond take three days.
+# Upper limit of counts of iterations: at a nanosecond each, 2**48 take three days.
 MOST_ITERATIONS = 2**48
 
 
 def check_integer(name: str, value: SupportsIndex, least: int = 0, end: int = 2**63) -> int:
-    """Return an integer from ``least`` up to, not including, ``end``.
+    """Return an integer that is at least ``least`` and below ``end``.
 
     Examples
     --------
@@ -30,13 +30,14 @@ def check_integer(name: str, value: SupportsIndex, least: int = 0, end: int = 2*
     except TypeError:
         raise TypeError(f"{name}: expected an integer; got {type(value).__name__}") from None
     if not least <= number < end:
-        most = f"2**{end.bit_length() - 1} - 1" if end > 2**20 else str(end - 1)
+        large_power = end > 2**20 and end.bit_count() == 1
+        most = f"2**{end.bit_length() - 1} - 1" if large_power else str(end - 1)
         raise ValueError(f"{name}: expected an integer from {least} to {most}; got {number}")
     return number
 
 
 def as_float(name: str, value: Any) -> float:
-    """Return a number of any size as a float: infinite if it is larger than every float.
+    """Return a number as a float, which is infinite if the number is too large for one.
 
     Examples
     --------
@@ -52,7 +53,7 @@ def as_float(name: str, value: Any) -> float:
 
 
 def check_name(name: str, value: Any, known: Collection[str]) -> str:
-    """Return one of the known names; the error suggests the nearest ones.
+    """Return a name that is one of the known ones; the error suggests similar names.
 
     Examples
     --------
@@ -62,7 +63,7 @@ def check_name(name: str, value: Any, known: Collection[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a string; got {type(value).__name__}")
     if value not in known:
-        # `he` is near `he_normal` for a reader, but not by the share of letters.
+        # get_close_matches does not find `he_normal` for `he`, a whole word of it.
         parts = [each for each in known if value in each.replace(".", "_").split("_")]
         near = list(dict.fromkeys([*parts, *get_close_matches(value, known, 3, 0.7)]))
         hint = f" (did you mean {' or '.join(near)}?)" if value and near else ""
@@ -71,7 +72,7 @@ def check_name(name: str, value: Any, known: Collection[str]) -> str:
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """Return True or False, not another value that is true or false.
+    """Return a bool; other values are refused, even if they are true or false in a condition.
 
     Examples
     --------
@@ -84,8 +85,8 @@ def check_bool(name: str, value: Any) -> bool:
 
 
 def is_sequence(value: Any) -> bool:
-    """Return whether a value has one or several entries, as opposed to being one number."""
-    # The usual types first: the check of an abstract class takes ten times as long.
+    """Return whether a value is a sequence other than a string, such as a list or an array."""
+    # Common types first: the check against an abstract class takes ten times as long.
     if isinstance(value, (int, float, str)):
         return False
     if isinstance(value, (tuple, list)):
@@ -96,16 +97,16 @@ def is_sequence(value: Any) -> bool:
 
 
 def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:
-    """Return a dtype; NumPy's parser answers nonsense with errors of any type."""
+    """Return a dtype, or raise a TypeError with the given message."""
     try:
         found: np.dtype[Any] = np.dtype(dtype)
-    except Exception as error:
+    except Exception as error:  # NumPy raises errors of many types
         raise TypeError(f"{expected}; got {dtype!r}") from error
     return found
 
 
 def frames_inside() -> int:
-    """Return the ``stacklevel`` of a warning that points at the caller of fastinit."""
+    """Return the ``stacklevel`` with which a warning points at the caller of fastinit."""
     frame, level = sys._getframe(1), 1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]

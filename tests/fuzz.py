@@ -1,10 +1,11 @@
-"""Hostile arguments, drawn from a seed: ``python tests/fuzz.py KIND FIRST COUNT`` runs some cases.
+"""Invalid arguments, drawn at random: ``python tests/fuzz.py KIND FIRST COUNT`` runs some cases.
 
-Each case prints its number before it runs, so that whoever started this process knows which one
-ended it. A case may succeed or raise a TypeError or ValueError that names an argument; anything
-else is a finding, and so are cells that were written beside those that were handed over.
+Each case prints its number before it runs, so that the parent process knows which case ended this
+process. A case may succeed, or raise a TypeError or ValueError that names an argument. Anything
+else is a finding, including a write outside the memory that was passed.
 """
 
+import inspect
 import io
 import json
 import math
@@ -22,7 +23,7 @@ import fastinit as fi
 from fastinit import init_utils
 from fastinit.training.network import ACTIVATIONS, LOSSES
 
-GUARD = 64  # cells on either side of what may be written
+GUARD = 64  # elements before and after those that may be written
 
 HOSTILE = [
     None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, 2**64, -(2**63), 10**400, -(10**400), 0.0,
@@ -46,20 +47,20 @@ class Draw:
         return values[int(self.rng.integers(len(values)))]
 
     def maybe(self, good, chance=0.12):
-        """A good value, and now and then a hostile one."""
+        """Return the good value, or with the given chance a hostile one."""
         return self.one_of(HOSTILE) if self.rng.random() < chance else good
 
     def size(self, most=12):
         return int(self.rng.integers(0, most + 1))
 
     def guarded(self, shape, dtype):
-        """Poisoned cells inside of poisoned guards; return (memory, cells)."""
+        """Return an array of NaN with guards on both sides, as (memory, array)."""
         n = math.prod(shape)
         memory = np.full(n + 2 * GUARD, np.nan, dtype)
         return memory, memory[GUARD : GUARD + n].reshape(shape)
 
     def disturbed(self, array):
-        """The same numbers in another layout, or numbers that are wrong somewhere."""
+        """Return the array in another layout, dtype or shape, or with an invalid number."""
         way = self.rng.integers(10)
         if way == 0:
             return np.asfortranarray(array)
@@ -82,31 +83,44 @@ class Draw:
 
 def check_guards(memory):
     if not (np.isnan(memory[:GUARD]).all() and np.isnan(memory[-GUARD:]).all()):
-        raise AssertionError("cells beside those that were handed over were written")
+        raise AssertionError("memory outside the array was written")
 
 
 def fills(draw):
-    """Any scheme with any keywords."""
+    """Fill with any scheme and any keywords, and compute fans of any axes."""
     name = draw.one_of(fi.initializers.names())
     shape = tuple(draw.size(7) for _ in range(draw.rng.integers(0, 5)))
     keywords = {"seed": draw.maybe(draw.size())}
+    values = draw.rng.standard_normal(shape[int(draw.rng.integers(len(shape) + 1)) :])
     for key, good in (
-        ("stream", 3), ("dtype", "float32"), ("threads", 2), ("window", (slice(0, 1),)),
-        ("in_axis", -1), ("out_axis", 0), ("mean", 0.5), ("std", 2.0), ("low", -1.0), ("high", 1.0),
-        ("a", 0.1), ("gain", 2.0), ("scale", 2.0), ("mode", "fan_in"), ("value", 3.0),
-        ("distribution", "normal"), ("nonlinearity", "relu"), ("sparsity", 0.5), ("lower", -1.0),
-        ("upper", 1.0), ("groups", 1),
+        ("stream", 3), ("dtype", draw.one_of(["f4", "f2", "c8", "c16"])), ("threads", 2),
+        ("window", (slice(0, 1),)), ("in_axis", draw.one_of([-1, (1, 2)])), ("out_axis", 0),
+        ("batch_axis", draw.one_of([2, [-2], ()])), ("mean", 0.5), ("std", 2.0), ("low", -1.0),
+        ("high", 1.0), ("a", 0.1), ("b", 0.7), ("gain", 2.0), ("scale", 2.0), ("mode", "fan_in"),
+        ("value", draw.one_of([3.0, draw.disturbed(values)])), ("distribution", "normal"),
+        ("nonlinearity", "relu"), ("sparsity", 0.5), ("lower", -1.0), ("upper", 1.0), ("groups", 1),
     ):  # fmt: skip
-        if draw.rng.random() < 0.08:
+        # Mostly keywords of this initialiser, because any other one ends the case at once.
+        likely = key in inspect.signature(fi.initializers.get(name).fill).parameters
+        if draw.rng.random() < (0.2 if likely else 0.005):
             keywords[key] = draw.maybe(good, 0.5)
+    axes = {key: value for key, value in keywords.items() if key.endswith("_axis")}
+    try:
+        fi.initializers.fans(draw.maybe(shape), **axes)
+    except (TypeError, ValueError) as error:
+        if ": expected" not in str(error):
+            raise AssertionError(f"unclear: {error}") from error
     memory = None
     if draw.rng.random() < 0.5:
-        memory, out = draw.guarded(shape, draw.one_of(["f4", "f8", "f2"]))
+        memory, out = draw.guarded(shape, draw.one_of(["f4", "f8", "f2", "c8", "c16"]))
         if draw.rng.random() < 0.2:
             out = draw.one_of([out.T, *([out[::-1], out[..., :1]] if shape else []), *HOSTILE])
         keywords["out"] = out
+    whole = draw.maybe(shape)
+    if type(whole) is int and whole == 2**31:
+        whole = 3  # instead of 16 GB
     try:
-        fi.initializers.get(name)(draw.maybe(shape), **keywords)
+        fi.initializers.get(name)(whole, **keywords)
     finally:
         if memory is not None:
             check_guards(memory)
@@ -155,7 +169,7 @@ def tamper(draw, run):
 
 
 def trainings(draw):
-    """Training, resuming, and what a network computes."""
+    """Train and resume, and call the methods of a network."""
     net = network_of(draw)
     X, Y = data_of(draw, net)
     k = int(draw.one_of([1, 1, 2, 9]))
@@ -190,7 +204,7 @@ def trainings(draw):
 
 
 def files(draw):
-    """Damaged files: cut, changed, and written by somebody who knows the format."""
+    """Load files that are truncated, modified, or malicious."""
     net = fi.Network([2, 3, 1])
     suffix = draw.one_of([".npz", ".safetensors"])
     with tempfile.TemporaryDirectory() as folder:
@@ -226,7 +240,7 @@ def files(draw):
 
 
 def lessons(draw):
-    """The lesson's functions, with dictionaries and arrays that do not fit."""
+    """Call the lesson's functions with dictionaries and arrays that do not match."""
     X = draw.rng.standard_normal((2, 5))
     Y = (X[:1] > 0).astype(float)
     parameters = {
@@ -268,7 +282,7 @@ def main(kind: str, first: int, count: int) -> None:
                 warnings.simplefilter("ignore")
                 KINDS[kind](Draw(kind, number))
         except (TypeError, ValueError) as error:
-            # An argument, and what was expected; Python's own checks of keywords are as good.
+            # Errors name the argument; those for wrong keywords are raised by Python itself.
             text = str(error)
             clear = ": " in text or "argument" in text or "Network" in text
             if not clear:

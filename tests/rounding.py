@@ -1,8 +1,8 @@
-"""What rounding may do: draws, comparisons, and bounds on the error of a network's gradient.
+"""Random data, comparisons, and bounds on the rounding errors of a network's gradient.
 
-The bounds are a priori: every operation adds half an eps of its result, a sum of n products n of
-them in any order, and what came in with an error leaves with that error times the derivative. They
-are first-order and count a whole eps where half would do.
+The bounds are a priori and of first order. Every operation adds at most half an eps of its result,
+a sum of n products n times as much in any order, and an error of the input is multiplied by the
+derivative. A whole eps is used where half would be enough.
 """
 
 from itertools import pairwise
@@ -12,7 +12,7 @@ import numpy as np
 
 from fastinit import reference
 
-# The largest slope of each activation, and the largest slope of that slope between its jumps.
+# The largest absolute first and second derivative of each activation, apart from jumps.
 STEEPEST = {
     "relu": (1.0, 0.0),
     "leaky_relu": (1.0, 0.0),
@@ -23,9 +23,9 @@ STEEPEST = {
     "silu": (1.1, 0.5),
     "selu": (1.76, 1.76),
 }
-# By how much the slope jumps at zero.
+# The jump of the derivative at zero.
 JUMPS = {"relu": 1.0, "leaky_relu": 1.0, "selu": 0.71}
-# Roundings in one activation, its slope, or one loss, in units of eps times 1 + the size.
+# The rounding error of an activation, its derivative, or a loss, in units of eps * (1 + |result|).
 FUNCTION = 8
 
 
@@ -38,14 +38,14 @@ def poisoned(shape, dtype):
 
 
 def assert_within(actual, expected, bound):
-    """|actual - expected| <= bound, cell by cell; a NaN that nobody wrote fails."""
+    """Check that |actual - expected| <= bound for every element, without NaN."""
     assert actual.shape == expected.shape
     assert not np.isnan(actual).any()
     assert (np.abs(actual.astype(float) - expected) <= bound).all()
 
 
 def labels(seed, shape, loss, dtype):
-    """Labels as the loss wants them."""
+    """Return labels in the format of the loss."""
     numbers = draw(seed, shape, float)
     if loss == "softmax_cross_entropy":
         return (numbers == numbers.max(axis=0)).astype(dtype)
@@ -57,7 +57,7 @@ def labels(seed, shape, loss, dtype):
 
 
 def parameters(seed, sizes, dtype, bias=True):
-    """A theta whose pre-activations stay near 1, biases included."""
+    """Return a theta, including biases, whose pre-activations are of the order of 1."""
     scales = [
         np.full(n_out * (n_in + bias), 1 / np.sqrt(n_in + 1)) for n_in, n_out in pairwise(sizes)
     ]
@@ -66,9 +66,9 @@ def parameters(seed, sizes, dtype, bias=True):
 
 
 def losses(loss, Z, Y, weights, error, dtype):
-    """The reference's outputs, dZ and cost in float64, and the bounds on all three.
+    """Return outputs, dZ and cost of the reference in float64, and the bounds on their errors.
 
-    ``error`` is what ``Z`` may be off by.
+    ``error`` is the bound on the error of ``Z``.
     """
     eps = float(np.finfo(dtype).eps)
     Z, Y = Z.astype(float), Y.astype(float)
@@ -81,28 +81,29 @@ def losses(loss, Z, Y, weights, error, dtype):
     elif loss == "poisson":
         A_error = A * np.expm1(error) + 4 * eps * A
     elif loss == "softmax_cross_entropy":
-        # The shifted logits are off by half an eps of their size, the sum by one per output.
+        # The error of the shifted logits is half an eps of their size; that of the sum, one eps for
+        # each output.
         spread = np.ptp(Z, axis=0)
         A_error = np.max(error + 0 * A, axis=0) / 2 + (len(Z) + 8 + spread) * eps * A
     else:
         A_error = error / 4 + 4 * eps * A
-    # Their weights are always summed in double precision.
+    # The weights of the examples are always summed in double precision.
     of_share = m * float(np.finfo(float).eps) + 4 * eps
     dZ_error = (A_error + of_share * np.abs(A - Y)) * share
-    # The derivative of each loss by Z is A - Y; its terms are no larger than |Z| (1 + Y), A and 1.
+    # The derivative of each loss by Z is A - Y. Its terms are at most |Z| (1 + Y), A and 1.
     loss_error = (np.abs(A - Y) + A_error) * error
     loss_error += FUNCTION * eps * (1 + np.abs(Z) * (1 + Y) + A)
     if loss == "squared_error":
         loss_error += FUNCTION * eps * np.square(Z - Y)
     if loss == "saturating_cross_entropy":
-        # 1 - A is off by what A is off by, however little is left of it.
+        # The absolute error of 1 - A is that of A, even if 1 - A is small.
         loss_error += FUNCTION * eps / np.where(Y > 0, A, 1 - A)
     cost_error = float((loss_error * share).sum()) + of_share * abs(cost)
     return A, dZ, cost, (A_error, dZ_error, cost_error)
 
 
 class Exact(NamedTuple):
-    """What float64 finds, and how far the dtype in question may be from it."""
+    """Results in float64, and bounds on the errors of another dtype."""
 
     cost: float
     cost_bound: float
@@ -113,7 +114,7 @@ class Exact(NamedTuple):
 
 
 def exact(layout, theta, X, Y, weights, dtype):
-    """Run the reference in float64, and follow the rounding errors of ``dtype`` through it."""
+    """Run the reference in float64, and propagate bounds on the rounding errors of ``dtype``."""
     eps = float(np.finfo(dtype).eps)
     theta, X, Y = (x.astype(float) for x in (theta, X, Y))
     m = X.shape[1]
@@ -135,7 +136,7 @@ def exact(layout, theta, X, Y, weights, dtype):
         if layer < len(layers) - 1:
             out, slope = inputs[layer + 1], derivatives[layer]
             input_errors.append(first * error + FUNCTION * eps * (1 + np.abs(out)))
-            # Near a kink rounding may choose the other side; which side shows in the slope too.
+            # Near a kink an error may change the side, which adds the jump of the derivative.
             pre = np.empty_like(out)
             reference.linear(*layers[layer], A, pre)
             jump = JUMPS.get(layout.activation, 0.0) * (np.abs(pre) <= error)

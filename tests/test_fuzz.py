@@ -1,6 +1,6 @@
-"""Cases of ``tests/fuzz.py`` in processes of their own, whose death is noticed.
+"""Run the cases of ``tests/fuzz.py`` in subprocesses, so that crashes are detected.
 
-About a minute in all; with ``FASTINIT_FUZZ_SECONDS`` each of the four kinds gets so many seconds.
+They take about a minute. ``FASTINIT_FUZZ_SECONDS`` sets the time for each of the four kinds.
 """
 
 import os
@@ -15,12 +15,12 @@ import pytest
 SCRIPT = Path(__file__).with_name("fuzz.py")
 SECONDS = float(os.environ.get("FASTINIT_FUZZ_SECONDS", "12"))
 BATCH = {"fills": 400, "trainings": 60, "files": 200, "lessons": 300}
-# A case takes milliseconds; a batch that takes so long hangs.
+# A case takes milliseconds, and a batch a few seconds.
 TIMEOUT = 120
 
 
 def run(script: Path, kind: str, first: int, count: int) -> list[str]:
-    """Run some cases; return what was found, with the number of the case."""
+    """Run some cases; return the findings, with the numbers of their cases."""
     command = [sys.executable, "-P", str(script), kind, str(first), str(count)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
@@ -37,7 +37,7 @@ def run(script: Path, kind: str, first: int, count: int) -> list[str]:
 
 @pytest.mark.parametrize("kind", BATCH)
 def test_hostile_arguments(kind):
-    """Run again: ``python tests/fuzz.py KIND CASE 1``."""
+    """Repeat a case with ``python tests/fuzz.py KIND CASE 1``."""
     start, first = time.monotonic(), 0
     while first == 0 or time.monotonic() - start < SECONDS:
         found = run(SCRIPT, kind, first, BATCH[kind])
@@ -54,7 +54,7 @@ def test_hostile_arguments(kind):
     ],
 )
 def test_findings_are_noticed(tmp_path, line, expected):
-    """The suite itself, on a case that ends badly."""
+    """Crashes and wrong or unclear errors are reported with the number of the case."""
     script = tmp_path / "fuzz.py"
     planted = f"def lessons(draw, n=[0]):\n    n[0] += 1\n    if n[0] == 4:\n        {line}\n"
     text = SCRIPT.read_text(encoding="utf-8")

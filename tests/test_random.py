@@ -1,4 +1,4 @@
-"""The generator and the distributions: known answers, the same bits everywhere, the right shape."""
+"""The generator and the distributions: known answers, reproducibility, and statistical tests."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ stats = pytest.importorskip("scipy.stats")
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 
-# Counter words, key words and what they give: the Random123 distribution of Salmon et al. (2011).
+# Counter words, key words and results, from the Random123 distribution of Salmon et al. (2011).
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
     (
@@ -42,7 +42,7 @@ KNOWN = [
     ),
 ]
 
-# What each distribution's kernel is given after the stream.
+# The parameters of each kernel after the stream.
 PARAMETERS = {
     "uniform": (-3.0, 5.0, -2.5, 2.0 - 2.0**-7),
     "normal": (0.5, 2.0),
@@ -73,7 +73,7 @@ def test_known_answers(random, counter, key, expected):
 
 
 def test_words_are_the_counters_word_by_word(random):
-    """Element i takes word i % 256 // 64 of block i // 256 * 64 + i % 64."""
+    """Element i is word i % 256 // 64 of block i // 256 * 64 + i % 64."""
     blocks = np.zeros((4, 192), np.uint32)
     random.counters(blocks, 0, 7, 9)
     out = np.zeros((1, 768), np.uint32)
@@ -81,7 +81,7 @@ def test_words_are_the_counters_word_by_word(random):
     assert_array_equal(out[0], blocks.reshape(4, 3, 64).swapaxes(0, 1).ravel())
 
 
-# --- the same bits everywhere ---------------------------------------------------------------------
+# --- reproducibility ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", CELLS)
@@ -110,7 +110,7 @@ def test_every_level_is_the_reference(name, kind, rows, columns, first, step, ke
 
 
 def golden_values():
-    """The calls behind golden.json, each with its array."""
+    """Yield the calls of golden.json and their results."""
     for kind in ("float64", "float32", "float16"):
         for seed, stream in ((0, 0), (2**64 - 1, 2**63 - 1)):
             common = {"seed": seed, "stream": stream, "dtype": kind}
@@ -125,6 +125,12 @@ def golden_values():
             call = f"{name}({shape}, seed=3, dtype={kind})"
             yield call, scheme(shape, seed=3, dtype=kind)
 
+    for kind in ("complex64", "complex128"):
+        for name in ("uniform", "normal", "he_normal", "glorot_uniform", "flax_dense"):
+            scheme = initializers.get(name)
+            shape = (100, 64) if scheme.inputs_first else (64, 100)
+            yield f"{name}({shape}, seed=3, dtype={kind})", scheme(shape, seed=3, dtype=kind)
+
     for size, seed, epoch in ((1, 0, 0), (300, 0, 0), (1000, 2**64 - 1, 7)):
         order = np.empty(size, np.intp)
         kernels.random.permutation(order, seed, loop.SHUFFLES + epoch)
@@ -132,8 +138,10 @@ def golden_values():
 
 
 def summary(values):
-    """The first values in hexadecimal, and the digest of all bytes, low byte first."""
+    """Return the first values in hexadecimal, and the digest of all bytes in little endian."""
     little = values.astype(values.dtype.newbyteorder("<"))
+    if values.dtype.kind == "c":
+        values = values.view(values.real.dtype)
     return {
         "first": [float(x).hex() for x in values.ravel()[:3]],
         "sha256": hashlib.sha256(little.tobytes()).hexdigest(),
@@ -141,7 +149,7 @@ def summary(values):
 
 
 def test_golden_digests():
-    """A change here changes every user's weights: it needs a new version number."""
+    """A change here changes the weights of every user, and requires a new version number."""
     assert {call: summary(values) for call, values in golden_values()} == GOLDEN
 
 
@@ -179,11 +187,11 @@ def shapes_and_windows(draw):
     return shape, tuple(window[: draw(st.integers(0, len(shape)))])
 
 
-@pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "complex64", "complex128"])
 @settings(deadline=None, max_examples=60)
 @given(case=shapes_and_windows(), order=st.permutations(range(4)), flips=st.integers(0, 15))
 def test_windows_and_strides(kind, case, order, flips):
-    """A window of any memory layout holds the whole array's values."""
+    """A window with any memory layout has the values of the whole array."""
     shape, window = case
     whole = fi.normal(shape, seed=3, stream=5, dtype=kind)
     expected = whole[window]
@@ -197,14 +205,14 @@ def test_windows_and_strides(kind, case, order, flips):
     assert target.shape == expected.shape
     assert fi.normal(shape, seed=3, stream=5, out=target, window=window) is target
     assert_array_equal(target, expected)
-    # What lies between the cells stays as it was.
+    # The memory between the cells is not written.
     assert np.count_nonzero(memory == 99) == memory.size - target.size
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7, None])
 @pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
 def test_threads(kind, threads):
-    shape = (17, 123_457)  # rows no multiple of a group, enough for seven threads and more
+    shape = (17, 123_457)  # rows are no multiple of a group; enough elements for seven threads
     assert math.prod(shape) > 7 * target.THREAD_ELEMENTS
     expected = np.empty(shape, CELLS[kind][0])
     kernels.random.normal(expected.reshape(1, -1), 0, 0, 8, 0, 0.0, 1.0, False)
@@ -223,7 +231,7 @@ def test_threads_really_start(started):
 
 
 def test_more_than_32_bits_of_elements():
-    """By window, not by memory: the last elements of 2**40, whose counters need the high word."""
+    """The last of 2**40 elements, through a window: their counters need the high word."""
     shape = (2**20, 2**20)
     corner = fi.normal(shape, seed=1, window=np.s_[-2:, -300:])
     expected = np.empty((2, 300))
@@ -256,7 +264,7 @@ def test_many_callers_at_once():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork():
-    """A child forked after threads were used fills as its parent does."""
+    """A process that was forked after threads were used fills as its parent does."""
     code = """
         import hashlib, os, fastinit as fi
         digest = hashlib.sha256(fi.normal(10**6, seed=4, threads=4)).hexdigest()
@@ -288,7 +296,7 @@ def test_interrupt(interrupt):
 
 @pytest.mark.parametrize("n", [0, 1, 2, 255, 256, 257, 1000])
 def test_permutation_is_the_reference(random, n):
-    """The same order on every level, each number once."""
+    """The order is the same on every level, and contains each number once."""
     for key, stream in ((0, 0), (2**64 - 1, 2**63 + 5)):
         out, expected = np.full(n, -1, np.intp), np.empty(n, np.intp)
         random.permutation(out, key, stream)
@@ -298,7 +306,7 @@ def test_permutation_is_the_reference(random, n):
 
 
 def test_permutation_is_uniform():
-    """Chi-square: every place holds every number equally often, and every order of four comes."""
+    """Chi-square tests of the numbers at each position, and of all orders of four numbers."""
     counts, orders = np.zeros((20, 20)), np.zeros(4**4)
     for stream in range(20_000):
         long, short = np.empty(20, np.intp), np.empty(4, np.intp)
@@ -314,15 +322,15 @@ def test_permutation_is_uniform():
     assert RARE < stats.chisquare(seen).pvalue < 1 - RARE
 
 
-# --- the right distribution -----------------------------------------------------------------------
+# --- distributions --------------------------------------------------------------------------------
 
 N = 10_000_000
-# Fixed seeds make these tests repeatable; a right generator fails one in 10**4 choices of seed.
+# A correct generator fails with one in 10**4 seeds. The seeds are fixed.
 RARE = 1e-4
 
 
 def anderson_darling(values, cdf, sf):
-    """A squared against a distribution known in full: above 8.0 once in 10**4 (Marsaglia 2004)."""
+    """Return the statistic A squared, which exceeds 8.0 once in 10**4 (Marsaglia 2004)."""
     values = np.sort(values)
     n = len(values)
     weights = 2 * np.arange(1, n + 1) - 1
@@ -342,13 +350,13 @@ def test_normal_distribution(normals):
 
 
 def test_normal_moments(normals):
-    """Each within four standard errors, sqrt((E[x**2k] - E[x**k]**2) / n)."""
+    """Each moment is within four standard errors, sqrt((E[x**2k] - E[x**k]**2) / n)."""
     for k, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs(np.mean(normals**k) - expected) < 4 * math.sqrt(variance / N), k
 
 
 def test_normal_tails():
-    """Counts beyond 4, 5 and 6 standard deviations among 10**9, float32: Poisson within 4 sigma."""
+    """Counts beyond 4, 5 and 6 standard deviations in 10**9 draws are Poisson, within 4 sigma."""
     counts = np.zeros(3, int)
     values = np.empty(2**24, np.float32)
     draws = 0
@@ -362,7 +370,7 @@ def test_normal_tails():
 
 
 def test_normal_reaches_far():
-    """The smallest uniform there is gives 6.5 deviations at least, 8 in float64."""
+    """The smallest uniform number gives at least 6.5 standard deviations, or 8 in float64."""
     assert math.sqrt(-2 * reference._log(np.array([2.0**-32], np.float32))[0]) > 6.5
     assert math.sqrt(-2 * reference._log(np.array([2.0**-53]))[0]) > 8
 
@@ -375,8 +383,8 @@ def test_truncated_distribution(kind, lower, upper):
     values = fi.truncated_normal(N // 10, 0, 1, lower, upper, seed=0, dtype=kind)
     assert lower <= values.min() <= values.max() <= upper
     expected = stats.truncnorm(lower, upper)
-    # float32 rounds near 20 to 2**-20 and 40 such steps hold the mass of 1/20: the distribution
-    # function is off by up to half a step times the density, which is about 20.
+    # float32 numbers near 20 are 2**-19 apart. Rounding changes the distribution function by up to
+    # half of that times the density, which is about 20.
     rounding = 20 * 2.0**-20 if kind == "float32" and lower == 20 else 0.0
     found = stats.kstest(values.astype(np.float64), expected.cdf)
     assert found.statistic < stats.kstwobign.isf(RARE) / math.sqrt(len(values)) + rounding
@@ -393,7 +401,7 @@ def test_uniform_distribution(kind):
 
 @pytest.mark.parametrize("shift", [0, 8, 16, 24])
 def test_bits(shift):
-    """Chi-square of each byte of the words."""
+    """Chi-square test of each byte of the words."""
     words = np.empty((1, N), np.uint32)
     kernels.random.words(words, 0, 0, 0, 0)
     counts = np.bincount((words[0] >> shift) & 255, minlength=256)
@@ -401,7 +409,7 @@ def test_bits(shift):
 
 
 def assert_uncorrelated(x, y):
-    """Values, sizes and squares: a correlation of n independent pairs has deviation 1/sqrt(n)."""
+    """Values, magnitudes and squares; the standard error of a correlation is 1/sqrt(n)."""
     for change in (np.asarray, np.abs, np.square):
         found = np.corrcoef(change(x), change(y))[0, 1]
         assert abs(found) < 4.5 / math.sqrt(len(x))
@@ -409,7 +417,7 @@ def assert_uncorrelated(x, y):
 
 @pytest.mark.parametrize("lag", [1, 2, 16, 63, 64, 65, 128, 192, 256, 4096])
 def test_neighbours_and_lanes_are_uncorrelated(normals, lag):
-    """64 elements apart lie sine and cosine of one angle, and words of one counter."""
+    """Sine and cosine of an angle, and words of a counter, are 64 elements apart."""
     x = normals[:2_000_000]
     assert_uncorrelated(x[:-lag], x[lag:])
 
@@ -428,7 +436,7 @@ def test_streams_and_seeds_are_uncorrelated():
 
 
 def ulps(found, exact):
-    """Distance in units in the last place of ``found``'s dtype; ``exact`` has more digits."""
+    """Return the largest error in units in the last place; ``exact`` has a wider dtype."""
     return np.max(np.abs(found.astype(exact.dtype) - exact) / np.spacing(np.abs(found)))
 
 
@@ -452,13 +460,13 @@ def test_quantile_float():
 
 
 def test_near_quantile_float():
-    """The last of the uniform's bits is worth 2.5 units of the quantile at the edge, 2.02."""
+    """At the edge, 2.02, the last bit of the uniform number is 2.5 units of the quantile."""
     q = np.linspace(0.0215, 0.4999, 200_001).astype(np.float32)
     assert ulps(reference._near_quantile(q, 1.0), -special.ndtri(q.astype(np.float64))) < 6
 
 
 def exactly(function, x):
-    """The function's values to 25 digits, as differences from ``found`` can be taken exactly."""
+    """Return the values of a function to 30 digits."""
     with mpmath.workdps(30):
         return [function(mpmath.mpf(float(value))) for value in x]
 
@@ -483,7 +491,7 @@ def test_sine_and_cosine_double():
 
 
 def test_quantile_double():
-    """One step of Newton's on 40 digits from our own value gives the exact quantile."""
+    """One Newton step with 40 digits from the computed value gives the exact quantile."""
     q = np.concatenate([np.geomspace(1e-290, 0.1, 600), np.linspace(0.1, 0.49, 400)])
     found = reference._quantile(q, 0.0, 1.0)
     with mpmath.workdps(40):
@@ -504,7 +512,7 @@ def test_masses_to_the_last_bit():
             exact = mpmath.ncdf(upper) - mpmath.ncdf(lower)
             if lower > 0:
                 exact = mpmath.ncdf(-lower) - mpmath.ncdf(-upper)
-            # The quotient by a power of two is exact: only the rounding to a double is left.
+            # Division by a power of two is exact, so that the only error is the rounding to double.
             assert total == float(exact / mpmath.mpf(unit))
             for mass, bound in ((left, lower), (right, -upper)):
                 assert mass == min(float(mpmath.ncdf(bound) / mpmath.mpf(unit)), 1e30)

@@ -11,7 +11,7 @@ from fastinit.training.loop import SHUFFLES
 torch = pytest.importorskip("torch")
 
 STEPS, M, BATCH = 100, 130, 32
-# The same settings on both sides; PyTorch's weight_decay is l2 but for AdamW.
+# The same settings for both libraries. PyTorch's weight_decay is l2, except for AdamW.
 OPTIMIZERS = {
     "SGD": (fi.GradientDescent(0.1, l2=0.01), torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
     "momentum": (
@@ -35,7 +35,7 @@ OPTIMIZERS = {
         {"lr": 0.01, "weight_decay": 0.1},
     ),
 }
-# Sizes, activation and its module, output and its loss.
+# Sizes, activation, the module of the activation, and output.
 NETWORKS = {
     "sigmoid": ([3, 8, 5, 2], "tanh", torch.nn.Tanh, "sigmoid"),
     "softmax, wide": ([20, 65, 9, 4], "gelu", torch.nn.GELU, "softmax"),
@@ -52,7 +52,7 @@ FUNCTIONS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """What is this small a second thread only slows down."""
+    """Use one thread: networks of this size are slower with two."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -60,7 +60,7 @@ def one_thread():
 
 
 def by_torch(net, theta, X, Y, module, optimizer, settings):
-    """Train in PyTorch on the batches of fastinit's own shuffling; return theta and the costs."""
+    """Train with PyTorch on the batches of fastinit's shuffling; return theta and the costs."""
     layers = []
     for n_in, n_out in zip(net.sizes, net.sizes[1:], strict=False):
         layers += [torch.nn.Linear(n_in, n_out, dtype=torch.float64), module()]
@@ -105,8 +105,8 @@ def test_trains_as_torch_does(network, optimizer):
 
     run = train(start.copy())
     theta, costs = by_torch(net, start, X, Y, module, theirs, settings)
-    # How far a small change of the start has grown at the end; no step's rounding, some eps of
-    # numbers below 10, grows further.
+    # The growth of a small perturbation of the start. The rounding error of a step, a few eps of
+    # numbers below 10, does not grow more than that.
     moved = train(start + 1e-9 * draw(4, start.size, float))
     growth = max(1.0, np.abs(moved.theta - run.theta).max() / 1e-9)
     bound = STEPS * 16 * np.finfo(float).eps * growth

@@ -1,22 +1,25 @@
-"""Initialisers: functions that fill an array with weights, and the schemes that they belong to.
+"""Initialisers, functions that fill an array with weights, and their registry as schemes.
 
-All initialisers take a shape, ``out=``, or both, and the keywords ``seed``, ``stream``, ``dtype``,
-``out``, ``window`` and ``threads``, which ``help()`` describes for each.
+Every initialiser in this module takes a shape, ``out=``, or both, and the keywords ``seed``,
+``stream``, ``dtype``, ``window`` and ``threads``. :func:`lsuv`, which rescales the parameters of a
+network, and the two schemes of :mod:`fastinit.lesson`, which draw from NumPy's legacy generators,
+have their own parameters.
 
-The values depend on seed, stream, shape, dtype and the initialiser's parameters alone: they are the
-same bits on every platform, for any number of threads, memory layout and window. Exceptions are
-``orthogonal`` and ``delta_orthogonal``, whose last bits depend on the BLAS. All arguments are
-checked before anything is written.
+The values depend only on the seed, the stream, the shape, the dtype and the parameters of the
+initialiser. They are the same bits on every platform and for every number of threads, memory layout
+and window. The exceptions are :func:`orthogonal` and :func:`delta_orthogonal`, whose last bits
+depend on the BLAS. All arguments are checked before anything is written.
 
-Most initialisers are a :func:`variance_scaling` of a named variance. Where inputs and outputs
-matter, kernels have the shape (n_out, n_in, *field), as in PyTorch and in
-:class:`fastinit.Network`; the initialisers named after Keras and Flax expect (*field,
-n_in, n_out), as these libraries do.
-``in_axis``, ``out_axis`` and ``batch_axis`` describe any other layout.
+Initialisers that depend on the numbers of inputs and outputs, such as :func:`he_normal`,
+:func:`glorot_uniform` and :func:`lecun_normal`, expect kernels of shape (n_out, n_in, *field), as
+in PyTorch and :class:`fastinit.Network`. For Keras and JAX kernels, (*field, n_in, n_out), pass
+``in_axis=-2, out_axis=-1``. These are the defaults of the two initialisers that are named
+after such libraries, :func:`keras_dense` and :func:`flax_dense`. ``in_axis``, ``out_axis`` and
+``batch_axis`` describe any other layout.
 
-Modules: ``scheme`` holds the registry of names, ``target`` checks where values go,
+Modules: ``scheme`` holds the registry, ``target`` the checks of the common keywords;
 ``distributions``, ``scaling`` and ``structured`` hold the initialisers, and ``data_dependent``
-holds LSUV, which needs a network and data.
+:func:`lsuv`, which needs a network and data.
 """
 
 from fastinit.initializers.data_dependent import lsuv

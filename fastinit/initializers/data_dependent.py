@@ -1,41 +1,53 @@
 """Initialisers that need data: layer-sequential unit variance (LSUV)."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastinit.kernels import dense
-from fastinit.validation import check_integer
+from fastinit.validation import as_float, check_integer
+
+if TYPE_CHECKING:
+    from fastinit.training.network import Network
 
 
 def lsuv(
-    network: Any, theta: NDArray[Any], X: Any, *, tolerance: float = 0.01, attempts: int = 10
+    network: "Network",
+    theta: NDArray[Any],
+    X: ArrayLike,
+    *,
+    tolerance: float = 0.01,
+    attempts: int = 10,
 ) -> NDArray[Any]:
-    """Return ``theta`` with each layer's weights scaled to unit variance of its outputs on ``X``.
+    """Rescale the weights of each layer so that its outputs on ``X`` have unit variance.
 
-    Layer-sequential unit-variance initialisation. The outputs of a layer are its pre-activations,
-    and the next layer gets their activations. The paper starts from :func:`orthogonal` weights, but
-    any start can be used.
+    Layer-sequential unit-variance initialisation. The outputs of a layer are its pre-activations;
+    the next layer receives their activations. The paper starts from :func:`orthogonal` weights, but
+    any initial values can be used. Biases are kept.
 
     Parameters
     ----------
     network : Network
-    theta : ndarray of shape (n_parameters,)
-        The start; not changed.
+    theta : ndarray of shape (n_parameters,), the dtype of the network
+        The initial parameters. They are not modified.
     X : array_like of shape (n_features, n_examples)
         A batch of data.
     tolerance : float, default 0.01
-        A layer is done when its variance is this close to 1. With biases that are not zero this
-        may take several attempts.
+        The largest accepted distance of a variance from 1.
     attempts : int, default 10
-        Scalings of a layer at most.
+        The maximum number of times that a layer is rescaled. Layers with nonzero biases may need
+        several.
+
+    Returns
+    -------
+    ndarray of shape (n_parameters,)
 
     Raises
     ------
     ValueError
-        If the outputs of a layer do not vary, so that no scale helps.
+        If the outputs of a layer are constant, so that no scale gives unit variance.
 
     References
     ----------
@@ -51,9 +63,17 @@ def lsuv(
     >>> bool(abs((W["W1"] @ X).var() - 1) < 0.01)
     True
     """
+    # Not isinstance: Network is defined in a package that imports this one.
+    if isinstance(network, type) or not hasattr(network, "check_theta"):
+        raise TypeError(f"network: expected a Network; got {type(network).__name__}")
+    tolerance = as_float("tolerance", tolerance)
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance: expected finite and >= 0; got {tolerance}")
+    attempts = check_integer("attempts", attempts, 1)
     A = network.check_X(X)
+    if A.shape[1] == 0:
+        raise ValueError(f"X: expected at least one example; got shape {A.shape}")
     theta = network.check_theta(theta).copy()
-    check_integer("attempts", attempts)
     parameters = network.unpack(theta)
     for layer in range(1, network.n_layers + 1):
         W = parameters[f"W{layer}"]
@@ -61,7 +81,8 @@ def lsuv(
         Z = np.empty((len(W), A.shape[1]), theta.dtype)
         dense.linear(W, b, A, Z)
         for _ in range(attempts):
-            variance = float(Z.var(dtype=np.float64))
+            with np.errstate(all="ignore"):  # a variance that overflows is refused below
+                variance = float(Z.var(dtype=np.float64))
             if not 0 < variance < math.inf:
                 raise ValueError(
                     f"theta: expected outputs of layer {layer} that vary; got variance {variance}"

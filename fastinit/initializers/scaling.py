@@ -1,55 +1,97 @@
-"""Values that depend on fans: ``variance_scaling``, named schemes, other libraries' defaults."""
+"""Initialisers that depend on fans: ``variance_scaling``, named schemes, libraries' defaults."""
 
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Literal, Unpack
 
+from fastinit import kernels
 from fastinit.initializers.distributions import (
-    draw_normal,
     draw_truncated_normal,
     draw_uniform,
     uniform,
 )
 from fastinit.initializers.scheme import register
-from fastinit.initializers.target import Axes, Common, Fans, Shape, Target
+from fastinit.initializers.target import (
+    Axes,
+    Common,
+    Fans,
+    Out,
+    Shape,
+    Target,
+    at_least,
+    at_most,
+    check_shape,
+)
 from fastinit.validation import as_float, check_integer, check_name, is_sequence
 
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["normal", "truncated_normal", "uniform"]
 
-_FANS: dict[str, Callable[[float, float], float]] = {
+_MODES: dict[str, Callable[[float, float], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
     "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
 }
-# The standard deviation of the standard normal distribution cut at two of them.
+# The standard deviation of the standard normal distribution truncated at -2 and 2.
 TRUNCATED_STD = 0.87962566103423978
-_DISTRIBUTIONS: dict[str, Callable[[Target, float], Any]] = {
-    "normal": lambda target, std: draw_normal(target, 0.0, std),
-    "truncated_normal": lambda target, std: draw_truncated_normal(
-        target, 0.0, std / TRUNCATED_STD, -2.0, 2.0
-    ),
-    "uniform": lambda target, std: draw_uniform(
-        target, -math.sqrt(3) * std * target.share_of_std, math.sqrt(3) * std * target.share_of_std
-    ),
+
+
+def _normal(target: Target[Out], std: float) -> Out:
+    return target.draw(kernels.random.normal, 0.0, std * target.share_of_std)
+
+
+def _truncated_normal(target: Target[Out], std: float) -> Out:
+    std = std / TRUNCATED_STD * target.share_of_std
+    lowest, largest = at_least(-2.0 * std, target.kind), at_most(2.0 * std, target.kind)
+    return draw_truncated_normal(target, 0.0, std, -2.0, 2.0, lowest, largest)
+
+
+def _uniform(target: Target[Out], std: float) -> Out:
+    limit = math.sqrt(3) * std * target.share_of_std
+    return draw_uniform(target, -limit, limit)
+
+
+# Each fills a target with the given standard deviation.
+_DISTRIBUTIONS: dict[str, Callable[[Target[Any], float], Any]] = {
+    "normal": _normal,
+    "truncated_normal": _truncated_normal,
+    "uniform": _uniform,
 }
 
 
 def fans(
-    shape: tuple[int, ...], in_axis: Axes = 1, out_axis: Axes = 0, batch_axis: Axes = ()
+    shape: Shape, in_axis: Axes = 1, out_axis: Axes = 0, batch_axis: Axes = ()
 ) -> tuple[float, float]:
     """Return (fan_in, fan_out) of a kernel.
+
+    The fans are the numbers of inputs and outputs, each times the size of the receptive field.
 
     Parameters
     ----------
     shape : tuple of int
         At least two axes.
     in_axis, out_axis : int or sequence of int, default 1 and 0
-        The axes of inputs and outputs.
+        The axes of inputs and outputs. The default is for kernels of shape (n_out, n_in, *field),
+        as in PyTorch and :class:`fastinit.Network`. For Keras and JAX kernels,
+        (*field, n_in, n_out), pass ``in_axis=-2, out_axis=-1``.
     batch_axis : int or sequence of int, default ()
-        Axes along which independent kernels lie. All other axes are the receptive field.
+        Axes along which independent kernels are stacked; they do not count towards the fans. All
+        remaining axes are the receptive field.
+
+    Returns
+    -------
+    fan_in, fan_out : float
+
+    Raises
+    ------
+    TypeError
+        If the shape or the axes are not integers.
+    ValueError
+        If the shape has fewer than two axes or a negative length, or if an axis is out of range or
+        occurs twice.
 
     Examples
     --------
@@ -62,40 +104,56 @@ def fans(
     >>> fans((8, 256, 1024), in_axis=1, out_axis=2, batch_axis=0)
     (256.0, 1024.0)
     """
-    # Checked once for each shape: it would take a third of the time of a small fill.
-    if type(in_axis) is type(out_axis) is int and type(batch_axis) is tuple and not batch_axis:
-        return _cached_fans(shape, in_axis, out_axis, batch_axis)
-    return _fans(shape, in_axis, out_axis, batch_axis)
+    return _fans(check_shape(shape), *_as_axes(in_axis, out_axis, batch_axis))
 
 
+# Cached, because it takes a third of the time of a small fill. The arguments must be tuples of int,
+# because True and 1.0 have the same cache entry as 1.
+@lru_cache(1024)
 def _fans(
-    shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes
+    shape: tuple[int, ...],
+    in_axis: tuple[int, ...],
+    out_axis: tuple[int, ...],
+    batch_axis: tuple[int, ...],
 ) -> tuple[float, float]:
     axes = check_axes(shape, in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
-    n_in, n_out, n_batch = [math.prod([shape[axis] for axis in each]) for each in axes]
-    field = math.prod(shape) / max(n_in * n_out * n_batch, 1)
-    return n_in * field, n_out * field
+    n_in, n_out, _ = (math.prod([shape[axis] for axis in each]) for each in axes)
+    field = math.prod([n for axis, n in enumerate(shape) if axis not in chain(*axes)])
+    return float(n_in * field), float(n_out * field)
 
 
-_cached_fans = lru_cache(1024)(_fans)
+def _as_axes(in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> list[tuple[int, ...]]:
+    """Return the axes of each kind as tuples of int."""
+    # The usual axes first: a small fill takes microseconds.
+    if type(in_axis) is type(out_axis) is int and type(batch_axis) is tuple and not batch_axis:
+        return [(in_axis,), (out_axis,), ()]
+    found = []
+    for name, axes in (("in_axis", in_axis), ("out_axis", out_axis), ("batch_axis", batch_axis)):
+        each: Any = axes if is_sequence(axes) else (axes,)
+        found.append(tuple([check_integer(name, axis, -(2**63)) for axis in each]))
+    return found
 
 
-def check_axes(shape: tuple[int, ...], **axes: Axes) -> list[list[int]]:
-    """Return the axes of each name, counted from 0; no axis is in two of them."""
+def check_axes(shape: tuple[int, ...], **axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the axes of each name, counted from 0, after checking that no axis occurs twice.
+
+    Examples
+    --------
+    >>> check_axes((3, 4, 5), in_axis=(1,), out_axis=(-1,))
+    [(1,), (2,)]
+    """
     rank = len(shape)
     if rank < 2:
-        raise ValueError(f"shape: expected at least 2 axes, to have fans; got {shape}")
+        raise ValueError(f"shape: expected at least 2 axes, for inputs and outputs; got {shape}")
     found = []
     for name, own in axes.items():
-        given: Any = own if is_sequence(own) else (own,)
-        places = [check_integer(name, axis, -rank, rank) % rank for axis in given]
-        if not places and name != "batch_axis":
+        if not own and name != "batch_axis":
             raise ValueError(f"{name}: expected at least one axis; got none")
-        found.append(places)
-    if len({axis for places in found for axis in places}) < sum(map(len, found)):
-        each = ", ".join(f"{name}={own}" for name, own in axes.items())
+        found.append(tuple([check_integer(name, axis, -rank, rank) % rank for axis in own]))
+    if len(set(chain(*found))) < len(list(chain(*found))):
+        got = ", ".join(f"{name}={own[0] if len(own) == 1 else own}" for name, own in axes.items())
         raise ValueError(
-            f"{', '.join(axes)}: expected every axis once in shape {shape}; got {each}"
+            f"{', '.join(axes)}: expected each axis of shape {shape} at most once; got {got}"
         )
     return found
 
@@ -110,8 +168,8 @@ def variance_scaling(
     in_axis: Axes = 1,
     out_axis: Axes = 0,
     batch_axis: Axes = (),
-    **keywords: Unpack[Common],
-) -> Any:
+    **keywords: Unpack[Common[Out]],
+) -> Out:
     """Fill with draws of mean 0 and variance ``scale / fan``.
 
     Parameters
@@ -121,18 +179,12 @@ def variance_scaling(
     scale : float, default 1.0
         At least 0.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
-        Which fan: the inputs of a unit, its outputs, or their arithmetic or geometric mean.
+        The fan: that of the inputs, that of the outputs, or their arithmetic or geometric mean.
     distribution : {"normal", "truncated_normal", "uniform"}, default "normal"
-        The truncated normal is cut at two standard deviations and widened, so that the variance is
-        as asked, as in Keras and JAX.
-    in_axis, out_axis : int or sequence of int, default 1 and 0
-        The axes of inputs and outputs: by default those of a kernel (n_out, n_in, *field), as
-        PyTorch and fastinit.Network have it. Keras and JAX have them at -2 and -1.
-    batch_axis : int or sequence of int, default ()
-        Axes along which independent kernels lie: they count for neither fan. All other axes are
-        the receptive field.
+        The truncated normal distribution is cut at two standard deviations and widened to the
+        given variance, as in Keras and JAX.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -148,31 +200,28 @@ def variance_scaling(
     (4, 3)
     """
     target = Target(shape, **keywords, complex_too=True)
-    scale = target.number("scale", scale)
-    if scale < 0:
-        raise ValueError(f"scale: expected >= 0; got {scale}")
-    check_name("mode", mode, _FANS)
+    scale = target.number("scale", scale, 0.0)
+    check_name("mode", mode, _MODES)
     check_name("distribution", distribution, _DISTRIBUTIONS)
-    fan = _FANS[mode](*fans(target.shape, in_axis, out_axis, batch_axis))
-    # Without a fan there are no weights to fill.
+    fan = _MODES[mode](*_fans(target.shape, *_as_axes(in_axis, out_axis, batch_axis)))
+    # A fan of 0 means that there are no weights.
     std = math.sqrt(scale / fan) if fan else 0.0
     return _DISTRIBUTIONS[distribution](target, std) if std else target.constant(0.0)
 
 
 @register
-def he_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
+def he_normal(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
     """Fill with normal draws of variance ``2 / fan_in``, for ReLU.
 
-    The plain normal distribution, as in the paper, in PyTorch's ``kaiming_normal_`` and in the
-    lesson.
-    Keras and JAX truncate it: ``variance_scaling(shape, 2.0, "fan_in", "truncated_normal")``.
+    The distribution is not truncated, as in the paper and in PyTorch's ``kaiming_normal_``. Keras
+    and JAX truncate it: ``variance_scaling(shape, 2.0, "fan_in", "truncated_normal")``.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -191,7 +240,7 @@ def he_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 @register
-def he_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
+def he_uniform(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
     """Fill with uniform draws of variance ``2 / fan_in``, for ReLU.
 
     Parameters
@@ -199,7 +248,7 @@ def he_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -218,17 +267,18 @@ def he_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 @register
-def glorot_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
+def glorot_normal(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
     """Fill with normal draws of variance ``2 / (fan_in + fan_out)``.
 
-    Keras and JAX truncate it: ``variance_scaling(shape, 1.0, "fan_avg", "truncated_normal")``.
+    The distribution is not truncated. Keras and JAX truncate it:
+    ``variance_scaling(shape, 1.0, "fan_avg", "truncated_normal")``.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -248,7 +298,7 @@ def glorot_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 @register
-def glorot_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
+def glorot_uniform(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
     """Fill with uniform draws of variance ``2 / (fan_in + fan_out)``.
 
     Parameters
@@ -256,7 +306,7 @@ def glorot_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -276,17 +326,18 @@ def glorot_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 @register
-def lecun_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
+def lecun_normal(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
     """Fill with normal draws of variance ``1 / fan_in``, for tanh and SELU.
 
-    Keras and JAX truncate it: ``variance_scaling(shape, 1.0, "fan_in", "truncated_normal")``.
+    The distribution is not truncated. Keras and JAX truncate it:
+    ``variance_scaling(shape, 1.0, "fan_in", "truncated_normal")``.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -305,7 +356,7 @@ def lecun_normal(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 @register
-def lecun_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
+def lecun_uniform(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
     """Fill with uniform draws of variance ``1 / fan_in``.
 
     Parameters
@@ -313,7 +364,7 @@ def lecun_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -335,9 +386,10 @@ def lecun_uniform(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
 
 
 def gain(nonlinearity: str, param: float | None = None) -> float:
-    """Return the factor on the standard deviation that keeps the variance through a nonlinearity.
+    """Return the recommended gain for a nonlinearity, a factor of the standard deviation.
 
-    PyTorch's table, and for gelu and silu ``1 / sqrt(E[f(z)**2])`` of a standard normal z.
+    The values are PyTorch's. For gelu and silu, which PyTorch lacks, the gain is
+    ``1 / sqrt(E[f(z)**2])`` with z standard normal, so that the second moment is preserved.
 
     Parameters
     ----------
@@ -345,7 +397,11 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
         linear, conv1d to conv3d, conv_transpose1d to conv_transpose3d, sigmoid, tanh, relu,
         leaky_relu, selu, gelu or silu.
     param : float, optional
-        The negative slope of leaky_relu, 0.01 if left out.
+        The negative slope of leaky_relu, 0.01 by default.
+
+    Returns
+    -------
+    float
 
     References
     ----------
@@ -356,7 +412,7 @@ def gain(nonlinearity: str, param: float | None = None) -> float:
     >>> gain("relu") == 2**0.5
     True
     """
-    check_name("nonlinearity", nonlinearity, (*_GAINS, "leaky_relu"))
+    check_name("nonlinearity", nonlinearity, _NONLINEARITIES)
     if nonlinearity != "leaky_relu":
         if param is not None:
             raise ValueError(f"param: expected none for {nonlinearity}; got {param!r}")
@@ -376,6 +432,7 @@ _GAINS = {
     "gelu": 1.5335304411955312,
     "silu": 1.6765324703310911,
 }
+_NONLINEARITIES = (*_GAINS, "leaky_relu")
 
 
 @register
@@ -384,24 +441,24 @@ def kaiming_normal(
     a: float = 0.0,
     mode: Mode = "fan_in",
     nonlinearity: str = "leaky_relu",
-    **keywords: Unpack[Fans],
-) -> Any:
-    """Fill with normal draws of standard deviation ``gain / sqrt(fan)``, as ``kaiming_normal_``.
+    **keywords: Unpack[Fans[Out]],
+) -> Out:
+    """Fill with normal draws of standard deviation ``gain / sqrt(fan)``.
 
-    With its defaults it is :func:`he_normal`.
+    Equivalent to PyTorch's ``kaiming_normal_``, and by default to :func:`he_normal`.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     a : float, default 0.0
-        Negative slope of the rectifier after this layer; used with ``"leaky_relu"`` alone.
+        Negative slope of the rectifier that follows; used only with ``"leaky_relu"``.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
-        ``"fan_in"`` keeps the variance of the signal, ``"fan_out"`` that of the gradient.
+        ``"fan_in"`` preserves the variance in the forward pass, ``"fan_out"`` in the backward pass.
     nonlinearity : str, default "leaky_relu"
-        As :func:`gain` takes it.
+        One of those of :func:`gain`.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -425,24 +482,24 @@ def kaiming_uniform(
     a: float = 0.0,
     mode: Mode = "fan_in",
     nonlinearity: str = "leaky_relu",
-    **keywords: Unpack[Fans],
-) -> Any:
-    """Fill with uniform draws of standard deviation ``gain / sqrt(fan)``, as ``kaiming_uniform_``.
+    **keywords: Unpack[Fans[Out]],
+) -> Out:
+    """Fill with uniform draws of standard deviation ``gain / sqrt(fan)``.
 
-    With its defaults it is :func:`he_uniform`.
+    Equivalent to PyTorch's ``kaiming_uniform_``, and by default to :func:`he_uniform`.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     a : float, default 0.0
-        Negative slope of the rectifier after this layer; used with ``"leaky_relu"`` alone.
+        Negative slope of the rectifier that follows; used only with ``"leaky_relu"``.
     mode : {"fan_in", "fan_out", "fan_avg", "fan_geo_avg"}, default "fan_in"
-        ``"fan_in"`` keeps the variance of the signal, ``"fan_out"`` that of the gradient.
+        ``"fan_in"`` preserves the variance in the forward pass, ``"fan_out"`` in the backward pass.
     nonlinearity : str, default "leaky_relu"
-        As :func:`gain` takes it.
+        One of those of :func:`gain`.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -461,11 +518,12 @@ def kaiming_uniform(
 
 
 def _squared_gain(nonlinearity: str, a: float) -> float:
-    # Not gain() squared: the square of a rounded root is not 2, and he_normal has 2.
-    square, factor = _square("a", a), gain(nonlinearity)
+    # gain() is a rounded root: its square is not exactly 2, the scale of he_normal.
+    slope_squared = _square("a", a)
+    check_name("nonlinearity", nonlinearity, _NONLINEARITIES)
     if nonlinearity == "leaky_relu":
-        return 2.0 / (1.0 + square)
-    return 2.0 if nonlinearity == "relu" else factor**2
+        return 2.0 / (1.0 + slope_squared)
+    return 2.0 if nonlinearity == "relu" else _GAINS[nonlinearity] ** 2
 
 
 def _square(name: str, value: float) -> float:
@@ -476,12 +534,12 @@ def _square(name: str, value: float) -> float:
 
 
 @register
-def xavier_normal(shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Fans]) -> Any:
+def xavier_normal(
+    shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Fans[Out]]
+) -> Out:
     """Fill with normal draws of variance ``gain**2 * 2 / (fan_in + fan_out)``.
 
-    The same as PyTorch's ``xavier_normal_``.
-
-    With a gain of 1 it is :func:`glorot_normal`.
+    Equivalent to PyTorch's ``xavier_normal_``, and with a gain of 1 to :func:`glorot_normal`.
 
     Parameters
     ----------
@@ -489,7 +547,7 @@ def xavier_normal(shape: Shape | None = None, gain: float = 1.0, **keywords: Unp
         Shape of the whole array, at least two axes; that of ``out`` by default.
     gain : float, default 1.0
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -509,12 +567,12 @@ def xavier_normal(shape: Shape | None = None, gain: float = 1.0, **keywords: Unp
 
 
 @register
-def xavier_uniform(shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Fans]) -> Any:
+def xavier_uniform(
+    shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Fans[Out]]
+) -> Out:
     """Fill with uniform draws of variance ``gain**2 * 2 / (fan_in + fan_out)``.
 
-    The same as PyTorch's ``xavier_uniform_``.
-
-    With a gain of 1 it is :func:`glorot_uniform`.
+    Equivalent to PyTorch's ``xavier_uniform_``, and with a gain of 1 to :func:`glorot_uniform`.
 
     Parameters
     ----------
@@ -522,7 +580,7 @@ def xavier_uniform(shape: Shape | None = None, gain: float = 1.0, **keywords: Un
         Shape of the whole array, at least two axes; that of ``out`` by default.
     gain : float, default 1.0
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -541,7 +599,7 @@ def xavier_uniform(shape: Shape | None = None, gain: float = 1.0, **keywords: Un
     return variance_scaling(shape, _square("gain", gain), "fan_avg", "uniform", **keywords)
 
 
-# --- what other libraries do by default -----------------------------------------------------------
+# --- defaults of other libraries ------------------------------------------------------------------
 
 
 def _torch_bias(fan_in: int, **keywords: Any) -> Any:
@@ -555,17 +613,17 @@ def _sklearn_bias(fan_in: int, *, out: Any, **keywords: Any) -> Any:
 
 
 @register(fill_bias=_torch_bias)
-def torch_linear(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
-    """Fill as ``torch.nn.Linear`` and ``Conv`` do: uniform on ±1/√fan_in.
+def torch_linear(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
+    """Fill as ``torch.nn.Linear`` and ``torch.nn.Conv2d`` do: uniform on ±1/√fan_in.
 
-    As a network's scheme it fills the biases with the same distribution.
+    As the scheme of a network it fills the biases from the same distribution.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -590,23 +648,19 @@ def keras_dense(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    **keywords: Unpack[Common],
-) -> Any:
-    """Fill as ``keras.layers.Dense`` and ``Conv`` do: Glorot's uniform distribution.
+    **keywords: Unpack[Common[Out]],
+) -> Out:
+    """Fill as ``keras.layers.Dense`` and ``keras.layers.Conv2D`` do: Glorot uniform.
 
-    As a network's scheme it leaves the biases zero, and fills the transposes of the weights, which
-    are Keras's kernels.
+    Kernels have the shape (*field, n_in, n_out). As the scheme of a network it fills the transposed
+    weights, and sets the biases to zero.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
-    in_axis, out_axis : int or sequence of int, default -2 and -1
-        The axes of inputs and outputs: by default those of a kernel (*field, n_in, n_out).
-    batch_axis : int or sequence of int, default ()
-        Axes along which independent kernels lie. All other axes are the receptive field.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -634,23 +688,19 @@ def flax_dense(
     in_axis: Axes = -2,
     out_axis: Axes = -1,
     batch_axis: Axes = (),
-    **keywords: Unpack[Common],
-) -> Any:
-    """Fill as ``flax.linen.Dense`` and ``Conv`` do: LeCun's normal distribution, truncated.
+    **keywords: Unpack[Common[Out]],
+) -> Out:
+    """Fill as ``flax.linen.Dense`` and ``flax.linen.Conv`` do: truncated LeCun normal.
 
-    As a network's scheme it leaves the biases zero, and fills the transposes of the weights, which
-    are Flax's kernels.
+    Kernels have the shape (*field, n_in, n_out). As the scheme of a network it fills the transposed
+    weights, and sets the biases to zero.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
-    in_axis, out_axis : int or sequence of int, default -2 and -1
-        The axes of inputs and outputs: by default those of a kernel (*field, n_in, n_out).
-    batch_axis : int or sequence of int, default ()
-        Axes along which independent kernels lie. All other axes are the receptive field.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------
@@ -672,18 +722,18 @@ def flax_dense(
 
 
 @register(fill_bias=_sklearn_bias)
-def sklearn_mlp(shape: Shape | None = None, **keywords: Unpack[Fans]) -> Any:
+def sklearn_mlp(shape: Shape | None = None, **keywords: Unpack[Fans[Out]]) -> Out:
     """Fill as ``sklearn.neural_network.MLPClassifier`` does: uniform on ±√(6 / (fan_in + fan_out)).
 
-    As a network's scheme it fills the biases with the same distribution. (With logistic activations
-    scikit-learn takes 2 in the place of 6.)
+    As the scheme of a network it fills the biases from the same distribution. For logistic
+    activations scikit-learn uses 2 instead of 6.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     **keywords
-        Those of every initialiser.
+        Those of every initialiser; ``dtype`` may be complex.
 
     Returns
     -------

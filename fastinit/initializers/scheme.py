@@ -1,29 +1,21 @@
-"""Schemes: how the tensors of a network are filled, and the registry of their names.
+"""Schemes: how the weights and biases of a network are filled, and the registry of their names.
 
-An initialiser is a function that fills one array. A scheme says how it fills a whole network: what
-the biases get, which axis of a kernel holds the inputs, and whether the tensors depend on each
-other. Adding one is a single decorator, :func:`register`, around its function.
+An initialiser is a function that fills one array. A scheme describes how an initialiser fills a
+whole network: what the biases are, which axis of a kernel holds the inputs, and how the tensors
+share a seed. The decorator :func:`register` adds a function as a scheme.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
-from typing import Any, TypeVar, get_args, overload
+from textwrap import indent
+from typing import Any, TypeVar, get_args, get_origin, overload
 
 from numpy.typing import NDArray
 
-from fastinit.initializers.target import (
-    COMMON_DEFAULTS,
-    COMMON_DESCRIPTION,
-    FANS_DEFAULTS,
-    FANS_DESCRIPTION,
-    Common,
-    Fans,
-    Seed,
-    key_of,
-)
+from fastinit.initializers.target import REAL, REAL_AND_COMPLEX, Common, Fans, Seed, key_of
 from fastinit.validation import check_name
 
 Array = NDArray[Any]
@@ -34,7 +26,7 @@ FillBias = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Scheme:
-    """How the tensors of a network are filled.
+    """How the weights and biases of a network are filled.
 
     Attributes
     ----------
@@ -42,19 +34,18 @@ class Scheme:
     fill : callable
         Fills the weights of one layer: ``fill(out=, seed=, stream=)``.
     fill_bias : callable or None
-        Fills the biases of one layer, ``fill_bias(fan_in, out=, seed=, stream=)``; None for zeros.
+        Fills the biases of one layer: ``fill_bias(fan_in, out=, seed=, stream=)``. None sets them
+        to zero.
     inputs_first : bool
-        Whether ``fill`` expects kernels of shape (n_in, n_out), as Keras and JAX have them.
+        Whether ``fill`` expects kernels of shape (n_in, n_out), as in Keras and JAX.
     generator_of : callable
-        From a seed to what all tensors of a network are filled with: by default a key, and each
-        tensor has a stream of its own.
+        Turns the seed of a network into the ``seed`` of each call of ``fill`` and ``fill_bias``. By
+        default it is a key, and each tensor has its own stream.
     sequential : bool
-        Whether the tensors are drawn one after another from one generator, so that each depends on
-        those before it and there are no streams.
+        Whether the tensors are drawn one after another from a single generator. Each tensor then
+        depends on the previous ones, and there are no streams.
     default_seed : int or None
-        What :func:`fastinit.compare` takes if no seed is given.
-    keywords : mapping
-        Arguments of ``fill``.
+        The seed that :func:`fastinit.compare` uses if none is given.
 
     Examples
     --------
@@ -70,15 +61,14 @@ class Scheme:
     generator_of: Callable[[Seed], Any] = key_of
     sequential: bool = False
     default_seed: int | None = 0
-    keywords: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """Fill one array."""
-        return self.fill(*args, **{**self.keywords, **keywords})
+        return self.fill(*args, **keywords)
 
     def fill_layer(self, W: Array, b: Array | None, generator: Any, stream: int) -> None:
         """Fill the weights, (n_out, n_in), and the biases, (n_out, 1), of one layer in place."""
-        self(out=W.T if self.inputs_first else W, seed=generator, stream=stream)
+        self.fill(out=W.T if self.inputs_first else W, seed=generator, stream=stream)
         if b is None:
             return
         if self.fill_bias is None:
@@ -95,53 +85,134 @@ def register(function: Function, /) -> Function: ...
 @overload
 def register(*, name: str | None = None, **attributes: Any) -> Callable[[Function], Function]: ...
 def register(function: Any = None, /, *, name: str | None = None, **attributes: Any) -> Any:
-    """Add an initialiser to the registry, under its own name unless another is given.
+    """Add an initialiser to the registry.
 
-    The function stays what it is. ``**keywords`` in its signature and docstring is expanded, so
-    that ``help()`` shows every keyword.
+    The function is returned unchanged, except that ``**keywords`` in its signature and docstring
+    is replaced by the individual keywords, for ``help()`` and editors.
 
     Parameters
     ----------
     function : callable
+        Called as ``function(out=, seed=, stream=)``; fills and returns ``out``.
     name : str, optional
+        The name of the scheme; that of the function by default.
     **attributes
-        Those of :class:`Scheme`.
+        Other attributes of the :class:`Scheme`.
+
+    Raises
+    ------
+    ValueError
+        If the name is registered already.
     """
     if function is None:
         return partial(register, name=name, **attributes)
     name = name or function.__name__
-    _expand_keywords(function)
+    if name in _SCHEMES:
+        raise ValueError(f"name: expected one that is not registered yet; got {name!r}")
     _SCHEMES[name] = Scheme(name, function, **attributes)
+    _expand_keywords(function)
     return function
 
 
+# --- the common keywords in signatures and docstrings ---------------------------------------------
+
+# The keywords in the order of signatures, with their defaults.
+_DEFAULTS: dict[str, Any] = {
+    "in_axis": 1, "out_axis": 0, "batch_axis": (),
+    "seed": None, "stream": 0, "dtype": None, "out": None, "window": None, "threads": None,
+}  # fmt: skip
+_DESCRIPTIONS = {
+    "in_axis": """\
+in_axis, out_axis : {axes}, default {in_axis} and {out_axis}
+    The axes of inputs and outputs. {layout}
+""",
+    "batch_axis": """\
+batch_axis : int or sequence of int, default ()
+    Axes along which independent kernels are stacked; they do not count towards the fans. All
+    remaining axes are the receptive field.
+""",
+    "seed": """\
+seed : int, SeedSequence, Generator, RandomState or None
+    Determines the values. A generator advances by one draw. None draws fresh entropy.
+""",
+    "stream": """\
+stream : int, default 0
+    Number of the tensor within a model. Each stream of a seed has independent values.
+""",
+    "dtype": """\
+dtype : {{{dtypes}}}, optional
+    That of ``out`` by default, else float64. float16 and bfloat16 values are the float32
+    values, rounded once to nearest. bfloat16 requires the package ml_dtypes.
+""",
+    "out": """\
+out : array, optional
+    Filled in place and returned: an ndarray or memmap with any strides, or any array on the CPU
+    that supports DLPack or the buffer protocol, such as a PyTorch tensor.
+""",
+    "window": """\
+window : slice or tuple of slice, optional
+    Fill only this part of the whole array, with the same values as in the whole array.
+""",
+    "threads": """\
+threads : int, optional
+    Maximum number of threads; all usable cores by default. Small arrays use one. The values do
+    not depend on it.
+""",
+}
+_LAYOUTS: dict[Any, str] = {
+    (1, 0): """\
+The default is for kernels of shape
+    (n_out, n_in, *field), as in PyTorch and :class:`fastinit.Network`. For Keras and JAX
+    kernels, (*field, n_in, n_out), pass ``in_axis=-2, out_axis=-1``.""",
+    (-2, -1): """\
+The default is for kernels of shape
+    (*field, n_in, n_out), as in Keras and JAX. For PyTorch kernels, (n_out, n_in, *field), pass
+    ``in_axis=1, out_axis=0``.""",
+}
+# Python 3.13 and newer remove the common indentation of docstrings.
+_PLACEHOLDER = re.compile(
+    r"^( *)\*\*keywords\n +Those of every initialiser(; ``dtype`` may be complex)?\.\n",
+    re.MULTILINE,
+)
+
+
 def _expand_keywords(function: Any) -> None:
-    """Replace ``**keywords`` in signature and docstring by the keywords themselves."""
-    annotation = function.__annotations__.get("keywords")
-    kinds: tuple[Any, ...] = get_args(annotation)
-    if kinds == (Fans,):
-        defaults, description = FANS_DEFAULTS | COMMON_DEFAULTS, FANS_DESCRIPTION
-        annotations = {**Fans.__annotations__, **Common.__annotations__}
-    elif kinds == (Common,):
-        defaults, description = COMMON_DEFAULTS, ""
-        annotations = Common.__annotations__
-    else:
+    """Replace ``**keywords`` in a signature and docstring by the keywords that they stand for."""
+    kind, *_ = get_args(function.__annotations__.get("keywords")) or [None]
+    kind = get_origin(kind) or kind  # Common of Common[Out]
+    if kind is not Common and kind is not Fans:
         return
+    # Annotations are left to type checkers: they would make the signature in help() unreadable.
     signature = inspect.signature(function)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    taken = {p.name for p in own}
-    extra = [
-        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default,
-                          annotation=annotations[key])
-        for key, default in defaults.items()
-        if key not in taken
-    ]  # fmt: skip
-    function.__signature__ = signature.replace(parameters=[*own, *extra])
-    if function.__doc__:  # absent under -OO
-        function.__doc__ = function.__doc__.replace(
-            "    **keywords\n        Those of every initialiser.\n",
-            description + COMMON_DESCRIPTION,
+    parameters = {
+        key: parameter.replace(annotation=parameter.empty)
+        for key, parameter in signature.parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+    for key, default in _DEFAULTS.items():
+        if key in kind.__annotations__ and key not in parameters:
+            parameters[key] = inspect.Parameter(
+                key, inspect.Parameter.KEYWORD_ONLY, default=default
+            )
+    function.__signature__ = inspect.Signature(list(parameters.values()))
+    defaults = {key: parameter.default for key, parameter in parameters.items()}
+
+    def description(match: re.Match[str]) -> str:
+        text = "".join(text for key, text in _DESCRIPTIONS.items() if key in parameters)
+        text = text.format(
+            axes="int or sequence of int" if "batch_axis" in parameters else "int",
+            in_axis=defaults.get("in_axis"),
+            out_axis=defaults.get("out_axis"),
+            layout=_LAYOUTS.get((defaults.get("in_axis"), defaults.get("out_axis")), ""),
+            dtypes=", ".join(REAL_AND_COMPLEX if match[2] else REAL),
         )
+        return indent(text, match[1])
+
+    if function.__doc__:  # absent under -OO
+        function.__doc__ = _PLACEHOLDER.sub(description, function.__doc__)
+
+
+# --- look-up --------------------------------------------------------------------------------------
 
 
 def names() -> list[str]:
@@ -156,13 +227,13 @@ def names() -> list[str]:
 
 
 def get(scheme: Any) -> Scheme:
-    """Return the scheme of a name, of an initialiser, or of any callable that fills ``out=``.
+    """Return the scheme of a name, an initialiser, or any callable that fills ``out=``.
 
     Parameters
     ----------
     scheme : str, callable or Scheme
-        A ``functools.partial`` of a registered initialiser keeps what its scheme says of biases
-        and axes.
+        For a ``functools.partial`` of a registered initialiser, the attributes of its scheme are
+        kept, such as how it fills biases.
 
     Returns
     -------
@@ -171,24 +242,23 @@ def get(scheme: Any) -> Scheme:
     Raises
     ------
     ValueError
-        For an unknown name; the message suggests the nearest ones.
+        If the name is unknown. The message suggests similar names.
     TypeError
-        For anything else.
+        If it is neither a name, nor a scheme, nor callable.
 
     Examples
     --------
     >>> from functools import partial
     >>> import fastinit as fi
-    >>> get(partial(fi.torch_linear, dtype="float32")).fill_bias is get("torch_linear").fill_bias
+    >>> get(partial(fi.torch_linear, batch_axis=())).fill_bias is get("torch_linear").fill_bias
     True
     """
     if isinstance(scheme, Scheme):
         return scheme
     if isinstance(scheme, str):
         return _SCHEMES[check_name("scheme", scheme, _SCHEMES)]
-    if isinstance(scheme, partial) and not scheme.args:
-        base = get(scheme.func)
-        return replace(base, keywords=MappingProxyType({**base.keywords, **scheme.keywords}))
+    if isinstance(scheme, partial):
+        return replace(get(scheme.func), fill=scheme)
     if not callable(scheme):
         raise TypeError(f"scheme: expected a name, a scheme or a callable; got {scheme!r}")
     for known in _SCHEMES.values():

@@ -1,4 +1,4 @@
-"""Matrices with a structure: orthogonal, sparse, identities, and ZerO."""
+"""Structured initialisers: orthogonal and sparse matrices, identities, and ZerO."""
 
 import math
 from typing import Any, Unpack
@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit import kernels
-from fastinit.initializers.distributions import draw_normal
 from fastinit.initializers.scaling import check_axes
 from fastinit.initializers.scheme import register
-from fastinit.initializers.target import Common, Shape, Target
+from fastinit.initializers.target import Common, Out, Shape, Target
 from fastinit.validation import check_integer
 
-# Reflectors in one block: as wide as the matrix products need to be fast, no wider.
+# Reflectors per block: the smallest number for which the matrix products reach full speed.
 PANEL = 64
-# From this many elements on, orthogonal works in float32 if that is asked for.
+# Matrices with at least this many elements are computed in float32, unless the dtype is float64.
 LARGE = 512 * 512
 
 
@@ -26,20 +25,18 @@ def orthogonal(
     *,
     in_axis: int = 1,
     out_axis: int = 0,
-    **keywords: Unpack[Common],
-) -> Any:
+    **keywords: Unpack[Common[Out]],
+) -> Out:
     """Fill with a random orthogonal matrix times ``gain``.
 
-    The outputs are the rows, all other axes together the columns, as in PyTorch. The rows are
-    orthonormal if they are not longer than the columns, otherwise the columns are.
+    The output axis forms the rows, and all other axes together form the columns, as in PyTorch. The
+    rows are orthonormal if there are at most as many rows as columns; otherwise the columns are.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
     gain : float, default 1.0
-    in_axis, out_axis : int, default 1 and 0
-        The axes of inputs and outputs.
     **keywords
         Those of every initialiser.
 
@@ -49,11 +46,11 @@ def orthogonal(
 
     Notes
     -----
-    The matrix has the Haar distribution, that of Q in the QR decomposition of a normal matrix if
-    the diagonal of R is positive. The Householder vectors are drawn directly: they are independent
-    normal vectors themselves (Stewart 1980). float32 and halves of 512 x 512
-    elements or more are computed in float32, everything else in float64. The
-    BLAS decides the last bits.
+    The matrix has the Haar distribution, which is that of Q in the QR decomposition of a normal
+    matrix if the diagonal of R is positive. The Householder vectors are drawn directly, because
+    they are independent normal vectors themselves (Stewart 1980). Matrices with at least 512 x 512
+    elements are computed in float32 unless the dtype is float64, smaller ones in float64. The last
+    bits of the values depend on the BLAS.
 
     References
     ----------
@@ -79,13 +76,14 @@ def orthogonal(
     return target.put(np.moveaxis(Q.reshape(n_out, *others), 0, out_axis))
 
 
-def _haar(target: Target, rows: int, columns: int) -> NDArray[Any]:
-    """Return orthonormal rows or columns, whichever are fewer, drawn from Haar's measure."""
+def _haar(target: Target[Any], rows: int, columns: int) -> NDArray[Any]:
+    """Return a matrix with orthonormal rows or columns, drawn from the Haar distribution."""
     long, short = max(rows, columns), min(rows, columns)
     real = np.float64 if target.kind == "float64" or rows * columns < LARGE else np.float32
     drawn = Target((short, long), dtype=real, seed=target.key, stream=target.stream)
-    V: NDArray[Any] = draw_normal(drawn, 0.0, 1.0)
-    # Row k reflects the axes from k on: x -> x - 2 v v'x / v'v takes its normal vector to an axis.
+    V: NDArray[Any] = drawn.draw(kernels.random.normal, 0.0, 1.0)
+    # Row k has a normal vector x in the axes from k on. It becomes the Householder vector v of x:
+    # the reflection z -> z - 2 v v'z / v'v maps x to a multiple of axis k.
     V = np.triu(V)
     diagonal = V.diagonal().copy()
     sign = np.where(diagonal < 0, real(-1), real(1))
@@ -95,9 +93,10 @@ def _haar(target: Target, rows: int, columns: int) -> NDArray[Any]:
     V *= (np.sqrt(real(2)) / np.sqrt(np.einsum("ij,ij->i", V, V)))[:, None]
     Q = np.zeros((short, long), real)
     np.fill_diagonal(Q, -sign)
-    # Blocks of reflectors multiply to I - V' T V (Schreiber and Van Loan 1989), last block first;
-    # the transpose, so that rows stay contiguous. Rows above the block are still untouched.
-    # On aarch64 NumPy's products raise floating-point flags that their results do not deserve.
+    # The product of a block of reflectors is I - V' T V (Schreiber and Van Loan 1989). Blocks are
+    # applied from last to first, so that those left of the current one have not changed Q yet, and
+    # transposed, so that rows are contiguous.
+    # On aarch64 NumPy's matrix products raise spurious floating-point warnings.
     with np.errstate(all="ignore"):
         for start in reversed(range(0, short, PANEL)):
             v = V[start : start + PANEL, start:]
@@ -108,8 +107,8 @@ def _haar(target: Target, rows: int, columns: int) -> NDArray[Any]:
 
 
 @register
-def identity(shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Common]) -> Any:
-    """Fill with the identity matrix times ``gain``, or a part of it if the shape is not square.
+def identity(shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[Common[Out]]) -> Out:
+    """Fill with the identity matrix times ``gain``, truncated if the shape is not square.
 
     Parameters
     ----------
@@ -137,22 +136,23 @@ def identity(shape: Shape | None = None, gain: float = 1.0, **keywords: Unpack[C
     return target.put_part(np.where(i == j, gain, 0.0))
 
 
-def _check_two_axes(target: Target, in_axis: int, out_axis: int) -> tuple[int, int]:
+def _check_two_axes(target: Target[Any], in_axis: int, out_axis: int) -> tuple[int, int]:
     """Return the axis of the inputs and that of the outputs, counted from 0."""
-    rank = len(target.shape)
-    in_axis = check_integer("in_axis", in_axis, -rank, max(rank, 1 - rank))
-    out_axis = check_integer("out_axis", out_axis, -rank, max(rank, 1 - rank))
-    [[in_axis], [out_axis]] = check_axes(target.shape, in_axis=in_axis, out_axis=out_axis)
+    [[in_axis], [out_axis]] = check_axes(
+        target.shape,
+        in_axis=(check_integer("in_axis", in_axis, -(2**63)),),
+        out_axis=(check_integer("out_axis", out_axis, -(2**63)),),
+    )
     return in_axis, out_axis
 
 
-def _indices(target: Target) -> list[NDArray[np.intp]]:
-    """Return the index along each axis of the whole, over the window, ready to broadcast."""
+def _indices(target: Target[Any]) -> list[NDArray[np.intp]]:
+    """Return the indices of the window along each axis of the whole array, for broadcasting."""
     return list(np.ix_(*(np.arange(*limits) for limits in target.window)))
 
 
-def _centre(target: Target, axes: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return where all axes but the given ones are at the middle of the receptive field."""
+def _centre(target: Target[Any], axes: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return whether each element is at the centre of all axes other than the given ones."""
     inside: Any = np.ones((1,) * len(target.shape), bool)
     indices = _indices(target)
     for axis, length in enumerate(target.shape):
@@ -168,19 +168,17 @@ def dirac(
     *,
     in_axis: int = 1,
     out_axis: int = 0,
-    **keywords: Unpack[Common],
-) -> Any:
-    """Fill a convolution with the kernel that passes on as many channels unchanged as possible.
+    **keywords: Unpack[Common[Out]],
+) -> Out:
+    """Fill a convolution kernel so that as many input channels as possible are preserved.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
-        Shape of the whole array, (n_out, n_in / groups, *field) of 3 to 5 axes; that of ``out`` by
-        default.
+        Shape of the whole array, 3 to 5 axes, with n_in / groups as the length of the input axis;
+        that of ``out`` by default.
     groups : int, default 1
-        Groups of channels; a divisor of the number of outputs.
-    in_axis, out_axis : int, default 1 and 0
-        The axes of inputs and outputs.
+        Number of groups of channels, a divisor of the number of outputs.
     **keywords
         Those of every initialiser.
 
@@ -199,13 +197,15 @@ def dirac(
     """
     target = Target(shape, **keywords)
     if not 3 <= len(target.shape) <= 5:
-        raise ValueError(f"shape: expected 3 to 5 axes, channels and a field; got {target.shape}")
+        raise ValueError(
+            f"shape: expected 3 to 5 axes, for channels and receptive field; got {target.shape}"
+        )
     in_axis, out_axis = _check_two_axes(target, in_axis, out_axis)
     n_out = target.shape[out_axis]
     if n_out % check_integer("groups", groups, 1):
         raise ValueError(f"groups: expected a divisor of the {n_out} outputs; got {groups}")
     indices = _indices(target)
-    # Outputs beyond the inputs of their group stay zero.
+    # Outputs in excess of the inputs of their group are zero.
     same = indices[out_axis] % max(n_out // groups, 1) == indices[in_axis]
     return target.put_part(np.where(same & _centre(target, (in_axis, out_axis)), 1.0, 0.0))
 
@@ -217,18 +217,16 @@ def delta_orthogonal(
     *,
     in_axis: int = 1,
     out_axis: int = 0,
-    **keywords: Unpack[Common],
-) -> Any:
-    """Fill a convolution with an orthogonal matrix at the centre of the field, and zeros elsewhere.
+    **keywords: Unpack[Common[Out]],
+) -> Out:
+    """Fill a convolution kernel with an orthogonal matrix at the centre, and zeros elsewhere.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
-        Shape of the whole array, 3 to 5 axes with at most as many inputs as outputs; that of
+        Shape of the whole array, 3 to 5 axes, with at most as many inputs as outputs; that of
         ``out`` by default.
     gain : float, default 1.0
-    in_axis, out_axis : int, default 1 and 0
-        The axes of inputs and outputs.
     **keywords
         Those of every initialiser.
 
@@ -249,7 +247,9 @@ def delta_orthogonal(
     target = Target(shape, **keywords)
     gain = target.number("gain", gain)
     if not 3 <= len(target.shape) <= 5:
-        raise ValueError(f"shape: expected 3 to 5 axes, channels and a field; got {target.shape}")
+        raise ValueError(
+            f"shape: expected 3 to 5 axes, for channels and receptive field; got {target.shape}"
+        )
     in_axis, out_axis = _check_two_axes(target, in_axis, out_axis)
     n_out, n_in = target.shape[out_axis], target.shape[in_axis]
     if n_in > n_out:
@@ -270,23 +270,21 @@ def sparse(
     *,
     in_axis: int = 1,
     out_axis: int = 0,
-    **keywords: Unpack[Common],
-) -> Any:
-    """Fill with normal draws, and set the same share of every input's weights to zero.
+    **keywords: Unpack[Common[Out]],
+) -> Out:
+    """Fill with normal draws, and set a fraction of the weights of every input to zero.
 
-    In each column ``ceil(sparsity * n_out)`` weights are zero, as in PyTorch's ``sparse_``: those
-    with the smallest random words of stream ``stream + 2**63``.
+    For each input ``ceil(sparsity * n_out)`` weights are zero, as in PyTorch's ``sparse_``: those
+    with the smallest random words of the stream ``stream + 2**63``.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, two axes; that of ``out`` by default.
     sparsity : float, default 0.9
-        Share of zeros, from 0 to 1.
+        Fraction of zeros, from 0 to 1.
     std : float, default 0.01
-        Standard deviation of the other weights.
-    in_axis, out_axis : int, default 1 and 0
-        The axes of inputs and outputs.
+        Standard deviation of the other weights, at least 0.
     **keywords
         Those of every initialiser.
 
@@ -304,19 +302,17 @@ def sparse(
     array([8, 8, 8])
     """
     target = Target(shape, **keywords)
-    sparsity, std = target.number("sparsity", sparsity), target.number("std", std)
+    sparsity, std = target.number("sparsity", sparsity), target.number("std", std, 0.0)
     if len(target.shape) != 2:
         raise ValueError(f"shape: expected 2 axes; got {target.shape}")
     in_axis, out_axis = _check_two_axes(target, in_axis, out_axis)
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity: expected 0 <= sparsity <= 1; got {sparsity}")
-    if std < 0:
-        raise ValueError(f"std: expected >= 0; got {std}")
-    draw_normal(target, 0.0, std)
+    target.draw(kernels.random.normal, 0.0, std)
     (i, end_i), (j, end_j) = target.window
     n_i, n_j = target.shape
     by_column = out_axis == 0
-    # Whole columns of the mask, because a weight's rank among its column's decides.
+    # Whether a weight is zero depends on all weights of its input, also those outside the window.
     if by_column:
         words = np.empty((n_i, end_j - j), np.uint32)
         kernels.random.words(words, j, n_j, target.key, target.stream + 2**63)
@@ -328,7 +324,7 @@ def sparse(
     lost = math.ceil(sparsity * n_out)
     if lost == 0 or words.size == 0:
         return target.result
-    # The index in the low half breaks ties, so the mask is the same on every platform.
+    # The index in the low half breaks ties, so that the mask is the same on every platform.
     place = np.arange(n_out, dtype=np.uint64)
     ranked = words.astype(np.uint64) << np.uint64(32) | (place[:, None] if by_column else place)
     last = np.partition(ranked, lost - 1, axis=axis).take([lost - 1], axis=axis)
@@ -343,19 +339,18 @@ def zero_init(
     *,
     in_axis: int = 1,
     out_axis: int = 0,
-    **keywords: Unpack[Common],
-) -> Any:
-    """Fill with parts of identity and Hadamard matrices, without randomness: ZerO.
+    **keywords: Unpack[Common[Out]],
+) -> Out:
+    """Fill with parts of identity and Hadamard matrices, without randomness (ZerO).
 
-    A part of the identity if there are at most as many outputs as inputs, otherwise a scaled part
-    of a Hadamard matrix. A convolution has it at the centre of its field.
+    The matrix is a part of the identity if there are at most as many outputs as inputs, otherwise a
+    scaled part of a Hadamard matrix. In a convolution kernel it is at the centre of the receptive
+    field, and the other elements are zero.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
         Shape of the whole array, at least two axes; that of ``out`` by default.
-    in_axis, out_axis : int, default 1 and 0
-        The axes of inputs and outputs.
     **keywords
         Those of every initialiser.
 
@@ -386,7 +381,7 @@ def zero_init(
     if n_out <= n_in:
         tap: NDArray[Any] = np.where(i == j, 1.0, 0.0)
     else:
-        # Sylvester's matrix of 2**m rows has at (i, j) the parity of the bits in i & j.
+        # The signs of Sylvester's matrix with 2**m rows are the parities of the bits of i & j.
         m = (n_out - 1).bit_length()
         bits = i & j
         for shift in (32, 16, 8, 4, 2, 1):

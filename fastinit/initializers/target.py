@@ -1,86 +1,76 @@
-"""Where values go: shape, window, memory, dtype, seed and threads, checked once.
+"""The array to fill: its shape, window, memory and dtype, and the seed and threads to fill it with.
 
-``Target`` stands between the initialisers and the kernels. It turns the caller's arguments into one
-array of cells that the kernels know, and runs a kernel over disjoint ranges of it.
+An initialiser passes its common keywords to :class:`Target`, which checks them, provides memory
+that the kernels can write to, and runs a kernel over disjoint ranges of it.
 """
 
 import math
+import operator
 import sys
 import threading
+import typing
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastinit.kernels import usable_cores
-from fastinit.validation import as_dtype, as_float, check_integer, frames_inside
+from fastinit.validation import as_dtype, as_float, check_integer, frames_inside, is_sequence
 
 Seed = int | np.random.SeedSequence | np.random.Generator | np.random.RandomState | None
-Shape = int | tuple[int, ...]
+Shape = SupportsIndex | Sequence[SupportsIndex]
+Axes = int | Sequence[int]
 Window = tuple[slice, ...] | slice | None
 Kernel = Callable[..., None]
 
-# A thread that gets fewer elements than this is not worth its start. One thread and two need, for
-# float32 normals, microseconds: 2**17 138, 162; 2**18 262, 241; 2**19 506, 373; 2**20 996, 633. So
-# two of 2**17 each break even, and from 2**18 each on they gain.
+# The minimum number of elements per thread. Filling with float32 normals takes one thread and two
+# threads, in microseconds: 2**17 elements 138, 162; 2**18 262, 241; 2**19 506, 373; 2**20 996, 633.
+# Two threads break even at 2**17 elements each, and are faster from 2**18 each.
 THREAD_ELEMENTS = 1 << 18
-# What one call of a kernel fills: at 25 ns an element, the slowest there is, it stays below 50 ms.
-# Ctrl-C is seen between two calls, and a core that comes late takes fewer of them.
+# The maximum number of elements that one call of a kernel fills. At 25 ns per element, the slowest
+# case, a call takes less than 50 ms. Ctrl-C is handled between calls, and a slower core makes fewer
+# of them.
 SLICE_ELEMENTS = 1 << 20
-# A multiple of every group of elements that the kernels draw at once: no group is drawn twice.
+# A multiple of the number of elements that every kernel draws together, so that cutting there draws
+# nothing twice.
 ALIGNMENT = 256
 
-# Elements of an array with interleaving strides that are looked at one by one.
-MOST_LOOKED_AT = 1 << 24
+# The most elements of an array with interleaved strides whose addresses are compared one by one.
+MOST_COMPARED = 1 << 24
 
 HALVES = ("float16", "bfloat16")
-# A complex number is two cells, its real and its imaginary part.
+# A complex number takes two cells, its real and its imaginary part.
 PARTS = {"complex64": "float32", "complex128": "float64"}
 REAL = ("float64", "float32", *HALVES)
 REAL_AND_COMPLEX = (*REAL, *PARTS)
 _KINDS = {np.dtype(name): name for name in ("float64", "float32", "float16", *PARTS)}
 
 
-Axes = int | Sequence[int]
+# The type of what an initialiser returns: that of out, or of a new array.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Out = TypeVar("Out", default=NDArray[Any])
+else:  # a default has no effect at run time, and requires Python 3.13
+    Out = typing.TypeVar("Out")
 
 
-class Common(TypedDict, total=False):
+class Common(TypedDict, Generic[Out], total=False):
     """Keywords of every initialiser."""
 
     seed: Seed
     stream: int
     dtype: DTypeLike | None
-    out: Any
+    out: Out | None
     window: Window
     threads: int | None
 
 
-COMMON_DEFAULTS: dict[str, Any] = {
-    "seed": None, "stream": 0, "dtype": None, "out": None, "window": None, "threads": None,
-}  # fmt: skip
-COMMON_DESCRIPTION = """\
-    seed : int, SeedSequence, Generator, RandomState or None
-        The values are a function of it; None draws fresh entropy.
-    stream : int, default 0
-        Which tensor of a model: the same seed gives independent values in every stream.
-    dtype : {float64, float32, float16, bfloat16}, default float64
-        Halves are the float32 values, rounded once to nearest. bfloat16 needs the package
-        ml_dtypes.
-    out : array, optional
-        Filled in place and returned: an ndarray or memmap of any strides, or any array on the CPU
-        with DLPack or the buffer protocol, such as a PyTorch tensor.
-    window : slice or tuple of slice, optional
-        Fill only this part of the whole array, with the values that it has there.
-    threads : int, optional
-        At most so many; all usable cores by default. Small arrays take one.
-"""
-
-
-class Fans(Common, total=False):
+class Fans(Common[Out], Generic[Out], total=False):
     """Keywords of the initialisers that depend on fans."""
 
     in_axis: Axes
@@ -88,41 +78,32 @@ class Fans(Common, total=False):
     batch_axis: Axes
 
 
-FANS_DEFAULTS: dict[str, Any] = {"in_axis": 1, "out_axis": 0, "batch_axis": ()}
-FANS_DESCRIPTION = """\
-    in_axis, out_axis : int or sequence of int, default 1 and 0
-        The axes of inputs and outputs: by default those of a kernel (n_out, n_in, *field), as
-        PyTorch and fastinit.Network have it.
-    batch_axis : int or sequence of int, default ()
-        Axes along which independent kernels lie: they count for neither fan. All other axes are
-        the receptive field.
-"""
-
-
-class Target:
-    """One array to fill, or a window of one, with everything about it checked.
+class Target(Generic[Out]):
+    """An array to fill, or a window of one, after all checks.
 
     Attributes
     ----------
     shape : tuple of int
         Shape of the whole array, of which the window is a part.
     window : tuple of (int, int)
-        Start and stop for each axis of the whole array.
-    result : Any
-        What the caller gets back: ``out`` itself or a new array.
+        Start and stop along each axis of the whole array.
+    result : Out
+        The return value: ``out`` itself, or a new array.
     cells : ndarray of float32, float64 or uint16
-        The memory of ``result``. uint16 holds the bits of halves; complex numbers have one more
-        axis, of length 2.
+        The memory of ``result``. uint16 holds the bits of halves; complex arrays have an additional
+        last axis of length 2.
     kind : str
         Name of the dtype of a cell.
     is_complex : bool
+    stream : int
+    threads : int or None
     """
 
     __slots__ = (
         "_index_shape",
+        "_key",
         "cells",
         "is_complex",
-        "key",
         "kind",
         "result",
         "shape",
@@ -138,17 +119,17 @@ class Target:
         seed: Seed = None,
         stream: int = 0,
         dtype: DTypeLike | None = None,
-        out: Any = None,
+        out: Out | None = None,
         window: Window = None,
         threads: int | None = None,
         complex_too: bool = False,
     ) -> None:
         if shape is not None:
-            self.shape = _check_shape(shape)
+            self.shape = check_shape(shape)
         elif out is None:
             raise TypeError("shape: expected a shape, or an array as out=; got neither")
         elif window is not None:
-            raise TypeError("window: expected shape= as well, the whole array's; got none")
+            raise TypeError("window: expected the shape of the whole array as shape=; got none")
         kind = None if dtype is None else _kind_of(dtype, "dtype: expected", complex_too)
         if out is not None:
             found, own = _cells_of(out, complex_too)
@@ -162,17 +143,17 @@ class Target:
         part = self.shape if window is None else tuple(stop - start for start, stop in self.window)
         if out is not None and found.shape != part:
             raise ValueError(f"out: expected shape {part}; got {found.shape}")
-        self.threads = None if threads is None else check_integer("threads", threads, 1, 2**31)
+        self.threads = None if threads is None else check_integer("threads", threads, 1)
         self.stream = check_integer("stream", stream)
-        self.key = key_of(seed)
+        self._key = None if seed is None else key_of(seed)
         if out is None:
-            out = found = np.empty(part, _dtype_of(kind))
-        self.result = out
+            found = np.empty(part, _dtype_of(kind))
+        self.result: Out = found if out is None else out  # type: ignore[assignment]
         self.is_complex = kind in PARTS
         self.kind = PARTS.get(kind, kind)
         self._index_shape = self.shape
         if self.is_complex:
-            # The two parts are one more axis of cells; fans still see the shape without it.
+            # Fans are computed from the shape, which does not have the axis of the two parts.
             self.cells = found[..., None].view(self.kind)
             self._index_shape = (*self.shape, 2)
             self.window = (*self.window, (0, 2))
@@ -185,18 +166,27 @@ class Target:
             )
 
     @property
+    def key(self) -> int:
+        """The 64-bit key of the seed. Without a seed, entropy is drawn when it is first needed."""
+        if self._key is None:
+            self._key = key_of(None)
+        return self._key
+
+    @property
     def share_of_std(self) -> float:
-        """Each part of a complex number has half of the variance."""
+        """Factor of the standard deviation: a part of a complex number has half of the variance."""
         return math.sqrt(0.5) if self.is_complex else 1.0
 
-    def number(self, name: str, value: float) -> float:
-        """Return a parameter as a float, checked to be a finite one of this dtype."""
+    def number(self, name: str, value: float, least: float = -math.inf) -> float:
+        """Return a parameter as a float that is finite in the dtype and not below ``least``."""
         number = as_float(name, value)
         if not abs(number) <= LARGEST[self.kind]:
             raise ValueError(f"{name}: expected a finite {self.kind}; got {number}")
+        if number < least:
+            raise ValueError(f"{name}: expected >= {least:g}; got {number}")
         return number
 
-    def constant(self, value: float) -> Any:
+    def constant(self, value: float) -> Out:
         """Fill with one value, rounded to the dtype."""
         if self.cells.dtype == np.uint16:
             self.cells[...] = bits_of(np.float64(value), self.kind)
@@ -204,20 +194,20 @@ class Target:
             self.cells[...] = value
         return self.result
 
-    def put(self, values: NDArray[Any]) -> Any:
-        """Fill with the window's part of ``values``, which has the shape of the whole."""
+    def put(self, values: NDArray[Any]) -> Out:
+        """Fill with the window's part of ``values``, which has the shape of the whole array."""
         part = np.asarray(values)[tuple([slice(*limits) for limits in self.window])]
         return self.put_part(part)
 
-    def put_part(self, values: NDArray[Any]) -> Any:
+    def put_part(self, values: NDArray[Any]) -> Out:
         """Fill with ``values``, which has the shape of the window, rounded once to the dtype."""
         if self.cells.dtype == np.uint16:
             values = bits_of(values, self.kind)
         self.cells[...] = values
         return self.result
 
-    def draw(self, kernel: Kernel, *parameters: float) -> Any:
-        """Fill by a kernel that knows every element by its index in the whole."""
+    def draw(self, kernel: Kernel, *parameters: float) -> Out:
+        """Fill with a kernel that computes each value from its index in the whole array."""
         brain = self.kind == "bfloat16"
         key, stream, size = self.key, self.stream, self.cells.size
         if size < 2 * THREAD_ELEMENTS:
@@ -239,7 +229,7 @@ class Target:
                 kernel(cells, first, step, key, stream, *parameters, brain)
 
         wanted = usable_cores() if self.threads is None else self.threads
-        # Fresh threads each time: a pool would not survive a fork, and costs little less.
+        # New threads for each call: a pool would not survive a fork, and is hardly cheaper.
         helpers = [
             threading.Thread(target=work, daemon=True)
             for _ in range(min(wanted, size // THREAD_ELEMENTS) - 1)
@@ -248,7 +238,7 @@ class Target:
             for helper in helpers:
                 try:
                     helper.start()
-                except RuntimeError:  # no thread to be had: the others do its share
+                except RuntimeError:  # no thread is available: the others do its share
                     break
             work()
         finally:
@@ -257,9 +247,9 @@ class Target:
         return self.result
 
     def _matrices(self) -> Iterator[tuple[NDArray[Any], int, int]]:
-        """Yield (rows x columns of cells, index of the first, index from row to row).
+        """Yield matrices of cells, the index of the first cell, and the index step between rows.
 
-        Columns are neighbours in the whole array, whatever the strides of their cells.
+        Neighbouring columns are neighbours in the whole array; in memory they may have any stride.
         """
         cells = self.cells
         if cells.size == 0:
@@ -270,7 +260,7 @@ class Target:
         lengths = self._index_shape
         steps = [math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
         first = sum(start * step for (start, _), step in zip(self.window, steps, strict=True))
-        # Axes that are one in the index and one in memory become one; the rest are loops.
+        # Merge the axes that are contiguous in both index and memory, and loop over the others.
         axes: list[tuple[int, int, int]] = []
         for n, step, stride in zip(cells.shape, steps, cells.strides, strict=True):
             if n == 1:
@@ -293,10 +283,10 @@ class Target:
 def _pieces(
     cells: NDArray[Any], first: int, step: int, size: int
 ) -> Iterator[tuple[NDArray[Any], int, int]]:
-    """Cut a matrix of cells into ones of about ``size`` elements."""
+    """Split a matrix of cells into matrices of about ``size`` elements."""
     rows, columns = cells.shape
     if columns >= size:
-        # Cuts lie between two groups of the whole array, not of the row.
+        # Cuts are multiples of ALIGNMENT in the whole array, not in the row.
         size -= size % ALIGNMENT
         for row in range(rows):
             index = first + row * step
@@ -312,13 +302,13 @@ def _pieces(
 
 
 def _join(helpers: Sequence[threading.Thread]) -> None:
-    """Wait for the threads that were started, also if Ctrl-C comes while they are waited for.
+    """Wait for all threads that were started, even if Ctrl-C arrives meanwhile.
 
-    They write to the caller's memory. None takes longer than a slice.
+    They write to the caller's memory, so none may outlive the call. Each ends after its slice.
     """
     interrupt: KeyboardInterrupt | None = None
     for helper in helpers:
-        # Listed from the call of start() on; it has an ident a little later.
+        # start() lists the thread before it has an ident, and join() needs the ident.
         while helper in threading.enumerate():
             try:
                 if helper.ident is not None:
@@ -333,7 +323,7 @@ def _join(helpers: Sequence[threading.Thread]) -> None:
 
 
 def key_of(seed: Seed) -> int:
-    """Return the 64-bit key of a seed; a generator moves on by one draw.
+    """Return the 64-bit key of a seed; a generator advances by one draw.
 
     Examples
     --------
@@ -358,28 +348,31 @@ def key_of(seed: Seed) -> int:
     )
 
 
-def _check_shape(shape: Shape) -> tuple[int, ...]:
-    if isinstance(shape, (int, np.integer)):
-        shape = (shape,)
-    elif isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__"):
-        raise TypeError(f"shape: expected integers; got {shape!r}")
-    try:
-        shape = tuple(shape)
-    except TypeError:
-        raise TypeError(f"shape: expected integers; got {shape!r}") from None
-    for length in shape:
-        if not isinstance(length, (int, np.integer)) or isinstance(length, bool):
-            raise TypeError(f"shape: expected integers; got {shape!r}")
-        if length < 0:
-            raise ValueError(f"shape: expected lengths >= 0; got {shape!r}")
-    shape = tuple(map(int, shape))
-    if math.prod(shape) >= 2**63:
+def check_shape(shape: Shape) -> tuple[int, ...]:
+    """Return a shape as a tuple of int.
+
+    Examples
+    --------
+    >>> check_shape(3), check_shape([np.int8(2), 3])
+    ((3,), (2, 3))
+    """
+    lengths: Any = shape if is_sequence(shape) else (shape,)
+    if set(map(type, lengths)) != {int}:  # the usual type first: a small fill takes microseconds
+        try:
+            if any(isinstance(length, (bool, np.bool_)) for length in lengths):
+                raise TypeError
+            lengths = [operator.index(length) for length in lengths]
+        except TypeError:
+            raise TypeError(f"shape: expected integers; got {shape!r}") from None
+    if lengths and min(lengths) < 0:
+        raise ValueError(f"shape: expected lengths >= 0; got {shape!r}")
+    if math.prod(lengths) >= 2**63:
         raise ValueError(f"shape: expected fewer than 2**63 elements; got {shape!r}")
-    return shape
+    return tuple(lengths)
 
 
 def _check_window(window: Window, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Return (start, stop) for every axis."""
+    """Return start and stop along every axis."""
     if window is None:
         return tuple([(0, length) for length in shape])
     if isinstance(window, slice):
@@ -398,7 +391,8 @@ def _check_window(window: Window, shape: tuple[int, ...]) -> tuple[tuple[int, in
                 raise TypeError(f"window: expected integers in slices; got {part!r}")
             if edge is not None and not -length <= edge <= length:
                 raise ValueError(
-                    f"window: expected axis {axis} to stay within its length {length}; got {part!r}"
+                    f"window: expected limits within the length {length} of axis {axis}; "
+                    f"got {part!r}"
                 )
         start, stop, _ = part.indices(length)
         limits.append((start, max(start, stop)))
@@ -406,14 +400,15 @@ def _check_window(window: Window, shape: tuple[int, ...]) -> tuple[tuple[int, in
 
 
 def _kind_of(dtype: Any, expected: str, complex_too: bool) -> str:
-    """Return the name of a dtype that can be filled."""
-    # NumPy knows bfloat16 only while ml_dtypes is loaded.
+    """Return the name of a dtype, if it is one of those that can be filled."""
+    # NumPy knows the name bfloat16 only after ml_dtypes was imported.
     if isinstance(dtype, str) and dtype == "bfloat16":
         return "bfloat16"
     names = REAL if not complex_too else REAL_AND_COMPLEX
     message = f"{expected} {', '.join(names[:-1])} or {names[-1]}"
     found = as_dtype(dtype, message)
-    # By the dtype, whose hash tells the byte order; its name takes ten times as long to find.
+    # The dtype is looked up first, because its name takes ten times as long. Its hash includes the
+    # byte order.
     kind = _KINDS.get(found) or found.name
     if kind not in names or not found.isnative:
         raise TypeError(f"{message}; got {found}")
@@ -427,20 +422,20 @@ def _dtype_of(kind: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         raise TypeError(
-            "dtype: expected the package ml_dtypes beside bfloat16, which NumPy lacks; got none"
+            "dtype: expected the package ml_dtypes for bfloat16; it is not installed"
         ) from None
     found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return found
 
 
 def _cells_of(out: Any, complex_too: bool) -> tuple[NDArray[Any], str]:
-    """Return the memory of ``out`` as an array the kernels write to, and the name of its dtype."""
+    """Return the memory of ``out`` as an array of cells, and the name of its dtype."""
     if isinstance(out, np.ndarray):
         array, kind = out, None
     else:
         array, kind = _array_of(out)
     if not array.dtype.isnative:
-        raise TypeError(f"out: expected the byte order of this machine; got {array.dtype.str}")
+        raise TypeError(f"out: expected native byte order; got {array.dtype.str}")
     kind = kind or _kind_of(array.dtype, "out: expected dtype", complex_too)
     flags = array.flags
     if not flags.writeable:
@@ -450,9 +445,13 @@ def _cells_of(out: Any, complex_too: bool) -> tuple[NDArray[Any], str]:
     if not flags.c_contiguous and array.size:
         lengths = zip(array.shape, array.strides, strict=True)
         if any(n > 1 and not stride for n, stride in lengths):
-            raise ValueError("out: expected a cell per element; got a broadcast array")
+            raise ValueError(
+                "out: expected distinct memory for each element; got a broadcast array"
+            )
         if _overlaps(array):
-            raise ValueError("out: expected a cell per element; got elements that share memory")
+            raise ValueError(
+                "out: expected distinct memory for each element; got elements that share memory"
+            )
     if kind in HALVES:
         array = array.view(np.uint16)
     return array, kind
@@ -467,9 +466,9 @@ def _overlaps(array: NDArray[Any]) -> bool:
             break
         extent = stride * (n - 1) + extent
     else:
-        return False  # each axis steps over all that the shorter strides reach
-    # Strides that interleave are rare: look at every element, or refuse what is too large to.
-    if array.size > MOST_LOOKED_AT:
+        return False  # each stride is at least as long as everything that the shorter ones span
+    # Interleaved strides are rare: compare all addresses, and refuse arrays too large for that.
+    if array.size > MOST_COMPARED:
         return True
     places = np.zeros(1, np.int64)
     for stride, n in axes:
@@ -479,15 +478,15 @@ def _overlaps(array: NDArray[Any]) -> bool:
 
 
 def _array_of(out: Any) -> tuple[NDArray[Any], str | None]:
-    """Return an array over the memory of a tensor or buffer on the CPU, never a copy.
+    """Return an array that shares the memory of a tensor or buffer on the CPU.
 
-    The second value names the dtype where the array cannot: NumPy has no bfloat16 of its own.
+    The second value is "bfloat16" for tensors of that dtype, which NumPy lacks, otherwise None.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(out, torch.Tensor):
         if out.device.type != "cpu":
             raise TypeError(f"out: expected a tensor on the CPU; got one on {out.device}")
-        # Detached it shares the memory and no history.
+        # A detached tensor shares the memory and has no gradient history.
         plain = out.detach()
         if plain.dtype == torch.bfloat16:
             return plain.view(torch.int16).numpy().view(np.uint16), "bfloat16"
@@ -503,7 +502,7 @@ def _array_of(out: Any) -> tuple[NDArray[Any], str | None]:
     )
 
 
-# --- the four dtypes ------------------------------------------------------------------------------
+# --- dtypes of cells ------------------------------------------------------------------------------
 
 LARGEST = {
     "float64": float(np.finfo(np.float64).max),
@@ -514,7 +513,7 @@ LARGEST = {
 
 
 def bits_of(values: Any, kind: str) -> Any:
-    """Return the bits of numbers rounded once to nearest even: float16 or bfloat16, as uint16.
+    """Return numbers rounded once, to nearest even, to float16 or bfloat16, as bits in uint16.
 
     Examples
     --------
@@ -527,9 +526,9 @@ def bits_of(values: Any, kind: str) -> Any:
             return values.astype(np.float16).view(np.uint16)
         floats = values.astype(np.float32)
     bits = floats.view(np.uint32).astype(np.uint64)
-    if values.dtype == np.float64:
-        # To odd first: the last bit of the float says that it was not exact, so that a number near
-        # the middle between two halves is not rounded to the middle and then once more.
+    if values.dtype != np.float32:
+        # Rounding to float32 and then to bfloat16 could round twice in the same direction. Inexact
+        # floats are therefore rounded to odd, which keeps them off the middle of two halves.
         below = np.where(np.abs(floats) > np.abs(values), bits - np.uint64(1), bits)
         inexact = floats.astype(np.float64) != values
         bits = np.where(inexact & np.isfinite(floats), below | np.uint64(1), bits)
@@ -540,7 +539,7 @@ def bits_of(values: Any, kind: str) -> Any:
 
 @lru_cache(4096)
 def at_least(value: float, kind: str) -> float:
-    """Return the smallest number of a dtype that is not below ``value``.
+    """Return the smallest number in a dtype that is >= ``value``.
 
     Examples
     --------
@@ -552,7 +551,7 @@ def at_least(value: float, kind: str) -> float:
     if kind == "bfloat16":
         near = np.float32(at_least(value, "float32"))
         bits = int(near.view(np.uint32))
-        # A positive number grows with its bits, a negative one shrinks as they are cut off.
+        # Truncation moves a number towards zero: upwards for negative ones only.
         bits = (bits + 0xFFFF if value > 0 else bits) & 0xFFFF0000
         return float(np.uint32(bits).view(np.float32))
     real = np.dtype(kind).type
@@ -562,7 +561,7 @@ def at_least(value: float, kind: str) -> float:
 
 
 def at_most(value: float, kind: str) -> float:
-    """Return the largest number of a dtype that is not above ``value``.
+    """Return the largest number in a dtype that is <= ``value``.
 
     Examples
     --------
@@ -573,7 +572,7 @@ def at_most(value: float, kind: str) -> float:
 
 
 def below(value: float, kind: str) -> float:
-    """Return the largest number of a dtype that is below ``value``.
+    """Return the largest number in a dtype that is < ``value``.
 
     Examples
     --------
