@@ -5,26 +5,15 @@ them in any order, and what came in with an error leaves with that error times t
 are first-order and count a whole eps where half would do.
 """
 
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from fastinit import reference
+from fastinit.training.network import LOSSES
 
-# The largest slope of each activation, and the largest slope of that slope between its jumps.
-STEEPEST = {
-    "relu": (1.0, 0.0),
-    "leaky_relu": (1.0, 0.0),
-    "tanh": (1.0, 0.77),
-    "sigmoid": (0.25, 0.1),
-    "identity": (1.0, 0.0),
-    "gelu": (1.13, 0.8),
-    "silu": (1.1, 0.5),
-    "selu": (1.76, 1.76),
-}
-# By how much the slope jumps at zero.
-JUMPS = {"relu": 1.0, "leaky_relu": 1.0, "selu": 0.71}
 # Roundings in one activation, its slope, or one loss, in units of eps times 1 + the size.
 FUNCTION = 8
 
@@ -44,16 +33,39 @@ def assert_within(actual, expected, bound):
     assert (np.abs(actual.astype(float) - expected) <= bound).all()
 
 
+def output_of(loss):
+    [output] = [output for output, losses in LOSSES.items() if loss in losses]
+    return output
+
+
 def labels(seed, shape, loss, dtype):
     """Labels as the loss wants them."""
     numbers = draw(seed, shape, float)
-    if loss == "softmax_cross_entropy":
-        return (numbers == numbers.max(axis=0)).astype(dtype)
-    if loss == "squared_error":
-        return numbers.astype(dtype)
-    if loss == "poisson":
-        return np.floor(np.abs(numbers * 2)).astype(dtype)
-    return (numbers > 0).astype(dtype)
+    return {
+        "sigmoid": numbers > 0,
+        "softmax": numbers == numbers.max(axis=0),
+        "identity": numbers,
+        "exponential": np.floor(np.abs(numbers * 2)),
+    }[output_of(loss)].astype(dtype)
+
+
+@cache
+def steepest(activation, negative_slope):
+    """The largest slope, the largest slope of the slope on either side of 0, and its jump there.
+
+    From the reference, on points between which the slope of the slope hardly changes.
+    """
+    h = 1e-3
+
+    def slopes(Z):
+        derivatives = np.empty_like(Z)
+        reference.activate(Z, activation, negative_slope, np.empty_like(Z), derivatives)
+        return derivatives
+
+    sides = [slopes(sign * h * (np.arange(20_000) + 0.5)) for sign in (1, -1)]
+    first = max(np.abs(side).max() for side in sides)
+    second = max(np.abs(np.diff(side)).max() / h for side in sides)
+    return first, second, float(np.abs(np.diff(slopes(np.array([-1e-12, 1e-12]))))[0])
 
 
 def parameters(seed, sizes, dtype, bias=True):
@@ -76,24 +88,27 @@ def losses(loss, Z, Y, weights, error, dtype):
     cost = reference.loss(Z, Y, weights, loss, A, dZ)
     m = Z.shape[1]
     share = np.full(m, 1 / m) if weights is None else weights / weights.sum(dtype=float)
-    if loss == "squared_error":
-        A_error = error + 0 * A
-    elif loss == "poisson":
-        A_error = A * np.expm1(error) + 4 * eps * A
-    elif loss == "softmax_cross_entropy":
+    with np.errstate(all="ignore"):
+        _, each, slope = reference.LOSSES[loss](Z, Y)
+        ends = [reference.LOSSES[loss](Z + sign * error, Y) for sign in (1, -1)]
+    if output_of(loss) == "softmax":
         # The shifted logits are off by half an eps of their size, the sum by one per output.
         spread = np.ptp(Z, axis=0)
         A_error = np.max(error + 0 * A, axis=0) / 2 + (len(Z) + 8 + spread) * eps * A
+        slope_error = A_error
     else:
-        A_error = error / 4 + 4 * eps * A
+        # Outputs and slopes rise with Z: losses are convex. An output that is Z is not rounded.
+        rounding = 0 if output_of(loss) == "identity" else 4 * eps * A
+        A_error = np.max([np.abs(end[0] - A) for end in ends], axis=0) + rounding
+        slope_error = np.max([np.abs(end[2] - slope) for end in ends], axis=0) + rounding
     # Their weights are always summed in double precision.
     of_share = m * float(np.finfo(float).eps) + 4 * eps
-    dZ_error = (A_error + of_share * np.abs(A - Y)) * share
-    # The derivative of each loss by Z is A - Y; its terms are no larger than |Z| (1 + Y), A and 1.
-    loss_error = (np.abs(A - Y) + A_error) * error
-    loss_error += FUNCTION * eps * (1 + np.abs(Z) * (1 + Y) + A)
-    if loss == "squared_error":
-        loss_error += FUNCTION * eps * np.square(Z - Y)
+    dZ_error = (slope_error + of_share * np.abs(slope)) * share
+    # The terms of a loss are no larger than |Z| (1 + Y), A and 1, or the loss itself.
+    loss_error = (np.abs(slope) + slope_error) * error
+    loss_error += FUNCTION * eps * (1 + np.abs(Z) * (1 + np.abs(Y)) + np.abs(A))
+    if output_of(loss) == "identity":
+        loss_error += 2 * FUNCTION * eps * each
     if loss == "saturating_cross_entropy":
         # 1 - A is off by what A is off by, however little is left of it.
         loss_error += FUNCTION * eps / np.where(Y > 0, A, 1 - A)
@@ -126,7 +141,7 @@ def exact(layout, theta, X, Y, weights, dtype):
     ]
     inputs, derivatives = reference._activations(layout, theta, X)
     Z = inputs.pop()
-    first, second = STEEPEST[layout.activation]
+    first, second, kink = steepest(layout.activation, layout.negative_slope)
     input_errors, slope_errors = [np.zeros_like(X)], []
     for layer, ((W, b), A) in enumerate(zip(layers, inputs, strict=True)):
         W = np.abs(W)
@@ -138,7 +153,7 @@ def exact(layout, theta, X, Y, weights, dtype):
             # Near a kink rounding may choose the other side; which side shows in the slope too.
             pre = np.empty_like(out)
             reference.linear(*layers[layer], A, pre)
-            jump = JUMPS.get(layout.activation, 0.0) * (np.abs(pre) <= error)
+            jump = kink * (np.abs(pre) <= error)
             slope_errors.append(second * error + jump + FUNCTION * eps * (1 + np.abs(slope)))
 
     outputs, dZ, cost, errors = losses(layout.loss, Z, Y, weights, error, dtype)

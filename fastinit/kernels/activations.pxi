@@ -7,8 +7,8 @@ cdef inline real exponential(real x) noexcept nogil:
 
     x = n ln 2 + r with |r| <= ln(2) / 2. Adding 1.5 x 2^(mantissa bits) rounds x / ln 2 to the
     integer n and leaves n in the low bits of the sum. exp(r) is a minimax polynomial (relative
-    error 3e-18 in float64, 1.9e-9 in float32); 2^(n - 1) is put together from its bits and the
-    last factor of two multiplied, so that n may be one above the largest exponent.
+    error 3e-18 in float64, 1.9e-9 in float32). 2^(n - 1) is built from its bits, and the last
+    factor of two is a multiplication, because n may be one above the largest exponent.
     """
     cdef real shifted, n, r, p
     if real is double:
@@ -219,93 +219,226 @@ cdef inline real half_erfc(real x, real gauss) noexcept nogil:
     return <real>0.5 * gauss * p / (<real>1 + <real>2 * x)
 
 
-# --- activations: rows of pre-activations in, activations and their derivatives out -------------
+# --- activations ----------------------------------------------------------------------------------
+#
+# An activation is a row function ``forward``, which overwrites pre-activations with activations,
+# and a row function ``backward``, which overwrites activations with derivatives. If the derivative
+# does not follow from the activation alone, ``forward`` writes it to ``derivatives``, which is
+# unused otherwise, and there is no ``backward``. Each registers itself below its functions.
 
-cdef enum Activation:
-    H_RELU
-    H_LEAKY_RELU
-    H_TANH
-    H_SIGMOID
-    H_IDENTITY
-    H_GELU
-    H_SILU
-    H_SELU
+ctypedef void (*float_forward)(
+    float* z, float* derivatives, Py_ssize_t n, float negative_slope) noexcept nogil
+ctypedef void (*double_forward)(
+    double* z, double* derivatives, Py_ssize_t n, double negative_slope) noexcept nogil
+ctypedef void (*float_backward)(float* a, Py_ssize_t n, float negative_slope) noexcept nogil
+ctypedef void (*double_backward)(double* a, Py_ssize_t n, double negative_slope) noexcept nogil
 
-cdef dict ACTIVATIONS = {
-    "relu": H_RELU, "leaky_relu": H_LEAKY_RELU, "tanh": H_TANH, "sigmoid": H_SIGMOID,
-    "identity": H_IDENTITY, "gelu": H_GELU, "silu": H_SILU, "selu": H_SELU,
-}
+cdef struct Activation:
+    float_forward forward_floats
+    double_forward forward_doubles
+    float_backward backward_floats   # NULL if ``forward`` writes the derivatives
+    double_backward backward_doubles
 
-cdef inline bint keeps_derivatives(Activation activation) noexcept nogil:
-    """Whether the derivative does not follow from the activation alone."""
-    return activation == H_GELU or activation == H_SILU
+cdef Activation[MOST_NAMES] activations
+cdef dict activation_numbers = {}
+
+cdef Activation* add_activation(
+    name, float_forward forward_floats, double_forward forward_doubles,
+    float_backward backward_floats, double_backward backward_doubles,
+) except NULL:
+    cdef Activation* activation = &activations[new_number(activation_numbers, name)]
+    activation.forward_floats = forward_floats
+    activation.forward_doubles = forward_doubles
+    activation.backward_floats = backward_floats
+    activation.backward_doubles = backward_doubles
+    return activation
 
 
-cdef void activate_row(
-    real* z, real* derivatives, Py_ssize_t n, Activation activation, real negative_slope
+cdef const Activation* activation_named(name) except NULL:
+    return &activations[number_of(activation_numbers, "activation", name)]
+
+
+cdef inline bint keeps_derivatives(const Activation* activation) noexcept nogil:
+    """Whether ``forward`` writes the derivatives."""
+    return activation.backward_floats == NULL
+
+
+cdef inline void activate_row(
+    real* z, real* derivatives, Py_ssize_t n, const Activation* activation, real negative_slope
 ) noexcept nogil:
-    """Overwrite ``z`` with its activation; and ``derivatives``, where they are kept."""
-    cdef Py_ssize_t e
-    cdef real x, y, share, gauss
-    if activation == H_RELU:
-        for e in range(n):
-            z[e] = 0 if z[e] < 0 else z[e]
-    elif activation == H_LEAKY_RELU:
-        for e in range(n):
-            z[e] = z[e] if z[e] > 0 else z[e] * negative_slope
-    elif activation == H_TANH:
-        for e in range(n):
-            z[e] = tanh_of(z[e])
-    elif activation == H_SIGMOID:
-        for e in range(n):
-            z[e] = sigmoid_of(z[e])
-    elif activation == H_SELU:
-        for e in range(n):
-            x = z[e]
-            y = <real>1.7580993408473766 * expm1_of(0 if x > 0 else x)
-            z[e] = <real>1.0507009873554805 * x if x > 0 else y
-    elif activation == H_SILU:
-        for e in range(n):
-            x = z[e]
-            share = sigmoid_of(x)
-            z[e] = x * share
-            derivatives[e] = share + x * share * (<real>1 - share)
-    elif activation == H_GELU:
-        for e in range(n):
-            x = z[e]
-            y = x if x > 0 else -x
-            gauss = exp_of(<real>-0.5 * x * x)
-            # The mass above |x|, then below x. It is 0 from here on, at infinity too.
-            y = 40 if y > 40 else y
-            share = half_erfc(y * <real>0.7071067811865476, gauss)
-            share = <real>1 - share if x > 0 else share
-            z[e] = x * share
-            derivatives[e] = share + x * gauss * <real>0.3989422804014327
+    """Overwrite ``z`` with its activation; and ``derivatives``, if they are kept."""
+    if real is float:
+        activation.forward_floats(z, derivatives, n, negative_slope)
+    else:
+        activation.forward_doubles(z, derivatives, n, negative_slope)
 
 
-cdef void derivatives_of_row(
-    real* a, const real* derivatives, Py_ssize_t n, Activation activation, real negative_slope
+cdef inline void derivatives_of_row(
+    real* a, const real* derivatives, Py_ssize_t n, const Activation* activation,
+    real negative_slope,
 ) noexcept nogil:
     """Overwrite activations with the activation's derivative."""
-    cdef Py_ssize_t e
-    if activation == H_RELU:
-        for e in range(n):
-            a[e] = 1 if a[e] > 0 else 0
-    elif activation == H_LEAKY_RELU:
-        for e in range(n):
-            a[e] = 1 if a[e] > 0 else negative_slope
-    elif activation == H_TANH:
-        for e in range(n):
-            a[e] = (<real>1 - a[e]) * (<real>1 + a[e])
-    elif activation == H_SIGMOID:
-        for e in range(n):
-            a[e] = a[e] * (<real>1 - a[e])
-    elif activation == H_IDENTITY:
-        for e in range(n):
-            a[e] = 1
-    elif activation == H_SELU:
-        for e in range(n):
-            a[e] = <real>1.0507009873554805 if a[e] > 0 else a[e] + <real>1.7580993408473766
+    if keeps_derivatives(activation):
+        memcpy(a, derivatives, n * sizeof(real))
+    elif real is float:
+        activation.backward_floats(a, n, negative_slope)
     else:
-        for e in range(n):
-            a[e] = derivatives[e]
+        activation.backward_doubles(a, n, negative_slope)
+
+
+cdef void relu_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        z[e] = 0 if z[e] < 0 else z[e]
+
+
+cdef void relu_backward(real* a, Py_ssize_t n, real negative_slope) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        a[e] = 1 if a[e] > 0 else 0
+
+
+cdef Activation* relu_activation = add_activation(
+    "relu", relu_forward[float], relu_forward[double], relu_backward[float], relu_backward[double]
+)
+
+
+cdef inline bint is_relu(const Activation* activation) noexcept nogil:
+    """Whether matrix products apply the activation before they store their sums, both ways."""
+    return activation == relu_activation
+
+
+cdef void leaky_relu_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        z[e] = z[e] if z[e] > 0 else z[e] * negative_slope
+
+
+cdef void leaky_relu_backward(real* a, Py_ssize_t n, real negative_slope) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        a[e] = 1 if a[e] > 0 else negative_slope
+
+
+add_activation(
+    "leaky_relu", leaky_relu_forward[float], leaky_relu_forward[double],
+    leaky_relu_backward[float], leaky_relu_backward[double],
+)
+
+
+cdef void tanh_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        z[e] = tanh_of(z[e])
+
+
+cdef void tanh_backward(real* a, Py_ssize_t n, real negative_slope) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        a[e] = (<real>1 - a[e]) * (<real>1 + a[e])
+
+
+add_activation(
+    "tanh", tanh_forward[float], tanh_forward[double], tanh_backward[float], tanh_backward[double]
+)
+
+
+cdef void sigmoid_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        z[e] = sigmoid_of(z[e])
+
+
+cdef void sigmoid_backward(real* a, Py_ssize_t n, real negative_slope) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        a[e] = a[e] * (<real>1 - a[e])
+
+
+add_activation(
+    "sigmoid", sigmoid_forward[float], sigmoid_forward[double],
+    sigmoid_backward[float], sigmoid_backward[double],
+)
+
+
+cdef void identity_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    pass
+
+
+cdef void identity_backward(real* a, Py_ssize_t n, real negative_slope) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        a[e] = 1
+
+
+add_activation(
+    "identity", identity_forward[float], identity_forward[double],
+    identity_backward[float], identity_backward[double],
+)
+
+
+cdef void gelu_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    cdef Py_ssize_t e
+    cdef real x, y, share, gauss
+    for e in range(n):
+        x = z[e]
+        y = x if x > 0 else -x
+        gauss = exp_of(<real>-0.5 * x * x)
+        # The probability above |x|, then below x. From 40 on it is 0, also at infinity.
+        y = 40 if y > 40 else y
+        share = half_erfc(y * <real>0.7071067811865476, gauss)
+        share = <real>1 - share if x > 0 else share
+        z[e] = x * share
+        derivatives[e] = share + x * gauss * <real>0.3989422804014327
+
+
+add_activation("gelu", gelu_forward[float], gelu_forward[double], NULL, NULL)
+
+
+cdef void silu_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    cdef Py_ssize_t e
+    cdef real x, share
+    for e in range(n):
+        x = z[e]
+        share = sigmoid_of(x)
+        z[e] = x * share
+        derivatives[e] = share + x * share * (<real>1 - share)
+
+
+add_activation("silu", silu_forward[float], silu_forward[double], NULL, NULL)
+
+
+cdef void selu_forward(
+    real* z, real* derivatives, Py_ssize_t n, real negative_slope
+) noexcept nogil:
+    cdef Py_ssize_t e
+    cdef real x, y
+    for e in range(n):
+        x = z[e]
+        y = <real>1.7580993408473766 * expm1_of(0 if x > 0 else x)
+        z[e] = <real>1.0507009873554805 * x if x > 0 else y
+
+
+cdef void selu_backward(real* a, Py_ssize_t n, real negative_slope) noexcept nogil:
+    cdef Py_ssize_t e
+    for e in range(n):
+        a[e] = <real>1.0507009873554805 if a[e] > 0 else a[e] + <real>1.7580993408473766
+
+
+add_activation(
+    "selu", selu_forward[float], selu_forward[double], selu_backward[float], selu_backward[double]
+)

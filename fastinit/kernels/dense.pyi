@@ -1,6 +1,6 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -38,6 +38,13 @@ class _Rule(Protocol):
     def l2(self) -> float: ...
     @property
     def weight_decay(self) -> float: ...
+    @property
+    def nesterov(self) -> bool: ...
+
+# The names of what can be chosen; the reference has dictionaries of functions.
+ACTIVATIONS: Collection[str]
+LOSSES: Collection[str]
+OPTIMIZERS: Collection[str]
 
 __test__: dict[str, str]  # Cython puts one into every module
 
@@ -49,9 +56,6 @@ def linear(
 def linear_relu(
     W: NDArray[_Real], b: NDArray[_Real], A: NDArray[_Real], out: NDArray[_Real]
 ) -> None: ...
-def exp(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
-def log(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
-def log1p(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def sigmoid(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def activate(
     Z: NDArray[_Real],
@@ -131,3 +135,8 @@ def descend(
     threads: int,
     descent: Descent | None = None,
 ) -> list[int]: ...
+
+# For the tests alone, and without a counterpart in the reference.
+def _exp(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
+def _log(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
+def _log1p(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...

@@ -73,6 +73,26 @@ cdef enum:
     ROWS = 6
     SUMS = 12
 
+    # The size of each table of named functions.
+    MOST_NAMES = 32
+
+
+cdef Py_ssize_t new_number(dict numbers, str name) except -1:
+    """Add a name to those of a table, and return its number."""
+    if name in numbers or len(numbers) == MOST_NAMES:
+        raise ValueError(f"expected at most {MOST_NAMES} names, each once; got another {name!r}")
+    numbers[name] = len(numbers)
+    return numbers[name]
+
+
+cdef Py_ssize_t number_of(dict numbers, str what, name) except -1:
+    """Return the number of a name in a table."""
+    number = numbers.get(name)
+    if number is None:
+        raise ValueError(f"{what}: expected one of {', '.join(numbers)}; got {name!r}")
+    return number
+
+
 include "gemm.pxi"
 include "activations.pxi"
 include "losses.pxi"
@@ -80,6 +100,11 @@ include "team.pxi"
 include "descent.pxi"
 include "updates.pxi"
 include "gradients.pxi"
+
+# The names of what the kernels can compute; ``fastinit.reference`` has tables of these.
+ACTIVATIONS = tuple(activation_numbers)
+LOSSES = tuple(loss_numbers)
+OPTIMIZERS = tuple(optimizer_numbers)
 
 
 # --- what Python calls: layers --------------------------------------------------------------------
@@ -147,45 +172,6 @@ def linear_relu(
         affine(W, b, A, out, RELU)
 
 
-def exp(
-    const real[:, ::1] Z,      # (n, m)
-    real[:, ::1] out,          # (n, m), overwritten
-):
-    """Overwrite ``out`` with ``exp(Z)``; results that are no normal numbers may be 0."""
-    cdef const real* z = start_of(Z)
-    cdef real* a = <real*>start_of(out)
-    cdef Py_ssize_t e
-    with nogil:
-        for e in range(Z.shape[0] * Z.shape[1]):
-            a[e] = exp_of(z[e])
-
-
-def log(
-    const real[:, ::1] Z,      # (n, m), each a normal positive number
-    real[:, ::1] out,          # (n, m), overwritten
-):
-    """Overwrite ``out`` with ``log(Z)``."""
-    cdef const real* z = start_of(Z)
-    cdef real* a = <real*>start_of(out)
-    cdef Py_ssize_t e
-    with nogil:
-        for e in range(Z.shape[0] * Z.shape[1]):
-            a[e] = log_of(z[e])
-
-
-def log1p(
-    const real[:, ::1] Z,      # (n, m), each from 0 to 1
-    real[:, ::1] out,          # (n, m), overwritten
-):
-    """Overwrite ``out`` with ``log(1 + Z)``."""
-    cdef const real* z = start_of(Z)
-    cdef real* a = <real*>start_of(out)
-    cdef Py_ssize_t e
-    with nogil:
-        for e in range(Z.shape[0] * Z.shape[1]):
-            a[e] = log1p_of(z[e])
-
-
 def sigmoid(
     const real[:, ::1] Z,      # (n_out, m)
     real[:, ::1] out,          # (n_out, m), overwritten; may be Z
@@ -207,17 +193,17 @@ def activate(
     real[:, ::1] derivatives,       # (n, m), overwritten
 ):
     """Overwrite ``A`` with the activation of ``Z``, and ``derivatives`` with its derivative."""
-    cdef Activation kind = ACTIVATIONS[activation]
+    cdef const Activation* functions = activation_named(activation)
     cdef real* a = <real*>start_of(A)
     cdef real* d = <real*>start_of(derivatives)
     cdef Py_ssize_t e, n = Z.shape[0] * Z.shape[1]
     A[...] = Z
     with nogil:
-        activate_row(a, d, n, kind, <real>negative_slope)
-        if not keeps_derivatives(kind):
+        activate_row(a, d, n, functions, <real>negative_slope)
+        if not keeps_derivatives(functions):
             for e in range(n):
                 d[e] = a[e]
-            derivatives_of_row(d, d, n, kind, <real>negative_slope)
+            derivatives_of_row(d, d, n, functions, <real>negative_slope)
 
 
 def loss(
@@ -228,13 +214,14 @@ def loss(
     real[:, ::1] A,            # (n_out, m), overwritten
     real[:, ::1] dZ,           # (n_out, m), overwritten
 ):
-    """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
+    """Overwrite ``A`` with the outputs and ``dZ`` with the gradient of the cost; return the cost.
 
-    ``w`` is 1 without ``sample_weight``. If all weights are zero, cost and ``dZ`` are zero. The
-    saturating cross-entropy is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``,
-    infinite if the sigmoid saturates on the wrong side.
+    The cost is the mean loss of the examples, weighted by ``sample_weight``. It is zero, and so is
+    ``dZ``, if all weights are zero. The saturating cross-entropy is that of the lesson,
+    ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``: infinite if the sigmoid saturates on the
+    wrong side.
     """
-    cdef Loss kind = LOSSES[loss]
+    cdef const Loss* functions = loss_named(loss)
     cdef Py_ssize_t m = Z.shape[1], n_out = Z.shape[0]
     cdef Py_ssize_t start = 0, n, e
     cdef double total = 0, whole = m
@@ -251,8 +238,8 @@ def loss(
         while start < m:
             n = min(<Py_ssize_t>LOSS_BLOCK, m - start)
             total += loss_block(
-                kind, &dZ[0, start], &Y[0, start], m, w + start if w != NULL else w, &A[0, start],
-                n_out, m, n, <real>(1 / whole if whole > 0 else 0),
+                functions, &dZ[0, start], &Y[0, start], m, w + start if w != NULL else w,
+                &A[0, start], n_out, m, n, <real>(1 / whole if whole > 0 else 0),
             )
             start += n
     return total / whole if whole > 0 else 0.0
@@ -387,9 +374,9 @@ cdef class Descent:
         for layer in range(n + 1):
             shape.sizes[layer] = sizes[layer]
         shape.bias = layout.bias
-        shape.activation = ACTIVATIONS[layout.activation]
+        shape.activation = activation_named(layout.activation)
         shape.negative_slope = layout.negative_slope
-        shape.loss = LOSSES[layout.loss]
+        shape.loss = loss_named(layout.loss)
         for layer in range(n):
             shape.weights_at[layer] = parameters
             shape.rows_at[layer] = rows
@@ -663,18 +650,15 @@ cdef int take_data(
     return 0
 
 
-cdef void take_rule(Rule* to, rule):
-    to.kind = KINDS[rule.name]
+cdef int take_rule(Rule* to, rule) except -1:
+    to.optimizer = &OPTIMIZER_TABLE[number_of(optimizer_numbers, "rule", rule.name)]
     to.beta1 = rule.beta1
     to.beta2 = rule.beta2
     to.epsilon = rule.epsilon
     to.l2 = rule.l2
     to.weight_decay = rule.weight_decay
-
-
-cdef Py_ssize_t slots_of(Kind kind) noexcept:
-    """Rows of optimiser state."""
-    return 2 if kind == ADAM else 1 if kind > GRADIENT_DESCENT else 0
+    to.nesterov = rule.nesterov
+    return 0
 
 
 cdef Py_ssize_t n_parameters_of(layout) except -1:
@@ -698,7 +682,7 @@ cdef void group_jobs(
     for i in range(n):
         if (
             i == 0 or i - call.groups[call.n_groups - 1] == most
-            or slots_of(call.jobs[i].rule.kind) != slots_of(call.jobs[i - 1].rule.kind)
+            or call.jobs[i].rule.optimizer != call.jobs[i - 1].rule.optimizer
         ):
             call.groups[call.n_groups] = i
             call.n_groups += 1
@@ -879,8 +863,8 @@ def descend(
             raise misfit("networks", f"rows below {thetas.shape[0]}", k)
         job = &descent.call.jobs[i]
         take_rule(&job.rule, rules[i])
-        if not (states.shape[1] >= slots_of(job.rule.kind)):
-            raise misfit("states", f"{slots_of(job.rule.kind)} slots", states.shape[1])
+        if not (states.shape[1] >= slots_of(&job.rule)):
+            raise misfit("states", f"{slots_of(&job.rule)} slots", states.shape[1])
         job.own = &thetas[k, 0]
         job.state = &states[k, 0, 0] if states.shape[1] > 0 else NULL
         job.gradient = NULL
@@ -900,3 +884,44 @@ def descend(
     descent.start(layout, sizeof(real), n, threads, "descent")
     descent.run()
     return [descent.call.jobs[i].done for i in range(n)]
+
+
+# --- what only the tests call: functions that the other kernels inline ----------------------------
+
+def _exp(
+    const real[:, ::1] Z,      # (n, m)
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``exp(Z)``; a result below the normal numbers may be 0."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = exp_of(z[e])
+
+
+def _log(
+    const real[:, ::1] Z,      # (n, m), normal positive numbers
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``log(Z)``."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = log_of(z[e])
+
+
+def _log1p(
+    const real[:, ::1] Z,      # (n, m), from 0 to 1
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``log(1 + Z)``."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = log1p_of(z[e])

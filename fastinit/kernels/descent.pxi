@@ -34,8 +34,8 @@ cdef enum:
     SPLIT_INPUTS = 2048
     INPUT_PARTS = 8
     INPUT_CHUNK = 128
-    # First layers of up to so many units read X in place; more units use a copy of a block, which
-    # every tile of ROWS units would otherwise read again with long strides.
+    # First layers of up to this many units read X in place. Layers of more units copy a block,
+    # which every tile of ROWS units would otherwise read again with long strides.
     IN_PLACE_UNITS = 12
     # The same where products are split: a copy is made along all resident blocks, in the order of
     # memory, which pays sooner.
@@ -67,17 +67,6 @@ cdef enum:
     # How many multiply-adds pass between two looks for Ctrl-C: about 10 ms.
     SIGNAL_WORK = 1 << 26
 
-cdef enum Kind:
-    NO_UPDATE
-    GRADIENT_DESCENT
-    MOMENTUM
-    NESTEROV
-    ADAM
-
-cdef dict KINDS = {
-    "gradient_descent": GRADIENT_DESCENT, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM,
-}
-
 cdef enum Strategy:
     NARROW
     WIDE
@@ -101,9 +90,9 @@ cdef struct Shape:
     Py_ssize_t* weights_at       # where the weights of each layer begin in theta
     Py_ssize_t* rows_at          # where the units of each layer begin in a block, (n_layers + 1,)
     bint bias
-    Activation activation
+    const Activation* activation
     double negative_slope
-    Loss loss
+    const Loss* loss
     # The cut.
     Strategy strategy
     Py_ssize_t width             # examples in a block
@@ -132,13 +121,40 @@ cdef struct Data:
     Py_ssize_t first_packed      # blocks from this one on lie in ``packed``, the others in X
     void* packed
 
+cdef extern from "updates.h":
+    ctypedef bint (*float_range_update)(
+        long long n, const float* p, float* out, const float* g, const float* settings,
+        float* first, float* second) noexcept nogil
+    ctypedef bint (*double_range_update)(
+        long long n, const double* p, double* out, const double* g, const double* settings,
+        double* first, double* second) noexcept nogil
+    ctypedef void (*float_lanes_update)(
+        long long rows, long long n, float* p, const float* g, const float* d,
+        const float* settings, float* nonfinite, float* first, float* second) noexcept nogil
+    ctypedef void (*double_lanes_update)(
+        long long rows, long long n, double* p, const double* g, const double* d,
+        const double* settings, double* nonfinite, double* first, double* second) noexcept nogil
+    enum:
+        WHOLE
+        BY_LANES
+        BY_SCALARS
+    ctypedef struct Optimizer:
+        const char* name
+        Py_ssize_t slots
+        bint corrects
+        float_range_update float_range
+        double_range_update double_range
+        float_lanes_update* float_lanes
+        double_lanes_update* double_lanes
+
 cdef struct Rule:
-    Kind kind
+    const Optimizer* optimizer   # NULL if nothing is updated
     double beta1
     double beta2
     double epsilon
     double l2
     double weight_decay
+    bint nesterov
 
 cdef struct Job:
     void* theta                  # of the present iteration: ``own`` or its alternate
@@ -456,7 +472,7 @@ cdef const real* block_of_X(
     const real* X, const Call* call, const Workspace* space, Py_ssize_t rank, Py_ssize_t start,
     Py_ssize_t n, Py_ssize_t input, Py_ssize_t n_inputs, Py_ssize_t* step,
 ) noexcept nogil:
-    """Return where some inputs of a block lie, rows ``step`` apart: in X, packed, or copied."""
+    """Return the address of some inputs of a block, rows ``step`` apart: X, packed, or a copy."""
     cdef const Data* data = &call.data
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t width = shape.width, n_in = shape.sizes[0]
@@ -563,7 +579,7 @@ cdef void finish_iteration(
         job.costs[job.done] = job.cost / space.total if space.total > 0 else 0
         job.cost = 0
         job.done += 1
-        if job.rule.kind != NO_UPDATE:
+        if job.rule.optimizer != NULL:
             spare = job.theta
             job.theta = job.next_theta
             job.next_theta = spare

@@ -48,9 +48,9 @@ cdef void forward_block(
         if A != NULL:
             gemm(
                 W, n_in, 1, n_out, n_in, biases_of(theta, shape, layer), A, A_step, Z, width,
-                columns, RELU if shape.activation == H_RELU and not last else LINEAR,
+                columns, RELU if is_relu(shape.activation) and not last else LINEAR,
             )
-        if not last and (shape.activation != H_RELU or A == NULL):
+        if not last and (not is_relu(shape.activation) or A == NULL):
             for r in range(n_out):
                 activate_row(
                     Z + r * width, derivatives + (shape.rows_at[layer] + r) * width, columns,
@@ -106,7 +106,7 @@ cdef void backward_layer(
     cdef const real* W = theta + shape.weights_at[layer]
     if transposed:
         W = <const real*>space.transposed + shape.weights_at[layer]
-    if shape.activation != H_RELU:
+    if not is_relu(shape.activation):
         for r in range(n_in):
             derivatives_of_row(
                 A + r * width, derivatives + (shape.rows_at[layer - 1] + r) * width, columns,
@@ -114,7 +114,7 @@ cdef void backward_layer(
             )
     gemm(
         W, n_out if transposed else 1, 1 if transposed else n_in, n_in, n_out, <const real*>NULL,
-        dZ, width, A, width, columns, RELU_BACKWARD if shape.activation == H_RELU else MULTIPLY,
+        dZ, width, A, width, columns, RELU_BACKWARD if is_relu(shape.activation) else MULTIPLY,
     )
 
 
@@ -205,7 +205,7 @@ cdef void step_narrow(
                     own += n
                     for k in range(n):
                         gradient[k] += own[k]
-                if job.rule.kind == NO_UPDATE:
+                if job.rule.optimizer == NULL:
                     memcpy(job.gradient, gradient, n * sizeof(real))
                 elif update_all(theta, <const real*>gradient, shape, job):
                     counter_store(&team.nonfinite, 1)
@@ -256,7 +256,7 @@ cdef void input_part(
     const real* theta, Call* call, const Workspace* space, Py_ssize_t part, Py_ssize_t first_block,
     Py_ssize_t resident, Py_ssize_t rank,
 ) noexcept nogil:
-    """Products of the first layer over a part of its inputs, for all resident blocks."""
+    """Compute the first layer's products over a part of its inputs, for all resident blocks."""
     cdef const Shape* shape = &call.shape
     cdef const real* X = <const real*>call.data.X
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width
@@ -522,7 +522,7 @@ cdef void wide_pieces(
             sum_rows(
                 dZ, width, rows * width, examples, width, piece.stop - piece.start, add, db
             )
-        if last and job.rule.kind != NO_UPDATE:
+        if last and job.rule.optimizer != NULL:
             if update_piece(
                 theta, <const real*>dW, dW_step, <const real*>db, call, job, space, piece
             ):
@@ -806,14 +806,14 @@ cdef void begin_batch(const real* theta, Call* call, Job* jobs, Workspace* space
                     y + (o * space.n + e) * width, Y[o * data.m + at] if Y != NULL else <real>0
                 )
     for v in range(space.n_jobs):
-        if not lanes.alive[v] or jobs[v].rule.kind == NO_UPDATE:
+        if not lanes.alive[v] or jobs[v].rule.optimizer == NULL:
             continue
         begin_update(&jobs[v], like)
         like = &jobs[v]
         for k in range(2 * shape.n_layers if jobs[0].n_rates > 1 else 2):
             settings_of_iteration(
-                &jobs[v], k // 2, k % 2 == 1, v,
-                <real*>lanes.settings + k * N_SETTINGS * MOST_LANES,
+                &jobs[v], k // 2, k % 2 == 1, MOST_LANES,
+                <real*>lanes.settings + k * N_SETTINGS * MOST_LANES + v,
             )
 
 
@@ -836,13 +836,13 @@ cdef void load_lanes(const real* theta, Call* call, Job* jobs, Workspace* space)
         job.theta = job.own
         job.done = 0
         copy_lane(<real*>lanes.theta, n, v, <real*>job.own, False)
-        if job.rule.kind > GRADIENT_DESCENT:
+        if slots_of(&job.rule) > 0:
             copy_lane(<real*>lanes.first, n, v, <real*>job.state, False)
-        if job.rule.kind == ADAM:
+        if slots_of(&job.rule) > 1:
             copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, False)
         for k in range(2 * shape.n_layers):
             fixed_settings(
-                job, k % 2 == 1, v, <real*>lanes.settings + k * N_SETTINGS * MOST_LANES
+                job, k % 2 == 1, MOST_LANES, <real*>lanes.settings + k * N_SETTINGS * MOST_LANES + v
             )
     begin_batch(theta, call, jobs, space)
 
@@ -876,11 +876,11 @@ cdef void unload_lane(
 ) noexcept nogil:
     """Give a network its parameters and state back."""
     cdef Py_ssize_t n = shape.n_parameters
-    if job.rule.kind != NO_UPDATE:
+    if job.rule.optimizer != NULL:
         copy_lane(<real*>lanes.theta, n, v, <real*>job.own, True)
-    if job.rule.kind > GRADIENT_DESCENT:
+    if slots_of(&job.rule) > 0:
         copy_lane(<real*>lanes.first, n, v, <real*>job.state, True)
-    if job.rule.kind == ADAM:
+    if slots_of(&job.rule) > 1:
         copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, True)
     clear_lane(theta, shape, lanes, v)
     lanes.stop[v] = 0
@@ -948,15 +948,14 @@ cdef void backward_lanes(
                 row, width, dA, row, examples, False,
             )
         r = 0
-        while examples == 1 and gradient == NULL and r < n_out:
+        if examples == 1 and gradient == NULL:
             # No sums: the gradient need not go through memory, which takes a third of the time.
-            k = at + r * n_in * width
-            update_lanes_of_row(
-                job.rule.kind, n_in, theta + k, <const real*>A,
-                <const real*>dZ + r * width, layer == 0, settings, <real*>lanes.nonfinite,
-                <real*>lanes.first + k, <real*>lanes.second + k,
+            update_lanes(
+                job.rule.optimizer, BY_SCALARS if layer == 0 else BY_LANES, n_out, n_in,
+                theta + at, <const real*>A, <const real*>dZ, settings, <real*>lanes.nonfinite,
+                <real*>lanes.first + at, <real*>lanes.second + at,
             )
-            r += 1
+            r = n_out
         while r < n_out:
             rows = min(<Py_ssize_t>ROWS, n_out - r)
             g = <real*>lanes.gradient if gradient == NULL else gradient + at + r * n_in * width
@@ -968,8 +967,8 @@ cdef void backward_lanes(
             if gradient == NULL:
                 k = at + r * n_in * width
                 update_lanes(
-                    job.rule.kind, rows * n_in, theta + k,
-                    <const real*>g, settings, <real*>lanes.nonfinite, <real*>lanes.first + k,
+                    job.rule.optimizer, WHOLE, 1, rows * n_in, theta + k, <const real*>g,
+                    <const real*>NULL, settings, <real*>lanes.nonfinite, <real*>lanes.first + k,
                     <real*>lanes.second + k,
                 )
             r += ROWS
@@ -982,9 +981,9 @@ cdef void backward_lanes(
                     add(g + r * width, dZ + r * row + rows * width)
             if gradient == NULL:
                 update_lanes(
-                    job.rule.kind, n_out, theta + k, <const real*>g,
-                    settings + N_SETTINGS * MOST_LANES, <real*>lanes.nonfinite,
-                    <real*>lanes.first + k, <real*>lanes.second + k,
+                    job.rule.optimizer, WHOLE, 1, n_out, theta + k, <const real*>g,
+                    <const real*>NULL, settings + N_SETTINGS * MOST_LANES,
+                    <real*>lanes.nonfinite, <real*>lanes.first + k, <real*>lanes.second + k,
                 )
         if layer == 0:
             return
@@ -1014,7 +1013,7 @@ cdef void step_interleaved(
     cdef real* outputs = NULL
     cdef real* gradient = NULL
     cdef real* nonfinite = <real*>lanes.nonfinite
-    cdef bint updates = jobs.rule.kind != NO_UPDATE
+    cdef bint updates = jobs.rule.optimizer != NULL
     forward_lanes(<const real*>present, shape, space)
     dZ = <real*>lanes.activations + shape.rows_at[shape.n_layers - 1] * space.n * width
     if jobs.outputs != NULL:

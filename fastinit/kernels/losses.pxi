@@ -10,20 +10,47 @@ cdef enum:
     LOSS_WIDTH = 64
     LOSS_BLOCK = 512
 
-cdef enum Loss:
-    SATURATING_CROSS_ENTROPY
-    SIGMOID_CROSS_ENTROPY
-    SOFTMAX_CROSS_ENTROPY
-    SQUARED_ERROR
-    POISSON
+ctypedef void (*float_elements)(
+    float* dZ, const float* Y, float* losses, float* A, Py_ssize_t n) noexcept nogil
+ctypedef void (*double_elements)(
+    double* dZ, const double* Y, double* losses, double* A, Py_ssize_t n) noexcept nogil
+ctypedef void (*float_joint)(
+    float* dZ, const float* Y, Py_ssize_t Y_step, float* losses, float* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n) noexcept nogil
+ctypedef void (*double_joint)(
+    double* dZ, const double* Y, Py_ssize_t Y_step, double* losses, double* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n) noexcept nogil
+ctypedef double (*float_total)(
+    float* dZ, const float* Y, float* A, Py_ssize_t n, float scale) noexcept nogil
+ctypedef double (*double_total)(
+    double* dZ, const double* Y, double* A, Py_ssize_t n, double scale) noexcept nogil
 
-cdef dict LOSSES = {
-    "saturating_cross_entropy": SATURATING_CROSS_ENTROPY,
-    "sigmoid_cross_entropy": SIGMOID_CROSS_ENTROPY,
-    "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,
-    "squared_error": SQUARED_ERROR,
-    "poisson": POISSON,
-}
+cdef struct Loss:
+    # Either the losses of one output, which does not depend on the others,
+    float_elements elements_floats
+    double_elements elements_doubles
+    # or those of all outputs together.
+    float_joint joint_floats
+    double_joint joint_doubles
+    # The sum over one output's examples of weight 1, with ``dZ`` scaled, if there is a faster way.
+    float_total total_floats
+    double_total total_doubles
+
+cdef Loss[MOST_NAMES] loss_functions
+cdef dict loss_numbers = {}
+
+cdef Loss* add_loss(
+    name, float_elements elements_floats, double_elements elements_doubles
+) except NULL:
+    """Register a loss of independent outputs."""
+    cdef Loss* loss = &loss_functions[new_number(loss_numbers, name)]
+    loss.elements_floats = elements_floats
+    loss.elements_doubles = elements_doubles
+    return loss
+
+
+cdef const Loss* loss_named(name) except NULL:
+    return &loss_functions[number_of(loss_numbers, "loss", name)]
 
 
 cdef double saturating_row(
@@ -101,11 +128,18 @@ cdef void saturating_elements(
     for e in range(n):
         a = sigmoid_of(dZ[e])
         p = a if Y[e] > 0 else <real>1 - a
-        # As in nansum, what is not a number counts nothing.
+        # NaN does not count, as in nansum.
         losses[e] = <real>(-c_log(p)) if p == p else <real>0
         if A != NULL:
             A[e] = a
         dZ[e] = a - Y[e]
+
+
+cdef Loss* saturating = add_loss(
+    "saturating_cross_entropy", saturating_elements[float], saturating_elements[double]
+)
+saturating.total_floats = saturating_row[float]
+saturating.total_doubles = saturating_row[double]
 
 
 cdef void sigmoid_elements(
@@ -128,6 +162,9 @@ cdef void sigmoid_elements(
             A[e] = a
 
 
+add_loss("sigmoid_cross_entropy", sigmoid_elements[float], sigmoid_elements[double])
+
+
 cdef void squared_error_elements(
     real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
@@ -140,6 +177,11 @@ cdef void squared_error_elements(
         d = dZ[e] - Y[e]
         losses[e] = <real>0.5 * d * d
         dZ[e] = d
+
+
+add_loss(
+    "squared_error", squared_error_elements[float], squared_error_elements[double]
+)
 
 
 cdef void poisson_elements(
@@ -155,6 +197,9 @@ cdef void poisson_elements(
         dZ[e] = a - Y[e]
         if A != NULL:
             A[e] = a
+
+
+add_loss("poisson", poisson_elements[float], poisson_elements[double])
 
 
 cdef void softmax_elements(
@@ -191,18 +236,44 @@ cdef void softmax_elements(
             dZ[o * step + e] = t - Y[o * Y_step + e]
 
 
-cdef void elements_of_row(
-    Loss loss, real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
+cdef Loss* softmax = add_loss("softmax_cross_entropy", NULL, NULL)
+softmax.joint_floats = softmax_elements[float]
+softmax.joint_doubles = softmax_elements[double]
+
+
+# --- sums and scales ------------------------------------------------------------------------------
+
+cdef inline void elements_of_row(
+    const Loss* loss, real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
-    """One output of a loss whose outputs are independent."""
-    if loss == SIGMOID_CROSS_ENTROPY:
-        sigmoid_elements(dZ, Y, losses, A, n)
-    elif loss == SQUARED_ERROR:
-        squared_error_elements(dZ, Y, losses, A, n)
-    elif loss == POISSON:
-        poisson_elements(dZ, Y, losses, A, n)
+    if real is float:
+        loss.elements_floats(dZ, Y, losses, A, n)
     else:
-        saturating_elements(dZ, Y, losses, A, n)
+        loss.elements_doubles(dZ, Y, losses, A, n)
+
+
+cdef inline double total_of_row(
+    const Loss* loss, real* dZ, const real* Y, real* A, Py_ssize_t n, real scale
+) noexcept nogil:
+    if real is float:
+        return loss.total_floats(dZ, Y, A, n, scale)
+    else:
+        return loss.total_doubles(dZ, Y, A, n, scale)
+
+
+cdef inline bint is_joint(const Loss* loss) noexcept nogil:
+    """Whether the outputs depend on each other."""
+    return loss.joint_floats != NULL
+
+
+cdef inline void joint_elements(
+    const Loss* loss, real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A,
+    Py_ssize_t n_out, Py_ssize_t step, Py_ssize_t n,
+) noexcept nogil:
+    if real is float:
+        loss.joint_floats(dZ, Y, Y_step, losses, A, n_out, step, n)
+    else:
+        loss.joint_doubles(dZ, Y, Y_step, losses, A, n_out, step, n)
 
 
 cdef double weigh_row(
@@ -244,7 +315,7 @@ cdef inline void scale_row(real* dZ, const real* w, Py_ssize_t m, real scale) no
 
 
 cdef double loss_block(
-    Loss loss, real* dZ, const real* Y, Py_ssize_t Y_step, const real* w, real* A,
+    const Loss* loss, real* dZ, const real* Y, Py_ssize_t Y_step, const real* w, real* A,
     Py_ssize_t n_out, Py_ssize_t step, Py_ssize_t m, real scale,
 ) noexcept nogil:
     """Return the weighted sum of the block's losses; write ``A``, and ``dZ`` times ``scale``."""
@@ -252,15 +323,15 @@ cdef double loss_block(
     cdef double total = 0
     cdef Py_ssize_t o
     cdef real* a
-    if loss == SOFTMAX_CROSS_ENTROPY:
-        softmax_elements(dZ, Y, Y_step, &losses[0], A, n_out, step, m)
+    if is_joint(loss):
+        joint_elements(loss, dZ, Y, Y_step, &losses[0], A, n_out, step, m)
         for o in range(n_out):
             scale_row(dZ + o * step, w, m, scale)
         return weigh_row(&losses[0], w, <real*>NULL, m, scale)
     for o in range(n_out):
         a = A + o * step if A != NULL else A
-        if loss == SATURATING_CROSS_ENTROPY and w == NULL:
-            total += saturating_row(dZ + o * step, Y + o * Y_step, a, m, scale)
+        if loss.total_floats != NULL and w == NULL:
+            total += total_of_row(loss, dZ + o * step, Y + o * Y_step, a, m, scale)
         else:
             elements_of_row(loss, dZ + o * step, Y + o * Y_step, &losses[0], a, m)
             total += weigh_row(&losses[0], w, dZ + o * step, m, scale)
@@ -268,8 +339,8 @@ cdef double loss_block(
 
 
 cdef void loss_lanes(
-    Loss loss, real* dZ, const real* Y, const real* w, real* A, Py_ssize_t n_out, Py_ssize_t m,
-    real scale, double* costs,
+    const Loss* loss, real* dZ, const real* Y, const real* w, real* A, Py_ssize_t n_out,
+    Py_ssize_t m, real scale, double* costs,
 ) noexcept nogil:
     """Add each network's weighted sum of losses to its cost; write ``A``, and ``dZ`` times scale.
 
@@ -280,15 +351,15 @@ cdef void loss_lanes(
     cdef Py_ssize_t o, e, v, n = m * lanes
     cdef real weight
     for o in range(n_out):
-        if loss != SOFTMAX_CROSS_ENTROPY:
+        if not is_joint(loss):
             elements_of_row(
                 loss, dZ + o * n, Y + o * n, &losses[0], A + o * n if A != NULL else A, n
             )
         elif o == 0:
-            softmax_elements(dZ, Y, n, &losses[0], A, n_out, n, n)
+            joint_elements(loss, dZ, Y, n, &losses[0], A, n_out, n, n)
         for e in range(m):
             weight = 1 if w == NULL else w[e]
-            if weight > 0 and (o == 0 or loss != SOFTMAX_CROSS_ENTROPY):
+            if weight > 0 and (o == 0 or not is_joint(loss)):
                 for v in range(lanes):
                     costs[v] += weight * losses[e * lanes + v]
             weight *= scale

@@ -32,7 +32,7 @@ cdef extern from "philox.h":
     ) noexcept nogil
 
 cdef extern from *:
-    # Constant arrays in C, because a Cython literal is a double and would widen float arithmetic.
+    # Constants are in C, because a literal is a double to Cython and widens float arithmetic.
     """
     /* log(1 + f) - f + f*f/2 over f**3, and sine and cosine on [-pi/4, pi/4]: the minimax
        polynomials of Cephes (S. L. Moshier), single precision. */
@@ -98,8 +98,8 @@ cdef extern from *:
         2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
         7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
         5.99832206555887937690e-1, 1.0};
-    /* z / y for y = 1/2 - q up to 0.4785, which is z = 2.02, in NEAR_SQUARE - y * y: a rational
-       fit of our own, good to 2e-8, that needs no logarithm. */
+    /* z / y as a function of NEAR_SQUARE - y * y, for y = 1/2 - q up to 0.4785, z up to 2.02: a
+       rational fit of relative error 2e-8, which needs no logarithm. */
     static const float NEAR_NUM[6] = {
         -2.4766809723e+3f, 1.6911899083e+4f, 2.2613970259e+4f, 4.7802340476e+3f, 2.7448827333e+2f,
         4.2645668678e+0f};
@@ -511,18 +511,6 @@ cdef void fill(
 
 # --- the kernels --------------------------------------------------------------------------------
 
-def counters(uint32_t[:, :] out, uint64_t first, uint64_t key, uint64_t stream):
-    """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
-    cdef uint32_t drawn[4][BLOCKS]
-    cdef Py_ssize_t w, b
-    with nogil:
-        for b in range(out.shape[1]):
-            if b % BLOCKS == 0:
-                philox(drawn, first + <uint64_t>b, stream, key)
-            for w in range(4):
-                out[w, b] = drawn[w][b % BLOCKS]
-
-
 def permutation(Py_ssize_t[::1] out, uint64_t key, uint64_t stream):
     """Overwrite ``out`` with 0, 1, ... in random order, at most 2**32 of them.
 
@@ -607,3 +595,17 @@ def truncated_normal(
     draw.lowest, draw.largest = lowest, largest
     with nogil:
         fill(out, first, step, truncated_normal_floats, truncated_normal_doubles, &draw, brain)
+
+
+# --- what only the tests call -------------------------------------------------------------------
+
+def _counters(uint32_t[:, :] out, uint64_t first, uint64_t key, uint64_t stream):
+    """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
+    cdef uint32_t drawn[4][BLOCKS]
+    cdef Py_ssize_t w, b
+    with nogil:
+        for b in range(out.shape[1]):
+            if b % BLOCKS == 0:
+                philox(drawn, first + <uint64_t>b, stream, key)
+            for w in range(4):
+                out[w, b] = drawn[w][b % BLOCKS]

@@ -56,7 +56,7 @@ cdef class Helpers:
     cdef list acquire(self, Py_ssize_t n):
         """Return up to ``n`` helpers, as many as threads can be started."""
         cdef Helper helper
-        if self.process != os.getpid():  # also after a fork, which leaves the threads behind
+        if self.process != os.getpid():    # also after a fork, which leaves the threads behind
             self.process, self.helpers = os.getpid(), []
         while len(self.helpers) < n:
             helper = Helper()

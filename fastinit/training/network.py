@@ -25,8 +25,8 @@ from fastinit.validation import (
 Array = NDArray[Any]
 AnyScheme = str | Scheme | Callable[..., Any]
 
-ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
-# The losses of each output, the default first. With each of them dZ is A - Y, over the examples.
+ACTIVATIONS = tuple(dense.ACTIVATIONS)
+# The losses of each output, the default first.
 LOSSES = {
     "sigmoid": ("sigmoid_cross_entropy", "saturating_cross_entropy"),
     "softmax": ("softmax_cross_entropy",),
