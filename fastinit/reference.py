@@ -314,7 +314,7 @@ def _activations(layout: Layout, theta: Array, X: Array) -> tuple[list[Array], l
 
 
 class Descent:
-    """The memory and the threads of a run, of which there are none here."""
+    """The memory and the threads of a run; the reference has none."""
 
 
 def forward(
@@ -348,7 +348,7 @@ def loss_and_gradient(
     threads: int,
     descent: Descent | None = None,
 ) -> NDArray[np.float64]:
-    """Overwrite ``gradients`` with the costs' derivatives by the thetas; return the costs."""
+    """Overwrite ``gradients`` with the derivatives of the costs by the thetas; return the costs."""
     costs = np.empty(len(thetas))
     for k, (theta, gradient) in enumerate(zip(thetas, gradients, strict=True)):
         (*inputs, Z), derivatives = _activations(layout, theta, X)
@@ -385,12 +385,12 @@ def descend(
     threads: int,
     descent: Descent | None = None,
 ) -> list[int]:
-    """Run ``costs.shape[1]`` iterations of each network; return for each how many were whole.
+    """Run ``costs.shape[1]`` iterations of each network; return how many each completed.
 
     ``rules``, ``rates`` and ``costs`` have an entry for each of ``networks``, the rows of
-    ``thetas`` and ``states`` that are to run. Iteration ``i`` takes batch ``first + i`` of the
-    batches that the rows of ``order`` are cut into, each ``batch_size`` examples but the last of a
-    row; all examples without ``order``.
+    ``thetas`` and ``states`` to run. Iteration ``i`` takes batch ``first + i`` of the batches that
+    the rows of ``order`` are cut into. A batch has ``batch_size`` examples; the last one of a row
+    may have fewer. Without ``order`` every batch is all examples.
     """
     batches = -(-X.shape[1] // batch_size)
     counts = []
@@ -423,7 +423,7 @@ def descend(
 
 BLOCKS = 64  # consecutive counters to a group; see kernels/random.pyx
 
-# Polynomials by dtype, the highest coefficient first; the sources stand in kernels/random.pyx.
+# Polynomials by dtype, the highest coefficient first; for the sources see kernels/random.pyx.
 _LOG = {
     np.dtype(np.float32): (
         7.0376836292e-2,
@@ -568,7 +568,7 @@ Polynomial = dict[Any, tuple[float, ...]]
 def _elements(
     shape: tuple[int, ...], first: int, step: int, size: int
 ) -> tuple[Words, NDArray[np.intp]]:
-    """Return each element's counter block, and its place among the ``size`` words of a group."""
+    """Return the counter block of each element, and its place among the words of a group."""
     rows, columns = (np.arange(n, dtype=np.uint64) for n in shape)
     index = np.uint64(first) + (rows * np.uint64(step))[:, None] + columns
     offset = index % np.uint64(size)
@@ -629,7 +629,7 @@ def _sine_cosine(angle: Array) -> tuple[Array, Array]:
 
 
 def _quantile(q: Array, exponent: float, unit: float) -> Array:
-    """Return z where the mass ``q * unit`` lies beyond z: ``unit`` is ``2**exponent``, q <= 1/2."""
+    """Return z with the mass ``q * unit`` beyond it, for q * unit <= 1/2; unit is 2**exponent."""
     real = q.dtype.type
     y = real(0.5) - q * real(unit)
     root = np.sqrt(-_log(q, exponent))
@@ -644,7 +644,7 @@ def _quantile(q: Array, exponent: float, unit: float) -> Array:
 
 
 def _near_quantile(q: Array, unit: float) -> Array:
-    """Return what ``_quantile`` does where the mass is at least 0.0215; float32 only."""
+    """Return ``_quantile`` for a mass of at least 0.0215; float32 only."""
     y = np.float32(0.5) - q * np.float32(unit)
     r = np.float32(0.23) - y * y
     z: Array = y * _horner(_NEAR_NUM, r) / _horner(_NEAR_DEN, r)
@@ -669,7 +669,7 @@ def _drawn(
 
 
 def _store(out: NDArray[Any], values: NDArray[Any], brain: bool) -> None:
-    """Write floats, rounded to nearest even where ``out`` holds the bits of halves."""
+    """Write floats, rounded to nearest even if ``out`` holds the bits of halves."""
     if out.dtype != np.uint16:
         out[...] = values
     elif brain:
@@ -695,7 +695,7 @@ def permutation(out: NDArray[np.intp], key: int, stream: int) -> None:
 
 
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None:
-    """Overwrite ``out`` with the generator's own words, in the order in which floats take them."""
+    """Overwrite ``out`` with the words of the generator, in the order in which floats take them."""
     x, place = _drawn(out, first, step, key, stream)
     out[...] = np.choose(place, x)
 

@@ -1,4 +1,4 @@
-"""The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
+"""The interface of the dense kernels, the same for every CPU level and ``fastinit.reference``."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
@@ -10,7 +10,7 @@ from typing_extensions import disjoint_base
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 class _Layout(Protocol):
-    """What :class:`fastinit.training.network.Layout` is."""
+    """The interface of :class:`fastinit.training.network.Layout`."""
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
@@ -24,7 +24,7 @@ class _Layout(Protocol):
     def bias(self) -> bool: ...
 
 class _Rule(Protocol):
-    """What :class:`fastinit.training.optimizers.Rule` is."""
+    """The interface of :class:`fastinit.training.optimizers.Rule`."""
 
     @property
     def name(self) -> str: ...
@@ -46,7 +46,7 @@ ACTIVATIONS: Collection[str]
 LOSSES: Collection[str]
 OPTIMIZERS: Collection[str]
 
-__test__: dict[str, str]  # Cython puts one into every module
+__test__: dict[str, str]  # Cython adds one to every module
 
 def all_finite(A: NDArray[_Real]) -> bool: ...
 def all_binary(A: NDArray[_Real]) -> bool: ...
@@ -92,7 +92,7 @@ def update_parameters(
 
 @disjoint_base
 class Descent:
-    """The memory and the threads of a run, kept from slice to slice."""
+    """The memory and the threads of a run, which are kept between its slices."""
 
     def __new__(cls) -> Descent: ...
     def interrupt(self) -> None: ...

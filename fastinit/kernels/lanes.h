@@ -1,9 +1,8 @@
-/* One vector register of floats or doubles, as wide as this CPU level has them.
+/* Operations on one vector register of floats or doubles, as wide as the CPU level has them.
  *
- * GCC and Clang keep an array of lanes in registers when its loops are unrolled and every access
- * is one whole vector; their automatic vectoriser does not get there from scalar loops. These few
- * operations are what the kernels need beyond plain C. Other compilers get the same operations as
- * loops over the lanes: the same results, left to their optimiser.
+ * GCC and Clang keep an array of lanes in registers if its loops are unrolled and every access is a
+ * whole vector; their automatic vectoriser does not achieve this from scalar loops. Other compilers
+ * get the same operations as loops over the lanes, with the same results.
  */
 #ifndef FASTINIT_LANES_H
 #define FASTINIT_LANES_H
@@ -30,7 +29,7 @@ enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 #define prefetch(p) ((void)0)
 #endif
 
-/* In debug builds, fill fresh scratch with NaN: what reads it before it is written gives a wrong result. */
+/* In debug builds, scratch memory is filled with NaN, so that a read before a write shows. */
 #if defined(FASTINIT_POISON)
 #define poison(p, n) memset((p), 0xFF, (n))
 #else
@@ -39,7 +38,7 @@ enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 
 #if defined(__GNUC__) || defined(__clang__)
 
-/* The sum of the lanes, by halves of a register: 64 bytes to 32, 32 to 16, the last by hand. */
+/* The sum of the lanes: halves of a register are added, from 64 bytes to 32 and to 16. */
 typedef float float_16 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef float float_32 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double double_16 __attribute__((vector_size(16), aligned(8), may_alias));
@@ -166,8 +165,8 @@ DEFINE_SUM(double)
 DEFINE_LANES(float, int32_t)
 DEFINE_LANES(double, int64_t)
 
-/* A square of numbers, rows to columns. Interleaving the first half of the rows with the second, once
- * for each doubling of the lanes, is a transposition. */
+/* Transposes a square of numbers. Interleaving the first half of the rows with the second, log2(n)
+ * times, is a transposition. */
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define HAS_SHUFFLES
@@ -223,7 +222,7 @@ DEFINE_TRANSPOSE(float, 4)
 DEFINE_TRANSPOSE(double, 2)
 #endif
 
-/* The bits of a number as an integer and back; compilers turn the copies into nothing. */
+/* The bits of a number as an integer, and back. Compilers remove the copies. */
 static inline int32_t float_bits(float x)
 {
     int32_t bits;

@@ -1,12 +1,14 @@
-# Losses of one block: at most LOSS_BLOCK examples, ``n_out`` rows each ``step`` apart. ``dZ`` comes
-# as the pre-activations ``Z`` and is overwritten: with one pointer for both, loops vectorise. ``A``
-# may be NULL. ``w`` holds the weights of the examples, or is NULL where all are 1.
+# Losses of one block: at most LOSS_BLOCK examples, ``n_out`` rows each ``step`` apart. ``dZ`` holds
+# the pre-activations ``Z`` at first and is overwritten with the derivatives of the losses: one
+# pointer for both lets the loops vectorise. ``A`` may be NULL. ``w`` holds the weights of the
+# examples; it is NULL if all are 1.
 #
-# A loss is a function over elements, which writes their losses and ``A - Y``; :func:`weigh_row`
-# sums and scales them by example, :func:`loss_lanes` by network.
+# A loss is a function over elements, which writes their losses, derivatives and outputs, and
+# registers itself below. :func:`weigh_row` sums and scales by example, :func:`loss_lanes` by
+# network.
 
 cdef enum:
-    # Examples per product of probabilities: the product of so many mantissas below 2 is finite.
+    # Examples per product of probabilities: a product of so many mantissas below 2 is finite.
     LOSS_WIDTH = 64
     LOSS_BLOCK = 512
 
@@ -56,12 +58,10 @@ cdef const Loss* loss_named(name) except NULL:
 cdef double saturating_row(
     real* dZ, const real* Y, real* A, Py_ssize_t m, real scale
 ) noexcept nogil:
-    """Sum of -log(p) over at most LOSS_BLOCK examples, p the probability of the true label.
+    """Return the sum of -log(p) over at most LOSS_BLOCK examples, p the true label's probability.
 
     A sum of logarithms is the logarithm of a product: each p is split into mantissa and exponent,
     mantissas are multiplied and exponents added, lane by lane, and the logarithm is taken once.
-
-    Each piece is read whole, into ``a``, and then written.
     """
     cdef real a[LOSS_WIDTH]
     cdef real mantissas[LOSS_WIDTH]
@@ -81,9 +81,9 @@ cdef double saturating_row(
         for v in range(n):
             p = a[v] if Y[start + v] > 0 else <real>1 - a[v]
             dZ[start + v] = (a[v] - Y[start + v]) * scale
-            # As in nansum, what is not a number counts nothing.
+            # NaN does not count, as in nansum.
             p = p if p == p else 1
-            # Scaled by a power of two, so that subnormal probabilities have an exponent field too.
+            # Scaled by a power of two, so that subnormal probabilities become normal numbers.
             if real is double:
                 zeros += p == 0
                 wide = double_bits(p * 18014398509481984.0)
@@ -107,7 +107,7 @@ cdef double saturating_row(
         exponents = narrow_exponents - m * (127 + 25)
     if zeros > 0:
         return INFINITY
-    # By halves, in double: one after another would wait for LOSS_WIDTH multiplications in a row.
+    # By halves: a product in order would be a chain of LOSS_WIDTH dependent multiplications.
     for v in range(LOSS_WIDTH):
         products[v] = mantissas[v]
     half = LOSS_WIDTH // 2
@@ -121,7 +121,7 @@ cdef double saturating_row(
 cdef void saturating_elements(
     real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
-    """-log(p), infinite where the sigmoid saturates on the wrong side."""
+    """-log(p), infinite if the sigmoid saturates on the wrong side."""
     cdef Py_ssize_t e
     cdef double p
     cdef real a
@@ -154,7 +154,7 @@ cdef void sigmoid_elements(
         t = exp_of(-z if z > 0 else z)
         a = <real>1 / (<real>1 + t)
         a = a if z > 0 else t * a
-        # The label is 0 or 1, so that no infinity meets its opposite.
+        # By label, 0 or 1: the difference of z and z y could be that of two infinities.
         z = -z if y > 0 else z
         losses[e] = log1p_of(t) + (z if z > 0 else 0)
         dZ[e] = a - y
@@ -291,7 +291,7 @@ cdef double weigh_row(
                 sums[v] += losses[start + v]
         else:
             for v in range(n):
-                # No loss counts where the weight is nothing, not even an infinite one.
+                # An example of weight 0 does not count, even if its loss is infinite.
                 sums[v] += w[start + v] * losses[start + v] if w[start + v] > 0 else 0
         start += n
     if dZ != NULL:
@@ -344,7 +344,7 @@ cdef void loss_lanes(
 ) noexcept nogil:
     """Add each network's weighted sum of losses to its cost; write ``A``, and ``dZ`` times scale.
 
-    All arrays but ``w`` have a register of networks for each of the ``m`` examples.
+    All arrays but ``w`` hold a register of networks for each of the ``m`` examples.
     """
     cdef real losses[LOSS_BLOCK]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)

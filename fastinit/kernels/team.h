@@ -38,12 +38,12 @@ typedef struct {
     long size;          /* set before the first member arrives */
     counter task;       /* the next task of this phase */
     counter arrived, phase;
-    counter nonfinite;  /* some updated parameter of this iteration is not a finite number */
+    counter nonfinite;  /* 1 if an updated parameter of this iteration is not a finite number */
     long job;           /* set by one member between team_arrive and team_release, as is `leaving` */
     long leaving;
 } Team;
 
-/* The number of a task that no other member has; from 0, in each phase. */
+/* The number of a task that no other member has; counted from 0 in each phase. */
 static inline long team_take(Team *team)
 {
     return team->size == 1 ? team->task++ : counter_next(&team->task);

@@ -1,22 +1,22 @@
-/* The optimisers: how each updates parameters and its state by a gradient.
+/* The optimisers: the formulas that update parameters and state by a gradient.
  *
- * An optimiser is two functions, for either dtype. `range` updates consecutive parameters of one
- * network. `lanes` updates a register of networks, each with settings of its own. Each is a row of
- * OPTIMIZERS, at the end.
+ * An optimiser is two functions: `range` updates consecutive parameters of one network, `lanes`
+ * those of a register of networks, each with its own settings. A macro defines both for floats and
+ * doubles; the optimisers are listed in OPTIMIZERS, at the end.
  */
 #ifndef FASTINIT_UPDATES_H
 #define FASTINIT_UPDATES_H
 
 #include "lanes.h"
 
-/* What a formula reads besides parameters, gradient and state: numbers for `range`, arrays of
- * MOST_LANES numbers for `lanes`. KEEP is 1 less the decoupled weight decay; REST1 and REST2 are
- * 1 - beta1 and 1 - beta2; ROOT is what the root of the second mean is multiplied by. */
+/* The settings: numbers for `range`, arrays of MOST_LANES numbers for `lanes`. KEEP is 1 less the
+ * decoupled weight decay, REST1 and REST2 are 1 - beta1 and 1 - beta2, and ROOT is the factor of
+ * the root of the second mean. */
 enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, NESTEROV, N_SETTINGS };
 
-/* `slots` are the rows of state: none, `first`, or `first` and `second`. If `corrects`, RATE and
- * ROOT correct Adam's means for their start at 0. `lanes` is one function for each product that a
- * gradient may be: see DEFINE_LANES_OF. */
+/* `slots` is the number of rows of state: none, `first`, or `first` and `second`. If `corrects` is
+ * 1, RATE and ROOT include the factors that correct Adam's means for their start at 0. There is a
+ * function of lanes for each kind of gradient: see DEFINE_LANES_OF. */
 enum { WHOLE, BY_LANES, BY_SCALARS, N_PRODUCTS };
 #define DEFINE_UPDATE_TYPES(real)                                                                  \
     typedef int (*real##_range_update)(                                                            \
@@ -37,7 +37,7 @@ typedef struct {
     double_lanes_update double_lanes[N_PRODUCTS];
 } Optimizer;
 
-/* A `part` is what the compiler computes with at once: a register, or a number. */
+/* A `part` is what the compiler handles at once: a register, or a single number. */
 #if defined(__GNUC__) || defined(__clang__)
 #define DEFINE_PARTS(real, integer, root_of)                                                       \
     typedef real##_lanes real##_part;                                                              \
@@ -52,7 +52,7 @@ typedef struct {
         for (int v = 0; v < (int)(sizeof a / sizeof(real)); v++) roots[v] = root_of(a[v]);         \
         return roots;                                                                              \
     }                                                                                              \
-    /* Not by a sum, whose latency would be that of the loop. */                                   \
+    /* Not a sum, whose latency would limit the loop. */                                           \
     static inline real##_part real##_mark(const real##_part wrong, const real##_part x)            \
     {                                                                                              \
         return (real##_part)((integer##_lanes)wrong | (integer##_lanes)(x - x));                   \
@@ -161,10 +161,10 @@ DEFINE_GRADIENTS(double)
     {#name, slots, corrects, float_##name##_range, double_##name##_range,                          \
      LANES_OF(float, name), LANES_OF(double, name)}
 
-/* `range` writes the parameters beside the old ones, or over them, and returns whether one is not a
- * finite number: the difference of such a number to itself is NaN, that of all others 0. `lanes`
- * writes over them, leaves those of a rate of 0 as they are, and turns `nonfinite` from 0 into NaN.
- */
+/* `range` writes the updated parameters to `out`, which may be `p`, and returns whether one of them
+ * is not a finite number: x - x is 0 for finite numbers and NaN otherwise. `lanes` overwrites the
+ * parameters, leaves those of a network whose rate is 0 as they are, and sets their lanes of
+ * `nonfinite` to NaN if a parameter is not a finite number. */
 #define RANGE_ARGUMENTS(real)                                                                      \
     long long n, const real *p, real *out, const real *g, const real *settings, real *first,       \
         real *second
@@ -192,7 +192,7 @@ DEFINE_GRADIENTS(double)
         (void)first, (void)second;                                                                 \
         for (int v = 0; v < lanes; v += real##_apart) {                                            \
             const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
-            /* One multiplication less for each parameter than in the order of the formula. */     \
+            /* Saves one multiplication per parameter. */                                          \
             const real##_part keep = 1 - rate * l2;                                                \
             const real##_part by = real##_scaled(rate, d, v);                                      \
             real##_part wrong = *(real##_part *)(nonfinite + v);                                   \

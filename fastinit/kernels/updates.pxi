@@ -23,19 +23,19 @@ cdef dict optimizer_numbers = {
 
 
 cdef inline Py_ssize_t slots_of(const Rule* rule) noexcept nogil:
-    """Rows of optimiser state."""
+    """Return the rows of optimiser state."""
     return rule.optimizer.slots if rule.optimizer != NULL else 0
 
 
 cdef inline double rate_of(const Job* job, Py_ssize_t layer, bint biases) noexcept nogil:
-    """The learning rate of a layer's weights or biases in the present iteration."""
+    """Return the learning rate of a layer's weights or biases in the current iteration."""
     if job.n_rates == 1:
         return job.rates[job.done * job.rate_step]
     return job.rates[job.done * job.rate_step + 2 * layer + biases]
 
 
 cdef void begin_update(Job* job, const Job* like) noexcept nogil:
-    """Set what an iteration's updates have in common; ``like`` is a job that has it, or NULL."""
+    """Set Adam's corrections for an iteration; copy those of ``like``, a job or NULL, if equal."""
     cdef double t = <double>(job.step + job.done + 1)
     if job.rule.optimizer == NULL or not job.rule.optimizer.corrects:
         return
@@ -54,10 +54,10 @@ cdef bint update_range(
     const real* theta, const real* g, const Job* job, Py_ssize_t start, Py_ssize_t n,
     Py_ssize_t layer, bint biases,
 ) noexcept nogil:
-    """Write ``n`` parameters after their update; return whether one is not a finite number.
+    """Write ``n`` updated parameters; return whether one is not a finite number.
 
-    They belong to the weights or biases of one layer; penalties apply to weights alone. ``g`` is
-    the gradient of the first of them. A rate of 0 leaves the parameters exactly as they are.
+    They are weights or biases of one layer. Penalties apply to weights only. ``g`` begins with the
+    gradient of the first of them. A rate of 0 leaves the parameters exactly as they are.
     """
     cdef const Optimizer* optimizer = job.rule.optimizer
     cdef const real* p = theta + start
@@ -89,7 +89,7 @@ cdef bint update_all(
     cdef Py_ssize_t layer, at, n
     cdef bint nonfinite = False
     if job.n_rates == 1 and job.rule.l2 == 0 and job.rule.weight_decay == 0:
-        # Weights and biases alike: one loop.
+        # Weights and biases have the same settings.
         return update_range(theta, g, job, 0, shape.n_parameters, 0, False)
     for layer in range(shape.n_layers):
         at = shape.weights_at[layer]
@@ -104,7 +104,7 @@ cdef bint update_all(
 cdef void fixed_settings(
     const Job* job, bint biases, Py_ssize_t step, real* settings
 ) noexcept nogil:
-    """Write what does not change from one iteration to the next; settings are ``step`` apart."""
+    """Write the settings that are the same in all iterations; they are ``step`` apart."""
     cdef const Rule* rule = &job.rule
     settings[L2 * step] = <real>(0 if biases else rule.l2)
     settings[KEEP * step] = <real>1
@@ -119,7 +119,7 @@ cdef void fixed_settings(
 cdef void settings_of_iteration(
     const Job* job, Py_ssize_t layer, bint biases, Py_ssize_t step, real* settings
 ) noexcept nogil:
-    """Write what may change."""
+    """Write the settings that depend on the iteration."""
     cdef double rate = rate_of(job, layer, biases)
     if job.rule.weight_decay > 0 and not biases:
         settings[KEEP * step] = <real>(1 - rate * job.rule.weight_decay)
