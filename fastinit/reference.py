@@ -1,14 +1,16 @@
-"""Every kernel again, in plain NumPy: the permanent slow twin.
+"""All kernels in plain NumPy: the reference that the compiled ones are tested against.
 
-Same names, same arguments, same meaning as ``fastinit.kernels.dense`` and ``.random``; the tests
-hold each pair together, the random ones to the last bit. ``FASTINIT_KERNELS=reference`` runs
-everything on this file.
+The functions have the names, arguments and meaning of those in ``fastinit.kernels.dense`` and
+``.random``. Tests compare each pair: the random kernels bit for bit, the others within rounding
+errors. ``FASTINIT_KERNELS=reference`` runs the whole package on this module.
+
+``ACTIVATIONS``, ``LOSSES`` and ``OPTIMIZERS`` hold what can be chosen by name.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +19,32 @@ Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
 Layout = Any  # fastinit.training.network.Layout: sizes, activation, negative_slope, loss, bias
 Rule = Any  # fastinit.training.optimizers.Rule
 
-# As in the kernels, infinities and NaN are results here, not news.
+# As in the kernels, infinities and NaN are results and not worth a warning.
 _quiet = np.errstate(all="ignore")
-_erfc = np.frompyfunc(math.erfc, 1, 1)
 
-SELU_SCALE = 1.0507009873554804934193349852946
-SELU_ALPHA = 1.6732632423543772848170429916717
+ACTIVATIONS: dict[str, Callable[[Array, Any], tuple[Array, Array]]] = {}
+LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {}
+OPTIMIZERS: dict[str, Callable[[Rule, Array, Array, Array, int], Array]] = {}
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _named(table: dict[str, Any], name: str) -> Callable[[_Function], _Function]:
+    """Return a decorator that adds a function to a table under this name."""
+
+    def add(function: _Function) -> _Function:
+        if name in table:
+            raise ValueError(f"expected each name once; got another {name!r}")
+        table[name] = function
+        return function
+
+    return add
+
+
+def _get(table: dict[str, Any], what: str, name: str) -> Any:
+    if name not in table:
+        raise ValueError(f"{what}: expected one of {', '.join(table)}; got {name!r}")
+    return table[name]
 
 
 def all_finite(A: Array) -> bool:
@@ -50,27 +72,64 @@ def linear_relu(W: Array, b: Array, A: Array, out: Array) -> None:
 
 
 @_quiet
-def exp(Z: Array, out: Array) -> None:
-    """Overwrite ``out`` with ``exp(Z)``."""
-    np.exp(Z, out=out)
-
-
-@_quiet
-def log1p(Z: Array, out: Array) -> None:
-    """Overwrite ``out`` with ``log(1 + Z)``, for ``Z`` from 0 to 1."""
-    np.log1p(Z, out=out)
-
-
-@_quiet
-def log(Z: Array, out: Array) -> None:
-    """Overwrite ``out`` with ``log(Z)``, for normal positive numbers."""
-    np.log(Z, out=out)
-
-
-@_quiet
 def sigmoid(Z: Array, out: Array) -> None:
     """Overwrite ``out`` with ``1 / (1 + exp(-Z))``."""
     out[...] = 1 / (1 + np.exp(-Z))
+
+
+# --- activations: Z and the negative slope in, A and its derivative out ---------------------------
+
+_SELU_SCALE = 1.0507009873554804934193349852946
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_erfc: Callable[..., Array] = np.frompyfunc(math.erfc, 1, 1)
+
+
+@_named(ACTIVATIONS, "relu")
+def _relu(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    return np.maximum(Z, 0), Z > 0
+
+
+@_named(ACTIVATIONS, "leaky_relu")
+def _leaky_relu(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    return np.where(Z > 0, Z, Z * negative_slope), np.where(Z > 0, 1, negative_slope)
+
+
+@_named(ACTIVATIONS, "tanh")
+def _tanh(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    A = np.tanh(Z)
+    return A, (1 - A) * (1 + A)
+
+
+@_named(ACTIVATIONS, "sigmoid")
+def _sigmoid(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    A = 1 / (1 + np.exp(-Z))
+    return A, A * (1 - A)
+
+
+@_named(ACTIVATIONS, "identity")
+def _identity(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    return Z, np.ones_like(Z)
+
+
+@_named(ACTIVATIONS, "gelu")
+def _gelu(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    mass = _erfc(Z * -math.sqrt(0.5)).astype(Z.dtype) / 2
+    density = np.exp(-Z * Z / 2) * (1 / math.sqrt(2 * math.pi))
+    return Z * mass, mass + Z * density
+
+
+@_named(ACTIVATIONS, "silu")
+def _silu(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    share = 1 / (1 + np.exp(-Z))
+    return Z * share, share + Z * share * (1 - share)
+
+
+@_named(ACTIVATIONS, "selu")
+def _selu(Z: Array, negative_slope: Any) -> tuple[Array, Array]:
+    limit = _SELU_SCALE * _SELU_ALPHA
+    negative = limit * np.expm1(np.minimum(Z, 0))
+    A = np.where(Z > 0, _SELU_SCALE * Z, negative)
+    return A, np.where(Z > 0, Z.dtype.type(_SELU_SCALE), negative + limit)
 
 
 @_quiet
@@ -78,72 +137,67 @@ def activate(
     Z: Array, activation: str, negative_slope: float, A: Array, derivatives: Array
 ) -> None:
     """Overwrite ``A`` with the activation of ``Z``, and ``derivatives`` with its derivative."""
-    real = Z.dtype.type
-    one = real(1)
-    if activation == "relu":
-        A[...], derivatives[...] = np.maximum(Z, 0), Z > 0
-    elif activation == "leaky_relu":
-        derivatives[...] = np.where(Z > 0, one, real(negative_slope))
-        A[...] = np.where(Z > 0, Z, Z * real(negative_slope))
-    elif activation == "tanh":
-        np.tanh(Z, out=A)
-        derivatives[...] = (one - A) * (one + A)
-    elif activation == "sigmoid":
-        sigmoid(Z, A)
-        derivatives[...] = A * (one - A)
-    elif activation == "identity":
-        A[...], derivatives[...] = Z, one
-    elif activation == "gelu":
-        mass = (_erfc(Z * real(-math.sqrt(0.5))).astype(Z.dtype)) / 2
-        density = np.exp(-Z * Z / 2) * real(1 / math.sqrt(2 * math.pi))
-        derivatives[...], A[...] = mass + Z * density, Z * mass
-    elif activation == "silu":
-        share = 1 / (1 + np.exp(-Z))
-        derivatives[...], A[...] = share + Z * share * (one - share), Z * share
-    else:
-        negative = real(SELU_SCALE * SELU_ALPHA) * np.expm1(np.minimum(Z, 0))
-        derivatives[...] = np.where(
-            Z > 0, real(SELU_SCALE), negative + real(SELU_SCALE * SELU_ALPHA)
-        )
-        A[...] = np.where(Z > 0, real(SELU_SCALE) * Z, negative)
+    function = _get(ACTIVATIONS, "activation", activation)
+    A[...], derivatives[...] = function(Z, Z.dtype.type(negative_slope))
+
+
+# --- losses: Z and labels in; outputs, losses and derivatives of the losses by Z out --------------
+#
+# The losses have the shape of Z, or (m,) if the outputs depend on each other.
+
+
+@_named(LOSSES, "sigmoid_cross_entropy")
+def _sigmoid_cross_entropy(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+    A, _ = _sigmoid(Z, None)
+    # By label, 0 or 1: the difference of z and y z could be that of two infinities.
+    losses = np.maximum(np.where(Y > 0, -Z, Z), 0) + np.log1p(np.exp(-np.abs(Z)))
+    return A, losses, A - Y
+
+
+@_named(LOSSES, "saturating_cross_entropy")
+def _saturating_cross_entropy(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+    A, _ = _sigmoid(Z, None)
+    losses = np.nan_to_num(
+        -np.log(A) * Y - np.log(1 - A) * (1 - Y), nan=0.0, posinf=np.inf, neginf=-np.inf
+    )
+    return A, losses, A - Y
+
+
+@_named(LOSSES, "softmax_cross_entropy")
+def _softmax_cross_entropy(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+    shifted = Z - Z.max(axis=0, initial=-np.inf)
+    A = np.exp(shifted)
+    sums = A.sum(axis=0)
+    A /= sums
+    return A, np.log(sums) - np.where(Y > 0, shifted, 0).sum(axis=0), A - Y
+
+
+@_named(LOSSES, "squared_error")
+def _squared_error(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+    return Z, np.square(Z - Y) / 2, Z - Y
+
+
+@_named(LOSSES, "poisson")
+def _poisson(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+    A = np.exp(Z)
+    return A, A - Y * Z, A - Y
 
 
 @_quiet
 def loss(Z: Array, Y: Array, sample_weight: Array | None, loss: str, A: Array, dZ: Array) -> float:
-    """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
+    """Overwrite ``A`` with the outputs and ``dZ`` with the gradient of the cost; return the cost.
 
-    ``w`` is 1 without ``sample_weight``. Where all weights are zero, cost and ``dZ`` are.
+    The cost is the mean loss of the examples, weighted by ``sample_weight``. It is zero, and so is
+    ``dZ``, if all weights are zero.
     """
     m = Z.shape[1]
     w = np.ones(m) if sample_weight is None else sample_weight.astype(np.float64)
     total = w.sum()
     if m and not total:
         w, total = np.zeros(m), np.float64(1)
-    if loss == "softmax_cross_entropy":
-        highest = Z.max(axis=0, initial=-np.inf)
-        shifted = Z - highest
-        np.exp(shifted, out=A)
-        sums = A.sum(axis=0)
-        A /= sums
-        losses = np.log(sums) - np.where(Y > 0, shifted, 0).sum(axis=0)
-    elif loss == "squared_error":
-        A[...] = Z
-        losses = np.square(Z - Y) / 2
-    elif loss == "poisson":
-        np.exp(Z, out=A)
-        losses = A - Y * Z
-    else:
-        sigmoid(Z, A)
-        if loss == "saturating_cross_entropy":
-            losses = np.nan_to_num(
-                -np.log(A) * Y - np.log(1 - A) * (1 - Y), nan=0.0, posinf=np.inf, neginf=-np.inf
-            )
-        else:
-            # The label is 0 or 1, so that no infinity meets its opposite.
-            losses = np.maximum(np.where(Y > 0, -Z, Z), 0) + np.log1p(np.exp(-np.abs(Z)))
-    np.subtract(A, Y, out=dZ)
+    A[...], losses, dZ[...] = _get(LOSSES, "loss", loss)(Z, Y)
     dZ *= (w / total).astype(Z.dtype)
-    # No loss counts where the weight is nothing, not even an infinite one.
+    # An example of weight 0 does not count, even if its loss is infinite.
     weighted = np.multiply(losses, w, where=w > 0, out=np.zeros(losses.shape))
     return float(weighted.sum() / total)
 
@@ -164,6 +218,40 @@ def backward(
         np.multiply(W.T @ dZ, A > 0, out=dA)
 
 
+# --- optimisers -----------------------------------------------------------------------------------
+#
+# Each returns what is subtracted from the parameters, and updates ``state`` in place: its rows, of
+# the shape of theta. ``rate`` is the learning rate of each parameter in double precision, ``step``
+# the number of updates before this one.
+
+
+@_named(OPTIMIZERS, "gradient_descent")
+def _gradient_descent(rule: Rule, gradient: Array, state: Array, rate: Array, step: int) -> Array:
+    return rate.astype(gradient.dtype) * gradient
+
+
+@_named(OPTIMIZERS, "momentum")
+def _momentum(rule: Rule, gradient: Array, state: Array, rate: Array, step: int) -> Array:
+    beta1, v = gradient.dtype.type(rule.beta1), state[0]
+    v *= beta1
+    v += gradient
+    along: Array = gradient + beta1 * v if rule.nesterov else v
+    return rate.astype(gradient.dtype) * along
+
+
+@_named(OPTIMIZERS, "adam")
+def _adam(rule: Rule, gradient: Array, state: Array, rate: Array, step: int) -> Array:
+    real = gradient.dtype.type
+    first, second = state[:2]
+    first += real(1 - rule.beta1) * (gradient - first)
+    second *= real(rule.beta2)
+    second += real(1 - rule.beta2) * (gradient * gradient)
+    root = np.sqrt(second) * real(1 / math.sqrt(1 - rule.beta2 ** (step + 1)))
+    scale = (rate / (1 - rule.beta1 ** (step + 1))).astype(real)
+    change: Array = scale * first / (root + real(rule.epsilon))
+    return change
+
+
 @_quiet
 def update_parameters(
     layout: Layout,
@@ -177,8 +265,9 @@ def update_parameters(
     """Update ``theta`` and ``state``, of shape (slots, n_parameters), in place.
 
     ``step`` counts the updates before this one. ``rates`` is one learning rate, or one each for the
-    weights and the biases of each layer; 0 leaves parameters exactly as they are.
+    weights and the biases of each layer. A rate of 0 leaves parameters exactly as they are.
     """
+    change = _get(OPTIMIZERS, "rule", rule.name)
     real = theta.dtype.type
     tensors = list(_tensors(layout))
     kernel = np.concatenate([np.full(n, not biases) for _, biases, n in tensors])
@@ -189,22 +278,7 @@ def update_parameters(
     if rule.l2 or rule.weight_decay:
         gradient = np.where(kernel, gradient + real(rule.l2) * theta, gradient)
         theta -= np.where(kernel, (rate * rule.weight_decay).astype(real) * theta, real(0))
-    if rule.name == "gradient_descent":
-        theta -= rate.astype(real) * gradient
-    elif rule.name in ("momentum", "nesterov"):
-        v = state[0]
-        v *= real(rule.beta1)
-        v += gradient
-        along = gradient + real(rule.beta1) * v if rule.name == "nesterov" else v
-        theta -= rate.astype(real) * along
-    else:
-        first, second = state[:2]
-        first += real(1 - rule.beta1) * (gradient - first)
-        second *= real(rule.beta2)
-        second += real(1 - rule.beta2) * (gradient * gradient)
-        root = np.sqrt(second) * real(1 / math.sqrt(1 - rule.beta2 ** (step + 1)))
-        scale = (rate / (1 - rule.beta1 ** (step + 1))).astype(real)
-        theta -= scale * first / (root + real(rule.epsilon))
+    theta -= change(rule, gradient, state, rate, step)
     theta[rate == 0] = before[rate == 0]
 
 
@@ -240,7 +314,7 @@ def _activations(layout: Layout, theta: Array, X: Array) -> tuple[list[Array], l
 
 
 class Descent:
-    """The memory and the threads of a run, of which there are none here."""
+    """The memory and the threads of a run; the reference has none."""
 
 
 def forward(
@@ -274,7 +348,7 @@ def loss_and_gradient(
     threads: int,
     descent: Descent | None = None,
 ) -> NDArray[np.float64]:
-    """Overwrite ``gradients`` with the costs' derivatives by the thetas; return the costs."""
+    """Overwrite ``gradients`` with the derivatives of the costs by the thetas; return the costs."""
     costs = np.empty(len(thetas))
     for k, (theta, gradient) in enumerate(zip(thetas, gradients, strict=True)):
         (*inputs, Z), derivatives = _activations(layout, theta, X)
@@ -312,12 +386,12 @@ def descend(
     threads: int,
     descent: Descent | None = None,
 ) -> None:
-    """Run ``costs.shape[1]`` iterations of each network; ``counts`` are those that were made.
+    """Run ``costs.shape[1]`` iterations of each network; ``counts`` are those completed.
 
     ``rules``, ``rates``, ``costs`` and ``counts`` have an entry for each of ``networks``, the rows
-    of ``thetas`` and ``states`` that are to run. Iteration ``i`` takes batch ``first + i`` of the
-    batches that the rows of ``order`` are cut into, each ``batch_size`` examples but the last of a
-    row; all examples without ``order``.
+    of ``thetas`` and ``states`` to run. Iteration ``i`` takes batch ``first + i`` of the batches
+    that the rows of ``order`` are cut into. A batch has ``batch_size`` examples; the last one of a
+    row may have fewer. Without ``order`` every batch is all examples.
     """
     batches = -(-X.shape[1] // batch_size)
     counts[...] = 0
@@ -351,7 +425,7 @@ def descend(
 
 BLOCKS = 64  # consecutive counters to a group; see kernels/random.pyx
 
-# Polynomials by dtype, the highest coefficient first; the sources stand in kernels/random.pyx.
+# Polynomials by dtype, the highest coefficient first; for the sources see kernels/random.pyx.
 _LOG = {
     np.dtype(np.float32): (
         7.0376836292e-2,
@@ -496,7 +570,7 @@ Polynomial = dict[Any, tuple[float, ...]]
 def _elements(
     shape: tuple[int, ...], first: int, step: int, size: int
 ) -> tuple[Words, NDArray[np.intp]]:
-    """Return each element's counter block, and its place among the ``size`` words of a group."""
+    """Return the counter block of each element, and its place among the words of a group."""
     rows, columns = (np.arange(n, dtype=np.uint64) for n in shape)
     index = np.uint64(first) + (rows * np.uint64(step))[:, None] + columns
     offset = index % np.uint64(size)
@@ -557,7 +631,7 @@ def _sine_cosine(angle: Array) -> tuple[Array, Array]:
 
 
 def _quantile(q: Array, exponent: float, unit: float) -> Array:
-    """Return z where the mass ``q * unit`` lies beyond z: ``unit`` is ``2**exponent``, q <= 1/2."""
+    """Return z with the mass ``q * unit`` beyond it, for q * unit <= 1/2; unit is 2**exponent."""
     real = q.dtype.type
     y = real(0.5) - q * real(unit)
     root = np.sqrt(-_log(q, exponent))
@@ -572,7 +646,7 @@ def _quantile(q: Array, exponent: float, unit: float) -> Array:
 
 
 def _near_quantile(q: Array, unit: float) -> Array:
-    """Return what ``_quantile`` does where the mass is at least 0.0215; float32 only."""
+    """Return ``_quantile`` for a mass of at least 0.0215; float32 only."""
     y = np.float32(0.5) - q * np.float32(unit)
     r = np.float32(0.23) - y * y
     z: Array = y * _horner(_NEAR_NUM, r) / _horner(_NEAR_DEN, r)
@@ -587,7 +661,7 @@ def _unit_double(bits: Words, origin: float) -> Array:
 def _drawn(
     out: NDArray[Any], first: int, step: int, key: int, stream: int
 ) -> tuple[list[Words], NDArray[np.intp]]:
-    """Return every element's words, 32 bits each or 64 for doubles, and which of them it takes."""
+    """Return each element's words, of 32 bits or 64 for doubles, and which of them it takes."""
     doubles = out.dtype == np.float64
     block, place = _elements(out.shape, first, step, BLOCKS * (2 if doubles else 4))
     x = _philox(block, key, stream)
@@ -597,7 +671,7 @@ def _drawn(
 
 
 def _store(out: NDArray[Any], values: NDArray[Any], brain: bool) -> None:
-    """Write floats, rounded to nearest even where ``out`` holds the bits of halves."""
+    """Write floats, rounded to nearest even if ``out`` holds the bits of halves."""
     if out.dtype != np.uint16:
         out[...] = values
     elif brain:
@@ -607,7 +681,7 @@ def _store(out: NDArray[Any], values: NDArray[Any], brain: bool) -> None:
         out[...] = values.astype(np.float16).view(np.uint16)
 
 
-def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None:
+def _counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None:
     """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
     out[...] = _philox(np.uint64(first) + np.arange(out.shape[1], dtype=np.uint64), key, stream)
 
@@ -623,7 +697,7 @@ def permutation(out: NDArray[np.intp], key: int, stream: int) -> None:
 
 
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None:
-    """Overwrite ``out`` with the generator's own words, in the order in which floats take them."""
+    """Overwrite ``out`` with the words of the generator, in the order in which floats take them."""
     x, place = _drawn(out, first, step, key, stream)
     out[...] = np.choose(place, x)
 

@@ -37,6 +37,14 @@ def dense(level):
 
 
 @pytest.fixture
+def compiled(dense, level):
+    """The dense kernels of a level, but not the reference."""
+    if level == "reference":
+        pytest.skip("for compiled kernels alone")
+    return dense
+
+
+@pytest.fixture
 def random(level):
     return load(level, "random")
 

@@ -5,27 +5,16 @@ a sum of n products n times as much in any order, and an error of the input is m
 derivative. A whole eps is used where half would be enough.
 """
 
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from fastinit import reference
+from fastinit.training.network import LOSSES
 
-# The largest absolute first and second derivative of each activation, apart from jumps.
-STEEPEST = {
-    "relu": (1.0, 0.0),
-    "leaky_relu": (1.0, 0.0),
-    "tanh": (1.0, 0.77),
-    "sigmoid": (0.25, 0.1),
-    "identity": (1.0, 0.0),
-    "gelu": (1.13, 0.8),
-    "silu": (1.1, 0.5),
-    "selu": (1.76, 1.76),
-}
-# The jump of the derivative at zero.
-JUMPS = {"relu": 1.0, "leaky_relu": 1.0, "selu": 0.71}
-# The rounding error of an activation, its derivative, or a loss, in units of eps * (1 + |result|).
+# Roundings in one activation, its derivative, or one loss, in units of eps * (1 + |result|).
 FUNCTION = 8
 
 
@@ -44,16 +33,39 @@ def assert_within(actual, expected, bound):
     assert (np.abs(actual.astype(float) - expected) <= bound).all()
 
 
+def output_of(loss):
+    [output] = [output for output, losses in LOSSES.items() if loss in losses]
+    return output
+
+
 def labels(seed, shape, loss, dtype):
     """Return labels in the format of the loss."""
     numbers = draw(seed, shape, float)
-    if loss == "softmax_cross_entropy":
-        return (numbers == numbers.max(axis=0)).astype(dtype)
-    if loss == "squared_error":
-        return numbers.astype(dtype)
-    if loss == "poisson":
-        return np.floor(np.abs(numbers * 2)).astype(dtype)
-    return (numbers > 0).astype(dtype)
+    return {
+        "sigmoid": numbers > 0,
+        "softmax": numbers == numbers.max(axis=0),
+        "identity": numbers,
+        "exponential": np.floor(np.abs(numbers * 2)),
+    }[output_of(loss)].astype(dtype)
+
+
+@cache
+def steepest(activation, negative_slope):
+    """The largest slope, the largest slope of the slope on either side of 0, and its jump there.
+
+    From the reference, on points between which the slope of the slope hardly changes.
+    """
+    h = 1e-3
+
+    def slopes(Z):
+        derivatives = np.empty_like(Z)
+        reference.activate(Z, activation, negative_slope, np.empty_like(Z), derivatives)
+        return derivatives
+
+    sides = [slopes(sign * h * (np.arange(20_000) + 0.5)) for sign in (1, -1)]
+    first = max(np.abs(side).max() for side in sides)
+    second = max(np.abs(np.diff(side)).max() / h for side in sides)
+    return first, second, float(np.abs(np.diff(slopes(np.array([-1e-12, 1e-12]))))[0])
 
 
 def parameters(seed, sizes, dtype, bias=True):
@@ -76,25 +88,27 @@ def losses(loss, Z, Y, weights, error, dtype):
     cost = reference.loss(Z, Y, weights, loss, A, dZ)
     m = Z.shape[1]
     share = np.full(m, 1 / m) if weights is None else weights / weights.sum(dtype=float)
-    if loss == "squared_error":
-        A_error = error + 0 * A
-    elif loss == "poisson":
-        A_error = A * np.expm1(error) + 4 * eps * A
-    elif loss == "softmax_cross_entropy":
-        # The error of the shifted logits is half an eps of their size; that of the sum, one eps for
-        # each output.
+    with np.errstate(all="ignore"):
+        _, each, slope = reference.LOSSES[loss](Z, Y)
+        ends = [reference.LOSSES[loss](Z + sign * error, Y) for sign in (1, -1)]
+    if output_of(loss) == "softmax":
+        # The shifted logits are off by half an eps of their size, the sum by one per output.
         spread = np.ptp(Z, axis=0)
         A_error = np.max(error + 0 * A, axis=0) / 2 + (len(Z) + 8 + spread) * eps * A
+        slope_error = A_error
     else:
-        A_error = error / 4 + 4 * eps * A
-    # The weights of the examples are always summed in double precision.
+        # Outputs and slopes rise with Z: losses are convex. An output that is Z is not rounded.
+        rounding = 0 if output_of(loss) == "identity" else 4 * eps * A
+        A_error = np.max([np.abs(end[0] - A) for end in ends], axis=0) + rounding
+        slope_error = np.max([np.abs(end[2] - slope) for end in ends], axis=0) + rounding
+    # Their weights are always summed in double precision.
     of_share = m * float(np.finfo(float).eps) + 4 * eps
-    dZ_error = (A_error + of_share * np.abs(A - Y)) * share
-    # The derivative of each loss by Z is A - Y. Its terms are at most |Z| (1 + Y), A and 1.
-    loss_error = (np.abs(A - Y) + A_error) * error
-    loss_error += FUNCTION * eps * (1 + np.abs(Z) * (1 + Y) + A)
-    if loss == "squared_error":
-        loss_error += FUNCTION * eps * np.square(Z - Y)
+    dZ_error = (slope_error + of_share * np.abs(slope)) * share
+    # The terms of a loss are no larger than |Z| (1 + Y), A and 1, or the loss itself.
+    loss_error = (np.abs(slope) + slope_error) * error
+    loss_error += FUNCTION * eps * (1 + np.abs(Z) * (1 + np.abs(Y)) + np.abs(A))
+    if output_of(loss) == "identity":
+        loss_error += 2 * FUNCTION * eps * each
     if loss == "saturating_cross_entropy":
         # The absolute error of 1 - A is that of A, even if 1 - A is small.
         loss_error += FUNCTION * eps / np.where(Y > 0, A, 1 - A)
@@ -127,7 +141,7 @@ def exact(layout, theta, X, Y, weights, dtype):
     ]
     inputs, derivatives = reference._activations(layout, theta, X)
     Z = inputs.pop()
-    first, second = STEEPEST[layout.activation]
+    first, second, kink = steepest(layout.activation, layout.negative_slope)
     input_errors, slope_errors = [np.zeros_like(X)], []
     for layer, ((W, b), A) in enumerate(zip(layers, inputs, strict=True)):
         W = np.abs(W)
@@ -139,7 +153,7 @@ def exact(layout, theta, X, Y, weights, dtype):
             # Near a kink an error may change the side, which adds the jump of the derivative.
             pre = np.empty_like(out)
             reference.linear(*layers[layer], A, pre)
-            jump = JUMPS.get(layout.activation, 0.0) * (np.abs(pre) <= error)
+            jump = kink * (np.abs(pre) <= error)
             slope_errors.append(second * error + jump + FUNCTION * eps * (1 + np.abs(slope)))
 
     outputs, dZ, cost, errors = losses(layout.loss, Z, Y, weights, error, dtype)

@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from rounding import STEEPEST, assert_within, draw, exact, labels, parameters, poisoned
+from rounding import assert_within, draw, exact, labels, parameters, poisoned
 
 from fastinit import Adam, AdamW, GradientDescent, Momentum, kernels, reference
-from fastinit.training.network import LOSSES, Layout
+from fastinit.training import optimizers as registered
+from fastinit.training.network import ACTIVATIONS, LOSSES, Layout
 
 OUTPUTS = tuple(loss for losses in LOSSES.values() for loss in losses)
 # Adam divides by the root of the mean square: an epsilon above the rounding of a gradient keeps
@@ -31,6 +32,10 @@ OPTIMIZERS = {
     "Adam": Adam(0.01, epsilon=1e-3),
     "AdamW": AdamW(0.01, epsilon=1e-3, weight_decay=0.5),
 }
+KINDS = [kind for kind in registered.OPTIMIZERS if kind is not registered.LBFGS]
+for kind in set(KINDS) - {type(optimizer) for optimizer in OPTIMIZERS.values()}:
+    epsilon = {"epsilon": 1e-3} if "epsilon" in kind.__dataclass_fields__ else {}
+    OPTIMIZERS[kind.__name__] = kind(0.01, **epsilon)
 
 
 class Problem(NamedTuple):
@@ -130,7 +135,7 @@ def test_gradient_of_every_shape(dense, dtype, shape):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("activation", STEEPEST)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradient_of_every_kind(dense, dtype, activation, loss):
     check_gradient(dense, problem([5, 9, 8, 3], 41, dtype, activation, loss), dtype)
     check_gradient(dense, problem([64, 33, 7], 65, dtype, activation, loss, weighted=True), dtype)
@@ -142,7 +147,7 @@ def test_gradient_without_biases(dense, dtype, shape):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("activation", STEEPEST)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradient_of_every_kind_with_few_examples(dense, dtype, activation, loss):
     check_gradient(dense, problem([5, 9, 8, 3], 2, dtype, activation, loss, weighted=True), dtype)
     check_gradient(dense, problem([64, 33, 7], 1, dtype, activation, loss), dtype)
@@ -155,7 +160,7 @@ def test_gradient_of_a_large_network(dtype):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("activation", STEEPEST)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_reference_gradient_is_the_derivative(activation, loss):
     """Central differences: h^2 of truncation, eps / h of rounding."""
     case = problem([3, 5, 4, 2], 7, np.dtype(np.float64), activation, loss, weighted=True)
@@ -259,10 +264,10 @@ def check_run(dense, *settings, steps=STEPS):
 
 
 @pytest.mark.parametrize("loss", OUTPUTS)
-@pytest.mark.parametrize("activation", STEEPEST)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_run_of_every_kind(dense, dtype, activation, loss):
     """Fifty updates; every optimiser meets every loss and every activation."""
-    number = list(STEEPEST).index(activation) + OUTPUTS.index(loss)
+    number = ACTIVATIONS.index(activation) + OUTPUTS.index(loss)
     optimizer = list(OPTIMIZERS)[number % len(OPTIMIZERS)]
     batch_size = (None, 13)[number // 2 % 2]
     check_run(
@@ -382,13 +387,6 @@ def test_kernels_take_read_only_inputs(dense, dtype):
 
 
 # --- threads --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def compiled(dense, level):
-    if level == "reference":
-        pytest.skip("the reference runs on one thread")
-    return dense
 
 
 BIG = {  # enough work for threads to take part
@@ -512,6 +510,8 @@ RULES = {
     "momentum": [Momentum(0.02, 0.1 * k, nesterov=k > 2) for k in range(5)],
     "AdamW": [AdamW(0.01, epsilon=1e-3, weight_decay=0.5 * (k % 2)) for k in range(5)],
 }
+for name, optimizer in OPTIMIZERS.items():
+    RULES.setdefault(name, [optimizer] * 5)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
@@ -680,3 +680,25 @@ def test_what_does_not_fit_is_refused(dense, level):
                   {"order": order, "batch_size": 9, "first": 1}]:  # fmt: skip
         with pytest.raises(ValueError, match="expected"):
             dense.descend(*(good | shape).values())
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_a_gradient_after_a_descent_is_only_a_gradient(compiled, dtype, name):
+    """The memory of a descent keeps its jobs, and their optimisers, until the next call."""
+    sizes, m, _ = STACKED[name]
+    case, descent = problem(sizes, m, dtype), compiled.Descent()
+    theta, P = case.theta.copy(), case.theta.size
+    one(
+        compiled, case.layout, Adam(l2=0.1).rule._replace(penalty_in_cost=True), theta,
+        np.zeros((2, P), dtype), 0, case.X, case.Y, None, None, m, 0, np.full(2, 0.1), np.empty(2),
+        1, descent,
+    )  # fmt: skip
+    expected, gradient = poisoned(P, dtype), poisoned(P, dtype)
+    cost = gradient_of(compiled, case, expected)
+    kept = case.theta.copy()
+    [again] = compiled.loss_and_gradient(
+        case.layout, case.theta[None], *case[2:], gradient[None], 1, descent
+    )
+    assert again == cost
+    assert_array_equal(gradient, expected)
+    assert_array_equal(case.theta, kept)

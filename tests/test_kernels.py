@@ -1,4 +1,4 @@
-"""The layer kernels against their reference twins, on every level that this CPU runs; the twins.
+"""The layer kernels against the reference, on every level that this CPU runs; names and signatures.
 
 Tolerances are a-priori rounding bounds: a sum of n products in any order is off by at most n + 1
 roundings, each half an eps of the sum of the absolute products.
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from rounding import assert_within, draw, poisoned
 
+import fastinit as fi
 from fastinit import kernels, reference
+from fastinit.training import network, optimizers
 
 SHAPES = [  # n_out, n_in, m: tiles of every height, whole and broken registers, nothing at all
     (1, 1, 1),
@@ -131,7 +133,7 @@ def test_not_finite_passes_through(dense, dtype):
         assert_array_equal(test(results[0]), test(results[1]))
 
 
-# --- twins --------------------------------------------------------------------------------------
+# --- names and signatures ------------------------------------------------------------------------
 
 
 def test_best_level_was_loaded():
@@ -153,7 +155,7 @@ def names_of(module):
     }
 
 
-def test_each_kernel_has_its_twin(dense, random):
+def test_each_kernel_has_its_reference(dense, random):
     names = names_of(reference)
     assert names >= {"linear", "linear_relu", "backward", "descend", "normal", "words"}
     assert names_of(dense) | names_of(random) == names
@@ -161,3 +163,90 @@ def test_each_kernel_has_its_twin(dense, random):
         kernel = getattr(dense if hasattr(dense, name) else random, name)
         ours = list(inspect.signature(kernel).parameters)
         assert ours == list(inspect.signature(getattr(reference, name)).parameters), name
+
+
+# --- what is chosen by name -----------------------------------------------------------------------
+
+KINDS = [kind for kind in optimizers.OPTIMIZERS if kind is not optimizers.LBFGS]
+
+
+def test_all_tables_have_the_same_names(dense):
+    losses = [loss for losses in network.LOSSES.values() for loss in losses]
+    rules = {kind().rule.name for kind in KINDS}
+    for table, names in (
+        ("ACTIVATIONS", network.ACTIVATIONS), ("LOSSES", losses), ("OPTIMIZERS", rules),
+    ):  # fmt: skip
+        assert sorted(getattr(dense, table)) == sorted(getattr(reference, table)) == sorted(names)
+
+
+def test_names_are_documented():
+    for name in (*network.ACTIVATIONS, *network.LOSSES):
+        assert f'"{name}"' in fi.Network.__doc__
+    for losses in network.LOSSES.values():
+        for name in losses[1:]:
+            assert f"``{name}``" in fi.Network.__doc__
+
+
+@pytest.mark.parametrize("name", ["cubic", "", "Relu", None, 0])
+def test_unknown_names_are_refused(dense, name):
+    """Before anything is written."""
+    layout, rule = fi.Network([2, 3, 1]).layout, fi.Adam().rule
+    Z = np.ones((1, 4))
+    out = poisoned((2, 1, 4), Z.dtype)
+    theta, gradient, state = np.ones(13), poisoned(13, Z.dtype), np.ones((2, 13))
+    data = np.ones((2, 4)), Z, None
+    rates, costs = np.ones((1, 1, 1)), poisoned((1, 1), Z.dtype)
+
+    def descend(layout, rule):
+        dense.descend(
+            layout, [rule], theta[None], state[None], 0, *data, None, 4, 0, rates, costs,
+            np.empty(1, np.intp), np.arange(1), 1,
+        )  # fmt: skip
+
+    def update(layout, rule):
+        dense.update_parameters(layout, rule, theta, np.ones(13), state, 0, np.ones(1))
+
+    calls = [
+        ("activation", lambda: dense.activate(Z, name, 0.1, *out)),
+        ("loss", lambda: dense.loss(Z, Z, None, name, *out)),
+        ("rule", lambda: descend(layout, rule._replace(name=name))),
+        ("rule", lambda: update(layout, rule._replace(name=name))),
+    ]
+    for field in ("activation", "loss"):
+        wrong = layout._replace(**{field: name})
+        calls += [
+            (field, lambda layout=wrong: dense.forward(layout, theta[None], *data, out[:1], 1)),
+            (field, lambda layout=wrong: dense.loss_and_gradient(
+                layout, theta[None], *data, gradient[None], 1)),
+            (field, lambda layout=wrong: descend(layout, rule)),
+        ]  # fmt: skip
+    for what, call in calls:
+        with pytest.raises(ValueError, match=f"{what}: expected one of .*; got {name!r}"):
+            call()
+    assert (theta == 1).all()
+    assert (state == 1).all()
+    assert np.isnan(np.concatenate([out.ravel(), gradient, costs[0]])).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slots_are_those_of_the_kernel(compiled, kind):
+    layout, rule = fi.Network([2, 3, 1]).layout, kind().rule
+    X, Y = draw(1, (2, 4), float), np.ones((1, 4))
+
+    def descend(slots):
+        states = np.zeros((1, slots, 13))
+        compiled.descend(
+            layout, [rule], draw(2, (1, 13), float), states, 0, X, Y, None, None, 4, 0,
+            np.full((1, 1, 1), 0.1), np.empty((1, 1)), np.empty(1, np.intp), np.arange(1), 1,
+        )  # fmt: skip
+        return states
+
+    assert descend(kind.slots).any(axis=-1).all(), "each of them is used"
+    if kind.slots > 0:
+        with pytest.raises(ValueError, match=f"states: expected {kind.slots} slots"):
+            descend(kind.slots - 1)
+
+
+def test_lbfgs_has_no_update_kernel():
+    with pytest.raises(TypeError, match="optimizer: expected one with an update kernel; got LBFGS"):
+        _ = optimizers.LBFGS().rule

@@ -88,7 +88,7 @@ def test_bad_sizes(sizes, error, message):
         (
             {"output": "identity", "loss": "poisson"},
             ValueError,
-            "loss: expected squared_error with output 'identity'; got 'poisson'",
+            " with output 'identity'; got 'poisson'",
         ),
     ],
 )

@@ -9,9 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
 from fastinit.comparison import propagation
+from fastinit.training.network import ACTIVATIONS
+from fastinit.training.network import LOSSES as OUTPUTS
 
-ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
-OUTPUTS = ("sigmoid", "softmax", "identity", "exponential")
 DEEP = [2, *[100] * 10, 1]
 
 

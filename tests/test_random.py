@@ -68,14 +68,14 @@ def pack(words):
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
 def test_known_answers(random, counter, key, expected):
     out = np.zeros((4, 1), np.uint32)
-    random.counters(out, pack(counter[:2]), pack(key), pack(counter[2:]))
+    random._counters(out, pack(counter[:2]), pack(key), pack(counter[2:]))
     assert tuple(out[:, 0]) == expected
 
 
 def test_words_are_the_counters_word_by_word(random):
     """Element i is word i % 256 // 64 of block i // 256 * 64 + i % 64."""
     blocks = np.zeros((4, 192), np.uint32)
-    random.counters(blocks, 0, 7, 9)
+    random._counters(blocks, 0, 7, 9)
     out = np.zeros((1, 768), np.uint32)
     random.words(out, 0, 0, 7, 9)
     assert_array_equal(out[0], blocks.reshape(4, 3, 64).swapaxes(0, 1).ravel())
@@ -241,8 +241,8 @@ def test_more_than_32_bits_of_elements():
     assert (low != fi.normal(shape, seed=1, window=np.s_[:1, :300])).all()
     words = np.empty((4, 1), np.uint32)
     again = np.empty((4, 1), np.uint32)
-    kernels.random.counters(words, 2**32, 1, 0)
-    kernels.random.counters(again, 0, 1, 0)
+    kernels.random._counters(words, 2**32, 1, 0)
+    kernels.random._counters(again, 0, 1, 0)
     assert (words != again).all()
 
 

@@ -578,6 +578,12 @@ def _distinct_units(W: Sequence[Array], b: Sequence[Array]) -> Iterator[int]:
         yield len(np.unique(np.hstack([W_l, b_l, W_next]), axis=0))
 
 
+def _flattens(network: Network) -> bool:
+    """Whether the hidden activation saturates on both sides, as tanh and sigmoid do."""
+    _, derivatives = _activate(network, np.linspace(-20, 20, 401))
+    return bool(np.abs(derivatives[[0, -1]]).max() < SATURATED * np.abs(derivatives).max())
+
+
 def _saturation(network: Network, derivatives: Sequence[Array], A_out: Array) -> Iterator[float]:
     _, possible = _activate(network, np.linspace(-10, 10, 2001))
     for derivatives_l in derivatives:
@@ -620,7 +626,7 @@ def _problems(p: Propagation) -> Iterator[tuple[str, str]]:
         share = _share(p.dead_units[:-1][dead])
         yield "dead", f"{share} of the units of {layers_in_words(dead)} are zero for every example"
     # Other activations have a zero derivative on one side by design, and outputs may be certain.
-    saturated = (p.saturation[:-1] >= MAJORITY) & (p.network.activation in ("tanh", "sigmoid"))
+    saturated = (p.saturation[:-1] >= MAJORITY) & _flattens(p.network)
     if saturated.any():
         yield (
             "saturated",

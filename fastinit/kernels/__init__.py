@@ -1,7 +1,7 @@
-"""The only door to compiled code: picks one CPU level, once, when fastinit is imported.
+"""The compiled code. One CPU level is chosen when fastinit is imported.
 
-``dense`` and ``random`` are the chosen level's modules. ``FASTINIT_KERNELS`` forces a level by
-name, or ``reference`` for the NumPy twin; a level that cannot run here raises ``ImportError``.
+``dense`` and ``random`` are the modules of that level. ``FASTINIT_KERNELS`` forces a level by name,
+or ``reference`` for the NumPy implementation; a level that cannot run here raises ``ImportError``.
 """
 
 import importlib
@@ -22,12 +22,12 @@ except ImportError as error:
         "package: leave its folder, or start Python with -P"
     ) from error
 
-# Best first; the last is built everywhere.
+# The best first. The last is built everywhere.
 LEVELS = ("x86_64_v4", "x86_64_v3", "baseline")
 
 
 def why_not(level: str) -> str | None:
-    """Return why ``level`` cannot run here: not built, or not runnable; None if it can."""
+    """Return why ``level`` cannot run here, or None if it can."""
     if importlib.util.find_spec(f"fastinit.kernels.dense_{level}") is None:
         return "not built"
     missing = cpu.missing().get(level, ())
@@ -57,7 +57,7 @@ def _load(body: str) -> ModuleType:
     module = importlib.import_module(
         "fastinit.reference" if level == "reference" else f"fastinit.kernels.{body}_{level}"
     )
-    # As os.path is posixpath: one name for whichever module was chosen.
+    # One name for whichever module was chosen, as os.path is a name for posixpath.
     sys.modules[f"fastinit.kernels.{body}"] = module
     return module
 
@@ -79,7 +79,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     >>> show_config("dicts")["kernels"] in (*LEVELS, "reference")
     True
     """
-    from importlib.metadata import version  # here, for it alone would double the import time
+    from importlib.metadata import version  # imported here: it would double the import time
 
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode: expected stdout or dicts; got {mode!r}")

@@ -1,8 +1,8 @@
 """Which CPU levels this processor and its operating system can run.
 
 The levels are those of the x86-64 psABI (https://gitlab.com/x86-psABIs/x86-64-ABI). A processor
-that knows AVX is not enough: the operating system must also save the wide registers at a task
-switch, which only XGETBV tells.
+with AVX is not enough: the operating system must also save the wide registers at a context switch,
+which XGETBV reports.
 """
 
 cdef extern from *:
@@ -40,7 +40,7 @@ cdef extern from *:
     void fastinit_cpuid(unsigned leaf, unsigned* registers) noexcept nogil
     unsigned long long fastinit_xgetbv() noexcept nogil
 
-# What a level asks for beyond the one below it: (name, CPUID leaf, register a b c d = 0..3, bit).
+# What a level requires beyond the one below it: (name, CPUID leaf, register a b c d = 0..3, bit).
 _X86_64_V3 = (
     ("osxsave", 0x1, 2, 27),
     ("avx", 0x1, 2, 28),
@@ -59,7 +59,7 @@ _X86_64_V4 = (
     ("avx512bw", 0x7, 1, 30),
     ("avx512vl", 0x7, 1, 31),
 )
-# Bits of XCR0: the registers whose contents the operating system keeps.
+# Bits of XCR0: the registers that the operating system saves.
 _YMM_STATE = 0b0000_0110
 _ZMM_STATE = 0b1110_0110
 
@@ -75,18 +75,18 @@ def _has(unsigned leaf, int register, int bit):
 
 
 def missing():
-    """For each level above ``baseline``: the names of what it needs and this machine lacks.
+    """Return, for each level above ``baseline``, the features that this machine lacks.
 
     Returns
     -------
     dict of str to tuple of str
-        A level whose tuple is empty can run here. On machines that are not x86-64 the dictionary is
-        empty: there the baseline is all there is.
+        A level whose tuple is empty can run here. The dictionary is empty on machines other than
+        x86-64, which have the baseline only.
     """
     if not FASTINIT_X86_64:
         return {}
     v3 = [name for name, leaf, register, bit in _X86_64_V3 if not _has(leaf, register, bit)]
-    # XGETBV itself is an illegal instruction before the operating system has turned XSAVE on.
+    # XGETBV is an illegal instruction unless the operating system has enabled XSAVE.
     state = 0 if "osxsave" in v3 else fastinit_xgetbv()
     if state & _YMM_STATE != _YMM_STATE:
         v3.append("ymm registers saved by the operating system")

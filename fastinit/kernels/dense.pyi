@@ -1,6 +1,6 @@
-"""The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
+"""The interface of the dense kernels, the same for every CPU level and ``fastinit.reference``."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from typing_extensions import disjoint_base
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 class _Layout(Protocol):
-    """What :class:`fastinit.training.network.Layout` is."""
+    """The interface of :class:`fastinit.training.network.Layout`."""
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
@@ -24,7 +24,7 @@ class _Layout(Protocol):
     def bias(self) -> bool: ...
 
 class _Rule(Protocol):
-    """What :class:`fastinit.training.optimizers.Rule` is."""
+    """The interface of :class:`fastinit.training.optimizers.Rule`."""
 
     @property
     def name(self) -> str: ...
@@ -40,8 +40,15 @@ class _Rule(Protocol):
     def weight_decay(self) -> float: ...
     @property
     def penalty_in_cost(self) -> bool: ...
+    @property
+    def nesterov(self) -> bool: ...
 
-__test__: dict[str, str]  # Cython puts one into every module
+# The names of what can be chosen; the reference has dictionaries of functions.
+ACTIVATIONS: Collection[str]
+LOSSES: Collection[str]
+OPTIMIZERS: Collection[str]
+
+__test__: dict[str, str]  # Cython adds one to every module
 
 def all_finite(A: NDArray[_Real]) -> bool: ...
 def all_binary(A: NDArray[_Real]) -> bool: ...
@@ -51,9 +58,6 @@ def linear(
 def linear_relu(
     W: NDArray[_Real], b: NDArray[_Real], A: NDArray[_Real], out: NDArray[_Real]
 ) -> None: ...
-def exp(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
-def log(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
-def log1p(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def sigmoid(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
 def activate(
     Z: NDArray[_Real],
@@ -90,7 +94,7 @@ def update_parameters(
 
 @disjoint_base
 class Descent:
-    """The memory and the threads of a run, kept from slice to slice."""
+    """The memory and the threads of a run, which are kept between its slices."""
 
     def __new__(cls) -> Descent: ...
     def interrupt(self) -> None: ...
@@ -134,3 +138,8 @@ def descend(
     threads: int,
     descent: Descent | None = None,
 ) -> None: ...
+
+# For the tests alone, and without a counterpart in the reference.
+def _exp(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
+def _log(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...
+def _log1p(Z: NDArray[_Real], out: NDArray[_Real]) -> None: ...

@@ -1,4 +1,4 @@
-"""Dense layers: forward, backward, losses, updates, and the fused descent: what Python calls.
+"""Dense layers: forward and backward passes, losses, updates, and the fused descent.
 
 Layout: examples are the contiguous axis. ``A`` is (n_in, m), ``W`` (n_out, n_in), ``b`` (n_out, 1).
 
@@ -12,9 +12,9 @@ The included files, each of which depends only on those before it:
 - ``updates.pxi``: the optimisers;
 - ``gradients.pxi``: the strategies.
 
-Sums have a fixed order, which follows from network and batch alone. Kernels do not validate values;
-the shapes that a descent relies on are checked where it starts. Twins with the same names and
-arguments are in ``fastinit/reference.py``.
+Sums have a fixed order, which depends on network and batch only. Kernels do not validate values;
+the shapes that a descent relies on are checked when it starts. ``fastinit/reference.py`` has
+functions of the same names and arguments.
 """
 
 cimport cython
@@ -68,10 +68,30 @@ ctypedef fused real:
     double
 
 cdef enum:
-    # 6 rows x 2 registers of sums, 2 of activations and 1 of a weight: 15 of the 16 registers that
-    # AVX2 and SSE2 have. With 512 bits twice as many are there, but taller tiles gained nothing.
+    # 6 rows x 2 registers of sums, 2 of activations and 1 of a weight: 15 of the 16 registers of
+    # AVX2 and SSE2. AVX-512 has 32 registers, but taller tiles were not faster.
     ROWS = 6
     SUMS = 12
+
+    # The size of each table of named functions.
+    MOST_NAMES = 32
+
+
+cdef Py_ssize_t new_number(dict numbers, str name) except -1:
+    """Add a name to those of a table, and return its number."""
+    if name in numbers or len(numbers) == MOST_NAMES:
+        raise ValueError(f"expected at most {MOST_NAMES} names, each once; got another {name!r}")
+    numbers[name] = len(numbers)
+    return numbers[name]
+
+
+cdef Py_ssize_t number_of(dict numbers, str what, name) except -1:
+    """Return the number of a name in a table."""
+    number = numbers.get(name)
+    if number is None:
+        raise ValueError(f"{what}: expected one of {', '.join(numbers)}; got {name!r}")
+    return number
+
 
 include "gemm.pxi"
 include "activations.pxi"
@@ -81,11 +101,16 @@ include "descent.pxi"
 include "updates.pxi"
 include "gradients.pxi"
 
+# The names of what the kernels can compute; ``fastinit.reference`` has tables of these.
+ACTIVATIONS = tuple(activation_numbers)
+LOSSES = tuple(loss_numbers)
+OPTIMIZERS = tuple(optimizer_numbers)
 
-# --- what Python calls: layers --------------------------------------------------------------------
+
+# --- entry points: layers -------------------------------------------------------------------------
 
 cdef inline const real* start_of(const real[:, ::1] a) noexcept nogil:
-    """The address of the first element; NULL where there is none."""
+    """Return the address of the first element; NULL if there is none."""
     return &a[0, 0] if a.shape[0] > 0 and a.shape[1] > 0 else NULL
 
 
@@ -107,7 +132,7 @@ def all_finite(const real[:, ::1] A):
     with nogil:
         while start < n and wrong == 0:
             stop = min(start + 4096, n)
-            # The difference of a number to itself is 0 for finite numbers and NaN for all others.
+            # x - x is 0 for finite numbers and NaN otherwise.
             for k in range(start, stop):
                 wrong += a[k] - a[k] != 0
             start = stop
@@ -147,45 +172,6 @@ def linear_relu(
         affine(W, b, A, out, RELU)
 
 
-def exp(
-    const real[:, ::1] Z,      # (n, m)
-    real[:, ::1] out,          # (n, m), overwritten
-):
-    """Overwrite ``out`` with ``exp(Z)``; results that are no normal numbers may be 0."""
-    cdef const real* z = start_of(Z)
-    cdef real* a = <real*>start_of(out)
-    cdef Py_ssize_t e
-    with nogil:
-        for e in range(Z.shape[0] * Z.shape[1]):
-            a[e] = exp_of(z[e])
-
-
-def log(
-    const real[:, ::1] Z,      # (n, m), each a normal positive number
-    real[:, ::1] out,          # (n, m), overwritten
-):
-    """Overwrite ``out`` with ``log(Z)``."""
-    cdef const real* z = start_of(Z)
-    cdef real* a = <real*>start_of(out)
-    cdef Py_ssize_t e
-    with nogil:
-        for e in range(Z.shape[0] * Z.shape[1]):
-            a[e] = log_of(z[e])
-
-
-def log1p(
-    const real[:, ::1] Z,      # (n, m), each from 0 to 1
-    real[:, ::1] out,          # (n, m), overwritten
-):
-    """Overwrite ``out`` with ``log(1 + Z)``."""
-    cdef const real* z = start_of(Z)
-    cdef real* a = <real*>start_of(out)
-    cdef Py_ssize_t e
-    with nogil:
-        for e in range(Z.shape[0] * Z.shape[1]):
-            a[e] = log1p_of(z[e])
-
-
 def sigmoid(
     const real[:, ::1] Z,      # (n_out, m)
     real[:, ::1] out,          # (n_out, m), overwritten; may be Z
@@ -201,40 +187,41 @@ def sigmoid(
 
 def activate(
     const real[:, ::1] Z,      # (n, m)
-    activation,                # its name, of the activation
+    activation,                # a name
     double negative_slope,     # of leaky_relu
     real[:, ::1] A,            # (n, m), overwritten
-    real[:, ::1] derivatives,       # (n, m), overwritten
+    real[:, ::1] derivatives,  # (n, m), overwritten
 ):
     """Overwrite ``A`` with the activation of ``Z``, and ``derivatives`` with its derivative."""
-    cdef Activation kind = ACTIVATIONS[activation]
+    cdef const Activation* functions = activation_named(activation)
     cdef real* a = <real*>start_of(A)
     cdef real* d = <real*>start_of(derivatives)
     cdef Py_ssize_t e, n = Z.shape[0] * Z.shape[1]
     A[...] = Z
     with nogil:
-        activate_row(a, d, n, kind, <real>negative_slope)
-        if not keeps_derivatives(kind):
+        activate_row(a, d, n, functions, <real>negative_slope)
+        if not keeps_derivatives(functions):
             for e in range(n):
                 d[e] = a[e]
-            derivatives_of_row(d, d, n, kind, <real>negative_slope)
+            derivatives_of_row(d, d, n, functions, <real>negative_slope)
 
 
 def loss(
     const real[:, ::1] Z,      # (n_out, m)
     const real[:, ::1] Y,      # (n_out, m)
     const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
-    loss,                      # its name
+    loss,                      # a name
     real[:, ::1] A,            # (n_out, m), overwritten
     real[:, ::1] dZ,           # (n_out, m), overwritten
 ):
-    """Overwrite ``A`` with the outputs and ``dZ`` with ``(A - Y) * w / sum(w)``; return the cost.
+    """Overwrite ``A`` with the outputs and ``dZ`` with the gradient of the cost; return the cost.
 
-    ``w`` is 1 without ``sample_weight``. If all weights are zero, cost and ``dZ`` are zero. The
-    saturating cross-entropy is the lesson's, ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``,
-    infinite if the sigmoid saturates on the wrong side.
+    The cost is the mean loss of the examples, weighted by ``sample_weight``. It is zero, and so is
+    ``dZ``, if all weights are zero. The saturating cross-entropy is that of the lesson,
+    ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``: infinite if the sigmoid saturates on the
+    wrong side.
     """
-    cdef Loss kind = LOSSES[loss]
+    cdef const Loss* functions = loss_named(loss)
     cdef Py_ssize_t m = Z.shape[1], n_out = Z.shape[0]
     cdef Py_ssize_t start = 0, n, e
     cdef double total = 0, whole = m
@@ -251,8 +238,8 @@ def loss(
         while start < m:
             n = min(<Py_ssize_t>LOSS_BLOCK, m - start)
             total += loss_block(
-                kind, &dZ[0, start], &Y[0, start], m, w + start if w != NULL else w, &A[0, start],
-                n_out, m, n, <real>(1 / whole if whole > 0 else 0),
+                functions, &dZ[0, start], &Y[0, start], m, w + start if w != NULL else w,
+                &A[0, start], n_out, m, n, <real>(1 / whole if whole > 0 else 0),
             )
             start += n
     return total / whole if whole > 0 else 0.0
@@ -264,11 +251,11 @@ def backward(
     const real[:, ::1] dZ,     # (n_out, m)
     real[:, ::1] dW,           # (n_out, n_in), accumulated
     real[:, ::1] db,           # (n_out, 1), accumulated
-    real[:, ::1] dA,           # (n_in, m), overwritten; None where nobody asks
+    real[:, ::1] dA,           # (n_in, m), overwritten; None if not wanted
 ):
     """Accumulate ``dW += dZ @ A.T`` and ``db += sum(dZ)``; overwrite ``dA``.
 
-    ``dA = (W.T @ dZ) * (A > 0)``: the mask of the ReLU that made ``A``. ``dA`` may be ``A``.
+    ``dA = (W.T @ dZ) * (A > 0)``: ``A`` is the output of a ReLU. ``dA`` may be ``A``.
     """
     cdef Py_ssize_t m = A.shape[1]
     cdef bint wanted = dA is not None
@@ -288,23 +275,23 @@ def backward(
             )
 
 
-# --- what Python calls: whole networks ------------------------------------------------------------
+# --- entry points: whole networks -----------------------------------------------------------------
 
 cdef object misfit(name, expected, found):
-    """The error for an argument that does not fit the network."""
+    """Return the error for an argument that does not fit the network."""
     return ValueError(f"{name}: expected {expected}; got {found}")
 
 
 # Cannot be pickled, because it holds addresses and threads.
 @cython.auto_pickle(False)
 cdef class Descent:
-    """The memory and the threads of a run, kept from slice to slice."""
+    """The memory and the threads of a run, which are kept between its slices."""
 
     cdef Call call
     cdef Py_ssize_t itemsize
     cdef Helpers helpers
     cdef object error
-    cdef object key              # of what the memory was arranged for
+    cdef object key              # of the call that the memory was laid out for
     cdef const void* packed_X    # what was packed from
     cdef char* plan              # memory of the shape
     cdef char* memory            # scratch
@@ -321,7 +308,7 @@ cdef class Descent:
         free(self.call.groups)
 
     cdef void look(self):
-        """Let Ctrl-C be heard."""
+        """Check for Ctrl-C."""
         try:
             PyErr_CheckSignals()
         except BaseException as error:
@@ -329,11 +316,11 @@ cdef class Descent:
             counter_store(&self.call.interrupted, 1)
 
     def interrupt(self):
-        """Let all threads leave at their next task."""
+        """Make all threads leave at their next task."""
         counter_store(&self.call.interrupted, 1)
 
     cdef void* take(self, Py_ssize_t numbers, Py_ssize_t itemsize) noexcept:
-        """Take memory on a cache line's boundary; where there is none yet, count it."""
+        """Return scratch memory on a cache line; only count it before it is allocated."""
         cdef Py_ssize_t at = self.used
         self.used += (numbers * itemsize + 63) // 64 * 64
         return self.memory + at if self.memory != NULL else NULL
@@ -352,7 +339,7 @@ cdef class Descent:
         return 0
 
     cdef int take_layout(self, layout, Py_ssize_t batch) except -1:
-        """Lay out the network, and cut its batches."""
+        """Lay out the network and cut its batches."""
         cdef Shape* shape = &self.call.shape
         cdef Py_ssize_t lanes = VECTOR_BYTES // self.itemsize
         cdef Py_ssize_t layer, n, parameters = 0, rows = 0, pieces
@@ -369,7 +356,7 @@ cdef class Descent:
         shape.sizes = numbers
         for layer in range(n + 1):
             shape.sizes[layer] = sizes[layer]
-        # Pieces need the sizes to be counted, and all lies in one block of memory.
+        # The pieces are counted by the sizes, and all arrays share one block of memory.
         shape.n_layers = n
         pieces = count_pieces(shape, lanes)
         free(self.plan)
@@ -387,9 +374,9 @@ cdef class Descent:
         for layer in range(n + 1):
             shape.sizes[layer] = sizes[layer]
         shape.bias = layout.bias
-        shape.activation = ACTIVATIONS[layout.activation]
+        shape.activation = activation_named(layout.activation)
         shape.negative_slope = layout.negative_slope
-        shape.loss = LOSSES[layout.loss]
+        shape.loss = loss_named(layout.loss)
         for layer in range(n):
             shape.weights_at[layer] = parameters
             shape.rows_at[layer] = rows
@@ -401,9 +388,9 @@ cdef class Descent:
         return 0
 
     cdef int take_memory(self, bint forward_only, bint whole_gradient) except -1:
-        """Allocate the scratch of all teams, in one block.
+        """Allocate the scratch memory of all teams, in one block.
 
-        It is not cleared, which took a fifth of a short call: what is read was written before.
+        It is not cleared, which took a fifth of the time of a short call.
         """
         free(self.memory)
         self.memory = NULL
@@ -496,7 +483,7 @@ cdef class Descent:
                 space.piece_gradients = self.take(members * shape.piece_size, itemsize)
 
     cdef void take_lanes(self, Workspace* space) noexcept:
-        """Memory of the interleaved strategy: a register of networks for each number."""
+        """Take the memory of the interleaved strategy: a register of networks for each number."""
         cdef Shape* shape = &self.call.shape
         cdef Py_ssize_t itemsize = self.itemsize, n = shape.n_parameters, examples = shape.width
         cdef Py_ssize_t n_in = shape.sizes[0], n_out = shape.sizes[shape.n_layers], layer
@@ -524,7 +511,7 @@ cdef class Descent:
         lanes.costs = <double*>self.take(MOST_LANES, sizeof(double))
 
     cdef Py_ssize_t members(self, Py_ssize_t t) noexcept:
-        """Threads of team ``t``: the first teams get what is left over."""
+        """Return the number of threads of team ``t``; the first teams get the remainder."""
         cdef Call* call = &self.call
         cdef Py_ssize_t n = call.n_threads // call.n_teams
         n += t < call.n_threads % call.n_teams
@@ -533,10 +520,9 @@ cdef class Descent:
     cdef int start(
         self, layout, Py_ssize_t itemsize, Py_ssize_t n_jobs, Py_ssize_t threads, kind
     ) except -1:
-        """Prepare ``n_jobs`` jobs, whose groups are set, on the data that is set.
+        """Prepare ``n_jobs`` jobs; their groups and the data are set.
 
-        ``kind`` says what they have in common beside the network: it decides how much memory they
-        take.
+        ``kind`` is "forward", "gradient" or "descent", which differ in the memory they need.
         """
         cdef Call* call = &self.call
         cdef Data* data = &call.data
@@ -595,7 +581,7 @@ cdef class Descent:
             pack(<const double*>NULL, &self.call)
 
     cdef int run(self) except -1:
-        """Run the jobs on all threads; raise what interrupted them."""
+        """Run the jobs on all threads; raise the exception of Ctrl-C, if there was one."""
         cdef Py_ssize_t t, wanted = 0
         for t in range(self.call.n_teams):
             wanted += self.call.teams[t].size
@@ -607,7 +593,7 @@ cdef class Descent:
         return 0
 
     def take_part(self, Py_ssize_t thread):
-        """Run jobs as a member of a team: thread after thread, team after team."""
+        """Run jobs as a member of a team; threads are dealt to the teams in turn."""
         cdef Py_ssize_t t = thread % self.call.n_teams, rank = thread // self.call.n_teams
         with nogil:
             if self.itemsize == sizeof(float):
@@ -617,7 +603,7 @@ cdef class Descent:
 
 
 cdef bint is_short(Py_ssize_t work, Py_ssize_t iterations) noexcept:
-    """Whether ``iterations`` of so many multiply-adds do not repay the start of a thread."""
+    """Whether the work, in multiply-adds per iteration, is too little to start a thread for."""
     return iterations <= START_WORK // work
 
 
@@ -626,7 +612,7 @@ cdef int take_data(
     const real[::1] sample_weight, const Py_ssize_t[:, ::1] order, Py_ssize_t batch_size,
     Py_ssize_t first, Py_ssize_t iterations,
 ) except -1:
-    """Set the data of a call; everything fits everything else, or raise."""
+    """Set the data of a call; raise if shapes do not fit."""
     cdef Data* data = &descent.call.data
     cdef Py_ssize_t m = X.shape[1], n_in = layout.sizes[0]
     cdef Py_ssize_t n_out = layout.sizes[len(layout.sizes) - 1]
@@ -663,19 +649,16 @@ cdef int take_data(
     return 0
 
 
-cdef void take_rule(Rule* to, rule):
-    to.kind = KINDS[rule.name]
+cdef int take_rule(Rule* to, rule) except -1:
+    to.optimizer = &OPTIMIZER_TABLE[number_of(optimizer_numbers, "rule", rule.name)]
     to.beta1 = rule.beta1
     to.beta2 = rule.beta2
     to.epsilon = rule.epsilon
     to.l2 = rule.l2
     to.weight_decay = rule.weight_decay
     to.penalty_in_cost = rule.penalty_in_cost
-
-
-cdef Py_ssize_t slots_of(Kind kind) noexcept:
-    """Rows of optimiser state."""
-    return 2 if kind == ADAM else 1 if kind > GRADIENT_DESCENT else 0
+    to.nesterov = rule.nesterov
+    return 0
 
 
 cdef Py_ssize_t n_parameters_of(layout) except -1:
@@ -690,7 +673,7 @@ cdef Py_ssize_t n_parameters_of(layout) except -1:
 cdef void group_jobs(
     Descent descent, Py_ssize_t parameters, Py_ssize_t itemsize, Py_ssize_t n, Py_ssize_t batch,
 ) noexcept:
-    """Group jobs by registers of networks for the interleaved strategy; else one by one."""
+    """Group jobs into registers for the interleaved strategy, and one by one for the others."""
     cdef Call* call = &descent.call
     cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize, i, most = 1
     if is_interleaved(parameters, batch, lanes):
@@ -699,7 +682,7 @@ cdef void group_jobs(
     for i in range(n):
         if (
             i == 0 or i - call.groups[call.n_groups - 1] == most
-            or slots_of(call.jobs[i].rule.kind) != slots_of(call.jobs[i - 1].rule.kind)
+            or call.jobs[i].rule.optimizer != call.jobs[i - 1].rule.optimizer
         ):
             call.groups[call.n_groups] = i
             call.n_groups += 1
@@ -713,7 +696,7 @@ def update_parameters(
     const real[::1] gradient,  # (n_parameters,)
     real[:, ::1] state,        # (slots, n_parameters), updated in place
     Py_ssize_t step,           # updates before this one
-    const double[::1] rates,   # (1,), or (2 * n_layers,): weights and biases of each layer
+    const double[::1] rates,   # (1,), or (2 * n_layers,): of weights and biases of each layer
 ):
     """Update ``theta`` and ``state`` in place."""
     cdef Descent descent = Descent()
@@ -736,7 +719,7 @@ def forward(
     layout,
     const real[:, ::1] thetas,     # (k, n_parameters)
     const real[:, :] X,            # (sizes[0], m)
-    const real[:, ::1] Y,          # (sizes[-1], m); None where no cost is asked for
+    const real[:, ::1] Y,          # (sizes[-1], m); None if no cost is wanted
     const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
     real[:, :, ::1] out,           # (k, sizes[-1], m), overwritten
     Py_ssize_t threads,
@@ -803,6 +786,10 @@ def loss_and_gradient(
     for k in range(n):
         job = &descent.call.jobs[k]
         job.own = <void*>&thetas[k, 0]
+        # The descent may have run other jobs before.
+        job.rule.optimizer = NULL
+        job.rule.penalty_in_cost = False
+        job.outputs = NULL
         job.gradient = &gradients[k, 0]
         job.costs = &costs[k]
         job.iterations = 1
@@ -816,37 +803,38 @@ def loss_and_gradient(
 
 def descend(
     layout,
-    rules,                         # one for each network that is to run
+    rules,                         # one for each of ``networks``
     real[:, ::1] thetas,           # (k, n_parameters), updated in place
     real[:, :, ::1] states,        # (k, slots, n_parameters), updated in place
     Py_ssize_t step,               # updates before these
     const real[:, :] X,            # (sizes[0], m), m > 0
     const real[:, ::1] Y,          # (sizes[-1], m)
     const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
-    const Py_ssize_t[:, ::1] order,  # (epochs, m): the order of the examples; None for full batches
+    const Py_ssize_t[:, ::1] order,  # (epochs, m): order of the examples; None for full batches
     Py_ssize_t batch_size,
-    Py_ssize_t first,              # which of the batches of ``order`` is the first
+    Py_ssize_t first,              # number of the first batch in ``order``
     const double[:, :, ::1] rates,  # (n, 1 or iterations, 1 or 2 * n_layers)
     double[:, :] costs,            # (n, iterations), rows contiguous
     Py_ssize_t[::1] counts,        # (n,), overwritten
-    const Py_ssize_t[::1] networks,  # (n,): the rows of the networks that are to run
-    Py_ssize_t threads,            # at most so many
-    Descent descent=None,          # keeps memory and threads for the run's next slice
+    const Py_ssize_t[::1] networks,  # (n,): the rows of thetas to run
+    Py_ssize_t threads,            # the most to use
+    Descent descent=None,          # keeps memory and threads for the next slice of a run
 ):
-    """Run ``costs.shape[1]`` iterations of each network; ``counts`` are those that were made.
+    """Run ``costs.shape[1]`` iterations of each network; ``counts`` are those completed.
 
     Iteration ``i`` takes batch ``first + i`` of the batches that the rows of ``order`` are cut
-    into, each ``batch_size`` examples but the last of a row; all examples without ``order``.
+    into. A batch has ``batch_size`` examples; the last one of a row may have fewer. Without
+    ``order`` every batch is all examples.
 
     ``rates`` has a row for each iteration, or one for all: a single learning rate, or one each for
     the weights and the biases of each layer. A rate of 0 leaves parameters exactly as they are.
 
-    ``costs[k, i]`` is the cost before update ``i``, written up to the count of network ``k``. The
-    count is smaller than asked for if the next update would not be finite: theta then stays at its
-    last finite value, but the optimiser's state may be that of the refused update.
+    ``costs[k, i]`` is the cost before update ``i``, written up to the count of network ``k``. A
+    network stops early if the next update would make a parameter infinite or NaN. Its theta keeps
+    its last finite value, but its state may be that of the refused update.
 
-    Ctrl-C raises from within, with thetas and states as the last whole iteration of each network
-    left them, and ``counts`` written.
+    Ctrl-C raises ``KeyboardInterrupt``, with thetas, states and ``counts`` as the last complete
+    iteration of each network left them.
     """
     cdef Py_ssize_t i, k, n = networks.shape[0], iterations = costs.shape[1], P
     cdef Job* job
@@ -886,8 +874,8 @@ def descend(
             raise misfit("networks", f"rows below {thetas.shape[0]}", k)
         job = &descent.call.jobs[i]
         take_rule(&job.rule, rules[i])
-        if not (states.shape[1] >= slots_of(job.rule.kind)):
-            raise misfit("states", f"{slots_of(job.rule.kind)} slots", states.shape[1])
+        if not (states.shape[1] >= slots_of(&job.rule)):
+            raise misfit("states", f"{slots_of(&job.rule)} slots", states.shape[1])
         job.own = &thetas[k, 0]
         job.state = &states[k, 0, 0] if states.shape[1] > 0 else NULL
         job.gradient = NULL
@@ -910,3 +898,44 @@ def descend(
     finally:
         for i in range(n):
             counts[i] = descent.call.jobs[i].done
+
+
+# --- what only the tests call: functions that the other kernels inline ----------------------------
+
+def _exp(
+    const real[:, ::1] Z,      # (n, m)
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``exp(Z)``; a result below the normal numbers may be 0."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = exp_of(z[e])
+
+
+def _log(
+    const real[:, ::1] Z,      # (n, m), normal positive numbers
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``log(Z)``."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = log_of(z[e])
+
+
+def _log1p(
+    const real[:, ::1] Z,      # (n, m), from 0 to 1
+    real[:, ::1] out,          # (n, m), overwritten
+):
+    """Overwrite ``out`` with ``log(1 + Z)``."""
+    cdef const real* z = start_of(Z)
+    cdef real* a = <real*>start_of(out)
+    cdef Py_ssize_t e
+    with nogil:
+        for e in range(Z.shape[0] * Z.shape[1]):
+            a[e] = log1p_of(z[e])

@@ -1,82 +1,73 @@
-# What a descent is made of, one struct for each lifetime, and the loop over its jobs.
+# The structs of a descent, and the loop over its jobs.
 #
-# - Shape: the network, and how its batches are cut. A call.
-# - Data: the examples. A call.
+# - Shape: the network, and how its batches are cut. Lives as long as a call.
+# - Data: the examples. Lives as long as a call.
 # - Job: one network: its parameters, optimiser, rates, costs. A gradient is a job without an
-#   update, a forward pass one without a gradient.
-# - Workspace: scratch memory of a team, kept across the slices of a run.
+#   update, a forward pass a job without a gradient.
+# - Workspace: scratch memory of a team, kept between the slices of a run.
 # - Team (team.h): the threads that run one job together.
-# - Call: the five of them, and what all teams share.
+# - Call: the structs above, and what all teams share.
 #
 # ``min(n_jobs, threads)`` teams take jobs by number. The examples of a batch are cut into blocks of
-# ``width`` examples; block arrays are (rows, width). Which strategy computes the gradients, how a
-# batch is cut, and with them the order of every sum, follows from network and batch alone: neither
-# the number of threads nor the other networks of a stack change a bit.
+# ``width`` examples; block arrays are (rows, width). The strategy that computes the gradients, the
+# cuts of a batch and the order of every sum depend on network and batch only: the results are the
+# same bits for any number of threads and in any stack.
 
 cdef enum:
-    # The bytes of scratch that one block of a narrow network may take. It is more than a
-    # first-level cache holds, but what ends every block's gradients counts less: 24 KiB were 10 to
-    # 40 % slower, 160 KiB no faster.
+    # The most bytes of scratch for one block of a narrow network. This is more than a first-level
+    # cache holds, but longer blocks need fewer sums across lanes: 24 KiB were 10 to 40 % slower,
+    # 160 KiB no faster.
     BLOCK_BYTES = 64 * 1024
-    # Many inputs would leave short blocks. Inputs may take so much of the second-level cache.
+    # The inputs of a block may take this much of the second-level cache: if they had to fit into
+    # BLOCK_BYTES, many inputs would mean short blocks.
     INPUT_BYTES = 640 * 1024
     INPUT_EXAMPLES = 256
-    # From so many parameters or inputs on a network is wide: measured between 700 and 2,200.
+    # Networks with at least this many parameters are wide; the best limit varied from 700 to 2,200.
     WIDE_PARAMETERS = 1536
-    # A first layer of so few units does not count: its time is that of reading X, which a narrow
-    # network reads once for each iteration and a wide one twice.
+    # A first layer of up to this many units does not count: its time is that of reading X, which a
+    # narrow network reads once per iteration and a wide one twice.
     FEW_UNITS = 4
     # In a wide network, the bytes of a row of one block, and of all resident blocks.
     WIDE_BYTES = 256
     RESIDENT_BYTES = 2048
-    # From so many inputs on, the products of the first layer are split along the inputs: a block of
-    # all inputs would not stay in the second-level cache.
+    # With at least this many inputs, the products of the first layer are split along the inputs: a
+    # block of all inputs would not fit into the second-level cache.
     SPLIT_INPUTS = 2048
     INPUT_PARTS = 8
     INPUT_CHUNK = 128
-    # First layers of up to so many units read X in place; more units use a copy of a block, which
-    # every tile of ROWS units would otherwise read again with long strides.
+    # First layers of up to this many units read X in place. Layers of more units copy a block,
+    # which every tile of ROWS units would otherwise read again with long strides.
     IN_PLACE_UNITS = 12
-    # The same where products are split: a copy is made along all resident blocks, in the order of
-    # memory, which pays sooner.
+    # The same limit if products are split. It is lower, because a copy is then made along all
+    # resident blocks, in the order of memory.
     SPLIT_IN_PLACE_UNITS = 1
-    # Up to so many units, the gradient of the first layer is one of dot products along the examples
-    # of X in place; more units repay the transposition of X.
+    # Up to this many units, the gradient of the first layer is made of dot products along the
+    # examples of X in place. For more units, transposing X is faster.
     DOTS_UNITS = 32
-    # X up to this size, or not contiguous along the examples, is packed into blocks once for a run.
+    # X is packed into blocks, once per run, if it is at most this large or not contiguous along the
+    # examples.
     PACKED_BYTES = 2 * 1024 * 1024
-    # The interleaved strategy takes networks up to so many parameters, and so many parameters times
-    # examples: a single network uses one lane of each register.
+    # The limits of the interleaved strategy in parameters, and in parameters times examples: a
+    # single network uses one lane of each register only.
     INTERLEAVED_PARAMETERS = 1024
     INTERLEAVED_WORK = 8192
-    # Rows of X that are fetched ahead of a copy.
+    # Rows of X that are prefetched ahead of a copy.
     ROWS_AHEAD = 8
-    # Gradients of a narrow network that are added up in order, where the work is worth it.
+    # Partial gradients of a narrow network, which are added up in order, if there is work enough.
     PARTS = 8
-    # Multiply-adds of an iteration from which on a second thread helps. A wide network has no
-    # gradients to add up: two cores that are idle gain 25 % at 1.3 million.
+    # Multiply-adds of an iteration from which on a second thread helps. The limit is lower for wide
+    # networks, which have no gradients to add up: a second core gains 25 % at 1.3 million.
     NARROW_THREAD_WORK = 1 << 21
     WIDE_THREAD_WORK = 1 << 20
-    # Multiply-adds of a call that are worth the start of a thread, which takes 0.1 ms.
+    # Multiply-adds of a call from which on a thread is started, which takes 0.1 ms.
     START_WORK = 1 << 23
-    # Rows of weights that a thread takes at once: few, so that the last piece keeps nobody waiting.
+    # Rows of weights that a thread takes at once: few, so that no thread waits long for the last.
     PIECE_ROWS = 24
     # Inputs, and units, that a thread of the thin strategy takes at once.
     THIN_INPUTS = 256
     THIN_UNITS = 64
-    # How many multiply-adds pass between two looks for Ctrl-C: about 10 ms.
+    # Multiply-adds between two checks for Ctrl-C: about 10 ms.
     SIGNAL_WORK = 1 << 26
-
-cdef enum Kind:
-    NO_UPDATE
-    GRADIENT_DESCENT
-    MOMENTUM
-    NESTEROV
-    ADAM
-
-cdef dict KINDS = {
-    "gradient_descent": GRADIENT_DESCENT, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM,
-}
 
 cdef enum Strategy:
     NARROW
@@ -85,8 +76,8 @@ cdef enum Strategy:
     INTERLEAVED
 
 cdef struct Piece:
-    # Weights that are updated together: a layer's rows, from one column to another. The biases of
-    # the rows belong to the piece that begins at column 0.
+    # Weights that are updated together: rows and columns of a layer. The biases of the rows belong
+    # to the piece that begins at column 0.
     Py_ssize_t layer
     Py_ssize_t start
     Py_ssize_t stop
@@ -101,9 +92,9 @@ cdef struct Shape:
     Py_ssize_t* weights_at       # where the weights of each layer begin in theta
     Py_ssize_t* rows_at          # where the units of each layer begin in a block, (n_layers + 1,)
     bint bias
-    Activation activation
+    const Activation* activation
     double negative_slope
-    Loss loss
+    const Loss* loss
     # The cut.
     Strategy strategy
     Py_ssize_t width             # examples in a block
@@ -115,7 +106,7 @@ cdef struct Shape:
     Py_ssize_t n_pieces
     Piece* pieces
     Py_ssize_t piece_size        # numbers in the gradient of the largest piece, biases last
-    bint input_panels            # wide: the first layer's inputs have panels, as the others' have
+    bint input_panels            # wide: the first layer has panels too, as all others have
     Py_ssize_t* panels_at        # where the transposed inputs of each layer begin
     Py_ssize_t panel_size        # numbers in all panels
 
@@ -123,8 +114,8 @@ cdef struct Data:
     const void* X                # strides in numbers
     Py_ssize_t X_row
     Py_ssize_t X_column
-    const void* Y                # (n_outputs, m); NULL if no cost is asked for
-    const void* weights          # (m,); NULL where all are 1
+    const void* Y                # (n_outputs, m); NULL if no cost is wanted
+    const void* weights          # (m,); NULL if all are 1
     Py_ssize_t m
     Py_ssize_t batch_size
     const Py_ssize_t* order      # (epochs, m); NULL for all examples at every iteration
@@ -132,49 +123,76 @@ cdef struct Data:
     Py_ssize_t first_packed      # blocks from this one on lie in ``packed``, the others in X
     void* packed
 
+cdef extern from "updates.h":
+    ctypedef bint (*float_range_update)(
+        long long n, const float* p, float* out, const float* g, const float* settings,
+        float* first, float* second) noexcept nogil
+    ctypedef bint (*double_range_update)(
+        long long n, const double* p, double* out, const double* g, const double* settings,
+        double* first, double* second) noexcept nogil
+    ctypedef void (*float_lanes_update)(
+        long long rows, long long n, float* p, const float* g, const float* d,
+        const float* settings, float* nonfinite, float* first, float* second) noexcept nogil
+    ctypedef void (*double_lanes_update)(
+        long long rows, long long n, double* p, const double* g, const double* d,
+        const double* settings, double* nonfinite, double* first, double* second) noexcept nogil
+    enum:
+        WHOLE
+        BY_LANES
+        BY_SCALARS
+    ctypedef struct Optimizer:
+        const char* name
+        Py_ssize_t slots
+        bint corrects
+        float_range_update float_range
+        double_range_update double_range
+        float_lanes_update* float_lanes
+        double_lanes_update* double_lanes
+
 cdef struct Rule:
-    Kind kind
+    const Optimizer* optimizer   # NULL if nothing is updated
     double beta1
     double beta2
     double epsilon
     double l2
     double weight_decay
     bint penalty_in_cost
+    bint nesterov
 
 cdef struct Job:
-    void* theta                  # of the present iteration: ``own`` or its alternate
+    void* theta                  # of the current iteration: ``own`` or its alternate
     void* next_theta
     void* own                    # the caller's
     void* state                  # (slots, n_parameters); NULL without slots
-    void* gradient               # where the gradient goes; NULL where it is only used
+    void* gradient               # where the gradient goes; NULL if it is only used
     void* outputs                # (n_outputs, m) of a forward pass; NULL otherwise
     Rule rule
     Py_ssize_t n_parameters
     Py_ssize_t step              # updates before this call
     const double* rates          # (iterations, n_rates)
-    Py_ssize_t rate_step         # from one iteration to the next: 0 where all have the same
+    Py_ssize_t rate_step         # from one iteration to the next: 0 if all have the same
     Py_ssize_t n_rates           # 1, or 2 * n_layers: weights and biases of each layer
     double* costs                # (iterations,)
     Py_ssize_t iterations
     Py_ssize_t done
-    double cost                  # sum of the losses of the present iteration
-    double correction1           # of Adam's means in the present iteration
+    double cost                  # sum of the losses of the current iteration
+    double correction1           # of Adam's means in the current iteration
     double correction2
 
 cdef struct Workspace:
-    # The present jobs, of which only the interleaved strategy takes more than one, and their batch.
+    # The current jobs, of which only the interleaved strategy has more than one, and their batch.
     Py_ssize_t n_jobs
     const Py_ssize_t* batch
     Py_ssize_t n
     Py_ssize_t blocks
     double total                 # of the weights
-    # Memory; "each" means of each member of the team.
+    # Memory. "each": for each member of the team.
     void* next_theta
     void* gradient               # (parts, n_parameters)
-    void* spread                 # each: (n_parameters,) registers, where blocks are many
+    void* spread                 # each: (n_parameters,) registers, if there are many blocks
     void* piece_gradients        # each: piece_size
-    void* transposed             # the weights of a wide network again, columns first
-    void* examples               # each: one block of examples as they lie in X
+    void* transposed             # the weights of a wide network, transposed
+    void* examples               # each: one block, an example after the other
     void* X_blocks               # each: one block
     void* Y_blocks               # each
     void* weight_blocks          # each
@@ -182,12 +200,12 @@ cdef struct Workspace:
     void* activations            # of the resident blocks, or each
     void* derivatives            # each
     void* panels                 # transposed inputs of a wide network's layers
-    bint panels_filled           # those of X hold the whole batch already
+    bint panels_filled           # those of X already hold the whole batch
     void* input_panels           # each: transposed inputs of the first layer
     void* products               # (input_parts, resident_blocks): of the first layer
     void* lanes                  # of the interleaved strategy
     double* partial_costs        # of blocks or parts
-    void* zeros                  # labels where none are given
+    void* zeros                  # labels if none are given
 
 cdef struct Call:
     Shape shape
@@ -197,7 +215,7 @@ cdef struct Call:
     Py_ssize_t n_groups
     counter next_group
     counter interrupted
-    Py_ssize_t work              # multiply-adds since the last look for Ctrl-C
+    Py_ssize_t work              # multiply-adds since the last check for Ctrl-C
     void* owner
     Py_ssize_t n_teams
     Py_ssize_t n_threads
@@ -211,7 +229,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 
 cdef inline Py_ssize_t rows_of(const Shape* shape) noexcept nogil:
-    """Units of all layers: the rows of a block of activations."""
+    """Return the number of units of all layers: the rows of a block of activations."""
     return shape.rows_at[shape.n_layers]
 
 
@@ -250,13 +268,13 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
         most = min(most, BLOCK_BYTES // (rows * itemsize))
         most = max(most, BLOCK_BYTES // ((rows + n_in) * itemsize))
         most = min(max(most // pair * pair, pair), <Py_ssize_t>LOSS_BLOCK)
-        # All blocks alike, for parts of one length.
+        # Blocks of equal width, so that the parts are equal.
         blocks = ceil_div(batch, most)
         shape.width = ceil_div(ceil_div(batch, blocks), pair) * pair
         blocks = ceil_div(batch, shape.width)
     elif shape.strategy == WIDE:
         most = max(WIDE_BYTES // itemsize // pair * pair, pair)
-        # Whole pairs of registers; only the last block has fewer examples.
+        # Whole pairs of registers. Only the last block may have fewer examples.
         shape.width = min(most, ceil_div(batch, pair) * pair)
         blocks = ceil_div(batch, shape.width)
         if n_in >= SPLIT_INPUTS:
@@ -266,8 +284,8 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
         shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
     many = work >= (NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK)
     if shape.strategy == NARROW and many:
-        # The sums that end a part take some ten instructions for each parameter: so many parts that
-        # they are a tenth of the work.
+        # The final sums of a part take some ten instructions per parameter. The number of parts is
+        # limited so that they are at most a tenth of the work.
         most = max(3 * batch // (100 * lanes), <Py_ssize_t>2)
         shape.parts = min(min(<Py_ssize_t>PARTS, most), blocks)
     shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
@@ -283,13 +301,13 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
 
 
 cdef inline Py_ssize_t columns_of_piece(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
-    """Inputs of the first layer in a piece: pairs of registers, more of them of many inputs."""
+    """Return the inputs of the first layer in a piece: pairs of registers, more for many inputs."""
     cdef Py_ssize_t pairs = shape.sizes[0] // (16 * 2 * lanes)
     return 2 * lanes * max(min(pairs, <Py_ssize_t>4 if shape.sizes[1] <= 64 else 2), 1)
 
 
 cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
-    """As many as there are at most."""
+    """Return an upper bound of the number of pieces."""
     cdef Py_ssize_t layer, n = ceil_div(shape.sizes[0], columns_of_piece(shape, lanes))
     for layer in range(shape.n_layers):
         n += ceil_div(shape.sizes[layer + 1], PIECE_ROWS)
@@ -297,8 +315,7 @@ cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogi
 
 
 cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
-    """Layers are cut along their units, a first layer of many inputs or few units along its inputs.
-    """
+    """Cut layers along their units; a first layer of many inputs or few units along its inputs."""
     cdef Py_ssize_t layer, k, n, n_in, n_out, columns = columns_of_piece(shape, lanes)
     cdef Py_ssize_t panels = 0, pair = 2 * lanes
     cdef Piece* piece = shape.pieces
@@ -336,7 +353,7 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
 cdef void next_batch(
     const Call* call, Py_ssize_t done, Workspace* space, size_t itemsize,
 ) noexcept nogil:
-    """Set the batch of the iteration that comes; ``done`` are before it in this call."""
+    """Set the batch of the next iteration; ``done`` iterations of this call precede it."""
     cdef const Data* data = &call.data
     cdef Py_ssize_t batches, e, b, k
     if data.order == NULL:
@@ -362,12 +379,12 @@ cdef void next_batch(
 
 
 cdef inline Py_ssize_t example_of(const Workspace* space, Py_ssize_t e) noexcept nogil:
-    """Which of all examples is number ``e`` of the batch."""
+    """Return the index in X of example ``e`` of the batch."""
     return e if space.batch == NULL else space.batch[e]
 
 
 cdef inline real scale_of(const Workspace* space, real unused) noexcept nogil:
-    """What the gradients of the losses are multiplied by."""
+    """Return the factor of the gradients of the losses."""
     return <real>(1 / space.total if space.total > 0 else 0)
 
 
@@ -377,9 +394,9 @@ cdef void gather(
 ) noexcept nogil:
     """Copy some inputs of some examples to ``out``, (n_inputs, width).
 
-    The last example is repeated up to the width: it overflows where the original does, and brings
-    in no NaN of its own. Where an example is contiguous, it is copied to ``examples`` first:
-    transposing that is faster than scattering numbers.
+    The last example is repeated up to the width. A copy overflows only if the original does, and
+    brings in no NaN. Contiguous examples are copied to ``examples`` first, because transposing them
+    is faster than scattering numbers.
     """
     cdef Py_ssize_t e, i, last = start + n - 1
     if data.X_row == 1:
@@ -394,7 +411,7 @@ cdef void gather(
     X += input * data.X_row
     for i in range(n_inputs):
         if data.X_column == 1 and space.batch == NULL:
-            # Rows are too short for the processor to foresee the next one.
+            # Rows are too short for the hardware prefetcher.
             e = 0
             while e < n:
                 prefetch(X + ROWS_AHEAD * data.X_row + start + e)
@@ -409,10 +426,10 @@ cdef void gather(
 
 
 cdef void pack(const real* theta, Call* call) noexcept nogil:
-    """Copy once for a run what cannot be read in place.
+    """Copy what cannot be read in place, once for a run.
 
-    That is all of a small or strided X, and otherwise the last block, if it is not full. The thin
-    strategy has its examples one after the other instead.
+    This is all of a small or strided X; otherwise the last block, if it is not full. The thin
+    strategy needs the examples one after the other.
     """
     cdef Data* data = &call.data
     cdef const Shape* shape = &call.shape
@@ -457,7 +474,7 @@ cdef const real* block_of_X(
     const real* X, const Call* call, const Workspace* space, Py_ssize_t rank, Py_ssize_t start,
     Py_ssize_t n, Py_ssize_t input, Py_ssize_t n_inputs, Py_ssize_t* step,
 ) noexcept nogil:
-    """Return where some inputs of a block lie, rows ``step`` apart: in X, packed, or copied."""
+    """Return the address of some inputs of a block, rows ``step`` apart: X, packed, or a copy."""
     cdef const Data* data = &call.data
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t width = shape.width, n_in = shape.sizes[0]
@@ -481,7 +498,7 @@ cdef const real* block_of_X(
 
 
 cdef inline Py_ssize_t most_copied(const Shape* shape) noexcept nogil:
-    """Inputs that are copied at once."""
+    """Return the number of inputs that are copied at once."""
     return INPUT_CHUNK if shape.input_parts > 0 else shape.sizes[0]
 
 
@@ -489,7 +506,7 @@ cdef const real* labels_of(
     const real* Y, const Call* call, const Workspace* space, Py_ssize_t rank, Py_ssize_t start,
     Py_ssize_t n, Py_ssize_t* step,
 ) noexcept nogil:
-    """Return where the labels of a block lie, rows ``step`` apart."""
+    """Return the address of the labels of a block, rows ``step`` apart."""
     cdef Py_ssize_t n_out = call.shape.sizes[call.shape.n_layers], width = call.shape.width, o, e
     cdef real* copy
     if Y == NULL:
@@ -510,7 +527,7 @@ cdef const real* weights_of(
     const real* weights, const Call* call, const Workspace* space, Py_ssize_t rank,
     Py_ssize_t start, Py_ssize_t n,
 ) noexcept nogil:
-    """Return the weights of a block's examples; NULL where all are 1."""
+    """Return the weights of the examples of a block; NULL if all are 1."""
     cdef real* copy
     cdef Py_ssize_t e
     if weights == NULL or space.batch == NULL:
@@ -526,7 +543,7 @@ cdef const real* weights_of(
 cdef void look_for_signals(
     Call* call, const Team* team, Py_ssize_t rank, Py_ssize_t work,
 ) noexcept nogil:
-    """Let Ctrl-C be heard by the thread that called, every SIGNAL_WORK multiply-adds."""
+    """Check for Ctrl-C in the calling thread, every SIGNAL_WORK multiply-adds."""
     if team != call.teams or rank > 0:
         return
     call.work += work
@@ -541,7 +558,7 @@ cdef inline bint is_interrupted(Call* call) noexcept nogil:
 
 
 cdef void begin_job(const real* theta, Call* call, Job* job, Workspace* space) noexcept nogil:
-    """Prepare a job; one member alone."""
+    """Prepare a job; called by one member only."""
     job.theta = job.own
     job.next_theta = space.next_theta
     job.done = 0
@@ -571,7 +588,7 @@ cdef double penalty_of(
 cdef void finish_iteration(
     const real* theta, Call* call, Job* job, Workspace* space, Team* team,
 ) noexcept nogil:
-    """Record the cost, and let the next theta take its place; one member alone."""
+    """Record the cost and replace theta by the next one; called by one member only."""
     cdef void* spare
     if counter_load(&team.nonfinite) != 0:
         counter_store(&team.nonfinite, 0)
@@ -581,7 +598,7 @@ cdef void finish_iteration(
         job.costs[job.done] += penalty_of(theta, &call.shape, &job.rule, 1)
         job.cost = 0
         job.done += 1
-        if job.rule.kind != NO_UPDATE:
+        if job.rule.optimizer != NULL:
             spare = job.theta
             job.theta = job.next_theta
             job.next_theta = spare
@@ -594,14 +611,14 @@ cdef void finish_iteration(
 
 
 cdef void leave(const real* theta, Job* job, Team* team) noexcept nogil:
-    """At the end of a job, put its parameters where the caller has them."""
+    """At the end of a job, copy its parameters to the array of the caller."""
     if team.leaving != 0 and job.theta != job.own:
         memcpy(job.own, job.theta, job.n_parameters * sizeof(real))
         job.theta = job.own
 
 
 cdef void run_jobs(const real* theta, Call* call, Py_ssize_t t, Py_ssize_t rank) noexcept nogil:
-    """What each member of team ``t`` does: take part in job after job."""
+    """Take part in the jobs of team ``t``; called by each member."""
     cdef Team* team = &call.teams[t]
     cdef Workspace* space = &call.spaces[t]
     cdef Job* job

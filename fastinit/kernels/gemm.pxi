@@ -1,14 +1,14 @@
-# Matrix products on register tiles. Three kinds, by what runs along the lanes of a register:
+# Matrix products on register tiles. There are three kinds, by what the lanes of a register are:
 #
 # - gemm: the columns of the right factor, which are contiguous (``W @ A``, ``W.T @ dZ``);
 # - gemm_dots: the terms of the sums, contiguous in both factors (``dZ @ A.T`` in place);
-# - outer_product: the columns of ``A`` after a transposition into panels (``dZ @ A.T`` of wide
-#   layers), which needs no sums across lanes and reads less.
+# - outer_product: the columns of ``A``, transposed into panels (``dZ @ A.T`` of wide layers), which
+#   needs no sums across lanes and reads less.
 #
-# ``real`` matrices come as pointers and steps, in numbers, from row to row.
+# Matrices are pointers and the steps, in numbers, from row to row.
 
 cdef enum:
-    # Inputs whose dot products are taken before the next ones are read.
+    # Inputs whose dot products with all rows are computed before the next inputs are read.
     DOTS_INPUTS = 8
 
 cdef enum Finish:
@@ -77,7 +77,7 @@ cdef inline void multiply_lanes(real* out, const real* a) noexcept nogil:
 
 
 cdef inline void copy_row(const real* a, Py_ssize_t n, real* out) noexcept nogil:
-    """Copy whole registers: a call of memcpy takes as long as a short row."""
+    """Copy whole registers; for short rows, the call of memcpy would take as long as the copy."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), e = 0
     while e < n:
         copy(out + e, a + e)
@@ -99,7 +99,7 @@ cdef inline void gemm_tile(
     Finish finish, int rows, int registers, const real* ahead, Py_ssize_t ahead_step,
     bint fetch,
 ) noexcept nogil:
-    """``rows`` by ``registers`` sums; both are constants at every call, so all loops unroll."""
+    """Compute ``rows`` by ``registers`` sums; both are constants in every call: loops unroll."""
     cdef real acc[SUMS * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t _term
@@ -117,7 +117,7 @@ cdef inline void gemm_tile(
             ahead += ahead_step
         A += A_step
         W += term_step
-    # A loop for each, small enough to unroll: otherwise the sums would go through memory.
+    # One small loop for each case, which unrolls: otherwise the sums would go through memory.
     if finish == RELU_BACKWARD:
         for r in range(rows):
             for v in range(registers):
@@ -158,7 +158,7 @@ cdef inline void gemm_rows(
 ) noexcept nogil:
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t j = 0, i
-    # Few rows take more columns: fewer than eight sums at once would wait for each other.
+    # Few rows take more columns: at least eight independent sums hide the latency of additions.
     cdef int registers = 8 if rows == 1 else 4
     cdef int r
     cdef real z
@@ -217,7 +217,7 @@ cdef inline void gemm_by(
     cdef const real* c
     cdef real* o
     for t in range(tiles):
-        # Even heights: ten rows are 5 + 5, not 6 + 4, whose short tile would wait on its loads.
+        # Tiles of equal height, 5 + 5 rows rather than 6 + 4: short tiles are limited by loads.
         start = t * n_rows // tiles
         rows = (t + 1) * n_rows // tiles - start
         w = W + start * row_step
@@ -260,7 +260,7 @@ cdef void gemm(
     Py_ssize_t n_terms, const real* b, const real* A, Py_ssize_t A_step, real* out,
     Py_ssize_t out_step, Py_ssize_t columns, Finish finish,
 ) noexcept nogil:
-    """``out = finish(W @ A + b)`` with ``W[r, i]`` at ``W[r * row_step + i * term_step]``.
+    """Compute ``out = finish(W @ A + b)`` with ``W[r, i]`` at ``W[r * row_step + i * term_step]``.
 
     Steps let one body serve ``W @ A`` and ``W.T @ dZ``. ``b`` may be NULL.
     """
@@ -276,7 +276,7 @@ cdef void gemm_ahead(
     Py_ssize_t out_step, Py_ssize_t columns, Finish finish,
     const real* ahead, Py_ssize_t ahead_step,
 ) noexcept nogil:
-    """:func:`gemm`, while a matrix of the shape of ``A`` at ``ahead`` is fetched into the cache."""
+    """:func:`gemm` that prefetches a matrix of the shape of ``A`` at ``ahead``."""
     gemm_by(
         W, row_step, term_step, n_rows, n_terms, b, A, A_step, out, out_step, columns, finish,
         ahead, ahead_step, True,
@@ -284,7 +284,7 @@ cdef void gemm_ahead(
 
 
 cdef struct Blocks:
-    # Two matrices in blocks of columns: how far it is from row to row and from block to block.
+    # Two matrices in blocks of columns: the steps from row to row and from block to block.
     Py_ssize_t dZ_step
     Py_ssize_t dZ_block
     Py_ssize_t A_step
@@ -297,14 +297,14 @@ cdef inline void dots_tile(
     const real* dZ, const real* A, const Blocks* blocks, real* dW, Py_ssize_t dW_step, real* db,
     int rows, int inputs, bint bias, bint spread,
 ) noexcept nogil:
-    """``rows`` by ``inputs`` entries of ``dW``, and of ``db`` if ``bias``; all three constants.
+    """Add to ``rows`` by ``inputs`` entries of ``dW``, and to ``db`` if ``bias``; all constants.
 
-    Where ``spread`` is true, ``dW`` and ``db`` have a register for each entry, whose lanes are to
-    be summed at the end: over many blocks that is less work.
+    If ``spread`` is true, ``dW`` and ``db`` have a register for each entry, whose lanes are summed
+    at the end: for many blocks this is less work.
     """
     cdef Py_ssize_t dZ_step = blocks.dZ_step, A_step = blocks.A_step
     cdef Py_ssize_t columns, rest = blocks.columns
-    # Biases have a register each.
+    # Each bias has a register too.
     cdef real acc[(SUMS + ROWS) * MOST_LANES]
     cdef real d[MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
@@ -318,11 +318,11 @@ cdef inline void dots_tile(
         j = 0
         while j + lanes <= columns:
             for r in range(rows):
-                # A copy of its own, so that it is loaded once and not once per use.
+                # A local copy, so that it is loaded once and not once per use.
                 copy(&d[0], dZ + r * dZ_step + j)
                 if r == 0 and rows > 1:
-                    # The inputs that come after those of this round: rows of X are too short for
-                    # the processor to foresee the next ones. A single row has no time to spare.
+                    # The inputs of the next round: rows of X are too short for the hardware
+                    # prefetcher. With a single row, prefetching takes longer than it saves.
                     for i in range(inputs):
                         prefetch(A + (i + DOTS_INPUTS) * A_step + j)
                 for i in range(inputs):
@@ -361,10 +361,10 @@ cdef inline void dots_rows(
     Py_ssize_t dW_step, real* db, int rows, bint spread,
 ) noexcept nogil:
     cdef Py_ssize_t i = n_in % 2
-    # Few rows take more inputs at once: fewer than eight sums would wait for each other.
+    # Few rows take more inputs: at least eight independent sums hide the latency of additions.
     cdef int inputs = 8 if rows == 1 else 4
     cdef Py_ssize_t apart = VECTOR_BYTES // sizeof(real) if spread else 1
-    # The bias is summed on the way, by the first tile: on the loads that are there anyway.
+    # The first tile also sums the biases, whose terms it loads anyway.
     if db == NULL:
         if i == 1:
             dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 1, False, spread)
@@ -393,7 +393,7 @@ cdef void gemm_dots(
     const real* dZ, const real* A, const Blocks* blocks, Py_ssize_t n_out, Py_ssize_t n_in,
     real* dW, Py_ssize_t dW_step, real* db, bint spread,
 ) noexcept nogil:
-    """``dW += dZ @ A.T`` and ``db += sum(dZ)``; ``db`` may be NULL.
+    """Compute ``dW += dZ @ A.T`` and ``db += sum(dZ)``; ``db`` may be NULL.
 
     ``spread`` is as in :func:`dots_tile`.
 
@@ -406,7 +406,7 @@ cdef void gemm_dots(
     cdef real* w
     cdef real* c
     while i < n_in or (n_in == 0 and i == 0):
-        # A few inputs for all rows, before the next ones are read. The first ones are odd if any.
+        # If the number of inputs is odd, the first round takes one fewer.
         n = min(n_in - i, DOTS_INPUTS if i > 0 or n_in % 2 == 0 else DOTS_INPUTS - 1)
         for t in range(tiles):
             start = t * n_out // tiles
@@ -445,7 +445,7 @@ cdef void gemm_dots(
 
 
 cdef void sum_spread(const real* spread, Py_ssize_t n, real* out) noexcept nogil:
-    """Sum each register of a spread gradient."""
+    """Sum the lanes of each register of a spread gradient."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), k
     for k in range(n):
         out[k] = sum_lanes(spread + k * lanes)
@@ -468,9 +468,9 @@ cdef inline void outer_tile(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t examples,
     Py_ssize_t width, real* out, Py_ssize_t out_step, int rows, int registers,
 ) noexcept nogil:
-    """``rows`` by ``registers`` sums of ``dZ[r, e] * A[e, i]`` over all examples of all blocks.
+    """Compute ``rows`` by ``registers`` sums of ``dZ[r, e] * A[e, i]`` over all examples.
 
-    ``A`` holds two registers of inputs for each example in turn.
+    ``A`` holds two registers of inputs of one example after the other.
     """
     cdef real acc[ROWS][2 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
@@ -497,7 +497,7 @@ cdef void outer_rows(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t examples,
     Py_ssize_t width, real* out, Py_ssize_t out_step, Py_ssize_t rows, Py_ssize_t registers,
 ) noexcept nogil:
-    """A tile of any height up to ROWS."""
+    """Compute a tile of any height up to ROWS."""
     if registers == 2:
         if rows == 6:
             outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 6, 2)
@@ -531,10 +531,10 @@ cdef void outer_product(
     Py_ssize_t examples, Py_ssize_t width, Py_ssize_t n_out, Py_ssize_t n_in, bint add,
     real* dW, Py_ssize_t dW_step,
 ) noexcept nogil:
-    """``dW = dZ @ A.T``, or added to it.
+    """Compute ``dW = dZ @ A.T``, or ``dW += dZ @ A.T`` if ``add``.
 
-    ``dZ`` comes in blocks of ``width`` examples, the last of which may have fewer, ``A`` in panels
-    of two registers of inputs. A panel serves all rows before the next one is read.
+    ``dZ`` is in blocks of ``width`` examples, the last of which may have fewer, and ``A`` in panels
+    of two registers of inputs. A panel is used for all rows before the next one is read.
     """
     cdef real sums[ROWS * 2 * MOST_LANES]
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
@@ -572,7 +572,7 @@ cdef void sum_rows(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, Py_ssize_t examples, Py_ssize_t width,
     Py_ssize_t n_out, bint add, real* db,
 ) noexcept nogil:
-    """``db = sum(dZ)`` of blocks as in :func:`outer_product`, or added to it."""
+    """Compute ``db = sum(dZ)``, or add to ``db``; blocks are those of :func:`outer_product`."""
     cdef Py_ssize_t r, b
     cdef real total
     for r in range(n_out):
@@ -583,7 +583,7 @@ cdef void sum_rows(
 
 
 cdef inline real row_sum(const real* a, Py_ssize_t n) noexcept nogil:
-    """Sum of a row."""
+    """Return the sum of a row."""
     cdef real acc[MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t e = 0
@@ -612,7 +612,7 @@ cdef void transpose(
     const real* A, Py_ssize_t A_step, Py_ssize_t rows, Py_ssize_t columns, real* out,
     Py_ssize_t out_step,
 ) noexcept nogil:
-    """``out[c, r] = A[r, c]``."""
+    """Write ``out[c, r] = A[r, c]``."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t whole = rows // lanes * lanes
     cdef Py_ssize_t c = 0, r, k
@@ -634,9 +634,9 @@ cdef void make_panels(
     const real* A, Py_ssize_t A_step, Py_ssize_t examples, Py_ssize_t n_in, real* out,
     Py_ssize_t out_panel,
 ) noexcept nogil:
-    """Write a block of activations as panels: two registers of inputs for each example in turn.
+    """Write a block of activations as panels: two registers of inputs of each example in turn.
 
-    Inputs that would fill up the last panel are left as they are, zero from the start.
+    The unused inputs of the last panel are not written; the sums made of them are not used.
     """
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
     cdef Py_ssize_t i = 0, n
@@ -654,9 +654,9 @@ cdef inline void lanes_tile(
     const real* Q, Py_ssize_t Q_term, Py_ssize_t Q_column, real* out, Py_ssize_t out_row,
     int rows, int columns, bint scalars,
 ) noexcept nogil:
-    """``rows`` by ``columns`` sums of ``P[r, t] * Q[t, c]``, a register of networks each.
+    """Compute ``rows`` by ``columns`` sums of ``P[r, t] * Q[t, c]``, a register of networks each.
 
-    ``Q`` has numbers that all networks share where ``scalars`` is true.
+    If ``scalars`` is true, ``Q`` holds numbers that all networks share.
     """
     cdef real acc[ROWS][2 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
@@ -707,9 +707,9 @@ cdef void gemm_lanes(
     const real* b, const real* Q, Py_ssize_t Q_term, Py_ssize_t Q_column, real* out,
     Py_ssize_t out_row, Py_ssize_t n_columns, bint scalars,
 ) noexcept nogil:
-    """``out = P @ Q + b`` for a register of networks; ``b`` may be NULL.
+    """Compute ``out = P @ Q + b`` for a register of networks; ``b`` may be NULL.
 
-    Steps are in numbers; neighbours in ``out`` are a register apart.
+    Steps are in numbers. Neighbours in a row of ``out`` are a register apart.
     """
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t tiles = (n_rows + ROWS - 1) // ROWS

@@ -1,17 +1,17 @@
 # The strategies. Each is a function of one signature that runs one iteration of a job: the gradient
 # of its batch and the update.
 #
-# - narrow: a block of examples goes forward through all layers and back while it stays in the
+# - narrow: a block of examples passes forward and backward through all layers while it stays in the
 #   nearest caches, and adds its share to the gradient at once. The blocks form a fixed number of
 #   parts with a gradient each, which are added up in order.
 # - wide: a gradient as large as the weights would have to be read and written for every block.
-#   Instead the resident blocks keep what the products need, and when all have gone back, each piece
-#   of the weights gets its whole gradient, and its update while that is in cache.
+#   Instead the resident blocks keep what the products need. After the backward pass of all of them,
+#   each piece of the weights gets its whole gradient, and its update while that is in cache.
 # - thin: batches of fewer examples than a register has lanes. The lanes run along the inputs of a
-#   layer; an example's activations are contiguous.
+#   layer; the activations of an example are contiguous.
 # - interleaved: batches of few examples and few parameters. The lanes are networks.
 #
-# On the way back the gradient of a layer's pre-activations overwrites the layer's activations.
+# In the backward pass, the gradient of a layer's pre-activations overwrites its activations.
 
 
 # --- a block of examples: narrow and wide ---------------------------------------------------------
@@ -19,7 +19,7 @@
 cdef inline const real* biases_of(
     const real* theta, const Shape* shape, Py_ssize_t layer,
 ) noexcept nogil:
-    """Where a layer's biases begin; NULL if it has none."""
+    """Return the address of a layer's biases; NULL if it has none."""
     if not shape.bias:
         return NULL
     return theta + shape.weights_at[layer] + shape.sizes[layer + 1] * shape.sizes[layer]
@@ -29,9 +29,9 @@ cdef void forward_block(
     const real* theta, const Shape* shape, const real* X, Py_ssize_t X_step, real* activations,
     real* derivatives, Py_ssize_t columns,
 ) noexcept nogil:
-    """Fill the rows of ``activations``, layer below layer; the last layer stays linear.
+    """Fill the rows of ``activations``, layer by layer; the last layer stays linear.
 
-    Where ``X`` is NULL, the first layer's pre-activations are there already.
+    If ``X`` is NULL, ``activations`` already holds the first layer's pre-activations.
     """
     cdef const real* A = X
     cdef const real* W
@@ -48,9 +48,9 @@ cdef void forward_block(
         if A != NULL:
             gemm(
                 W, n_in, 1, n_out, n_in, biases_of(theta, shape, layer), A, A_step, Z, width,
-                columns, RELU if shape.activation == H_RELU and not last else LINEAR,
+                columns, RELU if is_relu(shape.activation) and not last else LINEAR,
             )
-        if not last and (shape.activation != H_RELU or A == NULL):
+        if not last and (not is_relu(shape.activation) or A == NULL):
             for r in range(n_out):
                 activate_row(
                     Z + r * width, derivatives + (shape.rows_at[layer] + r) * width, columns,
@@ -64,9 +64,9 @@ cdef double lose_block(
     real* dZ, const Call* call, const Job* job, const Workspace* space, Py_ssize_t rank,
     Py_ssize_t start, Py_ssize_t n, Py_ssize_t width, Py_ssize_t columns,
 ) noexcept nogil:
-    """Return the sum of a block's losses; overwrite the outputs' ``Z`` by ``dZ``.
+    """Return the sum of a block's losses; overwrite the ``Z`` of the outputs with ``dZ``.
 
-    A forward pass gets its outputs here.
+    A forward pass also writes its outputs.
     """
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], Y_step, r, e
@@ -98,7 +98,7 @@ cdef void backward_layer(
 ) noexcept nogil:
     """Overwrite the inputs of a layer with the gradient of the pre-activations that they came from.
 
-    ``W.T`` is read from the transposed weights where there are some: rows without long strides.
+    A wide network reads ``W.T`` from its transposed weights, whose rows are contiguous.
     """
     cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], r
     cdef Py_ssize_t width = shape.width
@@ -106,7 +106,7 @@ cdef void backward_layer(
     cdef const real* W = theta + shape.weights_at[layer]
     if transposed:
         W = <const real*>space.transposed + shape.weights_at[layer]
-    if shape.activation != H_RELU:
+    if not is_relu(shape.activation):
         for r in range(n_in):
             derivatives_of_row(
                 A + r * width, derivatives + (shape.rows_at[layer - 1] + r) * width, columns,
@@ -114,7 +114,7 @@ cdef void backward_layer(
             )
     gemm(
         W, n_out if transposed else 1, 1 if transposed else n_in, n_in, n_out, <const real*>NULL,
-        dZ, width, A, width, columns, RELU_BACKWARD if shape.activation == H_RELU else MULTIPLY,
+        dZ, width, A, width, columns, RELU_BACKWARD if is_relu(shape.activation) else MULTIPLY,
     )
 
 
@@ -124,7 +124,7 @@ cdef double narrow_block(
     const real* theta, Call* call, const Job* job, const Workspace* space, Py_ssize_t block,
     Py_ssize_t rank, real* gradient,
 ) noexcept nogil:
-    """Take a block forward and back, add its share to ``gradient``; return its sum of losses."""
+    """Run a block forward and backward, and add to ``gradient``; return the sum of its losses."""
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width
     cdef Py_ssize_t start = block * width, n = min(width, space.n - start), step, layer, n_in, n_out
@@ -205,7 +205,7 @@ cdef void step_narrow(
                     own += n
                     for k in range(n):
                         gradient[k] += own[k]
-                if job.rule.kind == NO_UPDATE:
+                if job.rule.optimizer == NULL:
                     memcpy(job.gradient, gradient, n * sizeof(real))
                 elif update_all(theta, <const real*>gradient, shape, job):
                     counter_store(&team.nonfinite, 1)
@@ -230,9 +230,9 @@ cdef void copy_inputs(
     const real* X, const Call* call, const Workspace* space, Py_ssize_t first_block,
     Py_ssize_t resident, Py_ssize_t input, Py_ssize_t k, real* examples, real* out,
 ) noexcept nogil:
-    """Copy some inputs of all resident blocks but those that are packed; (blocks, inputs, width).
+    """Copy some inputs of all resident blocks that are not packed; (blocks, inputs, width).
 
-    Rows of X are read along all blocks: memory is fastest in order.
+    Rows of X are read along all blocks, because memory is fastest in order.
     """
     cdef const Data* data = &call.data
     cdef Py_ssize_t width = call.shape.width, slot, i, n, start = first_block * width
@@ -256,7 +256,7 @@ cdef void input_part(
     const real* theta, Call* call, const Workspace* space, Py_ssize_t part, Py_ssize_t first_block,
     Py_ssize_t resident, Py_ssize_t rank,
 ) noexcept nogil:
-    """Products of the first layer over a part of its inputs, for all resident blocks."""
+    """Compute the first layer's products over a part of its inputs, for all resident blocks."""
     cdef const Shape* shape = &call.shape
     cdef const real* X = <const real*>call.data.X
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width
@@ -286,7 +286,7 @@ cdef void input_part(
             if (
                 space.batch == NULL and not in_place and start < call.data.first_packed * width
             ):
-                # Memory is read all the time, and not only when inputs are copied.
+                # The next inputs are prefetched, so that memory is busy between copies too.
                 gemm_ahead(
                     theta + input, n_in, 1, n_out, k, <const real*>NULL, block, step,
                     out + slot * n_out * width, width, width, finish,
@@ -305,10 +305,10 @@ cdef double wide_block(
     const real* theta, Call* call, const Job* job, const Workspace* space, Py_ssize_t first_block,
     Py_ssize_t slot, Py_ssize_t rank,
 ) noexcept nogil:
-    """Take a block forward and back; return its sum of losses.
+    """Run a block forward and backward; return the sum of its losses.
 
-    It leaves the gradients of the layers' pre-activations in its activations, and the inputs of the
-    layers in the panels.
+    The gradients of the pre-activations are left in ``activations``, and the inputs of the layers
+    in ``panels``.
     """
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width, pair = 2 * lanes
@@ -363,7 +363,7 @@ cdef void input_panel(
     const real* X, const Call* call, const Workspace* space, Py_ssize_t start, Py_ssize_t examples,
     Py_ssize_t input, Py_ssize_t n, real* out,
 ) noexcept nogil:
-    """Write some inputs of the resident examples, up to a pair of registers for each in turn."""
+    """Write some inputs, at most a pair of registers, of one resident example after the other."""
     cdef const Data* data = &call.data
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real)), width = call.shape.width, e, i
     cdef Py_ssize_t done = 0, in_place
@@ -393,7 +393,7 @@ cdef void input_gradient(
     const real* X, Call* call, const Workspace* space, const Piece* piece, Py_ssize_t first_block,
     Py_ssize_t examples, Py_ssize_t rank, bint add, real* dW, Py_ssize_t dW_step,
 ) noexcept nogil:
-    """The gradient of some columns of the first layer, over the resident examples."""
+    """Compute the gradient of some columns of the first layer, over the resident examples."""
     cdef const Data* data = &call.data
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width, pair = 2 * lanes
@@ -448,7 +448,7 @@ cdef bint update_piece(
     const real* theta, const real* dW, Py_ssize_t dW_step, const real* db, Call* call,
     const Job* job, Workspace* space, const Piece* piece,
 ) noexcept nogil:
-    """Update a piece by its gradient; return whether some parameter is not a finite number."""
+    """Update a piece by its gradient; return whether a parameter is not a finite number."""
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t layer = piece.layer, n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1]
     cdef Py_ssize_t rows = piece.stop - piece.start, n = piece.column_stop - piece.column, r
@@ -477,7 +477,7 @@ cdef void wide_pieces(
     const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank,
     Py_ssize_t first_block, Py_ssize_t examples, bint last,
 ) noexcept nogil:
-    """Take pieces that no other member has: their gradient over the resident examples, and update.
+    """Compute the gradient over the resident examples, piece by piece, and update after the last.
     """
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
@@ -500,7 +500,7 @@ cdef void wide_pieces(
             db = gradient + at + n_out * n_in + piece.start
             dW_step = n_in
         else:
-            # A piece is whole at once: it is used while it is in the nearest cache.
+            # The gradient of a piece is complete at once, and used while it is in cache.
             dW_step = piece.column_stop - piece.column
             dW = <real*>space.piece_gradients + rank * shape.piece_size
             db = dW + (piece.stop - piece.start) * dW_step
@@ -522,7 +522,7 @@ cdef void wide_pieces(
             sum_rows(
                 dZ, width, rows * width, examples, width, piece.stop - piece.start, add, db
             )
-        if last and job.rule.kind != NO_UPDATE:
+        if last and job.rule.optimizer != NULL:
             if update_piece(
                 theta, <const real*>dW, dW_step, <const real*>db, call, job, space, piece
             ):
@@ -531,7 +531,7 @@ cdef void wide_pieces(
 
 
 cdef bint leaves(const real* theta, Call* call, Job* job, Team* team) noexcept nogil:
-    """Whether Ctrl-C ends the job before its update; one member asks for all."""
+    """Whether Ctrl-C ends the job before its update; called by one member only."""
     if is_interrupted(call):
         team.leaving = 1
         leave(theta, job, team)
@@ -592,7 +592,7 @@ cdef void step_wide(
 cdef const real* thin_inputs(
     const real* theta, const Call* call, const Workspace* space, Py_ssize_t layer
 ) noexcept nogil:
-    """The inputs of a layer, (examples, inputs)."""
+    """Return the inputs of a layer, (examples, inputs)."""
     if layer > 0:
         return <const real*>space.activations + call.shape.rows_at[layer - 1] * space.n
     return <const real*>(call.data.packed if space.batch == NULL else space.examples)
@@ -602,7 +602,7 @@ cdef void thin_forward(
     const real* theta, Call* call, const Workspace* space, Py_ssize_t layer, Py_ssize_t start,
     Py_ssize_t rank,
 ) noexcept nogil:
-    """Some units of a layer: (examples, units), in the last layer (units, examples)."""
+    """Compute some units of a layer: (examples, units), in the last layer (units, examples)."""
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], examples = space.n
     cdef Py_ssize_t units = min(<Py_ssize_t>THIN_UNITS, n_out - start), r, e, at
@@ -637,7 +637,10 @@ cdef void thin_backward(
     const real* theta, Call* call, const Job* job, const Workspace* space, Team* team,
     Py_ssize_t layer, Py_ssize_t start, Py_ssize_t rank,
 ) noexcept nogil:
-    """Some inputs of a layer: the gradient of their weights, the update, and what goes on back."""
+    """Compute the gradient by the weights of some inputs, update, and overwrite these inputs.
+
+    The inputs of the layer become the gradient of the pre-activations that they came from.
+    """
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], examples = space.n
     cdef Py_ssize_t n = min(<Py_ssize_t>THIN_INPUTS, n_in - start), rows, r, e, k
@@ -731,7 +734,7 @@ cdef void step_thin(
             team_release(team)
         if team.leaving != 0:
             return
-    # From here on nothing interrupts: all parameters move together.
+    # Ctrl-C is not checked from here on: all parameters are updated, or none.
     for layer in range(shape.n_layers - 1, -1, -1):
         tasks = ceil_div(shape.sizes[layer], THIN_INPUTS)
         t = team_take(team)
@@ -747,12 +750,12 @@ cdef void step_thin(
 # --- interleaved ----------------------------------------------------------------------------------
 
 cdef struct Lanes:
-    # The memory of the strategy, each entry a register of networks.
+    # The memory of the strategy. Unless stated otherwise, an entry is a register of networks.
     void* theta                  # (n_parameters,)
     void* first                  # state
     void* second
-    void* settings               # (2 * n_layers, N_SETTINGS, MOST_LANES), or of weights and biases
-    void* X                      # (n_inputs, examples), of numbers that all networks share
+    void* settings               # numbers, (2 * n_layers, N_SETTINGS, MOST_LANES)
+    void* X                      # numbers that all networks share, (n_inputs, examples)
     void* Y                      # (n_outputs, examples)
     void* activations            # (units, examples)
     void* derivatives
@@ -762,12 +765,12 @@ cdef struct Lanes:
     double* costs
     Py_ssize_t done
     bint alive[MOST_LANES]
-    Py_ssize_t stop[MOST_LANES]  # iterations of each network that has not been given back
-    bint repeats                 # those of networks that diverged, up to there
+    Py_ssize_t stop[MOST_LANES]  # iterations of each network; 0 once its results are copied
+    bint repeats                 # networks that diverged run again, up to that iteration
 
 
 cdef void copy_lane(real* lanes, Py_ssize_t n, Py_ssize_t v, real* own, bint out) noexcept nogil:
-    """Copy one network's numbers out of its lane, or into it."""
+    """Copy the numbers of one network out of its lane or into it."""
     cdef Py_ssize_t width = VECTOR_BYTES // sizeof(real), k
     if out:
         for k in range(n):
@@ -784,7 +787,7 @@ cdef inline void zero_lane(real* lanes, Py_ssize_t n, Py_ssize_t v) noexcept nog
 
 
 cdef void begin_batch(const real* theta, Call* call, Job* jobs, Workspace* space) noexcept nogil:
-    """Set the batch and the settings of the iteration that comes."""
+    """Set the batch and the settings of the next iteration."""
     cdef const Shape* shape = &call.shape
     cdef const Data* data = &call.data
     cdef Lanes* lanes = <Lanes*>space.lanes
@@ -806,19 +809,19 @@ cdef void begin_batch(const real* theta, Call* call, Job* jobs, Workspace* space
                     y + (o * space.n + e) * width, Y[o * data.m + at] if Y != NULL else <real>0
                 )
     for v in range(space.n_jobs):
-        if not lanes.alive[v] or jobs[v].rule.kind == NO_UPDATE:
+        if not lanes.alive[v] or jobs[v].rule.optimizer == NULL:
             continue
         begin_update(&jobs[v], like)
         like = &jobs[v]
         for k in range(2 * shape.n_layers if jobs[0].n_rates > 1 else 2):
             settings_of_iteration(
-                &jobs[v], k // 2, k % 2 == 1, v,
-                <real*>lanes.settings + k * N_SETTINGS * MOST_LANES,
+                &jobs[v], k // 2, k % 2 == 1, MOST_LANES,
+                <real*>lanes.settings + k * N_SETTINGS * MOST_LANES + v,
             )
 
 
 cdef void load_lanes(const real* theta, Call* call, Job* jobs, Workspace* space) noexcept nogil:
-    """Load the networks that have iterations to run; the other lanes hold zeros."""
+    """Load the networks that still have iterations to run; the other lanes hold zeros."""
     cdef const Shape* shape = &call.shape
     cdef Lanes* lanes = <Lanes*>space.lanes
     cdef Py_ssize_t n = shape.n_parameters, v, k
@@ -836,13 +839,13 @@ cdef void load_lanes(const real* theta, Call* call, Job* jobs, Workspace* space)
         job.theta = job.own
         job.done = 0
         copy_lane(<real*>lanes.theta, n, v, <real*>job.own, False)
-        if job.rule.kind > GRADIENT_DESCENT:
+        if slots_of(&job.rule) > 0:
             copy_lane(<real*>lanes.first, n, v, <real*>job.state, False)
-        if job.rule.kind == ADAM:
+        if slots_of(&job.rule) > 1:
             copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, False)
         for k in range(2 * shape.n_layers):
             fixed_settings(
-                job, k % 2 == 1, v, <real*>lanes.settings + k * N_SETTINGS * MOST_LANES
+                job, k % 2 == 1, MOST_LANES, <real*>lanes.settings + k * N_SETTINGS * MOST_LANES + v
             )
     begin_batch(theta, call, jobs, space)
 
@@ -861,7 +864,7 @@ cdef void begin_interleaved(
 cdef void clear_lane(
     const real* theta, const Shape* shape, Lanes* lanes, Py_ssize_t v,
 ) noexcept nogil:
-    """Let a lane go on with zeros."""
+    """Fill a lane with zeros, with which it continues."""
     cdef Py_ssize_t k
     lanes.alive[v] = False
     zero_lane(<real*>lanes.theta, shape.n_parameters, v)
@@ -874,13 +877,13 @@ cdef void clear_lane(
 cdef void unload_lane(
     const real* theta, const Shape* shape, Lanes* lanes, Job* job, Py_ssize_t v,
 ) noexcept nogil:
-    """Give a network its parameters and state back."""
+    """Copy the parameters and state of a network to the arrays of the caller."""
     cdef Py_ssize_t n = shape.n_parameters
-    if job.rule.kind != NO_UPDATE:
+    if job.rule.optimizer != NULL:
         copy_lane(<real*>lanes.theta, n, v, <real*>job.own, True)
-    if job.rule.kind > GRADIENT_DESCENT:
+    if slots_of(&job.rule) > 0:
         copy_lane(<real*>lanes.first, n, v, <real*>job.state, True)
-    if job.rule.kind == ADAM:
+    if slots_of(&job.rule) > 1:
         copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, True)
     clear_lane(theta, shape, lanes, v)
     lanes.stop[v] = 0
@@ -942,21 +945,20 @@ cdef void backward_lanes(
         if job.n_rates > 1:
             settings = <const real*>lanes.settings + 2 * layer * N_SETTINGS * MOST_LANES
         if layer > 0:
-            # Before the weights change.
+            # This reads the weights, so it comes before their update.
             gemm_lanes(
                 <const real*>theta + at, width, n_in * width, n_in, n_out, <const real*>NULL, dZ,
                 row, width, dA, row, examples, False,
             )
         r = 0
-        while examples == 1 and gradient == NULL and r < n_out:
-            # No sums: the gradient need not go through memory, which takes a third of the time.
-            k = at + r * n_in * width
-            update_lanes_of_row(
-                job.rule.kind, n_in, theta + k, <const real*>A,
-                <const real*>dZ + r * width, layer == 0, settings, <real*>lanes.nonfinite,
-                <real*>lanes.first + k, <real*>lanes.second + k,
+        if examples == 1 and gradient == NULL:
+            # No sums: not writing the gradient to memory saves a third of the time.
+            update_lanes(
+                job.rule.optimizer, BY_SCALARS if layer == 0 else BY_LANES, n_out, n_in,
+                theta + at, <const real*>A, <const real*>dZ, settings, <real*>lanes.nonfinite,
+                <real*>lanes.first + at, <real*>lanes.second + at,
             )
-            r += 1
+            r = n_out
         while r < n_out:
             rows = min(<Py_ssize_t>ROWS, n_out - r)
             g = <real*>lanes.gradient if gradient == NULL else gradient + at + r * n_in * width
@@ -968,8 +970,8 @@ cdef void backward_lanes(
             if gradient == NULL:
                 k = at + r * n_in * width
                 update_lanes(
-                    job.rule.kind, rows * n_in, theta + k,
-                    <const real*>g, settings, <real*>lanes.nonfinite, <real*>lanes.first + k,
+                    job.rule.optimizer, WHOLE, 1, rows * n_in, theta + k, <const real*>g,
+                    <const real*>NULL, settings, <real*>lanes.nonfinite, <real*>lanes.first + k,
                     <real*>lanes.second + k,
                 )
             r += ROWS
@@ -982,9 +984,9 @@ cdef void backward_lanes(
                     add(g + r * width, dZ + r * row + rows * width)
             if gradient == NULL:
                 update_lanes(
-                    job.rule.kind, n_out, theta + k, <const real*>g,
-                    settings + N_SETTINGS * MOST_LANES, <real*>lanes.nonfinite,
-                    <real*>lanes.first + k, <real*>lanes.second + k,
+                    job.rule.optimizer, WHOLE, 1, n_out, theta + k, <const real*>g,
+                    <const real*>NULL, settings + N_SETTINGS * MOST_LANES,
+                    <real*>lanes.nonfinite, <real*>lanes.first + k, <real*>lanes.second + k,
                 )
         if layer == 0:
             return
@@ -999,11 +1001,11 @@ cdef void backward_lanes(
 cdef void step_interleaved(
     const real* theta, Call* call, Job* jobs, Workspace* space, Team* team, Py_ssize_t rank
 ) noexcept nogil:
-    """One iteration of a register of networks, which are updated in place.
+    """Run one iteration of a register of networks, which are updated in place.
 
-    What the caller has is left as it is until a network is done. One whose update is not finite is
-    run again, up to that iteration: so nobody pays for a second copy of the parameters, with which
-    they would not stay in the nearest cache.
+    The arrays of the caller are written when a network is done. A network whose update is not
+    finite is run again up to that iteration. This saves a second copy of the parameters, with which
+    they would not fit into the nearest cache.
     """
     cdef const Shape* shape = &call.shape
     cdef Lanes* lanes = <Lanes*>space.lanes
@@ -1015,7 +1017,7 @@ cdef void step_interleaved(
     cdef real* gradient = NULL
     cdef real* nonfinite = <real*>lanes.nonfinite
     cdef double[MOST_LANES] penalties
-    cdef bint updates = jobs.rule.kind != NO_UPDATE
+    cdef bint updates = jobs.rule.optimizer != NULL
     forward_lanes(<const real*>present, shape, space)
     dZ = <real*>lanes.activations + shape.rows_at[shape.n_layers - 1] * space.n * width
     if jobs.outputs != NULL:

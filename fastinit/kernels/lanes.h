@@ -1,9 +1,8 @@
-/* One vector register of floats or doubles, as wide as this CPU level has them.
+/* Operations on one vector register of floats or doubles, as wide as the CPU level has them.
  *
- * GCC and Clang keep an array of lanes in registers when its loops are unrolled and every access
- * is one whole vector; their automatic vectoriser does not get there from scalar loops. These few
- * operations are what the kernels need beyond plain C. Other compilers get the same operations as
- * loops over the lanes: the same results, left to their optimiser.
+ * GCC and Clang keep an array of lanes in registers if its loops are unrolled and every access is a
+ * whole vector; their automatic vectoriser does not achieve this from scalar loops. Other compilers
+ * get the same operations as loops over the lanes, with the same results.
  */
 #ifndef FASTINIT_LANES_H
 #define FASTINIT_LANES_H
@@ -30,7 +29,7 @@ enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 #define prefetch(p) ((void)0)
 #endif
 
-/* In debug builds, fill fresh scratch with NaN: what reads it before it is written gives a wrong result. */
+/* In debug builds, scratch memory is filled with NaN, so that a read before a write shows. */
 #if defined(FASTINIT_POISON)
 #define poison(p, n) memset((p), 0xFF, (n))
 #else
@@ -39,7 +38,7 @@ enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 
 #if defined(__GNUC__) || defined(__clang__)
 
-/* The sum of the lanes, by halves of a register: 64 bytes to 32, 32 to 16, the last by hand. */
+/* The sum of the lanes: halves of a register are added, from 64 bytes to 32 and to 16. */
 typedef float float_16 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef float float_32 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double double_16 __attribute__((vector_size(16), aligned(8), may_alias));
@@ -166,8 +165,8 @@ DEFINE_SUM(double)
 DEFINE_LANES(float, int32_t)
 DEFINE_LANES(double, int64_t)
 
-/* A square of numbers, rows to columns. Interleaving the first half of the rows with the second, once
- * for each doubling of the lanes, is a transposition. */
+/* Transposes a square of numbers. Interleaving the first half of the rows with the second, log2(n)
+ * times, is a transposition. */
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define HAS_SHUFFLES
@@ -223,7 +222,7 @@ DEFINE_TRANSPOSE(float, 4)
 DEFINE_TRANSPOSE(double, 2)
 #endif
 
-/* The bits of a number as an integer and back; compilers turn the copies into nothing. */
+/* The bits of a number as an integer, and back. Compilers remove the copies. */
 static inline int32_t float_bits(float x)
 {
     int32_t bits;
@@ -248,159 +247,5 @@ static inline double double_from_bits(int64_t bits)
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-
-/* The updates of a register of networks, of `n` parameters each, in place. Every lane has settings of its own, in
- * arrays of MOST_LANES. The gradient is `g`, or where `d` is not NULL, `d` times the inputs `g`: numbers
- * that the networks share if `scalars`, else a register each. `nonfinite` is 0, and NaN from the
- * first parameter on that is not a finite number. A `part` is what the compiler computes with at once: a register, or a number. */
-enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, IS_NESTEROV, N_SETTINGS };
-
-#if defined(__GNUC__) || defined(__clang__)
-#define DEFINE_PARTS(real, integer, root_of)                                                       \
-    typedef real##_lanes real##_part;                                                              \
-    static inline real##_part real##_where(const real##_part positive, real##_part a, real##_part b)\
-    {                                                                                              \
-        const integer##_lanes mask = positive > 0;                                                 \
-        return (real##_part)((mask & (integer##_lanes)a) | (~mask & (integer##_lanes)b));          \
-    }                                                                                              \
-    static inline real##_part real##_root(const real##_part a)                                     \
-    {                                                                                              \
-        real##_part roots = a;                                                                     \
-        for (int v = 0; v < (int)(sizeof a / sizeof(real)); v++) roots[v] = root_of(a[v]);         \
-        return roots;                                                                              \
-    }                                                                                              \
-    /* Not by a sum, whose latency would be that of the loop. */                                   \
-    static inline real##_part real##_mark(const real##_part wrong, const real##_part x)            \
-    {                                                                                              \
-        return (real##_part)((integer##_lanes)wrong | (integer##_lanes)(x - x));                   \
-    }
-#else
-#define DEFINE_PARTS(real, integer, root_of)                                                       \
-    typedef real real##_part;                                                                      \
-    static inline real real##_where(real positive, real a, real b)                                 \
-    {                                                                                              \
-        return positive > 0 ? a : b;                                                               \
-    }                                                                                              \
-    static inline real real##_root(real a)                                                         \
-    {                                                                                              \
-        return root_of(a);                                                                         \
-    }                                                                                              \
-    static inline real real##_mark(real wrong, real x)                                             \
-    {                                                                                              \
-        return wrong + (x - x);                                                                    \
-    }
-#endif
-
-#define SETTING(real, k) (*(const real##_part *)(settings + (k)*MOST_LANES + v))
-#define PART(real, array) (*(real##_part *)((array) + k * lanes + v))
-#define GRADIENT(real) real##_gradient(g, d, scalars, k, v)
-#define DEFINE_LANE_UPDATES(real)                                                                  \
-    enum { real##_apart = sizeof(real##_part) / sizeof(real) };                                    \
-    static inline real##_part real##_at(const real *a)                                             \
-    {                                                                                              \
-        return *(const real##_part *)a;                                                            \
-    }                                                                                              \
-    static inline real##_part real##_input(                                                        \
-        const real *g, const real *d, int scalars, long long k, int v)                             \
-    {                                                                                              \
-        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
-        if (d != NULL && scalars)                                                                  \
-            return g[k] - (real##_part){0};                                                        \
-        return real##_at(g + k * lanes + v);                                                       \
-    }                                                                                              \
-    static inline real##_part real##_gradient(                                                     \
-        const real *g, const real *d, int scalars, long long k, int v)                             \
-    {                                                                                              \
-        const real##_part input = real##_input(g, d, scalars, k, v);                               \
-        if (d == NULL)                                                                             \
-            return input;                                                                          \
-        return input * real##_at(d + v);                                                           \
-    }                                                                                              \
-    static inline real##_part real##_scaled(const real##_part rate, const real *d, int v)          \
-    {                                                                                              \
-        if (d == NULL)                                                                             \
-            return rate;                                                                           \
-        return rate * real##_at(d + v);                                                            \
-    }                                                                                              \
-    static inline void real##_descend_lanes(                                                       \
-        long long n, real *__restrict p, const real *__restrict g,                                 \
-        const real *__restrict d, int scalars, const real *__restrict settings,                    \
-        real *__restrict nonfinite)                                                                \
-    {                                                                                              \
-        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
-        for (int v = 0; v < lanes; v += real##_apart) {                                            \
-            const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
-            /* One multiplication less for each parameter than in the order of the formula. */     \
-            const real##_part keep = 1 - rate * l2;                                                \
-            const real##_part by = real##_scaled(rate, d, v);                                      \
-            real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
-            for (long long k = 0; k < n; k++) {                                                    \
-                const real##_part old = PART(real, p);                                             \
-                const real##_part x = keep * old - by * real##_input(g, d, scalars, k, v);         \
-                const real##_part next = real##_where(rate, x, old);                               \
-                PART(real, p) = next;                                                              \
-                wrong = real##_mark(wrong, next);                                                  \
-            }                                                                                      \
-            *(real##_part *)(nonfinite + v) = wrong;                                               \
-        }                                                                                          \
-    }                                                                                              \
-    static inline void real##_momentum_lanes(                                                      \
-        long long n, real *__restrict p, const real *__restrict g,                                 \
-        const real *__restrict d, int scalars, const real *__restrict settings,                    \
-        real *__restrict nonfinite, real *__restrict first)                                        \
-    {                                                                                              \
-        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
-        for (int v = 0; v < lanes; v += real##_apart) {                                            \
-            const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
-            const real##_part beta1 = SETTING(real, BETA1), nesterov = SETTING(real, IS_NESTEROV); \
-            real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
-            for (long long k = 0; k < n; k++) {                                                    \
-                const real##_part old = PART(real, p);                                             \
-                const real##_part slope = GRADIENT(real) + l2 * old;                               \
-                const real##_part velocity = beta1 * PART(real, first) + slope;                    \
-                const real##_part ahead = slope + beta1 * velocity;                                \
-                const real##_part along = real##_where(nesterov, ahead, velocity);                 \
-                const real##_part next = real##_where(rate, old - rate * along, old);              \
-                PART(real, first) = velocity;                                                      \
-                PART(real, p) = next;                                                              \
-                wrong = real##_mark(wrong, next);                                                  \
-            }                                                                                      \
-            *(real##_part *)(nonfinite + v) = wrong;                                               \
-        }                                                                                          \
-    }                                                                                              \
-    static inline void real##_adam_lanes(                                                          \
-        long long n, real *__restrict p, const real *__restrict g,                                 \
-        const real *__restrict d, int scalars, const real *__restrict settings,                    \
-        real *__restrict nonfinite, real *__restrict first,                                        \
-        real *__restrict second)                                                                   \
-    {                                                                                              \
-        enum { lanes = VECTOR_BYTES / sizeof(real) };                                              \
-        for (int v = 0; v < lanes; v += real##_apart) {                                            \
-            const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
-            const real##_part keep = SETTING(real, KEEP), epsilon = SETTING(real, EPSILON);        \
-            const real##_part beta2 = SETTING(real, BETA2), root = SETTING(real, ROOT);            \
-            const real##_part rest1 = SETTING(real, REST1), rest2 = SETTING(real, REST2);          \
-            real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
-            for (long long k = 0; k < n; k++) {                                                    \
-                const real##_part old = PART(real, p);                                             \
-                const real##_part slope = GRADIENT(real) + l2 * old;                               \
-                const real##_part before = PART(real, first);                                      \
-                const real##_part mean = before + rest1 * (slope - before);                        \
-                const real##_part square = beta2 * PART(real, second) + rest2 * (slope * slope);   \
-                const real##_part step = mean / (real##_root(square) * root + epsilon);            \
-                const real##_part next = real##_where(rate, keep * old - rate * step, old);        \
-                PART(real, first) = mean;                                                          \
-                PART(real, second) = square;                                                       \
-                PART(real, p) = next;                                                              \
-                wrong = real##_mark(wrong, next);                                                  \
-            }                                                                                      \
-            *(real##_part *)(nonfinite + v) = wrong;                                               \
-        }                                                                                          \
-    }
-
-DEFINE_PARTS(float, int32_t, sqrtf)
-DEFINE_PARTS(double, int64_t, sqrt)
-DEFINE_LANE_UPDATES(float)
-DEFINE_LANE_UPDATES(double)
 
 #endif

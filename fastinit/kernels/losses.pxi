@@ -1,40 +1,67 @@
-# Losses of one block: at most LOSS_BLOCK examples, ``n_out`` rows each ``step`` apart. ``dZ`` comes
-# as the pre-activations ``Z`` and is overwritten: with one pointer for both, loops vectorise. ``A``
-# may be NULL. ``w`` holds the weights of the examples, or is NULL where all are 1.
+# Losses of one block: at most LOSS_BLOCK examples, ``n_out`` rows each ``step`` apart. ``dZ`` holds
+# the pre-activations ``Z`` at first and is overwritten with the derivatives of the losses: one
+# pointer for both lets the loops vectorise. ``A`` may be NULL. ``w`` holds the weights of the
+# examples; it is NULL if all are 1.
 #
-# A loss is a function over elements, which writes their losses and ``A - Y``; :func:`weigh_row`
-# sums and scales them by example, :func:`loss_lanes` by network.
+# A loss is a function over elements, which writes their losses, derivatives and outputs, and
+# registers itself below. :func:`weigh_row` sums and scales by example, :func:`loss_lanes` by
+# network.
 
 cdef enum:
-    # Examples per product of probabilities: the product of so many mantissas below 2 is finite.
+    # Examples per product of probabilities: a product of so many mantissas below 2 is finite.
     LOSS_WIDTH = 64
     LOSS_BLOCK = 512
 
-cdef enum Loss:
-    SATURATING_CROSS_ENTROPY
-    SIGMOID_CROSS_ENTROPY
-    SOFTMAX_CROSS_ENTROPY
-    SQUARED_ERROR
-    POISSON
+ctypedef void (*float_elements)(
+    float* dZ, const float* Y, float* losses, float* A, Py_ssize_t n) noexcept nogil
+ctypedef void (*double_elements)(
+    double* dZ, const double* Y, double* losses, double* A, Py_ssize_t n) noexcept nogil
+ctypedef void (*float_joint)(
+    float* dZ, const float* Y, Py_ssize_t Y_step, float* losses, float* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n) noexcept nogil
+ctypedef void (*double_joint)(
+    double* dZ, const double* Y, Py_ssize_t Y_step, double* losses, double* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n) noexcept nogil
+ctypedef double (*float_total)(
+    float* dZ, const float* Y, float* A, Py_ssize_t n, float scale) noexcept nogil
+ctypedef double (*double_total)(
+    double* dZ, const double* Y, double* A, Py_ssize_t n, double scale) noexcept nogil
 
-cdef dict LOSSES = {
-    "saturating_cross_entropy": SATURATING_CROSS_ENTROPY,
-    "sigmoid_cross_entropy": SIGMOID_CROSS_ENTROPY,
-    "softmax_cross_entropy": SOFTMAX_CROSS_ENTROPY,
-    "squared_error": SQUARED_ERROR,
-    "poisson": POISSON,
-}
+cdef struct Loss:
+    # Either the losses of one output, which does not depend on the others,
+    float_elements elements_floats
+    double_elements elements_doubles
+    # or those of all outputs together.
+    float_joint joint_floats
+    double_joint joint_doubles
+    # The sum over one output's examples of weight 1, with ``dZ`` scaled, if there is a faster way.
+    float_total total_floats
+    double_total total_doubles
+
+cdef Loss[MOST_NAMES] loss_functions
+cdef dict loss_numbers = {}
+
+cdef Loss* add_loss(
+    name, float_elements elements_floats, double_elements elements_doubles
+) except NULL:
+    """Register a loss of independent outputs."""
+    cdef Loss* loss = &loss_functions[new_number(loss_numbers, name)]
+    loss.elements_floats = elements_floats
+    loss.elements_doubles = elements_doubles
+    return loss
+
+
+cdef const Loss* loss_named(name) except NULL:
+    return &loss_functions[number_of(loss_numbers, "loss", name)]
 
 
 cdef double saturating_row(
     real* dZ, const real* Y, real* A, Py_ssize_t m, real scale
 ) noexcept nogil:
-    """Sum of -log(p) over at most LOSS_BLOCK examples, p the probability of the true label.
+    """Return the sum of -log(p) over at most LOSS_BLOCK examples, p the true label's probability.
 
     A sum of logarithms is the logarithm of a product: each p is split into mantissa and exponent,
     mantissas are multiplied and exponents added, lane by lane, and the logarithm is taken once.
-
-    Each piece is read whole, into ``a``, and then written.
     """
     cdef real a[LOSS_WIDTH]
     cdef real mantissas[LOSS_WIDTH]
@@ -54,9 +81,9 @@ cdef double saturating_row(
         for v in range(n):
             p = a[v] if Y[start + v] > 0 else <real>1 - a[v]
             dZ[start + v] = (a[v] - Y[start + v]) * scale
-            # As in nansum, what is not a number counts nothing.
+            # NaN does not count, as in nansum.
             p = p if p == p else 1
-            # Scaled by a power of two, so that subnormal probabilities have an exponent field too.
+            # Scaled by a power of two, so that subnormal probabilities become normal numbers.
             if real is double:
                 zeros += p == 0
                 wide = double_bits(p * 18014398509481984.0)
@@ -80,7 +107,7 @@ cdef double saturating_row(
         exponents = narrow_exponents - m * (127 + 25)
     if zeros > 0:
         return INFINITY
-    # By halves, in double: one after another would wait for LOSS_WIDTH multiplications in a row.
+    # By halves: a product in order would be a chain of LOSS_WIDTH dependent multiplications.
     for v in range(LOSS_WIDTH):
         products[v] = mantissas[v]
     half = LOSS_WIDTH // 2
@@ -94,18 +121,25 @@ cdef double saturating_row(
 cdef void saturating_elements(
     real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
-    """-log(p), infinite where the sigmoid saturates on the wrong side."""
+    """-log(p), infinite if the sigmoid saturates on the wrong side."""
     cdef Py_ssize_t e
     cdef double p
     cdef real a
     for e in range(n):
         a = sigmoid_of(dZ[e])
         p = a if Y[e] > 0 else <real>1 - a
-        # As in nansum, what is not a number counts nothing.
+        # NaN does not count, as in nansum.
         losses[e] = <real>(-c_log(p)) if p == p else <real>0
         if A != NULL:
             A[e] = a
         dZ[e] = a - Y[e]
+
+
+cdef Loss* saturating = add_loss(
+    "saturating_cross_entropy", saturating_elements[float], saturating_elements[double]
+)
+saturating.total_floats = saturating_row[float]
+saturating.total_doubles = saturating_row[double]
 
 
 cdef void sigmoid_elements(
@@ -120,12 +154,15 @@ cdef void sigmoid_elements(
         t = exp_of(-z if z > 0 else z)
         a = <real>1 / (<real>1 + t)
         a = a if z > 0 else t * a
-        # The label is 0 or 1, so that no infinity meets its opposite.
+        # By label, 0 or 1: the difference of z and z y could be that of two infinities.
         z = -z if y > 0 else z
         losses[e] = log1p_of(t) + (z if z > 0 else 0)
         dZ[e] = a - y
         if A != NULL:
             A[e] = a
+
+
+add_loss("sigmoid_cross_entropy", sigmoid_elements[float], sigmoid_elements[double])
 
 
 cdef void squared_error_elements(
@@ -142,6 +179,11 @@ cdef void squared_error_elements(
         dZ[e] = d
 
 
+add_loss(
+    "squared_error", squared_error_elements[float], squared_error_elements[double]
+)
+
+
 cdef void poisson_elements(
     real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
@@ -155,6 +197,9 @@ cdef void poisson_elements(
         dZ[e] = a - Y[e]
         if A != NULL:
             A[e] = a
+
+
+add_loss("poisson", poisson_elements[float], poisson_elements[double])
 
 
 cdef void softmax_elements(
@@ -191,18 +236,44 @@ cdef void softmax_elements(
             dZ[o * step + e] = t - Y[o * Y_step + e]
 
 
-cdef void elements_of_row(
-    Loss loss, real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
+cdef Loss* softmax = add_loss("softmax_cross_entropy", NULL, NULL)
+softmax.joint_floats = softmax_elements[float]
+softmax.joint_doubles = softmax_elements[double]
+
+
+# --- sums and scales ------------------------------------------------------------------------------
+
+cdef inline void elements_of_row(
+    const Loss* loss, real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
-    """One output of a loss whose outputs are independent."""
-    if loss == SIGMOID_CROSS_ENTROPY:
-        sigmoid_elements(dZ, Y, losses, A, n)
-    elif loss == SQUARED_ERROR:
-        squared_error_elements(dZ, Y, losses, A, n)
-    elif loss == POISSON:
-        poisson_elements(dZ, Y, losses, A, n)
+    if real is float:
+        loss.elements_floats(dZ, Y, losses, A, n)
     else:
-        saturating_elements(dZ, Y, losses, A, n)
+        loss.elements_doubles(dZ, Y, losses, A, n)
+
+
+cdef inline double total_of_row(
+    const Loss* loss, real* dZ, const real* Y, real* A, Py_ssize_t n, real scale
+) noexcept nogil:
+    if real is float:
+        return loss.total_floats(dZ, Y, A, n, scale)
+    else:
+        return loss.total_doubles(dZ, Y, A, n, scale)
+
+
+cdef inline bint is_joint(const Loss* loss) noexcept nogil:
+    """Whether the outputs depend on each other."""
+    return loss.joint_floats != NULL
+
+
+cdef inline void joint_elements(
+    const Loss* loss, real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A,
+    Py_ssize_t n_out, Py_ssize_t step, Py_ssize_t n,
+) noexcept nogil:
+    if real is float:
+        loss.joint_floats(dZ, Y, Y_step, losses, A, n_out, step, n)
+    else:
+        loss.joint_doubles(dZ, Y, Y_step, losses, A, n_out, step, n)
 
 
 cdef double weigh_row(
@@ -220,7 +291,7 @@ cdef double weigh_row(
                 sums[v] += losses[start + v]
         else:
             for v in range(n):
-                # No loss counts where the weight is nothing, not even an infinite one.
+                # An example of weight 0 does not count, even if its loss is infinite.
                 sums[v] += w[start + v] * losses[start + v] if w[start + v] > 0 else 0
         start += n
     if dZ != NULL:
@@ -244,7 +315,7 @@ cdef inline void scale_row(real* dZ, const real* w, Py_ssize_t m, real scale) no
 
 
 cdef double loss_block(
-    Loss loss, real* dZ, const real* Y, Py_ssize_t Y_step, const real* w, real* A,
+    const Loss* loss, real* dZ, const real* Y, Py_ssize_t Y_step, const real* w, real* A,
     Py_ssize_t n_out, Py_ssize_t step, Py_ssize_t m, real scale,
 ) noexcept nogil:
     """Return the weighted sum of the block's losses; write ``A``, and ``dZ`` times ``scale``."""
@@ -252,15 +323,15 @@ cdef double loss_block(
     cdef double total = 0
     cdef Py_ssize_t o
     cdef real* a
-    if loss == SOFTMAX_CROSS_ENTROPY:
-        softmax_elements(dZ, Y, Y_step, &losses[0], A, n_out, step, m)
+    if is_joint(loss):
+        joint_elements(loss, dZ, Y, Y_step, &losses[0], A, n_out, step, m)
         for o in range(n_out):
             scale_row(dZ + o * step, w, m, scale)
         return weigh_row(&losses[0], w, <real*>NULL, m, scale)
     for o in range(n_out):
         a = A + o * step if A != NULL else A
-        if loss == SATURATING_CROSS_ENTROPY and w == NULL:
-            total += saturating_row(dZ + o * step, Y + o * Y_step, a, m, scale)
+        if loss.total_floats != NULL and w == NULL:
+            total += total_of_row(loss, dZ + o * step, Y + o * Y_step, a, m, scale)
         else:
             elements_of_row(loss, dZ + o * step, Y + o * Y_step, &losses[0], a, m)
             total += weigh_row(&losses[0], w, dZ + o * step, m, scale)
@@ -268,27 +339,27 @@ cdef double loss_block(
 
 
 cdef void loss_lanes(
-    Loss loss, real* dZ, const real* Y, const real* w, real* A, Py_ssize_t n_out, Py_ssize_t m,
-    real scale, double* costs,
+    const Loss* loss, real* dZ, const real* Y, const real* w, real* A, Py_ssize_t n_out,
+    Py_ssize_t m, real scale, double* costs,
 ) noexcept nogil:
     """Add each network's weighted sum of losses to its cost; write ``A``, and ``dZ`` times scale.
 
-    All arrays but ``w`` have a register of networks for each of the ``m`` examples.
+    All arrays but ``w`` hold a register of networks for each of the ``m`` examples.
     """
     cdef real losses[LOSS_BLOCK]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t o, e, v, n = m * lanes
     cdef real weight
     for o in range(n_out):
-        if loss != SOFTMAX_CROSS_ENTROPY:
+        if not is_joint(loss):
             elements_of_row(
                 loss, dZ + o * n, Y + o * n, &losses[0], A + o * n if A != NULL else A, n
             )
         elif o == 0:
-            softmax_elements(dZ, Y, n, &losses[0], A, n_out, n, n)
+            joint_elements(loss, dZ, Y, n, &losses[0], A, n_out, n, n)
         for e in range(m):
             weight = 1 if w == NULL else w[e]
-            if weight > 0 and (o == 0 or loss != SOFTMAX_CROSS_ENTROPY):
+            if weight > 0 and (o == 0 or not is_joint(loss)):
                 for v in range(lanes):
                     costs[v] += weight * losses[e * lanes + v]
             weight *= scale

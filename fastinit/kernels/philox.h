@@ -2,8 +2,8 @@
  *
  * Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Every
  * 32-bit word of a counter sits in the low half of a 64-bit lane. The widening multiply reads low
- * halves only, so the rounds let the high halves run wild and never mask them. Compilers do not
- * find that instruction from plain C, hence the intrinsics.
+ * halves only, so the rounds need not mask the high halves. Compilers do not find that instruction
+ * from plain C, hence the intrinsics.
  */
 #ifndef FASTINIT_PHILOX_H
 #define FASTINIT_PHILOX_H
@@ -16,7 +16,7 @@ enum { BLOCKS = 64 };
 #include <immintrin.h>
 
 #if defined(__AVX512F__)
-/* Chains of rounds side by side hide the multiplier's latency; as many as the registers hold. */
+/* Independent chains of rounds hide the multiplier's latency; as many as fit into registers. */
 enum { PAIRS = 8, CHAINS = 4 };
 #define LOW_PRODUCT(a, b) (word_lanes)_mm512_mul_epu32((__m512i)(a), (__m512i)(b))
 #elif defined(__AVX2__)
@@ -36,7 +36,7 @@ enum { PAIRS = 1, CHAINS = 2 };
 typedef uint64_t word_lanes;
 #define LOW_PRODUCT(a, b) ((uint64_t)(uint32_t)(a) * (uint32_t)(b))
 #define EACH(x) (x)
-/* Word by word, for machines that store the high half first. */
+/* Word by word, because big-endian machines store the high half first. */
 #define STORE(out, x)                                                                              \
     do {                                                                                           \
         const word_lanes stored = (x);                                                             \
@@ -74,7 +74,7 @@ static inline void philox(uint32_t words[4][BLOCKS], uint64_t first, uint64_t st
             k0 += 0x9E3779B9;
             k1 += 0xBB67AE85;
         }
-        /* An even and an odd counter in one lane are 32-bit words in order, without a shuffle. */
+        /* An even and an odd counter share a lane: 32-bit words in order without a shuffle. */
         for (int c = 0; c < CHAINS; c += 2) {
             const int b = block + c * PAIRS;
             STORE(&words[0][b], (x0[c] & low) | (x0[c + 1] << 32));

@@ -1,7 +1,7 @@
-"""The interface of the random kernels; every CPU level and ``fastinit.reference`` has the same.
+"""The interface of the random kernels, the same for every CPU level and ``fastinit.reference``.
 
-``out[r, c]`` is element ``first + r * step + c`` of a whole array. Where ``out`` is of uint16 it
-holds the bits of halves: of bfloat16 if ``brain``, of float16 if not.
+``out[r, c]`` is element ``first + r * step + c`` of a whole array. If ``out`` has dtype uint16, it
+holds the bits of bfloat16 numbers if ``brain`` is true, and of float16 numbers otherwise.
 """
 
 from typing import Any
@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__test__: dict[str, str]  # Cython puts one into every module
+__test__: dict[str, str]  # Cython adds one to every module
 
-def counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None: ...
 def permutation(out: NDArray[np.intp], key: int, stream: int) -> None: ...
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None: ...
 def uniform(
@@ -53,3 +52,6 @@ def truncated_normal(
     largest: float,
     brain: bool,
 ) -> None: ...
+
+# For the tests alone.
+def _counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None: ...

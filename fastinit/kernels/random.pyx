@@ -1,17 +1,17 @@
 """Philox 4x32-10 and the distributions: element index in, value out.
 
-A counter block is (element block, stream), the key is the seed; Philox makes four 32-bit words of
-it. ``BLOCKS`` consecutive blocks form a group, and the elements of a group take the words in this
-order: word 0 of every block, then word 1 of every block, and so on. So vectors of consecutive
-elements come from vectors of consecutive counters and nothing is ever shuffled. A float takes one
-word, 256 to a group; a double takes two, 128 to a group.
+A counter block is (element block, stream), and the key is the seed; Philox turns them into four
+32-bit words. ``BLOCKS`` consecutive blocks form a group, and the elements of a group take the words
+in this order: word 0 of every block, then word 1 of every block, and so on. Thus vectors of
+consecutive elements come from vectors of consecutive counters, without shuffles. A float takes one
+word, so that a group has 256 floats; a double takes two, and a group has 128 doubles.
 
-Every value depends on seed, stream and element index alone. The arithmetic is IEEE ``+ - * /`` and
+Every value depends on seed, stream and element index only. The arithmetic is IEEE ``+ - * /`` and
 ``sqrt`` in the order written here, compiled with contraction off: the same bits on every CPU.
 Halves are floats rounded to nearest even.
 
-The callers have checked everything: no kernel validates. Twins with the same names and arguments
-are in ``fastinit/reference.py``.
+Kernels do not validate arguments; their callers do. ``fastinit/reference.py`` has functions of the
+same names and arguments.
 """
 
 from libc.math cimport sqrt, sqrtf
@@ -32,7 +32,7 @@ cdef extern from "philox.h":
     ) noexcept nogil
 
 cdef extern from *:
-    # Constant arrays in C, because a Cython literal is a double and would widen float arithmetic.
+    # Constants are in C, because a literal is a double to Cython and widens float arithmetic.
     """
     /* log(1 + f) - f + f*f/2 over f**3, and sine and cosine on [-pi/4, pi/4]: the minimax
        polynomials of Cephes (S. L. Moshier), single precision. */
@@ -98,8 +98,8 @@ cdef extern from *:
         2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
         7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
         5.99832206555887937690e-1, 1.0};
-    /* z / y for y = 1/2 - q up to 0.4785, which is z = 2.02, in NEAR_SQUARE - y * y: a rational
-       fit of our own, good to 2e-8, that needs no logarithm. */
+    /* z / y as a function of NEAR_SQUARE - y * y, for y = 1/2 - q up to 0.4785, z up to 2.02: a
+       rational fit of relative error 2e-8, which needs no logarithm. */
     static const float NEAR_NUM[6] = {
         -2.4766809723e+3f, 1.6911899083e+4f, 2.2613970259e+4f, 4.7802340476e+3f, 2.7448827333e+2f,
         4.2645668678e+0f};
@@ -175,7 +175,7 @@ cdef inline float log_float(float x, float exponent) noexcept nogil:
     cdef int32_t bits = float_bits(x) - 0x3f3504f3
     cdef float k = <float>(bits >> 23) + exponent
     cdef float f = float_from_bits((bits & 0x007fffff) + 0x3f3504f3) - ONE
-    # Even and odd powers apart: as many operations as Horner's rule, half the time to wait.
+    # Even and odd powers apart: as many operations as Horner's rule and half its latency.
     cdef float g = f * f
     cdef float even = (((LOG[0] * g + LOG[2]) * g + LOG[4]) * g + LOG[6]) * g + LOG[8]
     cdef float odd = ((LOG[1] * g + LOG[3]) * g + LOG[5]) * g + LOG[7]
@@ -184,7 +184,7 @@ cdef inline float log_float(float x, float exponent) noexcept nogil:
 
 cdef inline double log_double(double x, double exponent) noexcept nogil:
     """Return ``log(x * 2**exponent)`` of a normal positive x."""
-    # As above; the exponent becomes a double through its bits, since AVX2 cannot convert int64.
+    # As above. The exponent becomes a double by its bits, because AVX2 cannot convert int64.
     cdef uint64_t bits = <uint64_t>double_bits(x) + (ONE_BITS - ROOT_BITS)
     cdef double k = double_from_bits((bits >> 52) | SHIFT_BITS) - 4503599627371519.0
     cdef double f = double_from_bits((bits & MANTISSA) + ROOT_BITS) - 1.0
@@ -205,7 +205,7 @@ cdef inline double log_double(double x, double exponent) noexcept nogil:
 # --- uniform ------------------------------------------------------------------------------------
 
 cdef void uniform_floats(float* out, uint64_t group, const Draw* draw) noexcept nogil:
-    """``low + unit * width`` with 24 random bits, from ``lowest`` to ``largest``."""
+    """Draw ``low + unit * width`` with 24 random bits, from ``lowest`` to ``largest``."""
     cdef uint32_t words[4][BLOCKS]
     cdef float low = <float>draw.a, step = <float>draw.b * <float>(1.0 / (1 << 24))
     cdef float lowest = <float>draw.lowest, largest = <float>draw.largest, x
@@ -219,7 +219,7 @@ cdef void uniform_floats(float* out, uint64_t group, const Draw* draw) noexcept 
 
 
 cdef void uniform_doubles(double* out, uint64_t group, const Draw* draw) noexcept nogil:
-    """``low + unit * width`` with 52 random bits, from ``lowest`` to ``largest``."""
+    """Draw ``low + unit * width`` with 52 random bits, from ``lowest`` to ``largest``."""
     cdef uint32_t words[4][BLOCKS]
     cdef double x
     cdef Py_ssize_t w, j
@@ -236,8 +236,8 @@ cdef void uniform_doubles(double* out, uint64_t group, const Draw* draw) noexcep
 
 # --- normal -------------------------------------------------------------------------------------
 # Box and Muller (1958): a radius sqrt(-2 log u) and a random direction make two normals. The
-# direction is an angle in [-pi/4, pi/4) from 30 (50) bits, then one bit swaps sine and cosine and
-# one sets the cosine's sign, which together reach all four quadrants.
+# direction is an angle in [-pi/4, pi/4) from 30 bits (50 for doubles); one more bit swaps sine and
+# cosine, and another sets the sign of the cosine, which together reach all four quadrants.
 
 cdef void normal_floats(float* out, uint64_t group, const Draw* draw) noexcept nogil:
     cdef uint32_t words[4][BLOCKS]
@@ -302,10 +302,10 @@ cdef void normal_doubles(double* out, uint64_t group, const Draw* draw) noexcept
 
 
 # --- truncated normal ---------------------------------------------------------------------------
-# Inverse transform from the nearer tail. Of a point at the share v of the mass, `left + v * total`
-# lies to the left of it and `right + (1 - v) * total` to the right; the quantile of the smaller one
-# is accurate in either tail. Both are given times a power of two, so that no tail is too far out
-# for a float: `exponent` takes it back in the logarithm, `unit` elsewhere.
+# Inverse transform from the nearer tail. For a uniform v, the mass `left + v * total` lies to the
+# left of the value and `right + (1 - v) * total` to the right; the quantile of the smaller one is
+# accurate in either tail. Both are multiplied by a power of two, so that no tail is too small for a
+# float; `exponent` undoes this in the logarithm, `unit` elsewhere.
 
 cdef void truncated_normal_floats(float* out, uint64_t group, const Draw* draw) noexcept nogil:
     cdef uint32_t words[4][BLOCKS]
@@ -322,7 +322,7 @@ cdef void truncated_normal_floats(float* out, uint64_t group, const Draw* draw) 
     cdef Py_ssize_t w, j
     philox(words, group * BLOCKS, draw.stream, draw.key)
     if draw.left * draw.unit >= NEAR_MASS and draw.right * draw.unit >= NEAR_MASS:
-        # Bounds of two standard deviations or less, as most are: twice as fast.
+        # Twice as fast. Bounds are usually two standard deviations or less.
         for w in range(4):
             for j in range(BLOCKS):
                 k = <int32_t>(words[w][j] >> 1)
@@ -358,7 +358,7 @@ cdef void truncated_normal_floats(float* out, uint64_t group, const Draw* draw) 
             central = ((CENTRAL_DEN[0] * r + CENTRAL_DEN[1]) * r + CENTRAL_DEN[2]) * r + ONE
             tail = (TAIL_DEN[0] * x + TAIL_DEN[1]) * x + ONE
             denominator[j] = central if y <= CENTRAL else tail
-            far |= float_bits(FAR_AWAY - root[j])  # the sign says whether it is negative
+            far |= float_bits(FAR_AWAY - root[j])  # negative if one of them is
         if far < 0:
             for j in range(BLOCKS):
                 x = root[j] - FAR_AWAY
@@ -442,7 +442,7 @@ cdef inline uint16_t bfloat16_of(float x) noexcept nogil:
 
 
 cdef inline uint16_t float16_of(float x) noexcept nogil:
-    """Round to nearest even as F. Giesen does: no branch, subnormals by a float addition."""
+    """Round to nearest even without branches, subnormals by a float addition, as F. Giesen does."""
     cdef uint32_t bits = <uint32_t>float_bits(x)
     cdef uint32_t size = bits & 0x7fffffff
     cdef uint32_t normal = (size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13
@@ -487,7 +487,7 @@ cdef void fill(
                 elif cell is float:
                     floats(<float*>target, group, draw)
             else:
-                # Short rows of a window take their values from one group many times.
+                # Short rows of a window take their values from the same group many times.
                 if group != held:
                     held = group
                     if cell is double:
@@ -511,24 +511,12 @@ cdef void fill(
 
 # --- the kernels --------------------------------------------------------------------------------
 
-def counters(uint32_t[:, :] out, uint64_t first, uint64_t key, uint64_t stream):
-    """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
-    cdef uint32_t drawn[4][BLOCKS]
-    cdef Py_ssize_t w, b
-    with nogil:
-        for b in range(out.shape[1]):
-            if b % BLOCKS == 0:
-                philox(drawn, first + <uint64_t>b, stream, key)
-            for w in range(4):
-                out[w, b] = drawn[w][b % BLOCKS]
-
-
 def permutation(Py_ssize_t[::1] out, uint64_t key, uint64_t stream):
     """Overwrite ``out`` with 0, 1, ... in random order, at most 2**32 of them.
 
-    Fisher and Yates from the front: place ``i`` takes one of those that are left, which one
-    says the generator's word ``i`` times their number over 2**32. That is even but for one part in
-    2**32 over their number.
+    Fisher and Yates, from the front: place ``i`` takes one of the ``n - i`` elements left, number
+    ``word * (n - i) >> 32`` for word ``i`` of the generator. Their probabilities differ by at most
+    ``2**-32``.
     """
     cdef uint32_t drawn[4][BLOCKS]
     cdef Py_ssize_t i, k, n = out.shape[0], start = 0
@@ -550,7 +538,7 @@ def permutation(Py_ssize_t[::1] out, uint64_t key, uint64_t stream):
 
 
 def words(uint32_t[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream):
-    """Overwrite ``out`` with the generator's own words, in the order in which floats take them."""
+    """Overwrite ``out`` with the words of the generator, in the order in which floats take them."""
     cdef uint32_t drawn[4][BLOCKS]
     cdef uint64_t element, held = <uint64_t>-1
     cdef Py_ssize_t r, c, offset
@@ -597,7 +585,7 @@ def truncated_normal(
     """Overwrite ``out`` with draws from the part of the normal distribution between two bounds.
 
     ``left`` and ``right`` are the masses outside the bounds and ``total`` the mass between them,
-    all divided by ``unit = 2**exponent``. No value leaves ``lowest`` to ``largest``.
+    all divided by ``unit = 2**exponent``. Values are from ``lowest`` to ``largest``.
     """
     cdef Draw draw
     draw.key, draw.stream = key, stream
@@ -607,3 +595,17 @@ def truncated_normal(
     draw.lowest, draw.largest = lowest, largest
     with nogil:
         fill(out, first, step, truncated_normal_floats, truncated_normal_doubles, &draw, brain)
+
+
+# --- what only the tests call -------------------------------------------------------------------
+
+def _counters(uint32_t[:, :] out, uint64_t first, uint64_t key, uint64_t stream):
+    """Overwrite ``out[w, b]``, of shape (4, n), with word w of counter ``(first + b, stream)``."""
+    cdef uint32_t drawn[4][BLOCKS]
+    cdef Py_ssize_t w, b
+    with nogil:
+        for b in range(out.shape[1]):
+            if b % BLOCKS == 0:
+                philox(drawn, first + <uint64_t>b, stream, key)
+            for w in range(4):
+                out[w, b] = drawn[w][b % BLOCKS]

@@ -1,9 +1,9 @@
 /* A team of threads that runs one loop together: its members take tasks by number and wait for each
  * other at barriers.
  *
- * A waiting thread spins for some microseconds, the difference that is expected between the members,
- * and then yields its core at every turn, so that threads with work proceed when there are more
- * threads than cores.
+ * A waiting thread spins for some microseconds, the expected difference between the members. After
+ * that it yields its core at every turn, so that threads with work proceed if the threads outnumber
+ * the cores.
  */
 #ifndef FASTINIT_TEAM_H
 #define FASTINIT_TEAM_H
@@ -38,19 +38,19 @@ typedef struct {
     long size;          /* set before the first member arrives */
     counter task;       /* the next task of this phase */
     counter arrived, phase;
-    counter nonfinite;  /* some updated parameter of this iteration is not a finite number */
+    counter nonfinite;  /* 1 if an updated parameter of this iteration is not a finite number */
     long job;           /* set by one member between team_arrive and team_release, as is `leaving` */
     long leaving;
 } Team;
 
-/* The number of a task that no other member has; from 0, in each phase. */
+/* The number of a task that no other member has; counted from 0 in each phase. */
 static inline long team_take(Team *team)
 {
     return team->size == 1 ? team->task++ : counter_next(&team->task);
 }
 
-/* Wait for all others. The last member to arrive returns 1 and must call team_release when it is done
- * with what only one may do; the others return 0 after that. */
+/* Wait for all others. The last member to arrive returns 1, does what only one may do, and must call
+ * team_release; the others return 0 after that. */
 static inline int team_arrive(Team *team)
 {
     long phase, turns = 0;

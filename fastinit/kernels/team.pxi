@@ -1,4 +1,4 @@
-# Threads: a team runs the jobs of one call, helpers are the threads that it is made of.
+# Threads: a team runs the jobs of one call; helpers are its threads beside the caller.
 
 cdef extern from "team.h":
     ctypedef long counter
@@ -18,17 +18,17 @@ cdef extern from "team.h":
     long counter_next(counter* c) noexcept nogil
 
 
-# Neither a name of the module nor something to pickle: it holds a thread's locks.
+# Not visible to Python, and not to be pickled: it holds the locks of a thread.
 @cython.internal
 @cython.auto_pickle(False)
 cdef class Helper:
-    """A thread that does one task after the other, and sleeps in between."""
+    """A thread that runs one task after the other and sleeps in between."""
 
     cdef Py_ssize_t rank
     cdef object task, start, end
 
     def serve(self):
-        """Do what comes until it is None."""
+        """Run tasks until there is None."""
         self.start.acquire()
         while self.task is not None:
             try:
@@ -45,9 +45,9 @@ cdef class Helper:
 cdef class Helpers:
     """The helpers of one run, which end with it.
 
-    A thread that wakes up continues on the core that it was on, while a new one may be started on
-    the core of its parent and stay there for milliseconds. They are started below the module
-    ``threading``, between whose lines an interrupt could fall.
+    They are kept, because a thread that wakes up continues on its core, while a new one may be
+    started on the core of its parent and stay there for milliseconds. They are started with
+    ``_thread``, because Ctrl-C could interrupt the Python code of ``threading`` at any line.
     """
 
     cdef list helpers
@@ -79,10 +79,10 @@ cdef class Helpers:
 
 
 cdef object done_by_all(list helpers, task, interrupt):
-    """Do ``task(rank)`` here and on all helpers; when all are back, return Ctrl-C if it came.
+    """Run ``task(rank)`` here and on all helpers; return the exception of Ctrl-C, or None.
 
-    It waits that long because a team would wait for ever for a member that left. ``interrupt()`` is
-    called at once when Ctrl-C comes, and lets the others return early.
+    It returns when all have returned, because a team would wait forever for a member that left.
+    ``interrupt()`` is called at once on Ctrl-C, and lets the others return early.
     """
     cdef Helper helper
     error = None

@@ -32,8 +32,8 @@ Matrix = np.ndarray[tuple[int, int], np.dtype[Any]]
 Floats = NDArray[np.float64]
 AnyScheme = str | Scheme | Callable[..., Any]
 
-ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu")
-# The losses of each output, the default first. With each of them dZ is A - Y, over the examples.
+ACTIVATIONS = tuple(dense.ACTIVATIONS)
+# The losses of each output, the default first.
 LOSSES = {
     "sigmoid": ("sigmoid_cross_entropy", "saturating_cross_entropy"),
     "softmax": ("softmax_cross_entropy",),

@@ -25,7 +25,7 @@ LearningRate = Rate | Sequence[Rate | Sequence[Rate]]
 
 
 class Rule(NamedTuple):
-    """What the update kernel must know of an optimiser."""
+    """The name of an update kernel, and the settings that it reads."""
 
     name: str
     beta1: float = 0.0
@@ -35,6 +35,32 @@ class Rule(NamedTuple):
     weight_decay: float = 0.0
     # Whether recorded costs include ``l2 / 2 * sum(W ** 2)``.
     penalty_in_cost: bool = False
+    nesterov: bool = False
+
+
+class Optimizer:
+    """Base class of the optimisers; each is a dataclass of settings.
+
+    Attributes
+    ----------
+    slots : int
+        Rows of state, of n_parameters numbers each, that the update kernel of :attr:`rule` keeps.
+    learning_rate : float, callable or tuple
+        Of all optimisers but :class:`LBFGS`.
+
+    Examples
+    --------
+    >>> isinstance(Adam(), Optimizer), Adam.slots
+    (True, 2)
+    """
+
+    slots: ClassVar[int] = 0
+    learning_rate: LearningRate
+
+    @property
+    def rule(self) -> Rule:
+        """The settings as the kernels take them."""
+        raise TypeError(f"optimizer: expected one with an update kernel; got {self!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +129,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class GradientDescent:
+class GradientDescent(Optimizer):
     """Plain gradient descent: ``theta -= learning_rate * gradient``.
 
     Parameters
@@ -122,7 +148,6 @@ class GradientDescent:
 
     learning_rate: LearningRate = 0.01
     l2: float = 0.0
-    slots: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         _check_rate(self)
@@ -130,12 +155,12 @@ class GradientDescent:
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernel takes them."""
+        """The settings as the kernels take them."""
         return Rule("gradient_descent", l2=self.l2)
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(Optimizer):
     """Gradient descent with momentum: ``v = momentum * v + gradient; theta -= learning_rate * v``.
 
     Parameters
@@ -163,7 +188,7 @@ class Momentum:
     momentum: float = 0.9
     nesterov: bool = False
     l2: float = 0.0
-    slots: ClassVar[int] = 1
+    slots = 1
 
     def __post_init__(self) -> None:
         _check_rate(self)
@@ -172,12 +197,12 @@ class Momentum:
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernel takes them."""
-        return Rule("nesterov" if self.nesterov else "momentum", self.momentum, l2=self.l2)
+        """The settings as the kernels take them."""
+        return Rule("momentum", self.momentum, l2=self.l2, nesterov=bool(self.nesterov))
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Adam [1]_: steps by the mean gradient over the root of the mean squared gradient.
 
     Parameters
@@ -205,7 +230,7 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
     l2: float = 0.0
-    slots: ClassVar[int] = 2
+    slots = 2
 
     def __post_init__(self) -> None:
         _check_adam(self)
@@ -213,12 +238,12 @@ class Adam:
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernel takes them."""
+        """The settings as the kernels take them."""
         return Rule("adam", self.beta1, self.beta2, self.epsilon, l2=self.l2)
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(Optimizer):
     """Adam with decoupled weight decay [1]_: weights shrink by ``learning_rate * weight_decay``.
 
     Parameters
@@ -244,7 +269,7 @@ class AdamW:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.01
-    slots: ClassVar[int] = 2
+    slots = 2
 
     def __post_init__(self) -> None:
         _check_adam(self)
@@ -252,12 +277,12 @@ class AdamW:
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernel takes them."""
+        """The settings as the kernels take them."""
         return Rule("adam", self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
-class LBFGS:
+class LBFGS(Optimizer):
     """Limited-memory BFGS, by ``scipy.optimize.minimize``; needs SciPy, and full batches.
 
     It has no learning rate: a line search finds every step. One iteration may evaluate the cost
@@ -290,7 +315,6 @@ class LBFGS:
     tol: float = 1e-5
     max_fun: int = 15_000
     l2: float = 0.0
-    slots: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_integer("history", self.history, 1, 1001)
@@ -298,8 +322,7 @@ class LBFGS:
         _check(self, tol=math.inf, l2=math.inf)
 
 
-Optimizer = GradientDescent | Momentum | Adam | AdamW | LBFGS
-OPTIMIZERS = (GradientDescent, Momentum, Adam, AdamW, LBFGS)
+OPTIMIZERS: tuple[type[Optimizer], ...] = tuple(Optimizer.__subclasses__())
 
 
 def checked_rate(rate: Any, name: str = "learning_rate") -> float:
