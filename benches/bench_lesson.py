@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 import warnings
+from types import ModuleType
 
 import numpy as np
 import pytest
 from timing import Contender, in_turns, needs, ratio
 
 import fastinit as fi
-from fastinit import reference
+from fastinit import init_utils, reference
 
 SIZES = [2, 10, 5, 1]
 LOSS = "saturating_cross_entropy"  # the lesson's own
@@ -73,6 +74,74 @@ def lesson(dtype: str = "float64") -> Contender:
             g |= {"W1": np.dot(dz1, X.T), "b1": np.sum(dz1, axis=1, keepdims=True)}
             for name in p:
                 p[name] = p[name] - RATE * g[name]
+        return costs
+
+    return iterate
+
+
+class LessonsHelpers:
+    """The functions that a notebook imports from the lesson's module, step by step in NumPy."""
+
+    @staticmethod
+    def forward_propagation(X, parameters):
+        W1, b1 = parameters["W1"], parameters["b1"]
+        W2, b2 = parameters["W2"], parameters["b2"]
+        W3, b3 = parameters["W3"], parameters["b3"]
+        z1 = np.dot(W1, X) + b1
+        a1 = np.maximum(0, z1)
+        z2 = np.dot(W2, a1) + b2
+        a2 = np.maximum(0, z2)
+        z3 = np.dot(W3, a2) + b3
+        a3 = 1 / (1 + np.exp(-z3))
+        return a3, (z1, a1, W1, b1, z2, a2, W2, b2, z3, a3, W3, b3)
+
+    @staticmethod
+    def compute_loss(a3, Y):
+        losses = np.multiply(-np.log(a3), Y) + np.multiply(-np.log(1 - a3), 1 - Y)
+        return 1.0 / Y.shape[1] * np.nansum(losses)
+
+    @staticmethod
+    def backward_propagation(X, Y, cache):
+        _, a1, _, _, _, a2, W2, _, _, a3, W3, _ = cache
+        dz3 = 1.0 / X.shape[1] * (a3 - Y)
+        dW3 = np.dot(dz3, a2.T)
+        db3 = np.sum(dz3, axis=1, keepdims=True)
+        da2 = np.dot(W3.T, dz3)
+        dz2 = np.multiply(da2, np.int64(a2 > 0))
+        dW2 = np.dot(dz2, a1.T)
+        db2 = np.sum(dz2, axis=1, keepdims=True)
+        da1 = np.dot(W2.T, dz2)
+        dz1 = np.multiply(da1, np.int64(a1 > 0))
+        dW1 = np.dot(dz1, X.T)
+        db1 = np.sum(dz1, axis=1, keepdims=True)
+        return {
+            "dz3": dz3, "dW3": dW3, "db3": db3, "da2": da2, "dz2": dz2, "dW2": dW2, "db2": db2,
+            "da1": da1, "dz1": dz1, "dW1": dW1, "db1": db1,
+        }  # fmt: skip
+
+    @staticmethod
+    def update_parameters(parameters, grads, learning_rate):
+        for k in range(len(parameters) // 2):
+            for name in (f"W{k + 1}", f"b{k + 1}"):
+                parameters[name] = parameters[name] - learning_rate * grads["d" + name]
+        return parameters
+
+
+def notebook(helpers: type | ModuleType, m: int = 300) -> Contender:
+    """A notebook's own loop over the helpers' functions, on ``m`` examples."""
+    state = np.random.get_state()
+    X, Y = fi.lesson.make_circles(m, noise=0.05)
+    X, Y = np.ascontiguousarray(X.T), Y.reshape(1, m)
+    start = init_utils.initialize_parameters_he(SIZES)
+    np.random.set_state(state)
+
+    def iterate(n: int) -> list[float]:
+        parameters, costs = dict(start), []
+        for _ in range(n):
+            a3, cache = helpers.forward_propagation(X, parameters)
+            costs.append(helpers.compute_loss(a3, Y))
+            grads = helpers.backward_propagation(X, Y, cache)
+            parameters = helpers.update_parameters(parameters, grads, RATE)
         return costs
 
     return iterate
@@ -256,6 +325,11 @@ TARGETS = {
 }
 
 
+NOTEBOOK = "one iteration of a notebook's own loop"
+# Examples, and how many times as fast at least.
+NOTEBOOK_TARGETS = {30: 1, 300: 3, 3000: 1}
+
+
 def prepared(name: str) -> Contender:
     package, make = CONTENDERS[name]
     needs(package)
@@ -268,6 +342,15 @@ def prepared(name: str) -> Contender:
         # It compiles on the spot, which takes a C++ compiler and the headers of Python.
         pytest.skip(f"torch.compile does not run here: {type(error).__name__}")
     return contender
+
+
+@pytest.mark.parametrize("m", NOTEBOOK_TARGETS)
+@pytest.mark.parametrize("helpers", [LessonsHelpers, init_utils], ids=["NumPy", "fastinit"])
+def test_notebook(benchmark, helpers, m):
+    contender = notebook(helpers, m)
+    contender(2)
+    benchmark.group = f"100 iterations of a notebook's own loop, {m} examples"
+    benchmark(contender, 100)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
@@ -295,6 +378,22 @@ print(768**3 / min(times))
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     command = [sys.executable, "-P", "-c", script, dtype]
     return float(subprocess.check_output(command, env=os.environ | one, text=True))
+
+
+def notebook_ratios() -> list[dict]:
+    """Return one row per number of examples, the lesson's own first."""
+    rows = []
+    for m in sorted(NOTEBOOK_TARGETS, key=lambda m: m != 300):
+        times = in_turns({"NumPy": notebook(LessonsHelpers, m), "ours": notebook(init_utils, m)})
+        rows.append(
+            {
+                "question": NOTEBOOK,
+                "peer": f"the lesson's NumPy helpers, {m} examples",
+                "target": NOTEBOOK_TARGETS[m],
+                "measured": ratio(times, "NumPy", "ours"),
+            }
+        )
+    return rows
 
 
 def ratios() -> list[dict]:
@@ -332,4 +431,4 @@ def ratios() -> list[dict]:
             "limit": True,
         }
     )
-    return rows
+    return rows + notebook_ratios()

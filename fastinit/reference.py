@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastinit.validation import as_doubles
+
 Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
 Layout = Any  # fastinit.training.network.Layout: sizes, activation, negative_slope, loss, bias
 Rule = Any  # fastinit.training.optimizers.Rule
@@ -343,6 +345,108 @@ def descend(
         else:
             counts.append(costs.shape[1])
     return counts
+
+
+# --- one iteration in separate calls --------------------------------------------------------------
+
+
+@_quiet
+def propagate(
+    X: Any, parameters: Sequence[Any], masks: Sequence[Any] | None, keep_prob: float
+) -> list[Array]:
+    """Return ``[Z1, A1, Z2, A2, ...]``: ReLU of every layer but the last, sigmoid of that.
+
+    With masks ``D``, the activations are ``relu(Z) * D / keep_prob``.
+    """
+    arrays: list[Array] = []
+    A, n_in = X, None
+    last = len(parameters) // 2
+    for layer in range(1, last + 1):
+        W = as_doubles(f"W{layer}", parameters[2 * layer - 2], (None, n_in))
+        n_out, n_in = W.shape
+        A = as_doubles("X", A, (n_in, None))
+        shape = (n_out, A.shape[1])
+        b = as_doubles(f"b{layer}", parameters[2 * layer - 1], (n_out, 1))
+        Z = W @ A + b
+        if layer == last:
+            A = np.empty(shape)
+            sigmoid(Z, A)
+        else:
+            A = np.maximum(Z, 0)
+            if masks is not None:
+                A = A * as_doubles(f"D{layer}", masks[layer - 1], shape) / keep_prob
+        arrays += [Z, A]
+        n_in = n_out
+    return arrays
+
+
+@_quiet
+def cross_entropy(A: Any, Y: Any) -> float:
+    """Return ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``."""
+    A = as_doubles("a3", A, (None, None))
+    _check_examples("a3", A)
+    Y = as_doubles("Y", Y, A.shape)
+    return float(np.nansum(-np.log(A) * Y - np.log(1 - A) * (1 - Y)) / A.shape[1])
+
+
+@_quiet
+def propagate_back(
+    Y: Any,
+    activations: Sequence[Any],
+    weights: Sequence[Any],
+    masks: Sequence[Any] | None,
+    keep_prob: float,
+    lambd: float,
+    average_first: bool,
+) -> list[Array]:
+    """Return ``[dZ, dW, db]`` of the last layer, then ``[dA, dZ, dW, db]`` of each before it.
+
+    The mean over the examples is in the last ``dZ`` if it comes first, else in ``dW`` and ``db``
+    alone. ``lambd * W / m`` is added to ``dW``; masks act as in :func:`propagate`.
+    """
+    last = len(weights)
+    A = as_doubles(f"a{last}", activations[last], (None, None))
+    _check_examples(f"a{last}", A)
+    m = A.shape[1]
+    dZ = A - as_doubles("Y", Y, A.shape)
+    if average_first:
+        dZ /= m
+    arrays: list[Array] = [dZ]
+    for layer in range(last, 0, -1):
+        W = as_doubles(f"W{layer}", weights[layer - 1], (len(dZ), None))
+        shape = (W.shape[1], m)
+        A = as_doubles(f"a{layer - 1}" if layer > 1 else "X", activations[layer - 1], shape)
+        dW, db = dZ @ A.T, dZ.sum(axis=1, keepdims=True)
+        if not average_first:
+            dW, db = dW / m, db / m
+        arrays += [dW + lambd * W / m if lambd else dW, db]
+        if layer > 1:
+            dA = W.T @ dZ
+            if masks is not None:
+                dA = dA * as_doubles(f"D{layer - 1}", masks[layer - 2], shape) / keep_prob
+            dZ = dA * (A > 0)
+            arrays += [dA, dZ]
+    return arrays
+
+
+@_quiet
+def gradient_step(
+    names: Sequence[Any],
+    parameters: Sequence[Any],
+    gradients: Sequence[Any],
+    learning_rate: float,
+) -> list[Array]:
+    """Return ``parameter - learning_rate * gradient`` of each."""
+    arrays: list[Array] = []
+    for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
+        p = as_doubles(f"{name}", parameter)
+        arrays.append(np.asarray(p - learning_rate * as_doubles(f"d{name}", gradient, p.shape)))
+    return arrays
+
+
+def _check_examples(name: str, A: Array) -> None:
+    if A.shape[1] == 0:
+        raise ValueError(f"{name}: expected at least one example; got shape {A.shape}")
 
 
 # --- random: element index in, value out ----------------------------------------------------------

@@ -1,7 +1,7 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,3 +131,22 @@ def descend(
     threads: int,
     descent: Descent | None = None,
 ) -> list[int]: ...
+def propagate(
+    X: Any, parameters: Sequence[Any], masks: Sequence[Any] | None, keep_prob: float
+) -> list[NDArray[np.float64]]: ...
+def cross_entropy(A: Any, Y: Any) -> float: ...
+def propagate_back(
+    Y: Any,
+    activations: Sequence[Any],
+    weights: Sequence[Any],
+    masks: Sequence[Any] | None,
+    keep_prob: float,
+    lambd: float,
+    average_first: bool,
+) -> list[NDArray[np.float64]]: ...
+def gradient_step(
+    names: Sequence[Any],
+    parameters: Sequence[Any],
+    gradients: Sequence[Any],
+    learning_rate: float,
+) -> list[NDArray[np.float64]]: ...
