@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.kernels import dense
 from fastinit.lesson import load_dataset
 from fastinit.training import Network, Run, train
-from fastinit.validation import as_doubles, as_float
+from fastinit.validation import as_doubles, as_float, check_integer, is_sequence
 
 __all__ = [
     "backward_propagation",
@@ -42,9 +42,16 @@ Array = NDArray[np.float64]
 Parameters = dict[str, Array]
 Cache = tuple[NDArray[Any], ...]
 
-
 PARAMETERS = ("W1", "b1", "W2", "b2", "W3", "b3")
 _GRADIENTS = ("dz3", "dW3", "db3", "da2", "dz2", "dW2", "db2", "da1", "dz1", "dW1", "db1")
+
+
+def layer_sizes(layers_dims: Sequence[int]) -> list[int]:
+    """Return the number of units of each layer, the inputs first."""
+    if not is_sequence(layers_dims):
+        kind = type(layers_dims).__name__
+        raise TypeError(f"layers_dims: expected a sequence of sizes; got {kind}")
+    return [check_integer("layers_dims", size, 1) for size in layers_dims]
 
 
 def entries(name: str, mapping: Mapping[str, Array], keys: Iterable[str]) -> list[Array]:
@@ -121,8 +128,9 @@ def initialize_parameters_he(layers_dims: Sequence[int]) -> Parameters:
 
 
 def initialized(layers_dims: Sequence[int], std: Callable[[int], float]) -> Parameters:
+    """Return normal weights of the standard deviation that ``std`` returns, and zero biases."""
     parameters: Parameters = {}
-    for layer, (n_in, n_out) in enumerate(pairwise(layers_dims), start=1):
+    for layer, (n_in, n_out) in enumerate(pairwise(layer_sizes(layers_dims)), start=1):
         scale = std(n_in)
         weights = np.random.randn(n_out, n_in) * scale if scale else np.zeros((n_out, n_in))
         parameters[f"W{layer}"] = weights
