@@ -56,13 +56,21 @@ def layer_sizes(layers_dims: Sequence[int]) -> list[int]:
 
 def entries(name: str, mapping: Mapping[str, Array], keys: Iterable[str]) -> list[Array]:
     """Return the values of the keys; the error names the dictionary and the key it lacks."""
-    if not isinstance(mapping, (dict, Mapping)):
-        raise TypeError(f"{name}: expected a dictionary; got {type(mapping).__name__}")
+    check_dictionary(name, mapping)
     try:
         return list(map(mapping.__getitem__, keys))
     except KeyError as missing:
-        found = ", ".join(map(str, mapping))
-        raise ValueError(f"{name}: expected the key {missing}; got {found}") from None
+        raise _missing(name, mapping, missing) from None
+
+
+def check_dictionary(name: str, mapping: Mapping[str, Array]) -> None:
+    """Raise TypeError for what is no dictionary, nor like one."""
+    if not isinstance(mapping, (dict, Mapping)):
+        raise TypeError(f"{name}: expected a dictionary; got {type(mapping).__name__}")
+
+
+def _missing(name: str, mapping: Mapping[str, Array], key: KeyError) -> ValueError:
+    return ValueError(f"{name}: expected the key {key}; got {', '.join(map(str, mapping))}")
 
 
 def unpacked(cache: Cache, n: int, function: str) -> Cache:
@@ -219,11 +227,13 @@ def update_parameters(
     {'b': array([0.5])}
     """
     learning_rate = as_float("learning_rate", learning_rate)
-    values = entries("parameters", parameters, parameters)
-    names = list(parameters)
-    gradients = entries("grads", grads, [f"d{name}" for name in names])
-    stepped = dense.gradient_step(names, values, gradients, learning_rate)
-    for name, value in zip(names, stepped, strict=True):
+    check_dictionary("parameters", parameters)
+    check_dictionary("grads", grads)
+    try:
+        stepped = dense.gradient_step(parameters, grads, learning_rate)
+    except KeyError as missing:
+        raise _missing("grads", grads, missing) from None
+    for name, value in stepped.items():
         parameters[name] = value
     return parameters
 

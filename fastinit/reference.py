@@ -6,7 +6,7 @@ everything on this file.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -431,17 +431,14 @@ def propagate_back(
 
 @_quiet
 def gradient_step(
-    names: Sequence[Any],
-    parameters: Sequence[Any],
-    gradients: Sequence[Any],
-    learning_rate: float,
-) -> list[Array]:
-    """Return ``parameter - learning_rate * gradient`` of each."""
-    arrays: list[Array] = []
-    for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
-        p = as_doubles(f"{name}", parameter)
-        arrays.append(np.asarray(p - learning_rate * as_doubles(f"d{name}", gradient, p.shape)))
-    return arrays
+    parameters: Mapping[Any, Any], grads: Mapping[Any, Any], learning_rate: float
+) -> dict[Any, Array]:
+    """Return ``parameter - learning_rate * gradient`` of each, in a new dictionary."""
+    stepped: dict[Any, Array] = {}
+    for name in parameters:
+        p, key = as_doubles(f"{name}", parameters[name]), f"d{name}"
+        stepped[name] = np.asarray(p - learning_rate * as_doubles(key, grads[key], p.shape))
+    return stepped
 
 
 def _check_examples(name: str, A: Array) -> None:

@@ -1,6 +1,6 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -145,8 +145,5 @@ def propagate_back(
     average_first: bool,
 ) -> list[NDArray[np.float64]]: ...
 def gradient_step(
-    names: Sequence[Any],
-    parameters: Sequence[Any],
-    gradients: Sequence[Any],
-    learning_rate: float,
-) -> list[NDArray[np.float64]]: ...
+    parameters: Mapping[Any, Any], grads: Mapping[Any, Any], learning_rate: float
+) -> dict[Any, NDArray[np.float64]]: ...

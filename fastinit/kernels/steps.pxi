@@ -266,7 +266,7 @@ def propagate_back(
     cdef double share
     cdef Blocks blocks
     cdef Py_ssize_t n = check_layers(len(weights)), layer, m, n_in, n_out, rows, e
-    cdef list products = []
+    cdef list arrays = []
     held.n = 0
     try:
         view = hold_matrix(&held, "a", n, activations[n], -1, -1)
@@ -292,13 +292,23 @@ def propagate_back(
                 if masks is not None:
                     view = hold_matrix(&held, "D", layer, masks[layer - 1], n_in, m)
                     own.D = <const double*>view.buf
-            dW, db = empty((n_out, n_in)), empty((n_out, 1))
-            products += (dW, db)
-            own.dW = memory_of(dW)
-            own.db = memory_of(db)
             n_out = n_in
         block = empty((rows, m))
         memory = memory_of(block)
+        rows = 0
+        for layer in range(n - 1, -1, -1):
+            own = &layers[layer]
+            if layer < n - 1:
+                arrays.append(block[rows : rows + own.n_out])
+                rows += own.n_out
+            arrays.append(block[rows : rows + own.n_out])
+            rows += own.n_out
+            dW = empty((own.n_out, own.n_in))
+            own.dW = memory_of(dW)
+            arrays.append(dW)
+            db = empty((own.n_out, 1))
+            own.db = memory_of(db)
+            arrays.append(db)
         share = 1 / <double>m
         blocks = one_block(m, m, m)
         with nogil:
@@ -332,43 +342,36 @@ def propagate_back(
                     dZ[e] = dA[e] * (own.A[e] > 0)
     finally:
         release(&held)
-    arrays = []
-    rows = 0
-    for layer in range(n - 1, -1, -1):
-        for _ in range(1 if layer == n - 1 else 2):
-            arrays.append(block[rows : rows + layers[layer].n_out])
-            rows += layers[layer].n_out
-        arrays += products[2 * (n - 1 - layer) : 2 * (n - layer)]
     return arrays
 
 
 def gradient_step(
-    names,                     # of the parameters
-    parameters,                # of any shape
-    gradients,                 # of the same shapes
+    parameters,                # a dictionary of arrays of any shape
+    grads,                     # has for each name one of the same shape, ``d<name>``
     double learning_rate,
 ):
-    """Return ``parameter - learning_rate * gradient`` of each."""
+    """Return ``parameter - learning_rate * gradient`` of each, in a new dictionary."""
     cdef Held held
     cdef Py_buffer* view
     cdef const double* p
     cdef const double* g
     cdef double* out
     cdef Py_ssize_t n, e
-    cdef list arrays = []
+    cdef dict stepped = {}
     held.n = 0
     try:
-        for name, parameter, gradient in zip(names, parameters, gradients):
-            view = hold(&held, name, "", parameter, -1, NULL)
+        for name in parameters:
+            view = hold(&held, name, "", parameters[name], -1, NULL)
             p = <const double*>view.buf
             n = view.len // <Py_ssize_t>sizeof(double)
-            g = <const double*>hold(&held, "d", name, gradient, view.ndim, view.shape).buf
+            key = f"d{name}"
+            g = <const double*>hold(&held, key, "", grads[key], view.ndim, view.shape).buf
             array = empty(tuple([view.shape[e] for e in range(view.ndim)]))
             out = memory_of(array)
             for e in range(n):
                 out[e] = p[e] - learning_rate * g[e]
-            arrays.append(array)
+            stepped[name] = array
             release(&held)
     finally:
         release(&held)
-    return arrays
+    return stepped
