@@ -48,37 +48,6 @@ def numpy_reference(dtype: str = "float64") -> Contender:
     )  # fmt: skip
 
 
-def lesson(dtype: str = "float64") -> Contender:
-    """The lesson's way: dictionaries of arrays, one NumPy call per step."""
-    X, Y, start = data(dtype)
-    net = fi.Network(SIZES, dtype=dtype)
-
-    def iterate(n: int) -> list[float]:
-        p = {name: value.copy() for name, value in net.unpack(start).items()}
-        m = X.shape[1]
-        costs = []
-        for _ in range(n):
-            z1 = np.dot(p["W1"], X) + p["b1"]
-            a1 = np.maximum(0, z1)
-            z2 = np.dot(p["W2"], a1) + p["b2"]
-            a2 = np.maximum(0, z2)
-            z3 = np.dot(p["W3"], a2) + p["b3"]
-            a3 = 1 / (1 + np.exp(-z3))
-            losses = np.multiply(-np.log(a3), Y) + np.multiply(-np.log(1 - a3), 1 - Y)
-            costs.append(1.0 / m * np.nansum(losses))
-            dz3 = 1.0 / m * (a3 - Y)
-            g = {"W3": np.dot(dz3, a2.T), "b3": np.sum(dz3, axis=1, keepdims=True)}
-            dz2 = np.multiply(np.dot(p["W3"].T, dz3), np.int64(a2 > 0))
-            g |= {"W2": np.dot(dz2, a1.T), "b2": np.sum(dz2, axis=1, keepdims=True)}
-            dz1 = np.multiply(np.dot(p["W2"].T, dz2), np.int64(a1 > 0))
-            g |= {"W1": np.dot(dz1, X.T), "b1": np.sum(dz1, axis=1, keepdims=True)}
-            for name in p:
-                p[name] = p[name] - RATE * g[name]
-        return costs
-
-    return iterate
-
-
 class LessonsHelpers:
     """The functions that a notebook imports from the lesson's module, step by step in NumPy."""
 
@@ -127,13 +96,10 @@ class LessonsHelpers:
         return parameters
 
 
-def notebook(helpers: type | ModuleType, m: int = 300) -> Contender:
-    """A notebook's own loop over the helpers' functions, on ``m`` examples."""
-    state = np.random.get_state()
-    X, Y = fi.lesson.make_circles(m, noise=0.05)
-    X, Y = np.ascontiguousarray(X.T), Y.reshape(1, m)
-    start = init_utils.initialize_parameters_he(SIZES)
-    np.random.set_state(state)
+def loop(
+    helpers: type | ModuleType, X: np.ndarray, Y: np.ndarray, start: dict[str, np.ndarray]
+) -> Contender:
+    """The lesson's loop over the functions of its module."""
 
     def iterate(n: int) -> list[float]:
         parameters, costs = dict(start), []
@@ -145,6 +111,21 @@ def notebook(helpers: type | ModuleType, m: int = 300) -> Contender:
         return costs
 
     return iterate
+
+
+def lesson(dtype: str = "float64") -> Contender:
+    X, Y, start = data(dtype)
+    return loop(LessonsHelpers, X, Y, fi.Network(SIZES, dtype=dtype).unpack(start))
+
+
+def notebook(helpers: type | ModuleType, m: int = 300) -> Contender:
+    """The same loop in a notebook, over either module, on ``m`` examples with integer labels."""
+    state = np.random.get_state()
+    np.random.seed(1)
+    X, Y = fi.lesson.make_circles(m, noise=0.05)
+    start = init_utils.initialize_parameters_he(SIZES)
+    np.random.set_state(state)
+    return loop(helpers, np.ascontiguousarray(X.T), Y.reshape(1, m), start)
 
 
 def jax_loop() -> Contender:

@@ -5,6 +5,7 @@ and the figures that the lesson publishes.
 """
 
 import re
+import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -566,6 +567,21 @@ def test_a_cache_whose_units_do_not_fit(circles):
         wrong = [*cache[:k], np.ones((3, 3)), *cache[k + 1 :]]
         with pytest.raises(ValueError, match=re.escape(message)):
             init_utils.backward_propagation(X, Y, wrong)
+
+
+def test_no_reference_is_kept(circles):
+    """Neither by calls that return nor by calls that raise."""
+    X, Y, parameters = lessons_start(circles)
+    arrays = [X, Y, *parameters.values()]
+    before = [sys.getrefcount(array) for array in arrays]
+    for _ in range(50):
+        step_of(X, Y, parameters)
+        for wrong in ({"b3": np.ones((2, 1))}, {"W3": np.ones((1, 6))}, {"b2": X * 1j}):
+            with pytest.raises((TypeError, ValueError)):
+                step_of(X, Y, parameters | wrong)
+        with pytest.raises(ValueError, match="Y: expected shape"):
+            step_of(X, Y[:, 1:], parameters)
+    assert [sys.getrefcount(array) for array in arrays] == before
 
 
 def test_activations_of_other_types():
