@@ -63,6 +63,24 @@ def entries(name: str, mapping: Mapping[str, Array], keys: Iterable[str]) -> lis
         raise _missing(name, mapping, missing) from None
 
 
+def take_step(
+    parameters: Parameters,
+    grads: Mapping[str, Array],
+    v: Parameters | None,
+    s: Parameters | None,
+    *settings: float,
+) -> None:
+    """Take a step as the kernel does; update the dictionaries once all arrays are computed."""
+    check_dictionary("parameters", parameters)
+    check_dictionary("grads", grads)
+    try:
+        dense.step(parameters, grads, v, s, *settings)
+    except KeyError as missing:
+        given = {"grads": grads, "v": v or {}, "s": s or {}}
+        name = next((name for name in given if missing.args[0] not in given[name]), "parameters")
+        raise _missing(name, given.get(name, parameters), missing) from None
+
+
 def check_dictionary(name: str, mapping: Mapping[str, Array]) -> None:
     """Raise TypeError for what is no dictionary, nor like one."""
     if not isinstance(mapping, (dict, Mapping)):
@@ -227,14 +245,7 @@ def update_parameters(
     {'b': array([0.5])}
     """
     learning_rate = as_float("learning_rate", learning_rate)
-    check_dictionary("parameters", parameters)
-    check_dictionary("grads", grads)
-    try:
-        stepped = dense.gradient_step(parameters, grads, learning_rate)
-    except KeyError as missing:
-        raise _missing("grads", grads, missing) from None
-    for name, value in stepped.items():
-        parameters[name] = value
+    take_step(parameters, grads, None, None, learning_rate, 0.0, 0.0, 0.0, 1)
     return parameters
 
 

@@ -5,8 +5,7 @@ functions of its notebook. :func:`fastinit.train` runs the same methods in one k
 :class:`fastinit.Adam`, and with :class:`fastinit.Momentum` at ``(1 - beta)`` times the rate.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +14,7 @@ from fastinit.init_utils import (
     Array,
     Parameters,
     backward_propagation,
+    check_dictionary,
     entries,
     forward_propagation,
     plot_decision_boundary,
@@ -22,12 +22,13 @@ from fastinit.init_utils import (
     predict_dec,
     relu,
     sigmoid,
+    take_step,
 )
 from fastinit.init_utils import compute_loss as compute_cost
 from fastinit.init_utils import initialize_parameters_he as initialize_parameters
 from fastinit.init_utils import update_parameters as update_parameters_with_gd
 from fastinit.lesson import make_moons
-from fastinit.validation import as_doubles, as_float, check_integer
+from fastinit.validation import as_float, check_integer
 
 __all__ = [
     "backward_propagation",
@@ -144,15 +145,9 @@ def update_parameters_with_momentum(
     >>> update_parameters_with_momentum(one, half, initialize_velocity(one), 0.5, 1.0)
     ({'b': array([0.75])}, {'db': array([0.25])})
     """
-    beta, rate = as_float("beta", beta), as_float("learning_rate", learning_rate)
-    stepped: Parameters = {}
-    velocity: Parameters = {}
-    with np.errstate(all="ignore"):
-        for name, value, gradient, first in _matched(parameters, grads, v=v):
-            velocity[f"d{name}"] = first = beta * first + (1 - beta) * gradient
-            stepped[name] = value - rate * first
-    parameters.update(stepped)
-    v.update(velocity)
+    rate, beta = as_float("learning_rate", learning_rate), as_float("beta", beta)
+    check_dictionary("v", v)
+    take_step(parameters, grads, v, None, rate, beta, 0.0, 0.0, 1)
     return parameters, v
 
 
@@ -196,31 +191,7 @@ def update_parameters_with_adam(
     t = check_integer("t", t, 1)
     rate, epsilon = as_float("learning_rate", learning_rate), as_float("epsilon", epsilon)
     beta1, beta2 = as_float("beta1", beta1), as_float("beta2", beta2)
-    stepped: Parameters = {}
-    averages: Parameters = {}
-    squares: Parameters = {}
-    with np.errstate(all="ignore"):
-        correction1, correction2 = 1 - np.float64(beta1) ** t, 1 - np.float64(beta2) ** t
-        for name, value, gradient, first, second in _matched(parameters, grads, v=v, s=s):
-            averages[f"d{name}"] = first = beta1 * first + (1 - beta1) * gradient
-            squares[f"d{name}"] = second = beta2 * second + (1 - beta2) * np.square(gradient)
-            root = np.sqrt(second / correction2) + epsilon
-            stepped[name] = value - rate * (first / correction1) / root
-    parameters.update(stepped)
-    v.update(averages)
-    s.update(squares)
+    check_dictionary("v", v)
+    check_dictionary("s", s)
+    take_step(parameters, grads, v, s, rate, beta1, beta2, epsilon, t)
     return parameters, v, s
-
-
-def _matched(
-    parameters: Mapping[str, Array], grads: Mapping[str, Array], **states: Mapping[str, Array]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield each name, its parameter, and of the same shape its gradient and states."""
-    values = entries("parameters", parameters, parameters)
-    for name, x in zip(list(parameters), values, strict=True):
-        value, key = as_doubles(name, x), f"d{name}"
-        others = (
-            as_doubles(f"{label}[{key!r}]", entries(label, mapping, [key])[0], value.shape)
-            for label, mapping in {"grads": grads, **states}.items()
-        )
-        yield name, value, *others

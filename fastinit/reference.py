@@ -6,7 +6,7 @@ everything on this file.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -430,15 +430,40 @@ def propagate_back(
 
 
 @_quiet
-def gradient_step(
-    parameters: Mapping[Any, Any], grads: Mapping[Any, Any], learning_rate: float
-) -> dict[Any, Array]:
-    """Return ``parameter - learning_rate * gradient`` of each, in a new dictionary."""
+def step(
+    parameters: MutableMapping[Any, Any],
+    grads: Mapping[Any, Any],
+    v: MutableMapping[Any, Any] | None,
+    s: MutableMapping[Any, Any] | None,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    t: float,
+) -> None:
+    """Put new arrays into ``parameters``, ``v`` and ``s`` once all are computed.
+
+    A step of gradient descent; with ``v`` of momentum; with ``v`` and ``s`` of Adam, its number t.
+    """
     stepped: dict[Any, Array] = {}
+    averages: dict[Any, Array] = {}
+    squares: dict[Any, Array] = {}
     for name in parameters:
         p, key = as_doubles(f"{name}", parameters[name]), f"d{name}"
-        stepped[name] = np.asarray(p - learning_rate * as_doubles(key, grads[key], p.shape))
-    return stepped
+        along = gradient = as_doubles(key, grads[key], p.shape)
+        if v is not None:
+            first = as_doubles(f"v of {key}", v[key], p.shape)
+            averages[key] = along = np.asarray(beta1 * first + (1 - beta1) * gradient)
+            if s is not None:
+                second = as_doubles(f"s of {key}", s[key], p.shape)
+                squares[key] = np.asarray(beta2 * second + (1 - beta2) * np.square(gradient))
+                root = np.sqrt(squares[key] / (1 - np.float64(beta2) ** t)) + epsilon
+                along = along / (1 - np.float64(beta1) ** t) / root
+        stepped[name] = np.asarray(p - learning_rate * along)
+    for mapping, arrays in ((parameters, stepped), (v, averages), (s, squares)):
+        for name, array in arrays.items():
+            assert mapping is not None
+            mapping[name] = array
 
 
 def _check_examples(name: str, A: Array) -> None:

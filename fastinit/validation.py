@@ -115,16 +115,12 @@ def as_doubles(
     >>> as_doubles("Y", [[0, 1]], (1, None))
     array([[0., 1.]])
     """
-    # The usual type first: a notebook's labels, which are integers, come by in each iteration.
-    if type(value) is np.ndarray:
-        found = value
-    elif np.ma.isMaskedArray(value):
+    if np.ma.isMaskedArray(value):
         raise TypeError(f"{name}: expected every number; got a masked array")
-    else:
-        try:
-            found = np.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: expected an array; {error}") from None
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: expected an array; {error}") from None
     if found.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers; got dtype {found.dtype}")
     if shape is not None:
@@ -136,8 +132,6 @@ def as_doubles(
             expected = tuple(own if size is None else size for size, own in sizes)
         if found.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}; got {found.shape}")
-    if found.dtype.kind != "f":
-        return found.astype(np.float64, order="C")
     # The very dtype: an equal one may be a long double, or carry metadata.
     if found.dtype is _DOUBLE and found.flags.c_contiguous and found.flags.aligned:
         return found

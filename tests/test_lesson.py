@@ -402,7 +402,8 @@ def test_steps_of_any_size(dense, sizes, m):
     for ours, (name, theirs) in zip(found, expected.items(), strict=True):
         assert ours.shape == theirs.shape
         assert_allclose(ours, theirs, rtol=0, atol=1e-12, err_msg=name)
-    stepped = dense.gradient_step(p, expected, 0.3)
+    stepped = dict(p)
+    dense.step(stepped, expected, None, None, 0.3, 0.0, 0.0, 0.0, 1)
     for name, before in p.items():
         # One rounding for two; eps of numbers below 16.
         assert_allclose(stepped[name], before - 0.3 * expected[f"d{name}"], rtol=0, atol=4e-15)

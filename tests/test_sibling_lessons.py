@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
-from fastinit import gc_utils, opt_utils, reg_utils
+from fastinit import gc_utils, opt_utils, reference, reg_utils
 
 # Sums of at most 300 products, 300 eps, of numbers near 1.
 TOLERANCE = {"rtol": 0, "atol": 1e-12}
@@ -284,6 +284,25 @@ def test_steps_are_the_lessons(start, method):
             assert_all_close(s, expected_s)
 
 
+def test_steps_are_those_of_the_reference(dense):
+    rng = np.random.default_rng(0)
+    shapes = {"a": (3,), "b": (), "c": (2, 0, 3), "d": (7, 9)}
+    p = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    g, v, s = ({f"d{k}": rng.random(shape) for k, shape in shapes.items()} for _ in range(3))
+    for states in ((None, None), (v, None), (v, s)):
+        after = []
+        for module in (dense, reference):
+            copies = [None if each is None else dict(each) for each in (p, *states)]
+            assert module.step(copies[0], g, *copies[1:], 0.1, 0.9, 0.99, 1e-8, 3) is None
+            after.append(copies)
+        for ours, theirs, before in zip(*after, (p, *states), strict=True):
+            for name in theirs or ():
+                assert ours[name] is not before[name]
+                assert ours[name].shape == theirs[name].shape
+                # Ten roundings of numbers near 1.
+                assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("method", ["momentum", "adam"])
 def test_steps_train_as_train_does(start, lesson_net, method):
     X, Y, parameters = start
@@ -358,6 +377,16 @@ MALFORMED = {
         lambda X, Y, p: opt_utils.random_mini_batches(X, Y[:, 1:]),
         ValueError, "Y: expected shape (1, 300) to match X (2, 300); got (1, 299)",
     ),
+    "no average": (
+        lambda X, Y, p: opt_utils.update_parameters_with_momentum(p, {}, None, 0.9, 0.1),
+        TypeError, "v: expected a dictionary; got NoneType",
+    ),
+    "an average of another network": (
+        lambda X, Y, p: opt_utils.update_parameters_with_momentum(
+            p, {f"d{k}": x for k, x in p.items()}, {"dW1": p["W1"]}, 0.9, 0.1
+        ),
+        ValueError, "v: expected the key 'db1'; got dW1",
+    ),
     "the step before the first": (
         lambda X, Y, p: opt_utils.update_parameters_with_adam(p, p, p, p, 0),
         ValueError, "t: expected an integer from 1",
@@ -379,7 +408,8 @@ def test_a_failing_step_changes_nothing(start, missing):
     given = {"grads": dict(grads), "v": dict(grads), "s": dict(grads)}
     given[missing]["db3"] = np.ones((2, 1))
     before = [dict(each) for each in (parameters, given["v"], given["s"])]
-    with pytest.raises(ValueError, match=re.escape(f"{missing}['db3']: expected shape (1, 1)")):
+    name = "db3" if missing == "grads" else f"{missing} of db3"
+    with pytest.raises(ValueError, match=re.escape(f"{name}: expected shape (1, 1); got (2, 1)")):
         opt_utils.update_parameters_with_adam(parameters, *given.values(), 1)
     for each, old in zip((parameters, given["v"], given["s"]), before, strict=True):
         assert all(each[name] is old[name] for name in old)

@@ -1,6 +1,6 @@
 """The interface of the dense kernels; every CPU level and ``fastinit.reference`` has the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -144,6 +144,14 @@ def propagate_back(
     lambd: float,
     average_first: bool,
 ) -> list[NDArray[np.float64]]: ...
-def gradient_step(
-    parameters: Mapping[Any, Any], grads: Mapping[Any, Any], learning_rate: float
-) -> dict[Any, NDArray[np.float64]]: ...
+def step(
+    parameters: MutableMapping[Any, Any],
+    grads: Mapping[Any, Any],
+    v: MutableMapping[Any, Any] | None,
+    s: MutableMapping[Any, Any] | None,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    t: float,
+) -> None: ...

@@ -35,7 +35,6 @@ cdef struct Layer:
 cdef object empty = np.empty
 cdef object ndarray = np.ndarray
 cdef object DOUBLE = np.dtype(np.float64)
-cdef object INTEGER = np.dtype(np.intp)
 
 
 cdef void release(Held* held) noexcept:
@@ -72,25 +71,23 @@ cdef Py_buffer* hold(
 ) except NULL:
     """Hold the array, or its numbers as float64 in C order; or raise, in the argument's name."""
     cdef Py_buffer* view = &held.buffers[held.n]
-    cdef bint converted = False
-    while True:
+    cdef int attempt
+    for attempt in range(3):
         # Any other type may have a buffer, too, but it may also have a mask.
         if type(array) is ndarray and is_double(array, view):
             if PyBuffer_IsContiguous(view, c"C") and has_shape(view, ndim, shape):
                 held.n += 1
                 return view
             PyBuffer_Release(view)
-        elif type(array) is ndarray and array.dtype is INTEGER and not converted:
-            # The lesson's labels, in every call: they need not go the long way.
+        if attempt == 0 and type(array) is ndarray and array.dtype.char in "dflq?":
+            # Integer labels and transposed data come in every call: the checks would take longer.
             array = array.astype(DOUBLE, "C")
             continue
-        if converted:
-            raise ValueError(f"{prefix}{suffix}: expected an array that nobody changes meanwhile")
         expected = None
         if ndim >= 0:
             expected = tuple([shape[axis] if shape[axis] >= 0 else None for axis in range(ndim)])
         array = as_doubles(f"{prefix}{suffix}", array, expected)
-        converted = True
+    raise ValueError(f"{prefix}{suffix}: expected an array that nobody changes meanwhile")
 
 
 cdef Py_buffer* hold_matrix(
@@ -345,19 +342,35 @@ def propagate_back(
     return arrays
 
 
-def gradient_step(
-    parameters,                # a dictionary of arrays of any shape
+def step(
+    parameters,                # a dictionary of arrays of any shape, updated
     grads,                     # has for each name one of the same shape, ``d<name>``
+    v,                         # as grads, moving averages of the gradients, updated; or None
+    s,                         # as grads, those of the squared gradients, updated; or None
     double learning_rate,
+    double beta1,              # how much of ``v`` stays
+    double beta2,              # how much of ``s`` stays
+    double epsilon,
+    double t,                  # which step this is, from 1 on
 ):
-    """Return ``parameter - learning_rate * gradient`` of each, in a new dictionary."""
+    """Put new arrays into ``parameters``, ``v`` and ``s`` once all are computed.
+
+    The step is ``-learning_rate * gradient``; with ``v = beta1 * v + (1 - beta1) * gradient``
+    ``-learning_rate * v``; with ``s = beta2 * s + (1 - beta2) * gradient**2`` beside it
+    ``-learning_rate * v / (1 - beta1**t) / (sqrt(s / (1 - beta2**t)) + epsilon)``.
+    """
     cdef Held held
     cdef Py_buffer* view
     cdef const double* p
     cdef const double* g
+    cdef const double* first
+    cdef const double* second
     cdef double* out
+    cdef double* average
+    cdef double* square
+    cdef double correction1 = 1 - pow(beta1, t), correction2 = 1 - pow(beta2, t)
     cdef Py_ssize_t n, e
-    cdef dict stepped = {}
+    cdef dict stepped = {}, averages = {}, squares = {}
     held.n = 0
     try:
         for name in parameters:
@@ -366,12 +379,38 @@ def gradient_step(
             n = view.len // <Py_ssize_t>sizeof(double)
             key = f"d{name}"
             g = <const double*>hold(&held, key, "", grads[key], view.ndim, view.shape).buf
-            array = empty(tuple([view.shape[e] for e in range(view.ndim)]))
+            shape = tuple([view.shape[e] for e in range(view.ndim)])
+            stepped[name] = array = empty(shape)
             out = memory_of(array)
+            if v is None:
+                for e in range(n):
+                    out[e] = p[e] - learning_rate * g[e]
+                release(&held)
+                continue
+            first = <const double*>hold(&held, "v of ", key, v[key], view.ndim, view.shape).buf
+            averages[key] = array = empty(shape)
+            average = memory_of(array)
             for e in range(n):
-                out[e] = p[e] - learning_rate * g[e]
-            stepped[name] = array
+                average[e] = beta1 * first[e] + (1 - beta1) * g[e]
+            if s is None:
+                for e in range(n):
+                    out[e] = p[e] - learning_rate * average[e]
+                release(&held)
+                continue
+            second = <const double*>hold(&held, "s of ", key, s[key], view.ndim, view.shape).buf
+            squares[key] = array = empty(shape)
+            square = memory_of(array)
+            for e in range(n):
+                square[e] = beta2 * second[e] + (1 - beta2) * (g[e] * g[e])
+                out[e] = p[e] - learning_rate * (average[e] / correction1) / (
+                    sqrt(square[e] / correction2) + epsilon
+                )
             release(&held)
     finally:
         release(&held)
-    return stepped
+    for name, array in stepped.items():
+        parameters[name] = array
+    for name, array in averages.items():
+        v[name] = array
+    for name, array in squares.items():
+        s[name] = array
