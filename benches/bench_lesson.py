@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 import warnings
+from types import ModuleType
 
 import numpy as np
 import pytest
 from timing import Contender, in_turns, needs, ratio
 
 import fastinit as fi
-from fastinit import reference
+from fastinit import init_utils, reference
 
 SIZES = [2, 10, 5, 1]
 LOSS = "saturating_cross_entropy"  # the lesson's own
@@ -47,35 +48,84 @@ def numpy_reference(dtype: str = "float64") -> Contender:
     )  # fmt: skip
 
 
-def lesson(dtype: str = "float64") -> Contender:
-    """The lesson's way: dictionaries of arrays, one NumPy call per step."""
-    X, Y, start = data(dtype)
-    net = fi.Network(SIZES, dtype=dtype)
+class LessonsHelpers:
+    """The functions that a notebook imports from the lesson's module, step by step in NumPy."""
+
+    @staticmethod
+    def forward_propagation(X, parameters):
+        W1, b1 = parameters["W1"], parameters["b1"]
+        W2, b2 = parameters["W2"], parameters["b2"]
+        W3, b3 = parameters["W3"], parameters["b3"]
+        z1 = np.dot(W1, X) + b1
+        a1 = np.maximum(0, z1)
+        z2 = np.dot(W2, a1) + b2
+        a2 = np.maximum(0, z2)
+        z3 = np.dot(W3, a2) + b3
+        a3 = 1 / (1 + np.exp(-z3))
+        return a3, (z1, a1, W1, b1, z2, a2, W2, b2, z3, a3, W3, b3)
+
+    @staticmethod
+    def compute_loss(a3, Y):
+        losses = np.multiply(-np.log(a3), Y) + np.multiply(-np.log(1 - a3), 1 - Y)
+        return 1.0 / Y.shape[1] * np.nansum(losses)
+
+    @staticmethod
+    def backward_propagation(X, Y, cache):
+        _, a1, _, _, _, a2, W2, _, _, a3, W3, _ = cache
+        dz3 = 1.0 / X.shape[1] * (a3 - Y)
+        dW3 = np.dot(dz3, a2.T)
+        db3 = np.sum(dz3, axis=1, keepdims=True)
+        da2 = np.dot(W3.T, dz3)
+        dz2 = np.multiply(da2, np.int64(a2 > 0))
+        dW2 = np.dot(dz2, a1.T)
+        db2 = np.sum(dz2, axis=1, keepdims=True)
+        da1 = np.dot(W2.T, dz2)
+        dz1 = np.multiply(da1, np.int64(a1 > 0))
+        dW1 = np.dot(dz1, X.T)
+        db1 = np.sum(dz1, axis=1, keepdims=True)
+        return {
+            "dz3": dz3, "dW3": dW3, "db3": db3, "da2": da2, "dz2": dz2, "dW2": dW2, "db2": db2,
+            "da1": da1, "dz1": dz1, "dW1": dW1, "db1": db1,
+        }  # fmt: skip
+
+    @staticmethod
+    def update_parameters(parameters, grads, learning_rate):
+        for k in range(len(parameters) // 2):
+            for name in (f"W{k + 1}", f"b{k + 1}"):
+                parameters[name] = parameters[name] - learning_rate * grads["d" + name]
+        return parameters
+
+
+def loop(
+    helpers: type | ModuleType, X: np.ndarray, Y: np.ndarray, start: dict[str, np.ndarray]
+) -> Contender:
+    """The lesson's loop over the functions of its module."""
 
     def iterate(n: int) -> list[float]:
-        p = {name: value.copy() for name, value in net.unpack(start).items()}
-        m = X.shape[1]
-        costs = []
+        parameters, costs = dict(start), []
         for _ in range(n):
-            z1 = np.dot(p["W1"], X) + p["b1"]
-            a1 = np.maximum(0, z1)
-            z2 = np.dot(p["W2"], a1) + p["b2"]
-            a2 = np.maximum(0, z2)
-            z3 = np.dot(p["W3"], a2) + p["b3"]
-            a3 = 1 / (1 + np.exp(-z3))
-            losses = np.multiply(-np.log(a3), Y) + np.multiply(-np.log(1 - a3), 1 - Y)
-            costs.append(1.0 / m * np.nansum(losses))
-            dz3 = 1.0 / m * (a3 - Y)
-            g = {"W3": np.dot(dz3, a2.T), "b3": np.sum(dz3, axis=1, keepdims=True)}
-            dz2 = np.multiply(np.dot(p["W3"].T, dz3), np.int64(a2 > 0))
-            g |= {"W2": np.dot(dz2, a1.T), "b2": np.sum(dz2, axis=1, keepdims=True)}
-            dz1 = np.multiply(np.dot(p["W2"].T, dz2), np.int64(a1 > 0))
-            g |= {"W1": np.dot(dz1, X.T), "b1": np.sum(dz1, axis=1, keepdims=True)}
-            for name in p:
-                p[name] = p[name] - RATE * g[name]
+            a3, cache = helpers.forward_propagation(X, parameters)
+            costs.append(helpers.compute_loss(a3, Y))
+            grads = helpers.backward_propagation(X, Y, cache)
+            parameters = helpers.update_parameters(parameters, grads, RATE)
         return costs
 
     return iterate
+
+
+def lesson(dtype: str = "float64") -> Contender:
+    X, Y, start = data(dtype)
+    return loop(LessonsHelpers, X, Y, fi.Network(SIZES, dtype=dtype).unpack(start))
+
+
+def notebook(helpers: type | ModuleType, m: int = 300) -> Contender:
+    """The same loop in a notebook, over either module, on ``m`` examples with integer labels."""
+    state = np.random.get_state()
+    np.random.seed(1)
+    X, Y = fi.lesson.make_circles(m, noise=0.05)
+    start = init_utils.initialize_parameters_he(SIZES)
+    np.random.set_state(state)
+    return loop(helpers, np.ascontiguousarray(X.T), Y.reshape(1, m), start)
 
 
 def jax_loop() -> Contender:
@@ -256,6 +306,11 @@ TARGETS = {
 }
 
 
+NOTEBOOK = "one iteration of a notebook's own loop"
+# Examples, and how many times as fast at least.
+NOTEBOOK_TARGETS = {30: 1, 300: 3, 3000: 1}
+
+
 def prepared(name: str) -> Contender:
     package, make = CONTENDERS[name]
     needs(package)
@@ -268,6 +323,15 @@ def prepared(name: str) -> Contender:
         # It compiles on the spot, which takes a C++ compiler and the headers of Python.
         pytest.skip(f"torch.compile does not run here: {type(error).__name__}")
     return contender
+
+
+@pytest.mark.parametrize("m", NOTEBOOK_TARGETS)
+@pytest.mark.parametrize("helpers", [LessonsHelpers, init_utils], ids=["NumPy", "fastinit"])
+def test_notebook(benchmark, helpers, m):
+    contender = notebook(helpers, m)
+    contender(2)
+    benchmark.group = f"100 iterations of a notebook's own loop, {m} examples"
+    benchmark(contender, 100)
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
@@ -295,6 +359,22 @@ print(768**3 / min(times))
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     command = [sys.executable, "-P", "-c", script, dtype]
     return float(subprocess.check_output(command, env=os.environ | one, text=True))
+
+
+def notebook_ratios() -> list[dict]:
+    """Return one row per number of examples, the lesson's own first."""
+    rows = []
+    for m in sorted(NOTEBOOK_TARGETS, key=lambda m: m != 300):
+        times = in_turns({"NumPy": notebook(LessonsHelpers, m), "ours": notebook(init_utils, m)})
+        rows.append(
+            {
+                "question": NOTEBOOK,
+                "peer": f"the lesson's NumPy helpers, {m} examples",
+                "target": NOTEBOOK_TARGETS[m],
+                "measured": ratio(times, "NumPy", "ours"),
+            }
+        )
+    return rows
 
 
 def ratios() -> list[dict]:
@@ -332,4 +412,4 @@ def ratios() -> list[dict]:
             "limit": True,
         }
     )
-    return rows
+    return rows + notebook_ratios()

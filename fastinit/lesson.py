@@ -1,6 +1,7 @@
 """The lesson: its data, and its two random schemes, draw for draw.
 
-The functions of its notebook, under their own names, are in :mod:`fastinit.init_utils`.
+The functions of its notebook, under their own names, are in :mod:`fastinit.init_utils`, and those
+of the lessons that follow it in ``reg_utils``, ``gc_utils`` and ``opt_utils``.
 """
 
 from typing import Any
@@ -50,18 +51,62 @@ def make_circles(
     """
     outer = np.linspace(0, 2 * np.pi, n_samples // 2, endpoint=False)
     inner = np.linspace(0, 2 * np.pi, n_samples - n_samples // 2, endpoint=False)
-    X = np.vstack(
-        [
-            np.append(np.cos(outer), np.cos(inner) * factor),
-            np.append(np.sin(outer), np.sin(inner) * factor),
-        ]
-    ).T
-    y = np.repeat(np.array([0, 1], dtype=np.intp), [len(outer), len(inner)])
-    order = np.arange(n_samples)
+    return _noisy(
+        np.append(np.cos(outer), np.cos(inner) * factor),
+        np.append(np.sin(outer), np.sin(inner) * factor),
+        noise,
+    )
+
+
+def make_moons(n_samples: int, noise: float) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Draw two interleaved half circles, of class 0 and 1, from NumPy's global state.
+
+    The same bits as scikit-learn's ``make_moons`` without a ``random_state``.
+
+    Parameters
+    ----------
+    n_samples : int
+        How many points, half of them on each half circle.
+    noise : float
+        Standard deviation of the normal noise on both coordinates.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, 2), float64
+    y : ndarray of shape (n_samples,), intp
+        0 for the upper half circle, 1 for the lower one.
+
+    References
+    ----------
+    https://scikit-learn.org/stable/modules/generated/sklearn.datasets.make_moons.html
+
+    Examples
+    --------
+    >>> np.random.seed(3)
+    >>> X, y = make_moons(300, noise=0.2)
+    >>> X.shape, int(y.sum())
+    ((300, 2), 150)
+    """
+    upper = np.linspace(0, np.pi, n_samples // 2)
+    lower = np.linspace(0, np.pi, n_samples - n_samples // 2)
+    return _noisy(
+        np.append(np.cos(upper), 1 - np.cos(lower)),
+        np.append(np.sin(upper), 1 - np.sin(lower) - 0.5),
+        noise,
+    )
+
+
+def _noisy(
+    x: NDArray[np.float64], y: NDArray[np.float64], noise: float
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return points in random order, with noise; the first half of them is of class 0."""
+    n = len(x)
+    classes = np.repeat(np.array([0, 1], dtype=np.intp), [n // 2, n - n // 2])
+    order = np.arange(n)
     np.random.shuffle(order)
-    X, y = X[order], y[order]
+    X = np.vstack([x, y]).T[order]
     X += np.random.normal(scale=noise, size=X.shape)
-    return X, y
+    return X, classes[order]
 
 
 def load_dataset() -> tuple[

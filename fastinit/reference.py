@@ -8,12 +8,14 @@ errors. ``FASTINIT_KERNELS=reference`` runs the whole package on this module.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastinit.validation import as_doubles
 
 Array = NDArray[Any]  # float32 or float64, the same for all arguments of a call
 Layout = Any  # fastinit.training.network.Layout: sizes, activation, negative_slope, loss, bias
@@ -419,6 +421,130 @@ def descend(
             theta[...] = updated
             own_costs[i] = cost
             counts[n] = i + 1
+
+
+# --- one iteration in separate calls --------------------------------------------------------------
+
+
+@_quiet
+def propagate(
+    X: Any, parameters: Sequence[Any], masks: Sequence[Any] | None, keep_prob: float
+) -> list[Array]:
+    """Return ``[Z1, A1, Z2, A2, ...]``: ReLU of every layer but the last, sigmoid of that.
+
+    With masks ``D``, the activations are ``relu(Z) * D / keep_prob``.
+    """
+    arrays: list[Array] = []
+    A, n_in = X, None
+    last = len(parameters) // 2
+    for layer in range(1, last + 1):
+        W = as_doubles(f"W{layer}", parameters[2 * layer - 2], (None, n_in))
+        n_out, n_in = W.shape
+        A = as_doubles("X", A, (n_in, None))
+        shape = (n_out, A.shape[1])
+        b = as_doubles(f"b{layer}", parameters[2 * layer - 1], (n_out, 1))
+        Z = W @ A + b
+        if layer == last:
+            A = np.empty(shape)
+            sigmoid(Z, A)
+        else:
+            A = np.maximum(Z, 0)
+            if masks is not None:
+                A = A * as_doubles(f"D{layer}", masks[layer - 1], shape) / keep_prob
+        arrays += [Z, A]
+        n_in = n_out
+    return arrays
+
+
+@_quiet
+def cross_entropy(A: Any, Y: Any) -> float:
+    """Return ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``."""
+    A = as_doubles("a3", A, (None, None))
+    _check_examples("a3", A)
+    Y = as_doubles("Y", Y, A.shape)
+    return float(np.nansum(-np.log(A) * Y - np.log(1 - A) * (1 - Y)) / A.shape[1])
+
+
+@_quiet
+def propagate_back(
+    Y: Any,
+    activations: Sequence[Any],
+    weights: Sequence[Any],
+    masks: Sequence[Any] | None,
+    keep_prob: float,
+    lambd: float,
+    average_first: bool,
+) -> list[Array]:
+    """Return ``[dZ, dW, db]`` of the last layer, then ``[dA, dZ, dW, db]`` of each before it.
+
+    The mean over the examples is in the last ``dZ`` if it comes first, else in ``dW`` and ``db``
+    alone. ``lambd * W / m`` is added to ``dW``; masks act as in :func:`propagate`.
+    """
+    last = len(weights)
+    A = as_doubles(f"a{last}", activations[last], (None, None))
+    _check_examples(f"a{last}", A)
+    m = A.shape[1]
+    dZ = A - as_doubles("Y", Y, A.shape)
+    if average_first:
+        dZ /= m
+    arrays: list[Array] = [dZ]
+    for layer in range(last, 0, -1):
+        W = as_doubles(f"W{layer}", weights[layer - 1], (len(dZ), None))
+        shape = (W.shape[1], m)
+        A = as_doubles(f"a{layer - 1}" if layer > 1 else "X", activations[layer - 1], shape)
+        dW, db = dZ @ A.T, dZ.sum(axis=1, keepdims=True)
+        if not average_first:
+            dW, db = dW / m, db / m
+        arrays += [dW + lambd * W / m if lambd else dW, db]
+        if layer > 1:
+            dA = W.T @ dZ
+            if masks is not None:
+                dA = dA * as_doubles(f"D{layer - 1}", masks[layer - 2], shape) / keep_prob
+            dZ = dA * (A > 0)
+            arrays += [dA, dZ]
+    return arrays
+
+
+@_quiet
+def step(
+    parameters: MutableMapping[Any, Any],
+    grads: Mapping[Any, Any],
+    v: MutableMapping[Any, Any] | None,
+    s: MutableMapping[Any, Any] | None,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    t: float,
+) -> None:
+    """Put new arrays into ``parameters``, ``v`` and ``s`` once all are computed.
+
+    A step of gradient descent; with ``v`` of momentum; with ``v`` and ``s`` of Adam, its number t.
+    """
+    stepped: dict[Any, Array] = {}
+    averages: dict[Any, Array] = {}
+    squares: dict[Any, Array] = {}
+    for name in parameters:
+        p, key = as_doubles(f"{name}", parameters[name]), f"d{name}"
+        along = gradient = as_doubles(key, grads[key], p.shape)
+        if v is not None:
+            first = as_doubles(f"v of {key}", v[key], p.shape)
+            averages[key] = along = np.asarray(beta1 * first + (1 - beta1) * gradient)
+            if s is not None:
+                second = as_doubles(f"s of {key}", s[key], p.shape)
+                squares[key] = np.asarray(beta2 * second + (1 - beta2) * np.square(gradient))
+                root = np.sqrt(squares[key] / (1 - np.float64(beta2) ** t)) + epsilon
+                along = along / (1 - np.float64(beta1) ** t) / root
+        stepped[name] = np.asarray(p - learning_rate * along)
+    for mapping, arrays in ((parameters, stepped), (v, averages), (s, squares)):
+        for name, array in arrays.items():
+            assert mapping is not None
+            mapping[name] = array
+
+
+def _check_examples(name: str, A: Array) -> None:
+    if A.shape[1] == 0:
+        raise ValueError(f"{name}: expected at least one example; got shape {A.shape}")
 
 
 # --- random: element index in, value out ----------------------------------------------------------

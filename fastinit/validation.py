@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
+from numpy.typing import NDArray
 
 _PACKAGE = str(Path(__file__).parent)
 # Upper limit of counts of iterations: at a nanosecond each, 2**48 take three days.
 MOST_ITERATIONS = 2**48
+_DOUBLE = np.dtype(np.float64)
 
 
 def check_integer(name: str, value: SupportsIndex, least: int = 0, end: int = 2**63) -> int:
@@ -94,6 +96,48 @@ def is_sequence(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, bytes)
+
+
+def as_doubles(
+    name: str, value: Any, shape: tuple[int | None, ...] | None = None
+) -> NDArray[np.float64]:
+    """Return real numbers as a contiguous, aligned array of float64.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    value : array_like
+    shape : tuple of int or None, optional
+        What the shape must be; None is any size, or any shape.
+
+    Examples
+    --------
+    >>> as_doubles("Y", [[0, 1]], (1, None))
+    array([[0., 1.]])
+    """
+    if np.ma.isMaskedArray(value):
+        raise TypeError(f"{name}: expected every number; got a masked array")
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: expected an array; {error}") from None
+    if found.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers; got dtype {found.dtype}")
+    if shape is not None:
+        if found.ndim != len(shape) and None in shape:
+            raise ValueError(f"{name}: expected {len(shape)} dimensions; got shape {found.shape}")
+        expected = shape
+        if None in shape:  # sizes that may be any are quoted as they came
+            sizes = zip(shape, found.shape, strict=True)
+            expected = tuple(own if size is None else size for size, own in sizes)
+        if found.shape != expected:
+            raise ValueError(f"{name}: expected shape {expected}; got {found.shape}")
+    # The very dtype: an equal one may be a long double, or carry metadata.
+    if found.dtype is _DOUBLE and found.flags.c_contiguous and found.flags.aligned:
+        return found
+    with np.errstate(over="ignore"):  # a wider number becomes infinite
+        return found.astype(np.float64, order="C")
 
 
 def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:

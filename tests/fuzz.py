@@ -20,7 +20,7 @@ from fractions import Fraction
 import numpy as np
 
 import fastinit as fi
-from fastinit import init_utils
+from fastinit import gc_utils, init_utils, opt_utils, reg_utils
 from fastinit.training.network import ACTIVATIONS, LOSSES
 
 GUARD = 64  # elements before and after those that may be written
@@ -240,7 +240,7 @@ def files(draw):
 
 
 def lessons(draw):
-    """Call the lesson's functions with dictionaries and arrays that do not match."""
+    """Call the lessons' functions with dictionaries and arrays that do not match."""
     X = draw.rng.standard_normal((2, 5))
     Y = (X[:1] > 0).astype(float)
     parameters = {
@@ -253,7 +253,7 @@ def lessons(draw):
         if draw.rng.random() < 0.03:
             del parameters[name]
     X, Y = draw.maybe(draw.disturbed(X), 0.1), draw.maybe(draw.disturbed(Y), 0.1)
-    which = draw.rng.integers(6)
+    which = draw.rng.integers(10)
     if which == 0:
         _, cache = init_utils.forward_propagation(X, parameters)
         gradients = init_utils.backward_propagation(X, Y, draw.maybe(cache))
@@ -267,6 +267,32 @@ def lessons(draw):
         init_utils.compute_loss(draw.maybe(Y), Y)
     elif which == 4:
         init_utils.predict_dec(parameters, X)
+    elif which == 5:
+        A3, cache = reg_utils.forward_propagation(X, parameters)
+        lambd = draw.maybe(0.1)
+        reg_utils.compute_cost_with_regularization(draw.maybe(A3), Y, parameters, lambd)
+        reg_utils.backward_propagation_with_regularization(X, Y, draw.maybe(cache), lambd)
+    elif which == 6:
+        _, cache = reg_utils.forward_propagation_with_dropout(X, parameters, draw.maybe(0.5))
+        cache = [draw.maybe(draw.disturbed(np.asarray(x)), 0.05) for x in cache]
+        reg_utils.backward_propagation_with_dropout(X, Y, cache, draw.maybe(0.5))
+    elif which == 7:
+        gc_utils.gradient_check_n(
+            parameters, {f"d{key}": value for key, value in parameters.items()}, X, Y,
+            draw.maybe(1e-7),
+        )  # fmt: skip
+        gc_utils.vector_to_dictionary(draw.maybe(np.ones(47)), draw.maybe((4, 5, 3, 1)))
+        reg_utils.initialize_parameters(draw.maybe([2, 1]))
+    elif which == 8:
+        opt_utils.random_mini_batches(X, Y, draw.maybe(2), draw.maybe(3))
+        v, s = opt_utils.initialize_adam(parameters)
+        grads = {f"d{key}": value for key, value in parameters.items()}
+        opt_utils.update_parameters_with_momentum(
+            parameters, draw.maybe(grads), draw.maybe(v), draw.maybe(0.9), 0.1
+        )
+        opt_utils.update_parameters_with_adam(
+            parameters, grads, v, draw.maybe(s), draw.maybe(1), draw.maybe(0.1)
+        )
     else:
         fi.propagation.measure(draw.maybe(fi.Network([2, 3, 1])), draw.maybe(np.ones(13)), X, Y)
 

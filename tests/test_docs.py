@@ -95,6 +95,24 @@ def test_lesson_as_a_script_runs(plt, monkeypatch, capsys):
     assert re.search(
         r"^lesson.he       cost 0.0648  train 99.3%  test 96.0%$", printed, re.MULTILINE
     )
+    # What README and command line print, and what public notebooks show; rounding moves both.
+    random, seeded = (
+        [float(number) for number in re.search(pattern, printed, re.MULTILINE).groups()]
+        for pattern in (
+            r"^lesson.random   cost ([\d.]+)  train ([\d.]+)%  test ([\d.]+)%$",
+            r"^seed 3: cost ([\d.]+) at 1000, ([\d.]+) at 14000; train (\d+)%, test (\d+)%$",
+        )
+    )
+    assert random == [pytest.approx(0.207, rel=0.1), *(pytest.approx(x, abs=1) for x in (88.3, 85))]
+    assert seeded == [
+        *(pytest.approx(x, rel=0.1) for x in (0.624, 0.383)),
+        *(pytest.approx(x, abs=1.5) for x in (83, 86)),
+    ]
+    assert "Cost after iteration 10000: 0.150155562" in printed
+    for start in ("L2: cost ", "dropout: cost ", "adam      cost "):
+        assert start in printed
+    assert "Your backward propagation works perfectly fine!" in printed
+    assert "There is a mistake in the backward propagation!" in printed
 
 
 # --- commands -----------------------------------------------------------------------------------

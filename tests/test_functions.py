@@ -156,7 +156,7 @@ def test_gelu_is_accurate(dense, dtype):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activation_and_slope(dense, dtype, activation):
+def test_activation_and_derivative(dense, dtype, activation):
     """Against the reference in float64, over all that matters, broken registers included."""
     for m in (1, 7, 63, 2005):
         Z = np.concatenate([spread(-30, 30, dtype, m), spread(-1, 1, dtype, m)])
@@ -169,7 +169,7 @@ def test_activation_and_slope(dense, dtype, activation):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_slope_is_the_derivative(activation):
+def test_derivative_is_the_limit_of_differences(activation):
     Z = spread(-6, 6, np.float64, 1000)  # an even number: none at the kink
     _, derivatives = activated(reference, Z, activation, 0.2)
     h = 1e-6
@@ -211,9 +211,9 @@ def problem(loss, n_out, m, dtype):
     return Z, labels(2, (n_out, m), loss, dtype)
 
 
-def lossed(dense, Z, Y, weights, loss):
+def lossed(dense, Z, Y, sample_weight, loss):
     A, dZ = poisoned(Z.shape, Z.dtype), poisoned(Z.shape, Z.dtype)
-    return dense.loss(Z, Y, weights, loss, A, dZ), A, dZ
+    return dense.loss(Z, Y, sample_weight, loss, A, dZ), A, dZ
 
 
 @pytest.mark.parametrize("m", [1, 7, 64, 65, 513, 1500])
@@ -223,16 +223,16 @@ def test_loss(dense, dtype, loss, m):
         Z, Y = problem(loss, n_out, m, dtype)
         some = np.abs(draw(3, m, dtype))
         some[1::3] = 0
-        for weights in (None, some):
-            A, dZ, expected, bounds = losses(loss, Z, Y, weights, 0.0, dtype)
-            cost, ours, gradient = lossed(dense, Z, Y, weights, loss)
+        for sample_weight in (None, some):
+            A, dZ, expected, bounds = losses(loss, Z, Y, sample_weight, 0.0, dtype)
+            cost, ours, gradient = lossed(dense, Z, Y, sample_weight, loss)
             assert_within(ours, A, bounds[0])
             assert_within(gradient, dZ, bounds[1])
             assert abs(cost - expected) <= bounds[2]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_loss_of_equal_weights_is_that_without(dense, dtype, loss):
+def test_loss_of_equal_sample_weight_is_that_without(dense, dtype, loss):
     """A weight of 2 for all: the same outputs and gradients, bit for bit; the cost to rounding."""
     Z, Y = problem(loss, 3, 64, dtype)
     plain, A, dZ = lossed(dense, Z, Y, None, loss)
@@ -280,12 +280,12 @@ def test_loss_is_torchs(loss, weighted):
     """Value, and gradient by torch's own differentiation."""
     torch, function = torch_loss(loss)
     Z, Y = problem(loss, 3, 200, np.dtype(np.float64))
-    weights = np.abs(draw(3, 200, np.float64)) if weighted else None
+    sample_weight = np.abs(draw(3, 200, np.float64)) if weighted else None
     z = torch.tensor(Z, requires_grad=True)
-    w = torch.tensor(np.ones(200) if weights is None else weights)
+    w = torch.tensor(np.ones(200) if sample_weight is None else sample_weight)
     expected = (function(z, torch.tensor(Y)) * w).sum() / w.sum()
     expected.backward()
-    cost, _, dZ = lossed(kernels.dense, Z, Y, weights, loss)
+    cost, _, dZ = lossed(kernels.dense, Z, Y, sample_weight, loss)
     assert cost == pytest.approx(expected.item(), rel=1e-13)
     assert_allclose(dZ, z.grad.numpy(), rtol=1e-11, atol=1e-16)
 
@@ -327,8 +327,8 @@ def test_infinite_pre_activations(dense, dtype, loss):
         assert cost == expected
         assert_array_equal(A, [[1, 0]])
         assert_array_equal(dZ, (A - Y) / 2)
-    weights = np.array([0, 1], dtype)
-    cost, _, dZ = lossed(dense, Z, np.array([[0, 0]], dtype), weights, loss)
+    sample_weight = np.array([0, 1], dtype)
+    cost, _, dZ = lossed(dense, Z, np.array([[0, 0]], dtype), sample_weight, loss)
     assert cost == 0, "where the weight is nothing even an infinite loss counts nothing"
     assert_array_equal(dZ, [[0, 0]])
 

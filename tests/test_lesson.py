@@ -5,13 +5,15 @@ and the figures that the lesson publishes.
 """
 
 import re
+import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
-from fastinit import init_utils
+from fastinit import init_utils, lesson, reference
 
 # What the lesson prints: cost at 0, 1000, 14000; accuracy on training and test data.
 PUBLISHED = {
@@ -25,6 +27,50 @@ def restored_state():
     state = np.random.get_state()
     yield
     np.random.set_state(state)
+
+
+# --- the data -------------------------------------------------------------------------------------
+
+
+def test_load_dataset_is_scikit_learns_to_the_bit():
+    make_circles = pytest.importorskip("sklearn.datasets").make_circles
+    data = lesson.load_dataset()
+    after = np.random.get_state()
+    for seed, n, X, Y in ((1, 300, *data[:2]), (2, 100, *data[2:])):
+        np.random.seed(seed)
+        expected_X, expected_y = make_circles(n_samples=n, noise=0.05)
+        assert_array_equal(X, expected_X.T)
+        assert_array_equal(Y, expected_y.reshape(1, n))
+    oracle = np.random.get_state()
+    assert_array_equal(after[1], oracle[1])
+    assert after[2:] == oracle[2:], "the state that the lesson's random weights start from"
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 100])
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [("make_circles", {"noise": 0.2, "factor": 0.5}), ("make_moons", {"noise": 0.2})],
+)
+def test_drawn_data_are_scikit_learns(n, name, keywords):
+    datasets = pytest.importorskip("sklearn.datasets")
+    np.random.seed(5)
+    X, y = getattr(lesson, name)(n, **keywords)
+    np.random.seed(5)
+    expected_X, expected_y = getattr(datasets, name)(n, **keywords)
+    assert_array_equal(X, expected_X)
+    assert_array_equal(y, expected_y)
+
+
+def test_shapes_of_the_data(circles):
+    X, Y, X_test, Y_test = circles
+    assert (X.shape, Y.shape, X_test.shape, Y_test.shape) == (
+        (2, 300), (1, 300), (2, 100), (1, 100),
+    )  # fmt: skip
+    assert X.flags.c_contiguous
+    assert X_test.flags.c_contiguous
+
+
+# --- the numbers ----------------------------------------------------------------------------------
 
 
 def run_model(capsys, **keywords):
@@ -58,6 +104,26 @@ def test_every_recorded_cost_to_twelve_digits(capsys, scheme):
     X, Y, _, _ = init_utils.load_dataset()
     expected = lesson_costs(X, Y, scheme)
     assert_allclose(list(costs.values()), expected, rtol=5e-13)
+
+
+@pytest.mark.parametrize("scheme", ["zeros", "he"])
+def test_a_notebooks_own_loop_to_twelve_digits(capsys, circles, scheme):
+    """All 15,000 iterations through the separate functions, against the lesson's arithmetic."""
+    X, Y, X_test, Y_test = circles
+    parameters = getattr(init_utils, f"initialize_parameters_{scheme}")([2, 10, 5, 1])
+    costs = []
+    for i in range(15_000):
+        a3, cache = init_utils.forward_propagation(X, parameters)
+        cost = init_utils.compute_loss(a3, Y)
+        grads = init_utils.backward_propagation(X, Y, cache)
+        parameters = init_utils.update_parameters(parameters, grads, 0.01)
+        if i % 1000 == 0:
+            costs.append(cost)
+    assert_allclose(costs, lesson_costs(X, Y, scheme), rtol=5e-13)
+    init_utils.predict(X, Y, parameters)
+    init_utils.predict(X_test, Y_test, parameters)
+    found = [float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines()]
+    assert_allclose(found, PUBLISHED[scheme][1], atol=5e-6)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +292,310 @@ def test_backward_refuses_what_does_not_fit(circles, X_shape, Y_shape, message):
     _, cache = init_utils.forward_propagation(circles[0], parameters)
     with pytest.raises(ValueError, match=re.escape(message)):
         init_utils.backward_propagation(np.ones(X_shape), np.ones(Y_shape), cache)
+
+
+# --- the functions of a loop: forms, layouts, errors ---------------------------------------------
+
+
+def step_of(X, Y, parameters, rate=0.5):
+    """Everything that one iteration returns."""
+    parameters = dict(parameters)
+    a3, cache = init_utils.forward_propagation(X, parameters)
+    cost = init_utils.compute_loss(a3, Y)
+    grads = init_utils.backward_propagation(X, Y, cache)
+    return [a3, *cache, cost, *grads.values(), *init_utils.update_parameters(
+        parameters, grads, rate
+    ).values()]  # fmt: skip
+
+
+def misaligned(x):
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    array = memory[1:].view(np.float64).reshape(x.shape)
+    array[...] = x
+    assert not array.flags.aligned
+    return array
+
+
+class Matrix(np.ndarray):
+    pass
+
+
+FORMS = {
+    "Fortran order": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "reversed": lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    "misaligned": misaligned,
+    "other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
+    "long double": lambda x: x.astype(np.longdouble),
+    "subclass": lambda x: x.view(Matrix),
+    "metadata": lambda x: x.astype(np.dtype(np.float64, metadata={"unit": "m"})),
+    "lists": lambda x: x.tolist(),
+}
+
+
+def lessons_start(circles):
+    X, Y, _, _ = circles
+    parameters = init_utils.initialize_parameters_he([2, 10, 5, 1])
+    return X, Y.astype(float), {k: v + 0.1 for k, v in parameters.items()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrays_of_any_form(circles, form):
+    """The same bits from whatever holds the same numbers."""
+    X, Y, parameters = lessons_start(circles)
+    expected = step_of(X, Y, parameters)
+    change = FORMS[form]
+    found = step_of(change(X), change(Y), {k: change(v) for k, v in parameters.items()})
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "int64", "bool"])
+def test_numbers_of_other_types_are_converted(circles, dtype):
+    X, Y, parameters = lessons_start(circles)
+    X, parameters = X.astype(dtype), {k: v.astype(dtype) for k, v in parameters.items()}
+    expected = step_of(X.astype(float), Y, {k: v.astype(float) for k, v in parameters.items()})
+    found = step_of(X, Y.astype(dtype), parameters)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_array_equal(ours, theirs)
+
+
+def test_arguments_stay_as_they_are(circles):
+    """Read-only arguments are read; what is returned is new and may be written, each by itself."""
+    X, Y, parameters = lessons_start(circles)
+    for array in (X, Y, *parameters.values()):
+        array.flags.writeable = False
+    a3, cache = init_utils.forward_propagation(X, parameters)
+    grads = init_utils.backward_propagation(X, Y, cache)
+    assert cache[2] is parameters["W1"]
+    assert cache[9] is a3
+    updated = init_utils.update_parameters(dict(parameters), grads, 0.5)
+    fresh = [*(cache[k] for k in (0, 1, 4, 5, 8, 9)), *grads.values(), *updated.values()]
+    for k, array in enumerate(fresh):
+        assert type(array) is np.ndarray
+        assert array.dtype == np.float64
+        assert array.flags.writeable
+        assert array.flags.c_contiguous
+        for other in (X, Y, *parameters.values(), *fresh[:k]):
+            assert not np.shares_memory(array, other)
+
+
+@pytest.mark.parametrize("m", [1, 7, 64, 301])
+@pytest.mark.parametrize("sizes", [(2, 10, 5, 1), (1, 1, 1, 1), (3, 17, 9, 2), (0, 4, 3, 1)])
+def test_steps_of_any_size(dense, sizes, m):
+    """Sums have at most 301 products: 301 eps is 7e-14 of the sum of their sizes, which is 10."""
+    rng = np.random.default_rng(m)
+    X, Y = rng.standard_normal((sizes[0], m)), rng.integers(0, 2, (sizes[-1], m))
+    p = {}
+    for layer in (1, 2, 3):
+        n_out, n_in = sizes[layer], sizes[layer - 1]
+        p[f"W{layer}"] = rng.standard_normal((n_out, n_in)) / np.sqrt(n_in + 1)
+        p[f"b{layer}"] = rng.standard_normal((n_out, 1))
+    z1, a1, z2, a2, z3, a3 = dense.propagate(X, list(p.values()), None, 1.0)
+    cost, expected, cache = lesson_step(X, Y, p)
+    for ours, theirs in zip((z1, a1, z2, a2, z3, a3), (cache[k] for k in (0, 1, 4, 5, 8, 9)),
+                            strict=True):  # fmt: skip
+        assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    assert dense.cross_entropy(a3, Y) == pytest.approx(cost, rel=1e-12)
+    weights = [p["W1"], p["W2"], p["W3"]]
+    found = dense.propagate_back(Y, [X, a1, a2, a3], weights, None, 1.0, 0.0, True)
+    for ours, (name, theirs) in zip(found, expected.items(), strict=True):
+        assert ours.shape == theirs.shape
+        assert_allclose(ours, theirs, rtol=0, atol=1e-12, err_msg=name)
+    stepped = dict(p)
+    dense.step(stepped, expected, None, None, 0.3, 0.0, 0.0, 0.0, 1)
+    for name, before in p.items():
+        # One rounding for two; eps of numbers below 16.
+        assert_allclose(stepped[name], before - 0.3 * expected[f"d{name}"], rtol=0, atol=4e-15)
+
+
+def test_masks_and_penalties_are_those_of_the_reference(dense):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((2, 33)), rng.integers(0, 2, (1, 33))
+    shapes = [(10, 2), (10, 1), (5, 10), (5, 1), (1, 5), (1, 1)]
+    parameters = [rng.standard_normal(shape) for shape in shapes]
+    masks = [rng.random((n, 33)) < 0.7 for n in (10, 5)]
+    expected = reference.propagate(X, parameters, masks, 0.7)
+    for ours, theirs in zip(dense.propagate(X, parameters, masks, 0.7), expected, strict=True):
+        assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    for average_first in (True, False):
+        rest = ([X, *expected[1::2]], parameters[::2], masks, 0.7, 0.9, average_first)
+        found, wanted = dense.propagate_back(Y, *rest), reference.propagate_back(Y, *rest)
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_steps_of_what_is_not_finite(dense, circles, value):
+    X, Y, p = lessons_start(circles)
+    X = X.copy()
+    X[0, 7] = value
+    z1, a1, z2, a2, z3, a3 = dense.propagate(X, list(p.values()), None, 1.0)
+    _, expected, cache = lesson_step(X, Y, p)
+    weights = [p["W1"], p["W2"], p["W3"]]
+    found = dense.propagate_back(Y, [X, a1, a2, a3], weights, None, 1.0, 0.0, True)
+    theirs = [*(cache[k] for k in (0, 1, 4, 5, 8, 9)), *expected.values()]
+    for ours, others in zip([z1, a1, z2, a2, z3, a3, *found], theirs, strict=True):
+        for test in (np.isnan, np.isposinf, np.isneginf):
+            assert_array_equal(test(ours), test(others))
+
+
+def test_cross_entropy_of_any_numbers(dense):
+    """Saturated, subnormal, outside of 0 to 1, not a number; labels between 0 and 1."""
+    rng = np.random.default_rng(1)
+    odd = [0, 1, 5e-324, 1e-310, 1 - 2**-53, -0.5, 1.5, np.nan, np.inf, -np.inf, -0.0]
+    for labels in ([0.0], [1.0], [0.25], [0.0, 1.0, 0.5]):
+        for a in [*([x] for x in odd), rng.random(1037), [0.2, np.nan, 0.9]]:
+            A = np.array([a], float)
+            Y = np.resize(labels, A.shape)
+            with np.errstate(all="ignore"):
+                expected = np.nansum(-np.log(A) * Y - np.log(1 - A) * (1 - Y)) / A.shape[1]
+            # Each loss to 2 units; sums of a thousand, by pairs, add ten.
+            assert_allclose(dense.cross_entropy(A, Y), expected, rtol=12 * 2.0**-52)
+
+
+def test_update_takes_any_parameters():
+    class Ordered(OrderedDict):
+        def __setitem__(self, key, value):
+            super().__setitem__(key, value)
+            self.last = key
+
+    parameters = Ordered(a=np.ones(3), b=np.float64(2.0), c=np.zeros((2, 0, 3)), d=[[1, 2]])
+    grads = {"da": np.full(3, 4.0), "db": 2, "dc": np.zeros((2, 0, 3)), "dd": [[2, 4]]}
+    assert init_utils.update_parameters(parameters, grads, 0.25) is parameters
+    assert parameters.last == "d"
+    for name, expected in {
+        "a": np.zeros(3),
+        "b": 1.5,
+        "c": np.zeros((2, 0, 3)),
+        "d": [[0.5, 1]],
+    }.items():
+        assert_array_equal(parameters[name], expected)
+        assert np.shape(parameters[name]) == np.shape(expected)
+    assert init_utils.update_parameters({}, {}, 0.1) == {}
+
+
+def test_a_failing_update_changes_nothing(circles):
+    _, _, parameters = lessons_start(circles)
+    before = dict(parameters)
+    grads = {f"d{k}": np.ones(v.shape) for k, v in parameters.items()} | {"db3": np.ones((2, 2))}
+    with pytest.raises(ValueError, match=r"db3: expected shape \(1, 1\); got \(2, 2\)"):
+        init_utils.update_parameters(parameters, grads, 0.1)
+    assert all(parameters[name] is before[name] for name in before)
+
+
+def test_forward_of_no_examples(circles):
+    _, _, parameters = lessons_start(circles)
+    assert init_utils.forward_propagation(np.ones((2, 0)), parameters)[0].shape == (1, 0)
+
+
+def without(mapping, name):
+    return {key: value for key, value in mapping.items() if key != name}
+
+
+MALFORMED = {
+    "no dictionary": (
+        lambda X, Y, p: init_utils.forward_propagation(X, [1, 2]),
+        TypeError, "parameters: expected a dictionary; got list",
+    ),
+    "a missing key": (
+        lambda X, Y, p: init_utils.forward_propagation(X, without(p, "W2")),
+        ValueError, "parameters: expected the key 'W2'; got W1, b1, b2, W3, b3",
+    ),
+    "a missing gradient": (
+        lambda X, Y, p: init_utils.update_parameters(p, {"dW1": p["W1"]}, 0.1),
+        ValueError, "grads: expected the key 'db1'; got dW1",
+    ),
+    "no gradients": (
+        lambda X, Y, p: init_utils.update_parameters(p, None, 0.1),
+        TypeError, "grads: expected a dictionary; got NoneType",
+    ),
+    "no rate": (
+        lambda X, Y, p: init_utils.update_parameters(p, p, "x"),
+        TypeError, "learning_rate: expected a number; got str",
+    ),
+    "complex weights": (
+        lambda X, Y, p: init_utils.forward_propagation(X, p | {"W3": p["W3"] * 1j}),
+        TypeError, "W3: expected real numbers; got dtype complex128",
+    ),
+    "objects": (
+        lambda X, Y, p: init_utils.forward_propagation(X.astype(object), p),
+        TypeError, "X: expected real numbers; got dtype object",
+    ),
+    "dates": (
+        lambda X, Y, p: init_utils.compute_loss(Y, Y.astype("M8[s]")),
+        TypeError, "Y: expected real numbers; got dtype datetime64[s]",
+    ),
+    "masked": (
+        lambda X, Y, p: init_utils.compute_loss(np.ma.masked_array(Y), Y),
+        TypeError, "a3: expected every number; got a masked array",
+    ),
+    "ragged": (
+        lambda X, Y, p: init_utils.compute_loss([[1], [1, 2]], Y),
+        ValueError, "a3: expected an array; ",
+    ),
+    "no examples": (
+        lambda X, Y, p: init_utils.compute_loss(Y[:, :0], Y[:, :0]),
+        ValueError, "a3: expected at least one example; got shape (1, 0)",
+    ),
+    "a cache of another function": (
+        lambda X, Y, p: init_utils.backward_propagation(X, Y, (X, Y)),
+        ValueError, "cache: expected the 12 arrays that forward_propagation returns",
+    ),
+    "labels of another shape": (
+        lambda X, Y, p: init_utils.predict(X, Y[0], p),
+        ValueError, "y: expected shape (1, 300); got (300,)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_arguments(circles, case):
+    call, error, message = MALFORMED[case]
+    with pytest.raises(error, match=re.escape(message)):
+        call(*lessons_start(circles))
+
+
+def test_a_cache_whose_units_do_not_fit(circles):
+    X, Y, parameters = lessons_start(circles)
+    _, cache = init_utils.forward_propagation(X, parameters)
+    for k, message in (
+        (1, "a1: expected shape (10, 300); got (3, 3)"),
+        (6, "W2: expected shape (5, 3); got (3, 3)"),
+        (9, "Y: expected shape (3, 3); got (1, 300)"),
+        (10, "W3: expected shape (1, 3); got (3, 3)"),
+    ):
+        wrong = [*cache[:k], np.ones((3, 3)), *cache[k + 1 :]]
+        with pytest.raises(ValueError, match=re.escape(message)):
+            init_utils.backward_propagation(X, Y, wrong)
+
+
+def test_no_reference_is_kept(circles):
+    """Neither by calls that return nor by calls that raise."""
+    X, Y, parameters = lessons_start(circles)
+    arrays = [X, Y, *parameters.values()]
+    before = [sys.getrefcount(array) for array in arrays]
+    for _ in range(50):
+        step_of(X, Y, parameters)
+        for wrong in ({"b3": np.ones((2, 1))}, {"W3": np.ones((1, 6))}, {"b2": X * 1j}):
+            with pytest.raises((TypeError, ValueError)):
+                step_of(X, Y, parameters | wrong)
+        with pytest.raises(ValueError, match="Y: expected shape"):
+            step_of(X, Y[:, 1:], parameters)
+    assert [sys.getrefcount(array) for array in arrays] == before
+
+
+def test_activations_of_other_types():
+    """Always float64, of the same shape; numbers beyond it are infinite, without a warning."""
+    wide = np.array([np.longdouble(-2), np.finfo(np.longdouble).max])
+    for function, expected in ((init_utils.relu, [0, np.inf]), (init_utils.sigmoid, None)):
+        assert function(np.float32([[1.5, -2]])).dtype == np.float64
+        assert isinstance(function(np.float32(0.5)), np.float64)
+        if np.finfo(np.longdouble).max > np.finfo(np.float64).max and expected:
+            assert_array_equal(function(wide), expected)
+        with pytest.raises(TypeError, match="x: expected real numbers; got dtype complex128"):
+            function(1j)
+    assert_array_equal(init_utils.relu([np.nan, -np.inf, np.inf]), [np.nan, 0, np.inf])
 
 
 def test_model_says_that_it_diverged(capsys, circles):

@@ -1,7 +1,7 @@
 """The interface of the dense kernels, the same for every CPU level and ``fastinit.reference``."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +137,30 @@ def descend(
     networks: NDArray[np.intp],
     threads: int,
     descent: Descent | None = None,
+) -> None: ...
+def propagate(
+    X: Any, parameters: Sequence[Any], masks: Sequence[Any] | None, keep_prob: float
+) -> list[NDArray[np.float64]]: ...
+def cross_entropy(A: Any, Y: Any) -> float: ...
+def propagate_back(
+    Y: Any,
+    activations: Sequence[Any],
+    weights: Sequence[Any],
+    masks: Sequence[Any] | None,
+    keep_prob: float,
+    lambd: float,
+    average_first: bool,
+) -> list[NDArray[np.float64]]: ...
+def step(
+    parameters: MutableMapping[Any, Any],
+    grads: Mapping[Any, Any],
+    v: MutableMapping[Any, Any] | None,
+    s: MutableMapping[Any, Any] | None,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    t: float,
 ) -> None: ...
 
 # For the tests alone, and without a counterpart in the reference.

@@ -10,7 +10,8 @@ The included files, each of which depends only on those before it:
 - ``team.pxi``: threads;
 - ``descent.pxi``: the network, the data, the jobs and the memory of a descent, and its loop;
 - ``updates.pxi``: the optimisers;
-- ``gradients.pxi``: the strategies.
+- ``gradients.pxi``: the strategies;
+- ``steps.pxi``: one iteration in separate calls, for loops written in Python.
 
 Sums have a fixed order, which depends on network and batch only. Kernels do not validate values;
 the shapes that a descent relies on are checked when it starts. ``fastinit/reference.py`` has
@@ -19,7 +20,7 @@ functions of the same names and arguments.
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, pow, sqrt
+from libc.math cimport INFINITY, NAN, pow, sqrt
 from libc.math cimport log as c_log
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -100,6 +101,7 @@ include "team.pxi"
 include "descent.pxi"
 include "updates.pxi"
 include "gradients.pxi"
+include "steps.pxi"
 
 # The names of what the kernels can compute; ``fastinit.reference`` has tables of these.
 ACTIVATIONS = tuple(activation_numbers)
