@@ -124,3 +124,29 @@ def interrupt():
         pytest.fail(f"back after {seconds:.2f} s, three times over 0.2 s")
 
     return run
+
+
+@pytest.fixture
+def X(circles):
+    return circles[0]
+
+
+@pytest.fixture
+def Y(circles):
+    return circles[1]
+
+
+@pytest.fixture(params=[0, 1])
+def few_threads(monkeypatch, request):
+    """So many threads can be started, and no more."""
+    left = [request.param]
+    start = threading.Thread.start
+
+    def limited(self):
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    return left

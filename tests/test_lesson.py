@@ -13,7 +13,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
-from fastinit import init_utils, lesson, reference
+from fastinit import init_utils, initializers, lesson, reference
+from fastinit.initializers import target
 
 # What the lesson prints: cost at 0, 1000, 14000; accuracy on training and test data.
 PUBLISHED = {
@@ -646,3 +647,32 @@ def lesson_costs(X, Y, scheme):
             costs.append(cost)
         p = {name: value - 0.01 * g[f"d{name}"] for name, value in p.items()}
     return costs
+
+
+@pytest.mark.parametrize("scheme", [fi.lesson.he, fi.lesson.random, fi.he_normal])
+def test_a_fan_of_zero(scheme):
+    with pytest.warns(UserWarning, match=r"shape: \(3, 0\) has no elements"):
+        assert scheme((3, 0), seed=1).shape == (3, 0)
+
+
+@pytest.mark.parametrize("scheme", ["lesson.he", "lesson.random"])
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_the_lessons_draws_are_rounded_once(scheme, kind):
+    """To nearest even, as by exact arithmetic; through float32 some would go the other way."""
+    if kind == "bfloat16":
+        dtype = np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    else:
+        dtype = np.dtype(kind)
+    out = np.empty((200, 3000), dtype)
+    fill = initializers.get(scheme)
+    fill(out=out, seed=0)
+    exact = fill((200, 3000), seed=0)
+    floats = out.astype(np.float64)
+    spacing = np.abs(exact) * 2.0 ** -(10 if kind == "float16" else 7)
+    assert (np.abs(floats - exact) <= spacing / 2 + 2.0**-25).all()
+    middles = [1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-8 + 2.0**-40, 1 + 2.0**-8 - 2.0**-40]
+    ends = {"float16": [1 + 2.0**-10, 1 + 2.0**-8, 1 + 2.0**-8], "bfloat16": [1, 1 + 2.0**-7, 1]}
+    bits = target.bits_of(np.array(middles), kind)
+    assert_array_equal(bits.view(dtype).astype(float), ends[kind])
+    assert_array_equal(target.bits_of(-np.array(middles), kind).view(dtype).astype(float),
+                       -np.array(ends[kind], float))  # fmt: skip

@@ -322,7 +322,6 @@ def test_steps_train_as_train_does(start, lesson_net, method):
 
 # --- errors ---------------------------------------------------------------------------------------
 
-
 MALFORMED = {
     "labels of another length": (
         lambda X, Y, p: reg_utils.compute_cost_with_regularization(Y, Y[:, 1:], p, 0.1),

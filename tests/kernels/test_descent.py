@@ -388,7 +388,6 @@ def test_kernels_take_read_only_inputs(dense, dtype):
 
 # --- threads --------------------------------------------------------------------------------------
 
-
 BIG = {  # enough work for threads to take part
     "narrow, in parts": ([2, 10, 5, 1], 5000, None),
     "narrow mini-batches": ([2, 10, 5, 1], 9001, 4500),

@@ -1,5 +1,4 @@
 import re
-import sys
 import time
 
 import numpy as np
@@ -795,32 +794,6 @@ def test_going_on_after_a_divergence(net, theta, circles, after):
     )
 
 
-@pytest.mark.parametrize("k", [None, 3])
-def test_an_interrupt_hands_over_the_run(net, circles, k):
-    """Here a callback raises it; tests below send a signal."""
-    X, Y, *test = circles
-    theta = net.initialize("he_normal", seed=0, n=k)
-    whole = theta.copy()
-    settings = {"validation": tuple(test), "tol": 1e-9}
-
-    def callback(run):
-        if (run if k is None else run[0]).iterations == 40:
-            raise KeyboardInterrupt
-
-    optimizer = {"optimizer": fi.Adam(0.01), "batch_size": 70}
-    with pytest.raises(fi.Interrupted, match=r"^after 40 of 100 iterations$") as stop:
-        fi.train(
-            net, theta, X, Y, callback=callback, callback_every=20, iterations=100, **settings,
-            **optimizer,
-        )  # fmt: skip
-    result = stop.value.result
-    assert result.theta is theta
-    assert {each.stopped_by for each in ([result] if k is None else result)} == {"interrupt"}
-    fi.train(net, theta, X, Y, resume=result, iterations=60)
-    fi.train(net, whole, X, Y, iterations=100, **optimizer)
-    assert_array_equal(theta, whole)
-
-
 # --- L-BFGS ---------------------------------------------------------------------------------------
 
 
@@ -921,78 +894,6 @@ def test_run_prints(net, theta, circles):
     assert "&#x27;relu&#x27;" in page, "escaped"
 
 
-INTERRUPTED = """
-    import sys, time
-    import numpy as np
-    import fastinit as fi
-
-    net = fi.Network({sizes})
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal(({sizes}[0], {m}))
-    Y = (rng.random((1, {m})) > 0.5).astype(float)
-    theta = net.initialize("he_normal", seed=0)
-    replay = theta.copy()
-    print("ready", flush=True)
-    try:
-        fi.train(net, theta, X, Y, iterations=10**8)
-    except KeyboardInterrupt:
-        print(time.time(), flush=True)
-    for whole in range({most}):
-        if (replay == theta).all():
-            print("after", whole, "whole iterations", flush=True)
-            break
-        fi.train(net, replay, X, Y, iterations=1)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process on Windows")
-@pytest.mark.parametrize(
-    ("sizes", "m", "most"),
-    [
-        pytest.param([50, 60, 1], 2000, 20_000, id="many short iterations"),
-        pytest.param([800, 800, 800, 1], 20_000, 3, id="one iteration of seconds"),
-    ],
-)
-def test_interrupt(interrupt, sizes, m, most):
-    """A real signal to a real process: back in time, theta at a whole iteration."""
-    if kernels.level == "reference":
-        pytest.skip("the reference looks for signals only between NumPy calls")
-    [outcome] = interrupt(INTERRUPTED.format(sizes=sizes, m=m, most=most))
-    assert re.fullmatch(r"after \d+ whole iterations", outcome)
-
-
-STACK_INTERRUPTED = """
-    import time
-    import numpy as np
-    import fastinit as fi
-
-    net = fi.Network([2, 10, 5, 1])
-    X, Y, _, _ = fi.lesson.load_dataset()
-    thetas = net.initialize("he_normal", seed=0, n=500)
-    replay = thetas.copy()
-    print("ready", flush=True)
-    try:
-        fi.train(net, thetas, X, Y, iterations=10**5, threads=2)
-    except KeyboardInterrupt:
-        print(time.time(), flush=True)
-    left = set(range(500))
-    for _ in range(10**5):
-        left = {k for k in left if not (replay[k] == thetas[k]).all()}
-        if not left:
-            print("all at whole iterations", flush=True)
-            break
-        fi.train(net, replay, X, Y, iterations=1)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process on Windows")
-def test_interrupt_of_a_stack(interrupt):
-    if kernels.level == "reference":
-        pytest.skip("the reference looks for signals only between NumPy calls")
-    [outcome] = interrupt(STACK_INTERRUPTED)
-    assert outcome == "all at whole iterations"
-
-
 def test_without_shuffling_batches_come_in_order(net, theta, circles):
     X, Y, _, _ = circles
     expected = theta.copy()
@@ -1070,3 +971,179 @@ def test_callback_every_epoch(net, theta, circles):
     )  # fmt: skip
     assert seen == [3, 6, 9, 12]
     assert run.stopped_by == "callback"
+
+
+@pytest.mark.parametrize("before", [fi.GradientDescent(), fi.Momentum(), fi.Adam()])
+@pytest.mark.parametrize("after", [fi.Momentum(), fi.Adam(), fi.AdamW(), "adam", None])
+def test_an_optimizer_set_in_a_callback_has_no_effect(net, theta, X, Y, before, after):
+    expected = theta.copy()
+    fi.train(net, expected, X, Y, optimizer=before, iterations=40)
+
+    def callback(run):
+        run.optimizer = after
+        run._state = np.empty((0, 0))
+        run.costs = None
+        run.theta = None
+        run.diverged_at = 3
+
+    run = fi.train(net, theta, X, Y, optimizer=before, iterations=40, callback=callback)
+    assert_array_equal(theta, expected)
+    assert len(run.costs) == 40
+
+
+@pytest.mark.parametrize("after", [fi.Momentum(), fi.Adam(), fi.AdamW()])
+def test_resume_with_an_optimizer_that_the_state_does_not_fit(net, theta, X, Y, after):
+    run = fi.train(net, theta, X, Y, iterations=3)
+    run.optimizer = after
+    start = theta.copy()
+    with pytest.raises(ValueError, match="resume: expected the state of"):
+        fi.train(net, theta, X, Y, iterations=3, resume=run)
+    assert_array_equal(theta, start)
+
+
+def test_resume_of_a_run_made_by_hand(net, theta, X, Y):
+    run = fi.Run(net, theta, fi.Adam(), np.empty(0))
+    with pytest.raises(ValueError, match="resume: expected the state of Adam"):
+        fi.train(net, theta, X, Y, iterations=1, resume=run)
+    run = fi.Run(net, theta, fi.GradientDescent(), np.empty(0))
+    assert fi.train(net, theta, X, Y, iterations=2, resume=run).iterations == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("costs", None, ValueError),
+        ("costs", np.empty((2, 2)), ValueError),
+        ("costs", np.empty(1), ValueError),
+        ("batch_size", 0, ValueError),
+        ("batch_size", 301, ValueError),
+        ("batch_size", "10", TypeError),
+        ("cost_every", 0, ValueError),
+        ("_iterations", -1, ValueError),
+        ("_iterations", 10**30, ValueError),
+        ("_order", "key", TypeError),
+        ("_order", 2**64, ValueError),
+        ("_order", np.arange(299), ValueError),
+        ("_state_start", 6, ValueError),
+        ("_state", np.zeros((1, 90)), ValueError),
+        ("_state", np.zeros((1, 91), np.float32), ValueError),
+        ("_state", [[0.0] * 91], ValueError),
+        ("validation_costs", 3, ValueError),
+        ("seconds", "long", TypeError),
+        ("seconds", 10**400, ValueError),
+        ("optimizer", "momentum", TypeError),
+        ("optimizer", None, TypeError),
+    ],
+)
+def test_resume_of_a_run_whose_attributes_were_set(net, theta, X, Y, name, value, error):
+    run = fi.train(net, theta, X, Y, optimizer=fi.Momentum(), iterations=5, batch_size=60)
+    setattr(run, name, value)
+    start = theta.copy()
+    with pytest.raises(error, match=r"^(resume|optimizer)"):
+        fi.train(net, theta, X, Y, iterations=1, resume=run)
+    assert_array_equal(theta, start)
+
+
+def test_what_trains_must_fit_at_every_slice(net, theta, circles):
+    """A network whose layout was forced: refused by the kernel, before anything is written."""
+    other = fi.Network([2, 10, 5, 2], output="identity")
+    object.__setattr__(net, "layout", other.layout)
+    start = theta.copy()
+    with pytest.raises(ValueError, match="expected shape"):
+        fi.train(net, theta, *circles[:2], iterations=3)
+    assert_array_equal(theta, start)
+
+
+def test_stop_iteration_in_a_callback_of_lbfgs(net, theta, X, Y):
+    pytest.importorskip("scipy")
+
+    def callback(run):
+        raise StopIteration("from the callback")
+
+    with pytest.raises(StopIteration, match="from the callback"):
+        fi.train(net, theta, X, Y, optimizer=fi.LBFGS(), iterations=50, callback=callback)
+
+
+@pytest.mark.parametrize("history", [0, 1001, 10**400])
+def test_a_history_that_nobody_can_keep(history):
+    with pytest.raises(ValueError, match="history: expected"):
+        fi.LBFGS(history=history)
+
+
+def test_costs_are_recorded_as_they_come(net, theta, X, Y):
+    """A billion iterations asked for: 8 GB of costs, if they were reserved."""
+    run = fi.train(net, theta, X, Y, iterations=10**9, callback=lambda run: run.iterations > 3000)
+    assert run.iterations > 3000
+    assert len(run.costs) == run.iterations
+    expected = net.initialize("lesson.he", seed=3)
+    whole = fi.train(net, expected, X, Y, iterations=run.iterations)
+    assert_array_equal(whole.costs, run.costs)
+    assert_array_equal(expected, theta)
+
+
+def test_a_divergence_of_many_iterations(net, theta, X, Y):
+    run = fi.train(net, theta, X, Y, learning_rate=1e200, iterations=10**9)
+    assert run.stopped_by == "divergence"
+    assert np.isnan(run.costs[run.diverged_at :]).all()
+
+
+@pytest.mark.parametrize("every", [1, 2, 7, 100])
+def test_costs_of_every_so_many_iterations(net, X, Y, every):
+    thetas = net.initialize("he_normal", seed=0, n=3)
+    start = thetas.copy()
+    rates = [0.1, 0.2, 1e200]
+    stack = fi.train(net, thetas, X, Y, learning_rate=rates, iterations=30, cost_every=every)
+    whole = fi.train(net, start, X, Y, learning_rate=rates, iterations=30)
+    assert_array_equal(stack.costs, whole.costs[:, ::every])
+    assert [run.iterations for run in stack] == [run.iterations for run in whole]
+    assert stack.costs.shape == (3, -(-30 // every))
+    more = fi.train(net, thetas, X, Y, resume=stack, iterations=25)
+    for run, expected in zip(
+        more, fi.train(net, start, X, Y, resume=whole, iterations=25), strict=True
+    ):
+        assert_array_equal(run.costs, expected.costs[::every])
+    with pytest.raises(ValueError, match="cost_every: expected"):
+        fi.train(net, thetas, X, Y, resume=stack, iterations=1, cost_every=every + 1)
+
+
+def test_learning_rates_of_layers(net, theta, X, Y):
+    """Against plain updates by the gradient; a rate of 0 freezes."""
+    rates = [0.1, (0.0, 0.3), fi.InverseScaling(initial=0.2)]
+    by_hand = theta.copy()
+    run = fi.train(net, theta, X, Y, learning_rate=rates, iterations=20)
+    views = net.unpack(by_hand)
+    for i in range(20):
+        gradient = net.unpack(net.loss_and_gradient(by_hand, X, Y)[1])
+        third = rates[2](i)
+        for name, rate in zip(views, [0.1, 0.1, 0.0, 0.3, third, third], strict=True):
+            views[name] -= rate * gradient[name]
+    np.testing.assert_allclose(theta, by_hand, rtol=1e-12)
+    assert_array_equal(
+        net.unpack(theta)["W2"], net.unpack(net.initialize("lesson.he", seed=3))["W2"]
+    )
+    assert run.optimizer.learning_rate == (0.1, (0.0, 0.3), rates[2])
+
+
+def test_learning_rates_of_layers_in_a_stack(net, X, Y):
+    thetas = net.initialize("he_normal", seed=0, n=3)
+    start = thetas.copy()
+    rates = [0.1, [0.1, 0.0, 0.2], [(0.1, 0.0), 0.2, 0.3]]
+    fi.train(net, thetas, X, Y, learning_rate=rates, iterations=30)
+    for theta, rate, found in zip(start, rates, thetas, strict=True):
+        fi.train(net, theta, X, Y, learning_rate=rate, iterations=30)
+        assert_array_equal(theta, found)
+
+
+def test_training_without_threads(monkeypatch, X):
+    import _thread
+
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    net = fi.Network([2, 300, 300, 1])
+    Y = (X[:1] > 0).astype(float)
+    theta, expected = net.initialize("he_normal", seed=0), net.initialize("he_normal", seed=0)
+    fi.train(net, expected, X, Y, iterations=3, threads=2)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    fi.train(net, theta, X, Y, iterations=3, threads=2)
+    assert_array_equal(theta, expected)

@@ -663,3 +663,11 @@ def test_a_failing_csv_leaves_the_old_one(tmp_path, monkeypatch):
         fi.Table([{"scheme": "he_normal"}]).to_csv(path)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["runs.csv"]
+
+
+def test_compare_without_threads(few_threads, net, X, Y):
+    settings = {"seed": range(6), "iterations": 20}
+    expected = fi.compare(X, Y, net, ["he_normal"], **settings, threads=1)
+    found = fi.compare(X, Y, net, ["he_normal"], **settings, threads=3)
+    for ours, theirs in zip(found.trials, expected.trials, strict=True):
+        assert_array_equal(ours.costs, theirs.costs)

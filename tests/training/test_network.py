@@ -1,3 +1,5 @@
+import copy
+import pickle
 import re
 
 import numpy as np
@@ -424,3 +426,39 @@ def test_labels_of_one_output_may_be_a_vector(net, theta, circles):
     run = fi.train(net, theta.copy(), X, Y[0], iterations=3)
     assert_array_equal(run.costs, fi.train(net, theta.copy(), X, Y, iterations=3).costs)
     assert net.accuracy(theta, X, Y[0]) == net.accuracy(theta, X, Y)
+
+
+@pytest.mark.parametrize("name", ["n_parameters", "sizes", "layout", "dtype", "anything"])
+def test_networks_stay_as_they_are(net, name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(net, name, 10)
+    with pytest.raises(AttributeError):
+        delattr(net, "sizes")
+    assert not hasattr(net, "__dict__")
+
+
+def test_networks_are_copied_and_pickled(net):
+    for other in (copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert other == net
+        assert hash(other) == hash(net)
+    assert fi.Network([2, 3, 1], bias=False) != fi.Network([2, 3, 1])
+
+
+def test_networks_without_biases(X, Y, tmp_path):
+    net = fi.Network([2, 10, 5, 1], activation="tanh", bias=False)
+    assert net.n_parameters == 2 * 10 + 10 * 5 + 5
+    assert "bias=False" in repr(net)
+    theta = net.initialize("glorot_normal", seed=0)
+    assert list(net.unpack(theta)) == ["W1", "W2", "W3"]
+    assert_array_equal(net.pack(net.unpack(theta)), theta)
+    W1, W2, W3 = net.unpack(theta).values()
+    outputs = 1 / (1 + np.exp(-(W3 @ np.tanh(W2 @ np.tanh(W1 @ X)))))
+    np.testing.assert_allclose(net.predict_proba(theta, X), outputs, rtol=1e-12)
+    run = fi.train(net, theta, X, Y, optimizer=fi.Adam(0.01), iterations=500)
+    assert run.costs[-1] < run.costs[0]
+    net.save(tmp_path / "net.npz", theta)
+    loaded, values = fi.load(tmp_path / "net.npz")
+    assert loaded == net
+    assert_array_equal(values, theta)
+    with pytest.raises(TypeError, match="bias: expected True or False"):
+        fi.Network([2, 1], bias=1)
