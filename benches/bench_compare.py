@@ -1,8 +1,8 @@
 """How long does training many networks take, and how large is the overhead of compare?
 
-The lesson's data and network, 256 starts, float64, full batches; the cost of each network is
-recorded at every iteration. Set-up and compilation are not timed, except for the whole process.
-Peers that are not installed are reported as skipped.
+256 networks of the lesson are trained on its data in float64 with full batches. The cost of each
+network is recorded in every iteration. Set-up and compilation are not timed, except for the whole
+process. Peers that are not installed are reported as skipped.
 """
 
 import os
@@ -22,8 +22,8 @@ import fastinit as fi
 SIZES = [2, 10, 5, 1]
 RATE = 0.01
 NETWORKS = 256
-OVERHEAD = 0.3e-3  # seconds per run that a grid may add to its trainings
-SEEDS = 100  # of the whole process
+OVERHEAD = 0.3e-3  # limit for compare, in seconds per run
+SEEDS = 100  # for the timing of the whole process
 
 
 def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def jax_vmap() -> Contender:
         for layer in (1, 2):
             A = jnp.maximum(p[f"W{layer}"] @ A + p[f"b{layer}"], 0)
         z = p["W3"] @ A + p["b3"]
-        # The stable loss from logits is also the cheaper one.
+        # The stable loss from logits is also the faster one.
         return jnp.mean(jax.nn.softplus(z) - z * Y)
 
     step = jax.vmap(jax.value_and_grad(cost), in_axes=(0, None, None))
@@ -76,7 +76,7 @@ def jax_vmap() -> Contender:
 
     @jax.jit
     def loop(n, p, X, Y):
-        # A ring of costs, so that the number of iterations need not be known to the compiler.
+        # A ring buffer, because the number of iterations is not known at compile time.
         return jax.lax.fori_loop(0, n, body, (p, jnp.zeros((4096, NETWORKS)), X, Y))
 
     X, Y = jnp.asarray(X), jnp.asarray(Y)
@@ -142,7 +142,7 @@ def test_stack(benchmark, name):
 
 
 def overhead(runs: int = 200, iterations: int = 1000) -> float:
-    """Return the seconds per run of a grid with store that are not training, on one thread."""
+    """Return the overhead of a grid with a store, in seconds per run, on one thread."""
     X, Y, X_test, Y_test = data()
     with tempfile.TemporaryDirectory() as folder:
         before = perf_counter()
@@ -155,7 +155,7 @@ def overhead(runs: int = 200, iterations: int = 1000) -> float:
 
 
 def whole_process() -> float:
-    """Return the seconds of the command with store, figures and report."""
+    """Return the time of the command with store, figures and report, in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable, "-P", "-m", "fastinit", "compare", "--seeds", f"0:{SEEDS}",
@@ -173,7 +173,7 @@ def whole_process() -> float:
 
 
 def bare_trainings() -> float:
-    """Return the seconds of the same trainings as one stack, without anything else."""
+    """Return the time of the same trainings as one stack, in seconds."""
     X, Y, _, _ = data()
     net = fi.Network(SIZES, loss="saturating_cross_entropy")
     schemes = ("zeros", "lesson.random", "lesson.he")
@@ -184,7 +184,7 @@ def bare_trainings() -> float:
 
 
 def ratios() -> list[dict]:
-    """Return one row for each target: how many times as long the peer takes."""
+    """Return one row per target: the time of the peer divided by ours."""
     contenders, rows = {}, []
     question = f"one iteration of {NETWORKS} networks of the lesson, 2 cores"
     for name, (package, make) in CONTENDERS.items():
@@ -215,7 +215,7 @@ def ratios() -> list[dict]:
         {
             "question": f"`fastinit compare --seeds 0:{SEEDS}` with a store, pictures and a report",
             "peer": "limit: the same training alone",
-            # At most 1.4 times the time is at least 0.71 times as fast.
+            # 1 / 1.4: the whole process may take 1.4 times as long as the training.
             "target": 0.71,
             "measured": median(bare_trainings() / whole_process() for _ in range(3)),
         }

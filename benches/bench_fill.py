@@ -1,7 +1,8 @@
 """How fast are the initialisers?
 
-float32 unless the row says else. The peers fill warm memory in place where they can; JAX and Keras
-return new arrays. "1 thread" and "2 threads" hold for both sides; NumPy's generators have one.
+float32 unless stated otherwise. Peers fill existing memory in place if they can; JAX and Keras
+return new arrays. "1 thread" and "2 threads" apply to both sides; NumPy's generators use one
+thread.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,10 @@ import fastinit as fi
 
 SMALL, MIDDLE, LARGE = 1_000, 1_000_000, 100_000_000
 SIZES = {SMALL: (10, 100), MIDDLE: (1000, 1000), LARGE: (10_000, 10_000)}
-# The rows with targets are measured at 2**26 elements.
-PROMISED = (8192, 8192)
+# Shape for the rows with targets: 2**26 elements.
+TARGET_SHAPE = (8192, 8192)
 
-# Names here, in torch.nn.init and in jax.nn.initializers.
+# Names in fastinit: names in torch.nn.init and jax.nn.initializers.
 SCHEMES = {
     "uniform": ("uniform_", "uniform"),
     "normal": ("normal_", "normal"),
@@ -33,7 +34,7 @@ SCHEMES = {
     "sparse": ("sparse_", None),
     "orthogonal": ("orthogonal_", "orthogonal"),
 }
-# A cubic algorithm, and one that sorts: minutes at the largest size, here and elsewhere.
+# One has cubic complexity, the other sorts: both take minutes at the largest size in any library.
 SLOW = ("orthogonal", "sparse")
 DISTRIBUTIONS = {"uniform": "random", "normal": "standard_normal"}
 
@@ -58,7 +59,7 @@ def torch_fill(name: str, shape: tuple[int, int], threads: int, dtype: str = "fl
     tensor = torch.ones(shape, dtype=getattr(torch, dtype))
     fill = getattr(torch.nn.init, name)
     arguments = {"sparse_": (0.9,)}.get(name, ())
-    # threads again, because the other side may have changed them since
+    # The other contender may have changed the number of threads.
     return lambda: (torch.set_num_threads(threads), fill(tensor, *arguments))
 
 
@@ -86,7 +87,7 @@ def keras_fill(name: str, shape: tuple[int, int]) -> Callable[[], object]:
 
 
 def peers(scheme: str, shape: tuple[int, int]) -> dict[str, Callable[[], object]]:
-    """Whoever is installed and has the scheme; NumPy has no threads and JAX no count of them."""
+    """Return the installed peers that have the scheme. Only torch has a setting for threads."""
     in_torch, in_jax = SCHEMES[scheme]
     found = {}
     if in_torch and find_spec("torch"):
@@ -127,12 +128,12 @@ def test_peer(benchmark, scheme, size, peer):
     benchmark.pedantic(found[peer], rounds=3, warmup_rounds=1)
 
 
-# --- python benches/report.py: the promises, then every scheme at every size ---------------------
+# --- python benches/report.py: the targets, then every scheme at every size ----------------------
 
 
 def ratios() -> list[dict]:
-    """Return one row per promise."""
-    out = np.ones(PROMISED, np.float32)
+    """Return one row per target."""
+    out = np.ones(TARGET_SHAPE, np.float32)
     small = np.ones(SIZES[SMALL], np.float32)
     square = np.ones((2048, 2048), np.float32)
 
@@ -142,7 +143,7 @@ def ratios() -> list[dict]:
     def half() -> Callable[[], object]:
         import torch
 
-        return ours("he_normal", torch.ones(PROMISED, dtype=torch.bfloat16), 2)
+        return ours("he_normal", torch.ones(TARGET_SHAPE, dtype=torch.bfloat16), 2)
 
     def numpy_peer(shape: tuple[int, int]):
         return lambda: numpy_fill("standard_normal", shape)
@@ -151,20 +152,20 @@ def ratios() -> list[dict]:
     fast = {name: lambda n=name: ours(n, out, 2) for name in ("he_normal", "he_uniform")}
     table = [
         (f"`he_normal`, {big}, {two}", "torch `kaiming_normal_`", 6,
-         torch_peer("kaiming_normal_", PROMISED, 2), fast["he_normal"]),
+         torch_peer("kaiming_normal_", TARGET_SHAPE, 2), fast["he_normal"]),
         (f"`he_normal`, {big}, 1 thread", "torch `kaiming_normal_`", 3.2,
-         torch_peer("kaiming_normal_", PROMISED, 1), lambda: ours("he_normal", out, 1)),
+         torch_peer("kaiming_normal_", TARGET_SHAPE, 1), lambda: ours("he_normal", out, 1)),
         (f"`he_normal`, {big}, {two}", "NumPy `SFC64` `standard_normal(out=)`", 10.5,
-         numpy_peer(PROMISED), fast["he_normal"]),
+         numpy_peer(TARGET_SHAPE), fast["he_normal"]),
         (f"`he_uniform`, {big}, {two}", "torch `kaiming_uniform_`", 5.5,
-         torch_peer("kaiming_uniform_", PROMISED, 2), fast["he_uniform"]),
+         torch_peer("kaiming_uniform_", TARGET_SHAPE, 2), fast["he_uniform"]),
         (f"`truncated_normal`, {big}, {two}", "torch `trunc_normal_`", 60,
-         torch_peer("trunc_normal_", PROMISED, 2), lambda: ours("truncated_normal", out, 2)),
+         torch_peer("trunc_normal_", TARGET_SHAPE, 2), lambda: ours("truncated_normal", out, 2)),
         (f"`he_normal`, 67 million bfloat16, {two}", "torch `normal_`", 6,
-         torch_peer("normal_", PROMISED, 2, "bfloat16"), half),
+         torch_peer("normal_", TARGET_SHAPE, 2, "bfloat16"), half),
         (f"`orthogonal`, 2048 x 2048, {two}", "torch `orthogonal_`", 1,
          torch_peer("orthogonal_", square.shape, 2), lambda: ours("orthogonal", square, 2)),
-        # At most 1.5 times the time is at least 0.67 times as fast.
+        # 1 / 1.5: the limit is 1.5 times the time.
         (f"`he_normal`, {big}, {two}", "limit: `ndarray.fill`, 1 thread", 0.67,
          lambda: lambda: out.fill(1), fast["he_normal"]),
         ("`he_normal`, 1,000 float32, whole call", "NumPy `standard_normal(out=)`", 0.67,
@@ -186,9 +187,9 @@ MATRIX = "Every initialiser at every size, as times as fast"
 
 
 def matrix() -> list[dict]:
-    """Return one row per scheme and size: how many times as long each peer takes.
+    """Return one row per scheme and size: the time of each peer divided by ours.
 
-    ``fill`` is ``ndarray.fill`` on one thread, the limit, against fastinit's two.
+    ``fill`` is ``ndarray.fill`` on one thread, compared with two threads of fastinit.
     """
     rows = []
     for scheme in SCHEMES:

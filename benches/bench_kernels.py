@@ -1,7 +1,7 @@
 """What does each kernel gain over the same step in NumPy?
 
-Shapes of the lesson (10 by 2, 300 examples) and of a wider layer (64 by 64, 256 examples). PyTorch,
-where installed, does the same step eagerly on one thread.
+The shapes are those of the lesson (10 by 2, 300 examples) and of a wider layer (64 by 64, 256
+examples). PyTorch, if it is installed, performs the same step eagerly on one thread.
 """
 
 from importlib.util import find_spec
@@ -100,7 +100,7 @@ def test_kernel(benchmark, kernel, shape, dtype, name):
 
 
 def ratios() -> list[dict]:
-    """Return one row per kernel, shape and peer, float32."""
+    """Return one row per kernel, shape and peer, in float32."""
     rows = []
     for kernel in KERNELS:
         for label, shape in SHAPES.items():

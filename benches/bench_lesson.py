@@ -1,8 +1,8 @@
-"""How long does one iteration of the lesson take, and how long elsewhere?
+"""How long does one iteration of the lesson take, here and in other libraries?
 
-The same work on every side: layers 2-10-5-1, 300 examples, full batch, float64 unless said, plain
-gradient descent, the cost recorded at every iteration. Setting up and compiling stay outside the
-timing. A peer that is not installed is left out by name.
+All contenders perform the same computation: a 2-10-5-1 network, 300 examples, full batches, float64
+unless stated otherwise, gradient descent, the cost recorded in every iteration. Set-up and
+compilation are not timed. Peers that are not installed are reported as skipped.
 """
 
 import os
@@ -19,8 +19,8 @@ import fastinit as fi
 from fastinit import init_utils, reference
 
 SIZES = [2, 10, 5, 1]
-LOSS = "saturating_cross_entropy"  # the lesson's own
-MULTIPLY_ADDS = 300 * (3 * 75 - 20)  # forward, by weights, by all activations but the data
+LOSS = "saturating_cross_entropy"  # as in the lesson
+MULTIPLY_ADDS = 300 * (3 * 75 - 20)  # forward, gradients of weights, of activations
 RATE = 0.01
 
 
@@ -49,7 +49,7 @@ def numpy_reference(dtype: str = "float64") -> Contender:
 
 
 class LessonsHelpers:
-    """The functions that a notebook imports from the lesson's module, step by step in NumPy."""
+    """The functions of the lesson's helper module in NumPy."""
 
     @staticmethod
     def forward_propagation(X, parameters):
@@ -99,7 +99,7 @@ class LessonsHelpers:
 def loop(
     helpers: type | ModuleType, X: np.ndarray, Y: np.ndarray, start: dict[str, np.ndarray]
 ) -> Contender:
-    """The lesson's loop over the functions of its module."""
+    """The training loop of the lesson, with the functions of a module."""
 
     def iterate(n: int) -> list[float]:
         parameters, costs = dict(start), []
@@ -119,7 +119,7 @@ def lesson(dtype: str = "float64") -> Contender:
 
 
 def notebook(helpers: type | ModuleType, m: int = 300) -> Contender:
-    """The same loop in a notebook, over either module, on ``m`` examples with integer labels."""
+    """The training loop of the lesson on ``m`` examples with integer labels."""
     state = np.random.get_state()
     np.random.seed(1)
     X, Y = fi.lesson.make_circles(m, noise=0.05)
@@ -129,7 +129,7 @@ def notebook(helpers: type | ModuleType, m: int = 300) -> Contender:
 
 
 def jax_loop() -> Contender:
-    """The whole loop under one jit, gradients by value_and_grad."""
+    """The whole loop in one jit, with gradients by value_and_grad."""
     import jax
     import jax.numpy as jnp
 
@@ -142,7 +142,7 @@ def jax_loop() -> Contender:
         for layer in (1, 2):
             A = jnp.maximum(p[f"W{layer}"] @ A + p[f"b{layer}"], 0)
         z = p["W3"] @ A + p["b3"]
-        # The stable loss from logits is also the cheaper one.
+        # The stable loss from logits is also the faster one.
         return jnp.mean(jax.nn.softplus(z) - z * Y)
 
     def body(i, state):
@@ -153,7 +153,7 @@ def jax_loop() -> Contender:
 
     @jax.jit
     def loop(n, p, X, Y):
-        # A ring of costs, so that the number of iterations need not be known to the compiler.
+        # A ring buffer, because the number of iterations is not known at compile time.
         return jax.lax.fori_loop(0, n, body, (p, jnp.zeros(4096), X, Y))
 
     X, Y = jnp.asarray(X), jnp.asarray(Y)
@@ -161,7 +161,7 @@ def jax_loop() -> Contender:
 
 
 def torch_loop(compiled: bool = False) -> Contender:
-    """Eager modules and optimiser on one thread, the faster setting at this size."""
+    """Modules and optimiser on one thread, which is faster than two at this size."""
     import torch
 
     torch.set_num_threads(1)
@@ -205,7 +205,7 @@ def scikit_learn(shuffle: bool = False) -> Contender:
     X, y = X.T.copy(), Y.ravel()
 
     def iterate(n: int) -> list[float]:
-        # n_iter_no_change and tol: no early stop; alpha and momentum: plain gradient descent.
+        # Disable early stopping, the penalty and momentum.
         model = MLPClassifier(
             (10, 5), solver="sgd", batch_size=300, learning_rate_init=RATE, momentum=0, alpha=0,
             shuffle=shuffle, max_iter=n, tol=0, n_iter_no_change=n + 1, random_state=0,
@@ -218,7 +218,7 @@ def scikit_learn(shuffle: bool = False) -> Contender:
 
 
 def numba_loop() -> Contender:
-    """The same loop written out for numba, with fast arithmetic allowed."""
+    """The whole loop in explicit loops for numba, with fastmath."""
     import numba
 
     X, Y, start = data()
@@ -307,7 +307,7 @@ TARGETS = {
 
 
 NOTEBOOK = "one iteration of a notebook's own loop"
-# Examples, and how many times as fast at least.
+# Number of examples: target.
 NOTEBOOK_TARGETS = {30: 1, 300: 3, 3000: 1}
 
 
@@ -320,7 +320,7 @@ def prepared(name: str) -> Contender:
     except Exception as error:
         if name != "PyTorch compiled, 1 thread":
             raise
-        # It compiles on the spot, which takes a C++ compiler and the headers of Python.
+        # torch.compile requires a C++ compiler and the headers of Python.
         pytest.skip(f"torch.compile does not run here: {type(error).__name__}")
     return contender
 
@@ -342,7 +342,7 @@ def test_iteration(benchmark, name):
 
 
 def core_peak(dtype: str = "float64") -> float:
-    """Return the multiply-adds per second that one core reaches in a large matrix product."""
+    """Return the multiply-adds per second of one core in a large matrix product."""
     script = """
 import sys
 import time
@@ -362,7 +362,7 @@ print(768**3 / min(times))
 
 
 def notebook_ratios() -> list[dict]:
-    """Return one row per number of examples, the lesson's own first."""
+    """Return one row per number of examples, with that of the lesson first."""
     rows = []
     for m in sorted(NOTEBOOK_TARGETS, key=lambda m: m != 300):
         times = in_turns({"NumPy": notebook(LessonsHelpers, m), "ours": notebook(init_utils, m)})
@@ -378,7 +378,7 @@ def notebook_ratios() -> list[dict]:
 
 
 def ratios() -> list[dict]:
-    """Return one row per peer: how many times as long it takes."""
+    """Return one row per peer: its time divided by ours."""
     contenders, absent = {}, []
     for name in CONTENDERS:
         try:

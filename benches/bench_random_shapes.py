@@ -1,15 +1,16 @@
 """How long does one step take on random shapes, against plain NumPy?
 
-Chosen shapes show what a library was tuned for; random ones show its cliffs, so that the worst
-ratio counts. The same work on both sides: the whole step with its update by gradient descent, the
-cost recorded at every step, batches gathered in an order drawn anew for every epoch. Both sides
-must arrive at the same costs before they are timed.
+Random shapes reveal sizes at which a library is slow, which hand-picked shapes may not. The worst
+ratio is therefore reported as well. Both sides perform the same computation: a whole step of
+gradient descent, the cost recorded in every step, and batches in a new random order in every epoch.
+Both sides must compute the same costs before they are timed.
 
-Steps alone are timed. fastinit's calls begin with checks and copies of X, which NumPy's function
-does not make: its clock starts after the first step.
+Only steps are timed. A call of fastinit begins with checks and copies of X, which the NumPy
+function does not need, so that its timing starts after the first step.
 
-``python benches/bench_random_shapes.py --seed 0 --count 36`` prints each shape with its ratio,
-``--cliffs`` times the shapes that once were slow, ``--shape 784-128-10 --examples 128`` any other.
+``python benches/bench_random_shapes.py --seed 0 --count 36`` prints the ratio of each shape,
+``--cliffs`` times shapes that were slow in earlier versions, ``--shape 784-128-10 --examples 128``
+any other shape.
 """
 
 import argparse
@@ -36,17 +37,17 @@ OUTPUTS = (1, 3, 10, 100)
 BATCHES = (32, 256)
 MOST_MULTIPLY_ADDS = 3_000_000_000
 MOST_BYTES = 1_500_000_000  # of X
-# Compared before timing. Rounding grows with the steps; these are few.
+# Number of steps whose costs are compared before the timing. Rounding errors grow with the steps.
 CHECKED_STEPS = 4
 TOLERANCES = {"float64": 1e-9, "float32": 1e-3}
 NEGATIVE_SLOPE = 0.01
-# Of the rows of the report: its shapes are many.
+# Number of shapes in the report, and the settings of their timing.
 REPORTED, REPORT_TURNS, REPORT_SECONDS = 100, 3, 0.05
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained, and on how many examples."""
+    """A network, its data and the batch size."""
 
     sizes: tuple[int, ...]
     examples: int
@@ -64,13 +65,13 @@ class Case:
 
     @property
     def multiply_adds(self) -> int:
-        """Of a step: forward, by weights, and by all activations but the data."""
+        """Multiply-adds of a step: forward, gradients of the weights and of the activations."""
         products = [n_in * n_out for n_in, n_out in pairwise(self.sizes)]
         return (self.batch_size or self.examples) * (3 * sum(products) - products[0])
 
     @property
     def bytes(self) -> int:
-        """Of X."""
+        """Size of X."""
         return self.sizes[0] * self.examples * np.dtype(self.dtype).itemsize
 
     @property
@@ -81,17 +82,17 @@ class Case:
 
     @property
     def rate(self) -> float:
-        """Small enough for any sizes: what one example teaches grows with the units."""
+        """Learning rate. It decreases with the number of units, because gradients grow with it."""
         return 0.1 / sum(self.sizes)
 
     @property
     def skipped(self) -> str | None:
-        """Why the peer cannot take part, or None."""
-        # A loop over math.erf would be no fair peer.
+        """The reason why the shape is skipped, or None."""
+        # Without SciPy, NumPy has no vectorised erf.
         return absent("scipy") if self.activation == "gelu" else None
 
     def data(self) -> tuple[Array, Array, Array]:
-        """X, Y of one row per output, and the start."""
+        """Return X, Y with one row per output, and the initial parameters."""
         rng = np.random.default_rng(0)
         X = rng.standard_normal((self.sizes[0], self.examples), dtype=self.dtype)
         shape = self.sizes[-1], self.examples
@@ -107,7 +108,7 @@ class Case:
         return X, Y, self.network.initialize("lecun_normal", seed=0)
 
 
-# The step was slower than plain NumPy's here before the strategies were chosen by batch as well.
+# Shapes that were slower than plain NumPy when the strategy did not depend on the batch size.
 CLIFFS = (
     Case((300, 1), 100_000),
     Case((2357, 1), 1_106, dtype="float32"),
@@ -122,7 +123,7 @@ CLIFFS = (
 
 
 def drawn(seed: int, index: int) -> Case:
-    """Return one random shape; each is its own, however many are drawn."""
+    """Return random shape number ``index``, which does not depend on the number of shapes drawn."""
     rng = np.random.default_rng([seed, index])
 
     def log_uniform(most: int) -> int:
@@ -146,11 +147,11 @@ def drawn(seed: int, index: int) -> Case:
             return case
 
 
-# --- the peer: a step as one writes it in NumPy ---------------------------------------------------
+# --- the peer: a step in plain NumPy --------------------------------------------------------------
 
 
 def activate(Z: Array, activation: str) -> tuple[Array, Array | None]:
-    """Return the activation and its derivative; None where that is 1."""
+    """Return the activation and its derivative; None if the derivative is 1."""
     real = Z.dtype.type
     one = real(1)
     if activation == "relu":
@@ -204,7 +205,7 @@ def finish(Z: Array, Y: Array, output: str) -> tuple[Array, Any]:
 def step(
     W: list[Array], b: list[Array], X: Array, Y: Array, activation: str, output: str, rate: float
 ) -> float:
-    """Update W and b, and return the cost before."""
+    """Update W and b; return the cost before the update."""
     m = X.shape[1]
     A, derivatives = [X], []
     for weights, bias in zip(W[:-1], b[:-1], strict=True):
@@ -227,7 +228,7 @@ def step(
 def plain_numpy(case: Case, X: Array, Y: Array, start: Array, orders: Orders) -> Contender:
     m, size = case.examples, case.batch_size
     rest = case.activation, case.output, case.rate
-    # One row per example is what batches are gathered from fastest.
+    # Batches are gathered fastest from an array with one row per example.
     examples, labels = (X.T.copy(), Y.T.copy()) if size else (X, Y)
 
     def batches() -> Iterator[tuple[Array, Array]]:
@@ -255,7 +256,7 @@ def plain_numpy(case: Case, X: Array, Y: Array, start: Array, orders: Orders) ->
     return iterate
 
 
-# --- ours, and what is compared -------------------------------------------------------------------
+# --- fastinit and the comparison ------------------------------------------------------------------
 
 
 def fastinit(case: Case, X: Array, Y: Array, start: Array) -> Contender:
@@ -272,17 +273,17 @@ def fastinit(case: Case, X: Array, Y: Array, start: Array) -> Contender:
             iterations=n + 1, callback=look,
         )  # fmt: skip
         (began, first), (ended, last) = seen[0], seen[-1]
-        # A training that diverges ends early; its steps take as long as any.
+        # A training that diverges performs fewer steps than n.
         return Seconds((ended - began) / (last - first) * n)
 
     return iterate
 
 
 def orders_of_fastinit(m: int, epochs: int) -> Array:
-    """Return the order of the examples in the first epochs, as costs of single examples tell it."""
+    """Return the order of the examples in the first epochs, from the costs of single examples."""
     net = fi.Network([1, 1], output="identity", bias=False)
     numbers = np.arange(m, dtype=np.float64)[None]
-    # Without weights, an example's cost is half the square of its label.
+    # With a weight of 0, the cost of an example is half the square of its label.
     run = fi.train(
         net, np.zeros(1), np.zeros((1, m)), np.sqrt(2 * numbers), learning_rate=0.0,
         batch_size=1, epochs=epochs,
@@ -291,7 +292,7 @@ def orders_of_fastinit(m: int, epochs: int) -> Array:
 
 
 def check(case: Case, X: Array, Y: Array, start: Array) -> bool:
-    """Return whether the costs stay finite; raise if they are not the same on both sides."""
+    """Return whether all costs are finite; raise RuntimeError if the two sides disagree."""
     run = fi.train(
         case.network, start.copy(), X, Y, learning_rate=case.rate, batch_size=case.batch_size,
         iterations=CHECKED_STEPS,
@@ -304,12 +305,12 @@ def check(case: Case, X: Array, Y: Array, start: Array) -> bool:
         return False
     difference = np.abs(run.costs - expected) / np.maximum(1, np.abs(expected))
     if not difference.max() <= TOLERANCES[case.dtype]:
-        raise RuntimeError(f"{case}: costs {run.costs} are not NumPy's, {expected}")
+        raise RuntimeError(f"{case}: expected the costs {expected}; got {run.costs}")
     return True
 
 
 def measured(case: Case, turns: int, seconds: float) -> float | None:
-    """Return how many times as long NumPy takes for a step; None if the training diverges."""
+    """Return the time of a step in NumPy divided by ours; None if the training diverges."""
     X, Y, start = case.data()
     if not check(case, X, Y, start):
         return None
@@ -325,7 +326,7 @@ def measured(case: Case, turns: int, seconds: float) -> float | None:
 def measure_all(
     cases: Iterable[Case], turns: int = 5, seconds: float = 0.1, show: bool = False
 ) -> dict[Case, float]:
-    """Return the ratio of each shape that could be measured."""
+    """Return the ratio of each shape, without those that are skipped or diverge."""
     found = {}
     for case in cases:
         value = None if case.skipped else measured(case, turns, seconds)
@@ -341,7 +342,7 @@ def measure_all(
 
 
 def ratios() -> list[dict[str, Any]]:
-    """Return the worst and the mean of the shapes of one seed."""
+    """Return the worst ratio and the geometric mean over random shapes."""
     cases = [drawn(0, index) for index in range(REPORTED)]
     found = measure_all(cases, REPORT_TURNS, REPORT_SECONDS).values()
     shapes, peer = f"of {REPORTED} random shapes", "plain NumPy"
@@ -358,16 +359,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=36, help="how many random shapes")
-    parser.add_argument("--cliffs", action="store_true", help="the shapes that once were slow")
-    parser.add_argument("--shape", action="append", help="layer sizes: 784-128-10; may be repeated")
+    parser.add_argument("--count", type=int, default=36, help="number of random shapes")
+    parser.add_argument(
+        "--cliffs", action="store_true", help="use the shapes that were slow in earlier versions"
+    )
+    parser.add_argument(
+        "--shape", action="append", help="layer sizes, such as 784-128-10; may be repeated"
+    )
     parser.add_argument("--examples", type=int, default=128)
     parser.add_argument("--activation", choices=ACTIVATIONS, default="relu")
     parser.add_argument("--output", choices=tuple(LOSSES), default="sigmoid")
     parser.add_argument("--dtype", choices=tuple(TOLERANCES), default="float64")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.1, help="of a turn")
+    parser.add_argument("--seconds", type=float, default=0.1, help="duration of a turn")
     given = parser.parse_args()
     if given.shape:
         cases = [

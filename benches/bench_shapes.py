@@ -1,21 +1,20 @@
 """How long does one training step take, from small networks to wide ones?
 
-The same work on every side: float32, the whole step with its update, on one fixed batch, the cost
-recorded at every step. Setting up and compiling stay outside the timing, but for scikit-learn,
-whose ``fit`` sets up each time: a few per cent of its steps at the widest. A peer that is not
-installed is left out by name.
+All contenders perform the same computation: a whole step with its update in float32, on one fixed
+batch, with the cost recorded in every step. Set-up and compilation are not timed, except for
+scikit-learn, whose ``fit`` includes the set-up: a few per cent of the time for the widest networks.
+Peers that are not installed are reported as skipped.
 
-PyTorch runs at its best: the optimiser fused, with one thread and with two, and the faster of the
-two is what counts; its cost is taken by ``loss.item()``, which on a CPU is quicker than writing
-into a tensor. JAX has the whole loop under one jit.
+PyTorch uses its fused optimisers, and the faster of one and two threads is reported. Its cost is
+read with ``loss.item()``, which on a CPU is faster than writing to a tensor. JAX runs the whole
+loop in one jit.
 
-Pools of threads in one process wait for work at full speed, and so disturb whoever comes next. So
-each contender is preceded by a pause that is longer than they wait, and by one step untimed, in
-which caches and its own pool come back.
+Threads of a pool spin while they wait for work and slow down the next contender. Each contender is
+therefore preceded by a pause that is longer than they spin, and by one untimed step, which fills
+the caches and wakes its own threads.
 
-Two limits: for small shapes the multiply-adds that all usable cores reach in a large matrix
-product, for wide ones the bare matrix products of the same step, ``np.matmul(out=)`` and nothing
-else.
+There are two limits: for small shapes, the speed of all usable cores in a large matrix product; for
+wide ones, the time of the matrix products of the same step, computed with ``np.matmul(out=)``.
 """
 
 import warnings
@@ -39,7 +38,7 @@ DTYPE = np.dtype("float32")
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and on how many examples."""
+    """A network, its optimiser and the number of examples."""
 
     sizes: tuple[int, ...]
     examples: int
@@ -66,12 +65,12 @@ class Task:
 
     @property
     def multiply_adds(self) -> int:
-        """Forward, by weights, and by all activations but the data."""
+        """Multiply-adds of a step: forward, gradients of the weights and of the activations."""
         products = [n_in * n_out for n_in, n_out in pairwise(self.sizes)]
         return self.examples * (3 * sum(products) - products[0])
 
     def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """X, Y and the start; for softmax, Y are integers."""
+        """Return X, Y and the initial parameters. For softmax, Y holds integers."""
         rng = np.random.default_rng(0)
         X = rng.standard_normal((self.sizes[0], self.examples), dtype=DTYPE)
         if self.output == "softmax":
@@ -108,7 +107,7 @@ def numpy_reference(task: Task) -> Contender:
 
 
 def bare_products(task: Task) -> Contender:
-    """The matrix products of a step, and nothing between them."""
+    """Only the matrix products of a step."""
     X, _, start = task.data()
     parameters = task.network.unpack(start)
     n_layers = len(task.sizes) - 1
@@ -208,7 +207,7 @@ def jax_loop(task: Task) -> Contender:
 
     @jax.jit
     def loop(n, p, X, Y):
-        # A ring of costs, so that the number of steps need not be known to the compiler.
+        # A ring buffer, because the number of steps is not known at compile time.
         zeros = jax.tree.map(jnp.zeros_like, p)
         state = (zeros, zeros) if task.adam else ()
         return jax.lax.fori_loop(0, n, body, (p, state, jnp.zeros(4096, jnp.float32), X, Y))
@@ -226,7 +225,7 @@ def scikit_learn(task: Task) -> Contender:
     make = MLPRegressor if task.output == "identity" else MLPClassifier
 
     def iterate(n: int) -> list[float]:
-        # n_iter_no_change and tol: no early stop; alpha, momentum, shuffle: the plain step.
+        # Disable early stopping, the penalty, momentum and shuffling.
         model = make(
             hidden_layer_sizes=task.sizes[1:-1], activation=task.activation,
             solver="adam" if task.adam else "sgd", batch_size=task.examples,
@@ -252,8 +251,8 @@ CONTENDERS = {
     SKLEARN: ("sklearn", scikit_learn),
     BARE: (None, bare_products),
 }
-# How many times as long each contender should take; the bare products are a limit, and do well to
-# take this share of our time.
+# Targets: the time of each contender divided by ours. That of the bare products is below 1, because
+# they are part of the step.
 TASKS = (
     Task((20, 100, 1), 200, targets={NUMPY: 3, TORCH: 6, SKLEARN: 12}),
     Task((64, 64, 64, 1), 256, targets={NUMPY: 2, TORCH: 2.7}),
@@ -266,19 +265,19 @@ TASKS = (
     Task((4, 32, 16, 4), 10_000, activation="tanh", output="identity", adam=True,
          targets={TORCH: 4, JAX: 3.5}),
 )  # fmt: skip
-# Odd ones, which must not fall off a cliff, and wide ones.
+# Widths that are not multiples of a register, where speed must not drop, and large ones.
 WIDTHS = (7, 8, 9, 63, 64, 65, 100, 128, 256, 384, 448, 512, 768)
 MATRIX = "One step of 64-w-w-1 on 256 examples, for odd and for large widths w"
 
 
 def whole_fits() -> dict[str, tuple[str | None, Contender]]:
-    """scikit-learn's default job, 200 epochs of Adam, from the draws of the weights to the end."""
+    """200 epochs of Adam with scikit-learn's defaults, including the initialisation."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((20, 1000), dtype=DTYPE)
     Y = (X[:1] * X[1:2] > 0).astype(DTYPE)
     examples = X.T.copy()
     net = fi.Network([20, 100, 1], dtype=DTYPE)
-    # Its penalty is divided by the examples of a batch; ours stands as it is.
+    # scikit-learn divides the penalty by the number of examples in a batch.
     optimizer = fi.Adam(0.001, l2=1e-4 / 200)
 
     def ours(n: int) -> None:
@@ -331,7 +330,7 @@ def rows_of(task: Task, peak: float) -> Iterator[dict]:
     found = {
         name: make(task) for name, (package, make) in CONTENDERS.items() if not absent(package)
     }
-    # Many steps to a turn, so that what is set up once for all steps does not count.
+    # Many steps per turn, so that the set-up is negligible.
     times = in_turns(found, turns=11, seconds=0.4 if task.wide else 0.1, pause=PAUSE)
     measured = {name: ratio(times, name, "fastinit") for name in times}
     if not absent("torch"):
@@ -369,11 +368,11 @@ def rows_of_whole_fit() -> Iterator[dict]:
 
 
 def matrix() -> list[dict]:
-    """Return one row per width: what its odd lanes cost, and what the bare products would take."""
+    """Return one row per width, compared with width 64 and with the bare products."""
     tasks = {width: Task((64, width, width, 1), 256) for width in WIDTHS}
     rows = []
     for width, task in tasks.items():
-        # Width 64 again for each: what else the machine does changes from minute to minute.
+        # Width 64 is measured again for each row, because the load of the machine changes.
         times = in_turns(
             {"it": fastinit(task), "64": fastinit(tasks[64]), BARE: bare_products(task)},
             turns=7,

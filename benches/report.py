@@ -1,7 +1,7 @@
-"""Run the benches as ratios and write the tables of the documentation.
+"""Run all benches, and print their results as tables of ratios.
 
-``python -P benches/report.py`` prints all tables. ``--write`` also puts them into
-docs/benchmarks.md, and the rows that ``HEADLINES`` names into README.md.
+``python -P benches/report.py`` prints the tables. ``--write`` also writes them to
+docs/benchmarks.md, and the rows of ``HEADLINES`` to README.md.
 """
 
 import argparse
@@ -19,7 +19,7 @@ README = HERE.parent / "README.md"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 START, END = "<!-- report -->", "<!-- /report -->"
 PEERS = ("numpy", "jax", "torch", "scikit-learn", "numba")
-# The README's rows: question and peer. Some that are slower than their target are among them.
+# Question and peer of the rows in README.md. Rows that miss their target are included.
 HEADLINES = (
     ("one iteration of the lesson", "the lesson's NumPy code"),
     ("one iteration of the lesson", "JAX, whole loop jitted"),
@@ -37,7 +37,7 @@ HEADLINES = (
 
 @dataclass(frozen=True)
 class Section:
-    """What one bench measured: rows with targets, and perhaps a large table."""
+    """The results of one bench: rows with targets, and optionally a large table."""
 
     question: str
     rows: list[dict]
@@ -77,7 +77,7 @@ def setting() -> str:
 
 
 def measured() -> Iterator[Section]:
-    """Run each bench and yield what it found."""
+    """Run each bench and yield its results."""
     sys.path.insert(0, str(HERE))
     for path in sorted(HERE.glob("bench_*.py")):
         module = importlib.import_module(path.stem)
@@ -106,7 +106,7 @@ def table(rows: list[dict]) -> str:
 
 
 def whole_table(rows: list[dict]) -> str:
-    """Return a table with every column that any row fills."""
+    """Return a table of all columns that are not empty."""
     columns = [name for name in rows[0] if any(row[name] for row in rows)]
     lines = [columns, ["---"] * 2 + ["--:"] * (len(columns) - 2)]
     lines += [[row[name] for name in columns] for row in rows]
@@ -114,7 +114,7 @@ def whole_table(rows: list[dict]) -> str:
 
 
 def headlines(sections: list[Section]) -> list[dict]:
-    """Return the rows that HEADLINES names; KeyError for names that no bench has."""
+    """Return the rows of HEADLINES; raise KeyError if a bench does not have one."""
     rows = {(row["question"], row["peer"]): row for section in sections for row in section.rows}
     if unknown := [name for name in HEADLINES if name not in rows]:
         raise KeyError(f"HEADLINES: expected rows of the benches; got {unknown}")
@@ -122,14 +122,14 @@ def headlines(sections: list[Section]) -> list[dict]:
 
 
 def put(page: Path, body: str) -> None:
-    """Replace what is between the markers of a page."""
+    """Replace the text between the markers of a page."""
     before, rest = page.read_text(encoding="utf-8").split(START)
     _, after = rest.split(END)
     page.write_text(f"{before}{START}\n{body}\n{END}{after}", encoding="utf-8")
 
 
 def write(where: str, sections: list[Section]) -> None:
-    """Put the tables into both pages, or into neither."""
+    """Write the tables to both pages. If a row of HEADLINES is missing, neither is written."""
     short = f"{table(headlines(sections))}\n\n{where}"
     put(PAGE, "\n\n".join([where, *map(str, sections)]))
     put(README, short)
@@ -138,7 +138,7 @@ def write(where: str, sections: list[Section]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--write", action="store_true", help="put the tables into README.md and docs/benchmarks.md"
+        "--write", action="store_true", help="write the tables to README.md and docs/benchmarks.md"
     )
     to_pages = parser.parse_args().write
     where, sections = setting(), []

@@ -1,8 +1,7 @@
-"""How the benches measure: in turns, in one process, as ratios.
+"""Timing: contenders alternate in one process, and results are ratios.
 
-Machines are shared and their clocks drift, so an absolute time says little. Contenders take turns,
-each turn long enough to time well, and what is quoted is the median over the turns of the ratio
-within a turn.
+Absolute times depend on the load and the clock rate of the machine. Therefore the contenders
+alternate, and the result is the median, over all turns, of the ratio within a turn.
 """
 
 from collections.abc import Callable
@@ -14,29 +13,30 @@ import pytest
 
 
 class Seconds(float):
-    """The time of the work itself, from a contender that must set up something in each call."""
+    """The time without set-up, returned by contenders that measure it themselves."""
 
 
-Contender = Callable[[int], object]  # does its work n times; may return Seconds
-# Longer than any pool of threads waits for work at full speed: OpenBLAS's 2**28 ticks, some 0.1 s.
+Contender = Callable[[int], object]  # performs n repetitions; may return Seconds
+# Longer than any thread pool spins while it waits for work: OpenBLAS spins for 2**28 ticks, about
+# 0.1 s.
 PAUSE = 0.15
 
 
 def absent(package: str | None) -> str | None:
-    """Return why a peer cannot take part, or None: peers are no requirement of the benches."""
+    """Return the reason why a peer is skipped, or None. No peer is required."""
     if package is None or find_spec(package) is not None:
         return None
     return f"{package} is not installed"
 
 
 def needs(package: str | None) -> None:
-    """Skip the calling bench, by name, where a peer is not installed."""
+    """Skip the calling bench if a package is not installed."""
     if reason := absent(package):
         pytest.skip(reason)
 
 
 def timed(contender: Contender, n: int) -> float:
-    """Return the seconds of n pieces of work."""
+    """Return the time of n repetitions in seconds."""
     start = perf_counter()
     result = contender(n)
     spent = perf_counter() - start
@@ -44,7 +44,7 @@ def timed(contender: Contender, n: int) -> float:
 
 
 def calibrated(contender: Contender, seconds: float) -> int:
-    """Return how often the contender's work fits into a turn; this warms it up, too."""
+    """Return the number of repetitions that take the given time. This also warms up."""
     n = 1
     contender(1)
     while True:
@@ -61,9 +61,10 @@ def in_turns(
     seconds: float = 0.05,
     pause: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Return the seconds per piece of work of each contender, turn by turn.
+    """Return the seconds per repetition of each contender in each turn.
 
-    A pause lets the threads of the one before fall asleep; a piece of work untimed follows it.
+    With a pause, the threads of the previous contender go to sleep; then one repetition runs
+    untimed.
     """
     counts = {}
     for name, contender in contenders.items():
@@ -80,5 +81,5 @@ def in_turns(
 
 
 def ratio(times: dict[str, list[float]], peer: str, ours: str) -> float:
-    """Return how many times as long the peer takes: the median over the turns."""
+    """Return the time of the peer divided by ours: the median over the turns."""
     return median(theirs / own for theirs, own in zip(times[peer], times[ours], strict=True))

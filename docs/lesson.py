@@ -1,14 +1,14 @@
-"""The lesson: one network from three initialisations; its notebook's own loop; its siblings.
+"""The lesson on initialisation: one network, three initialisations; and the lessons that follow it.
 
-Cells of ``# %%`` run one by one in an editor that knows them (VS Code, Spyder, PyCharm, Jupyter by
-way of jupytext), and all at once with ``python docs/lesson.py``.
+Editors that support ``# %%`` (VS Code, Spyder, PyCharm, Jupyter with jupytext) run the cells one by
+one. ``python docs/lesson.py`` runs all of them.
 """
 
 # %% [markdown]
-# # What does the initialisation do?
+# # How does the initialisation affect training?
 #
-# Two noisy circles, 300 points; a network of layers 2-10-5-1, ReLU, ReLU, sigmoid; plain gradient
-# descent. Only the weights it starts from differ.
+# The data are 300 points on two noisy circles. A 2-10-5-1 network with ReLU, ReLU and sigmoid is
+# trained by gradient descent. Only the initial weights differ.
 
 # %%
 import matplotlib.pyplot as plt
@@ -19,17 +19,17 @@ from fastinit import gc_utils, init_utils, opt_utils, reg_utils
 from fastinit.comparison import plots
 
 X, Y, X_test, Y_test = fi.lesson.load_dataset()
-net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")  # the lesson's own
+net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")  # as in the lesson
 plots.examples(X, Y).set(title="Training data", aspect="equal")
 plt.show()
 
 # %% [markdown]
-# ## Three starting points
+# ## Three initialisations
 #
-# *Zeros*; *large random* weights, ten times a standard normal; and *He* weights, of variance
-# 2 / fan_in. What each of them does shows before any training.
+# The weights are zero, large random (ten times a standard normal), or He (variance 2 / fan_in).
+# Their effect is visible before any training.
 #
-# As in the lesson's module, the large random weights are drawn from the random state that
+# As in the module of the lesson, the large random weights are drawn from the random state that
 # `load_dataset` leaves, and the He weights after `np.random.seed(3)`.
 
 # %%
@@ -41,7 +41,7 @@ for scheme, theta in starts.items():
 # %% [markdown]
 # ## Train
 #
-# 15,000 iterations each. `train` works in place, so it gets a copy.
+# 15,000 iterations for each initialisation. `train` updates parameters in place, so we pass a copy.
 
 # %%
 runs = {
@@ -53,9 +53,8 @@ for scheme, run in runs.items():
     print(f"{scheme:14}  cost {run.final_cost:.4f}  train {train:.1%}  test {test:.1%}")
 
 # %% [markdown]
-# Public notebooks show other figures for the large random weights: a cost of 0.624 at iteration
-# 1,000 and 0.383 at 14,000, and accuracies of 83 % and 86 %. Their function calls
-# `np.random.seed(3)` before it draws.
+# For large random weights, public notebooks show a cost of 0.624 at iteration 1,000 and 0.383 at
+# 14,000, and accuracies of 83 % and 86 %, because their function calls `np.random.seed(3)` first.
 
 # %%
 theta = net.initialize("lesson.random", seed=3)
@@ -76,17 +75,17 @@ plots.boundaries(runs, X, Y)
 plt.show()
 
 # %% [markdown]
-# ## What to take away
+# ## Conclusions
 #
-# - **Zeros** break no symmetry: all units of a layer are copies of one and stay so. The cost stays
-#   at ln 2, which is guessing.
-# - **Large random** weights break it, but the signal explodes: outputs saturate at 0 and 1, often
-#   on the wrong side, the cost starts infinite, and the training ends at a higher one.
-# - **He** weights keep signal and gradient at their size, and the network learns.
+# - **Zeros** do not break the symmetry: all units of a layer remain equal. The cost stays at ln 2,
+#   that of a random guess.
+# - **Large random** weights break the symmetry, but the signal explodes. Outputs saturate at 0 and
+#   1, often at the wrong label; the cost is infinite at first, and higher at the end.
+# - **He** weights preserve the scale of signal and gradient, and the network learns.
 #
-# ## Along the training
+# ## During the training
 #
-# The same look, while it learns: how the gradient spreads over the layers.
+# The size of the gradient in each layer, at several iterations:
 
 # %%
 marks = [0, 100, 1000, 15_000]
@@ -96,11 +95,11 @@ plots.profiles({f"iteration {i}": each for i, each in snapshots.items()}, quanti
 plt.show()
 
 # %% [markdown]
-# ## A notebook's own loop
+# ## A training loop in Python
 #
 # The notebook of the lesson defines `model` itself and calls the functions of its helper module in
-# a loop. `from fastinit.init_utils import *` replaces that module: the same names, dictionaries and
-# numbers.
+# a loop. `from fastinit.init_utils import *` replaces that module: names, dictionaries and numbers
+# are the same.
 
 # %%
 parameters = init_utils.initialize_parameters_he([2, 10, 5, 1])
@@ -117,7 +116,7 @@ predictions = init_utils.predict(X_test, Y_test, parameters)
 # ## The lessons that follow
 #
 # `reg_utils`, `gc_utils` and `opt_utils` replace the helper modules of the lessons on
-# regularisation, gradient checking and optimisers, and have the functions of their notebooks.
+# regularisation, gradient checking and optimisers, and provide the functions of their notebooks.
 #
 # L2 regularisation:
 
@@ -132,7 +131,7 @@ print(f"L2: cost {cost:.4f}")
 predictions = reg_utils.predict(X_test, Y_test, parameters)
 
 # %% [markdown]
-# Dropout, with the lesson's masks:
+# Dropout, with the masks of the lesson:
 
 # %%
 parameters = reg_utils.initialize_parameters([2, 10, 5, 1])
@@ -145,7 +144,7 @@ print(f"dropout: cost {cost:.4f}")
 predictions = reg_utils.predict(X_test, Y_test, parameters)
 
 # %% [markdown]
-# Gradient checking, of the right gradients and of wrong ones:
+# Gradient checking, with correct and with incorrect gradients:
 
 # %%
 x, y, parameters = gc_utils.gradient_check_n_test_case()

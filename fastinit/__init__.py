@@ -1,4 +1,4 @@
-"""Fill weights, train small networks, and see what the initialisation did."""
+"""Initialise weights, train small fully connected networks, and compare initialisations."""
 
 from fastinit import initializers, lesson
 from fastinit.comparison import Cell, Comparison, Table, Trial, compare, propagation

@@ -1,7 +1,8 @@
-"""The lesson on gradient checking, under its own names, on the fast kernels.
+"""The functions of the lesson on gradient checking, computed by the kernels.
 
-``from fastinit.gc_utils import *`` stands in for the lesson's ``gc_utils`` module, its test case
-and the three functions of its notebook. Labels may also have shape (m,), as in that test case.
+``from fastinit.gc_utils import *`` replaces the ``gc_utils`` module and the test case of the
+lesson, and provides the three functions of its notebook. Labels may have shape (1, m) or, as in the
+test case, (m,).
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,14 +38,30 @@ __all__ = [
     "vector_to_dictionary",
 ]
 
-# Rounding of the costs alone makes the lesson's own test case differ by 1.2e-7.
+# Rounding errors of the costs cause a difference of 1.2e-7 in the test case of the lesson.
 _LARGEST_DIFFERENCE = 2e-7
 
 
 def gradient_check_n_test_case() -> tuple[Array, NDArray[np.intp], Parameters]:
-    """Return the lesson's ``X`` of shape (4, 3), ``Y`` of shape (3,) and parameters.
+    """Return the test case of the lesson: three examples and a 4-5-3-1 network.
 
-    Like the lesson's own function, this reseeds NumPy's global random state, with 1.
+    Like the function of the lesson, it calls ``np.random.seed(1)`` first, which changes NumPy's
+    global random state.
+
+    Returns
+    -------
+    X : ndarray of shape (4, 3), float64
+        Features.
+    Y : ndarray of shape (3,), intp
+        Labels, 0 or 1.
+    parameters : dict
+        ``W1, b1, W2, b2, W3, b3``, float64, drawn from the standard normal distribution.
+
+    Examples
+    --------
+    >>> X, Y, parameters = gradient_check_n_test_case()
+    >>> X.shape, Y.tolist(), parameters["W1"].shape
+    ((4, 3), [1, 1, 0], (5, 4))
     """
     np.random.seed(1)
     X = np.random.randn(4, 3)
@@ -56,7 +73,26 @@ def gradient_check_n_test_case() -> tuple[Array, NDArray[np.intp], Parameters]:
 
 
 def dictionary_to_vector(parameters: Mapping[str, Array]) -> tuple[Array, list[str]]:
-    """Return ``W1, b1, W2, b2, W3, b3`` in one column, and for each of its rows the name.
+    """Concatenate the parameters into one column vector.
+
+    Parameters
+    ----------
+    parameters : dict
+        ``W1, b1, W2, b2, W3, b3``, each of any shape.
+
+    Returns
+    -------
+    theta : ndarray of shape (n_parameters, 1), float64
+        The parameters in this order, each in C order.
+    keys : list of str
+        For each row of `theta`, the name of its parameter.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `parameters` is not a dictionary.
+    ValueError
+        If a key is missing.
 
     Examples
     --------
@@ -70,13 +106,31 @@ def dictionary_to_vector(parameters: Mapping[str, Array]) -> tuple[Array, list[s
 
 
 def vector_to_dictionary(theta: ArrayLike, layers_dims: Sequence[int] = (4, 5, 3, 1)) -> Parameters:
-    """Return the parameters that a vector holds, each an array of its own.
+    """Split a vector into the parameters of a network, the inverse of :func:`dictionary_to_vector`.
 
     Parameters
     ----------
-    theta : array_like of size n_parameters
+    theta : array_like of shape (n_parameters, 1) or (n_parameters,)
+        The parameters W1, b1, W2, b2, W3, b3, each in C order.
     layers_dims : sequence of int, default (4, 5, 3, 1)
-        The lesson's network by default.
+        Number of units of the inputs and of the three layers.
+
+    Returns
+    -------
+    dict
+        ``W1, b1, W2, b2, W3, b3``, new arrays of float64.
+
+    Raises
+    ------
+    TypeError
+        If `theta` does not hold real numbers, or `layers_dims` is not a sequence of integers.
+    ValueError
+        If `layers_dims` does not have 4 sizes, or `theta` has another number of elements.
+
+    Examples
+    --------
+    >>> vector_to_dictionary(np.arange(6.0), (1, 1, 1, 1))["b3"]
+    array([[5.]])
     """
     vector = as_doubles("theta", theta).ravel()
     sizes = layer_sizes(layers_dims)
@@ -94,20 +148,104 @@ def vector_to_dictionary(theta: ArrayLike, layers_dims: Sequence[int] = (4, 5, 3
 
 
 def gradients_to_vector(gradients: Mapping[str, Array]) -> Array:
-    """Return ``dW1, db1, dW2, db2, dW3, db3`` in one column."""
+    """Concatenate the gradients of the parameters into one column vector.
+
+    Parameters
+    ----------
+    gradients : dict
+        Contains ``dW1, db1, dW2, db2, dW3, db3``, each of any shape; other keys are ignored.
+
+    Returns
+    -------
+    ndarray of shape (n_parameters, 1), float64
+        The gradients in this order, each in C order.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `gradients` is not a dictionary.
+    ValueError
+        If a key is missing.
+
+    Examples
+    --------
+    >>> X, Y, parameters = gradient_check_n_test_case()
+    >>> _, cache = forward_propagation_n(X, Y, parameters)
+    >>> gradients_to_vector(backward_propagation_n(X, Y, cache)).shape
+    (47, 1)
+    """
     return np.concatenate(_columns("gradients", gradients, [f"d{name}" for name in PARAMETERS]))
 
 
 def forward_propagation_n(
     X: ArrayLike, Y: ArrayLike, parameters: Mapping[str, Array]
 ) -> tuple[float, Cache]:
-    """Return the cost, and the cache ``(Z1, A1, W1, b1, ... Z3, A3, W3, b3)``."""
+    """Compute LINEAR -> RELU -> LINEAR -> RELU -> LINEAR -> SIGMOID, and its cost.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_features, m)
+        Features of m examples.
+    Y : array_like of shape (1, m) or (m,)
+        Labels, 0 or 1.
+    parameters : dict
+        ``W1, b1, W2, b2, W3, b3``, of shapes (n_out, n_in) and (n_out, 1).
+
+    Returns
+    -------
+    cost : float64
+        The cross-entropy cost.
+    cache : tuple
+        ``(Z1, A1, W1, b1, Z2, A2, W2, b2, Z3, A3, W3, b3)``.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `parameters` is not a dictionary.
+    ValueError
+        If a key is missing, shapes do not match, or there are no examples.
+
+    Examples
+    --------
+    >>> cost, cache = forward_propagation_n(*gradient_check_n_test_case())
+    >>> round(float(cost), 6), len(cache)
+    (2.407833, 12)
+    """
     A3, cache = forward_propagation(X, parameters)
     return compute_loss(A3, _row(Y)), cache
 
 
 def backward_propagation_n(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters:
-    """Return the gradients of all steps: ``dZ3, dW3, db3, dA2, dZ2, ... dW1, db1``."""
+    """Return the gradients of the cross-entropy cost.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_features, m)
+        Features of m examples.
+    Y : array_like of shape (1, m) or (m,)
+        Labels, 0 or 1.
+    cache : tuple
+        The second value that :func:`forward_propagation_n` returns.
+
+    Returns
+    -------
+    dict
+        ``dZ3, dW3, db3, dA2, dZ2, dW2, db2, dA1, dZ1, dW1, db1``, float64.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers.
+    ValueError
+        If the cache does not have 12 arrays, shapes do not match, or there are no examples.
+
+    Examples
+    --------
+    >>> X, Y, parameters = gradient_check_n_test_case()
+    >>> _, cache = forward_propagation_n(X, Y, parameters)
+    >>> backward_propagation_n(X, Y, cache)["dW1"].shape
+    (5, 4)
+    """
     return backward_propagation(X, _row(Y), cache)
 
 
@@ -118,28 +256,46 @@ def gradient_check_n(
     Y: ArrayLike,
     epsilon: float = 1e-7,
 ) -> float:
-    """Compare gradients to central differences of the cost; print the verdict.
+    """Compare gradients with central differences of the cost, and print the result.
 
     Parameters
     ----------
     parameters : dict
-        ``W1, b1, W2, b2, W3, b3``.
+        ``W1, b1, W2, b2, W3, b3``, of shapes (n_out, n_in) and (n_out, 1).
     gradients : dict
-        Has ``dW1, db1, dW2, db2, dW3, db3``.
+        Contains ``dW1, db1, dW2, db2, dW3, db3``.
     X : array_like of shape (n_features, m)
-    Y : array_like of shape (1, m) or (m,), each 0 or 1
+        Features of m examples.
+    Y : array_like of shape (1, m) or (m,)
+        Labels, 0 or 1.
     epsilon : float, default 1e-7
-        How far each parameter is moved, up and down.
+        Step of the central differences; above 0.
 
     Returns
     -------
     float
-        ``norm(grad - approximation) / (norm(grad) + norm(approximation))``.
+        ``norm(grad - approximation) / (norm(grad) + norm(approximation))``. The gradients are
+        reported as correct up to 2e-7.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `parameters` or `gradients` is not a dictionary.
+    ValueError
+        If a key is missing, shapes do not match, or `epsilon` is not above 0.
+
+    Examples
+    --------
+    >>> X, Y, parameters = gradient_check_n_test_case()
+    >>> _, cache = forward_propagation_n(X, Y, parameters)
+    >>> gradients = backward_propagation_n(X, Y, cache)
+    >>> difference = gradient_check_n(parameters, gradients, X, Y)  # doctest: +SKIP
+    Your backward propagation works perfectly fine! difference = 1.1908457216398733e-07
     """
     epsilon = as_float("epsilon", epsilon)
     if not epsilon > 0:
         raise ValueError(f"epsilon: expected above 0; got {epsilon}")
-    forward_propagation_n(X, Y, parameters)  # all shapes fit, or this raises
+    forward_propagation_n(X, Y, parameters)  # raises if shapes do not match
     theta, _ = dictionary_to_vector(parameters)
     grad = gradients_to_vector(gradients)
     if grad.shape != theta.shape:

@@ -1,12 +1,12 @@
-"""The lesson's own helper functions under the lesson's own names, on the fast kernels.
+"""The helper functions of the lesson on initialisation, computed by the kernels.
 
-``from fastinit.init_utils import *`` stands in for the lesson's ``init_utils`` module: the same
-signatures, dictionaries and caches, the same numbers. No warning escapes where the lesson's NumPy
-code warned of an overflow or of log(0).
+``from fastinit.init_utils import *`` replaces the ``init_utils`` module of the lesson. Signatures,
+dictionaries, caches and numbers are the same. Where the NumPy code of the lesson warns of an
+overflow or of log(0), these functions do not warn.
 
-Large random weights are the exception to "the same numbers". They amplify the last bit of rounding:
-changing ``X`` by one unit in the last place moves the cost at iteration 1000 between 0.386 and
-0.418. Expect accuracies within 0.01 and costs within 10 % there, from any two programs.
+Numbers differ for large random weights, which amplify rounding errors: changing ``X`` by one unit
+in the last place moves the cost at iteration 1000 between 0.386 and 0.418. Any two implementations
+agree within about 0.01 in accuracy and 10 % in cost.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ _GRADIENTS = ("dz3", "dW3", "db3", "da2", "dz2", "dW2", "db2", "da1", "dz1", "dW
 
 
 def layer_sizes(layers_dims: Sequence[int]) -> list[int]:
-    """Return the number of units of each layer, the inputs first."""
+    """Return the checked number of units of each layer."""
     if not is_sequence(layers_dims):
         kind = type(layers_dims).__name__
         raise TypeError(f"layers_dims: expected a sequence of sizes; got {kind}")
@@ -55,7 +55,7 @@ def layer_sizes(layers_dims: Sequence[int]) -> list[int]:
 
 
 def entries(name: str, mapping: Mapping[str, Array], keys: Iterable[str]) -> list[Array]:
-    """Return the values of the keys; the error names the dictionary and the key it lacks."""
+    """Return the values of the keys; raise ValueError if one is missing."""
     check_dictionary(name, mapping)
     try:
         return list(map(mapping.__getitem__, keys))
@@ -70,7 +70,7 @@ def take_step(
     s: Parameters | None,
     *settings: float,
 ) -> None:
-    """Take a step as the kernel does; update the dictionaries once all arrays are computed."""
+    """Check the dictionaries and call the kernel ``step``, which updates them."""
     check_dictionary("parameters", parameters)
     check_dictionary("grads", grads)
     try:
@@ -82,7 +82,7 @@ def take_step(
 
 
 def check_dictionary(name: str, mapping: Mapping[str, Array]) -> None:
-    """Raise TypeError for what is no dictionary, nor like one."""
+    """Raise TypeError if the argument is not a mapping."""
     if not isinstance(mapping, (dict, Mapping)):
         raise TypeError(f"{name}: expected a dictionary; got {type(mapping).__name__}")
 
@@ -92,14 +92,29 @@ def _missing(name: str, mapping: Mapping[str, Array], key: KeyError) -> ValueErr
 
 
 def unpacked(cache: Cache, n: int, function: str) -> Cache:
-    """Return a cache if it has as many arrays as the function that made it puts into it."""
+    """Return the cache as a tuple; raise ValueError if it does not have ``n`` arrays."""
     if not isinstance(cache, (tuple, list)) or len(cache) != n:
         raise ValueError(f"cache: expected the {n} arrays that {function} returns")
     return tuple(cache)
 
 
 def sigmoid(x: ArrayLike) -> Array:
-    """Return ``1 / (1 + exp(-x))`` in float64, of any shape.
+    """Return the sigmoid, ``1 / (1 + exp(-x))``, elementwise.
+
+    Parameters
+    ----------
+    x : array_like of any shape
+        Real numbers.
+
+    Returns
+    -------
+    ndarray of the shape of x, float64
+        A scalar if `x` is one.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers.
 
     Examples
     --------
@@ -113,7 +128,22 @@ def sigmoid(x: ArrayLike) -> Array:
 
 
 def relu(x: ArrayLike) -> Array:
-    """Return ``max(x, 0)`` in float64, of any shape.
+    """Return the rectifier, ``max(x, 0)``, elementwise.
+
+    Parameters
+    ----------
+    x : array_like of any shape
+        Real numbers.
+
+    Returns
+    -------
+    ndarray of the shape of x, float64
+        A scalar if `x` is one.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers.
 
     Examples
     --------
@@ -126,6 +156,23 @@ def relu(x: ArrayLike) -> Array:
 def initialize_parameters_zeros(layers_dims: Sequence[int]) -> Parameters:
     """Return parameters that are all zero.
 
+    Parameters
+    ----------
+    layers_dims : sequence of int
+        Number of units of each layer, from the inputs to the outputs.
+
+    Returns
+    -------
+    dict
+        ``{"W1": ..., "b1": ..., ...}``, float64, of shapes (n_out, n_in) and (n_out, 1).
+
+    Raises
+    ------
+    TypeError
+        If `layers_dims` is not a sequence of integers.
+    ValueError
+        If a size is less than 1.
+
     Examples
     --------
     >>> initialize_parameters_zeros([2, 1])
@@ -135,18 +182,64 @@ def initialize_parameters_zeros(layers_dims: Sequence[int]) -> Parameters:
 
 
 def initialize_parameters_random(layers_dims: Sequence[int]) -> Parameters:
-    """Return weights ``np.random.randn(...) * 10``, from NumPy's global state; biases zero.
+    """Return weights ``np.random.randn(...) * 10``, and biases of zero.
 
-    Public notebooks call ``np.random.seed(3)`` first: they show a cost of 0.624 at iteration 1,000
-    and 0.383 at 14,000, not 0.386 and 0.208 from the state that :func:`load_dataset` leaves.
+    The weights are drawn from NumPy's global random state.
+
+    Parameters
+    ----------
+    layers_dims : sequence of int
+        Number of units of each layer, from the inputs to the outputs.
+
+    Returns
+    -------
+    dict
+        ``{"W1": ..., "b1": ..., ...}``, float64, of shapes (n_out, n_in) and (n_out, 1).
+
+    Raises
+    ------
+    TypeError
+        If `layers_dims` is not a sequence of integers.
+    ValueError
+        If a size is less than 1.
+
+    Notes
+    -----
+    From the random state that :func:`load_dataset` leaves, the cost of :func:`model` is 0.386 at
+    iteration 1,000 and 0.208 at 14,000. Public notebooks call ``np.random.seed(3)`` before this
+    function, and show costs of 0.624 and 0.383.
+
+    Examples
+    --------
+    >>> np.random.seed(3)
+    >>> initialize_parameters_random([2, 1])["W1"]
+    array([[17.88628473,  4.36509851]])
     """
     return initialized(layers_dims, lambda n_in: 10.0)
 
 
 def initialize_parameters_he(layers_dims: Sequence[int]) -> Parameters:
-    """Return weights ``np.random.randn(...) * sqrt(2 / n_in)`` after ``np.random.seed(3)``.
+    """Return weights ``np.random.randn(...) * sqrt(2 / n_in)``, and biases of zero.
 
-    Biases are zero. Like the lesson's own function, this reseeds NumPy's global random state.
+    Like the function of the lesson, it calls ``np.random.seed(3)`` first, which changes NumPy's
+    global random state.
+
+    Parameters
+    ----------
+    layers_dims : sequence of int
+        Number of units of each layer, from the inputs to the outputs.
+
+    Returns
+    -------
+    dict
+        ``{"W1": ..., "b1": ..., ...}``, float64, of shapes (n_out, n_in) and (n_out, 1).
+
+    Raises
+    ------
+    TypeError
+        If `layers_dims` is not a sequence of integers.
+    ValueError
+        If a size is less than 1.
 
     Examples
     --------
@@ -158,7 +251,7 @@ def initialize_parameters_he(layers_dims: Sequence[int]) -> Parameters:
 
 
 def initialized(layers_dims: Sequence[int], std: Callable[[int], float]) -> Parameters:
-    """Return normal weights of the standard deviation that ``std`` returns, and zero biases."""
+    """Return normal weights with standard deviation ``std(n_in)``, and biases of zero."""
     parameters: Parameters = {}
     for layer, (n_in, n_out) in enumerate(pairwise(layer_sizes(layers_dims)), start=1):
         scale = std(n_in)
@@ -169,26 +262,28 @@ def initialized(layers_dims: Sequence[int], std: Callable[[int], float]) -> Para
 
 
 def forward_propagation(X: ArrayLike, parameters: Mapping[str, Array]) -> tuple[Array, Cache]:
-    """Run LINEAR -> RELU -> LINEAR -> RELU -> LINEAR -> SIGMOID.
+    """Compute LINEAR -> RELU -> LINEAR -> RELU -> LINEAR -> SIGMOID.
 
     Parameters
     ----------
     X : array_like of shape (n_features, m)
+        Features of m examples; converted to float64.
     parameters : dict
         ``W1, b1, W2, b2, W3, b3``, of shapes (n_out, n_in) and (n_out, 1).
 
     Returns
     -------
-    a3 : ndarray of shape (1, m), float64
+    a3 : ndarray of shape (n_outputs, m), float64
+        The output of the network; n_outputs is 1 in the lesson.
     cache : tuple
         ``(z1, a1, W1, b1, z2, a2, W2, b2, z3, a3, W3, b3)``.
 
     Raises
     ------
     TypeError
-        If an array does not hold real numbers, or ``parameters`` is no dictionary.
+        If an array does not hold real numbers, or `parameters` is not a dictionary.
     ValueError
-        If a key is missing, or shapes do not fit.
+        If a key is missing, or shapes do not match.
 
     Examples
     --------
@@ -202,21 +297,36 @@ def forward_propagation(X: ArrayLike, parameters: Mapping[str, Array]) -> tuple[
 
 
 def backward_propagation(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters:
-    """Return the gradients of all steps: ``dz3, dW3, db3, da2, dz2, ... dW1, db1``.
+    """Return the gradients of the cross-entropy cost.
 
     Parameters
     ----------
     X : array_like of shape (n_features, m)
-    Y : array_like of shape (1, m), each 0 or 1
+        Features of m examples.
+    Y : array_like of shape (n_outputs, m)
+        Labels, 0 or 1.
     cache : tuple
-        As :func:`forward_propagation` returns it.
+        The second value that :func:`forward_propagation` returns.
+
+    Returns
+    -------
+    dict
+        ``dz3, dW3, db3, da2, dz2, dW2, db2, da1, dz1, dW1, db1``, float64.
+        The mean over the examples is included in ``dz3``.
 
     Raises
     ------
     TypeError
         If an array does not hold real numbers.
     ValueError
-        If the cache is not one of 12 arrays, shapes do not fit, or there are no examples.
+        If the cache does not have 12 arrays, shapes do not match, or there are no examples.
+
+    Examples
+    --------
+    >>> X, Y = np.ones((2, 3)), np.array([[0, 1, 1]])
+    >>> _, cache = forward_propagation(X, initialize_parameters_zeros([2, 10, 5, 1]))
+    >>> backward_propagation(X, Y, cache)["db3"].round(6)
+    array([[-0.166667]])
     """
     _, a1, W1, _, _, a2, W2, _, _, a3, W3, _ = unpacked(cache, 12, "forward_propagation")
     arrays = dense.propagate_back(Y, (X, a1, a2, a3), (W1, W2, W3), None, 1.0, 0.0, True)
@@ -226,22 +336,29 @@ def backward_propagation(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters
 def update_parameters(
     parameters: Parameters, grads: Mapping[str, Array], learning_rate: float
 ) -> Parameters:
-    """Take one step of gradient descent; update the dictionary and return it, as in the lesson.
+    """Perform one step of gradient descent, ``W - learning_rate * dW``.
 
     Parameters
     ----------
     parameters : dict
-        Of arrays of any shape. Each is replaced by a new array of float64, once all are computed.
+        Arrays of any shape. The dictionary is updated: each array is replaced by a new array of
+        float64. If an error is raised, it is unchanged.
     grads : dict
-        Has a gradient ``d<name>`` of the same shape for each parameter.
+        The gradient ``d<name>`` of each parameter, of the same shape.
     learning_rate : float
+        The learning rate.
+
+    Returns
+    -------
+    dict
+        `parameters`.
 
     Raises
     ------
     TypeError
-        If an array does not hold real numbers, or an argument is no dictionary.
+        If an array does not hold real numbers, or an argument is not a dictionary.
     ValueError
-        If a gradient is missing, or its shape is not that of its parameter.
+        If a gradient is missing, or has another shape than its parameter.
 
     Examples
     --------
@@ -254,21 +371,27 @@ def update_parameters(
 
 
 def compute_loss(a3: ArrayLike, Y: ArrayLike) -> float:
-    """Return ``1/m * nansum(-log(a3) * Y - log(1 - a3) * (1 - Y))``.
+    """Return the cross-entropy cost, ``1/m * nansum(-log(a3) * Y - log(1 - a3) * (1 - Y))``.
 
-    Infinite where the sigmoid saturated on the wrong side.
+    The cost is infinite if the sigmoid saturates at the wrong label.
 
     Parameters
     ----------
-    a3 : array_like of shape (1, m)
-    Y : array_like of shape (1, m), each 0 or 1
+    a3 : array_like of shape (n_outputs, m)
+        The output of the network.
+    Y : array_like of shape (n_outputs, m)
+        Labels, 0 or 1.
+
+    Returns
+    -------
+    float64
 
     Raises
     ------
     TypeError
         If an array does not hold real numbers.
     ValueError
-        If shapes do not fit, or there are no examples.
+        If shapes do not match, or there are no examples.
 
     Examples
     --------
@@ -286,21 +409,41 @@ def model(
     print_cost: bool = True,
     initialization: str = "he",
 ) -> Parameters:
-    """Train the lesson's network, printing the cost every 1000 iterations.
+    """Train the network of the lesson, with layers of n_features, 10, 5 and 1 units.
 
     Parameters
     ----------
-    X : array_like of shape (2, m)
-    Y : array_like of shape (1, m), each 0 or 1
+    X : array_like of shape (n_features, m)
+        Features of m examples; n_features is 2 in the lesson.
+    Y : array_like of shape (1, m)
+        Labels, 0 or 1.
     learning_rate : float, default 0.01
+        Learning rate of gradient descent, finite and >= 0.
     num_iterations : int, default 15000
+        Number of updates, each with all examples.
     print_cost : bool, default True
-    initialization : {"zeros", "random", "he"}
+        Whether to print the cost of every 1000th iteration.
+    initialization : {"zeros", "random", "he"}, default "he"
+        The function ``initialize_parameters_...`` that returns the initial parameters.
 
     Returns
     -------
     dict
-        ``W1, b1, W2, b2, W3, b3``.
+        ``W1, b1, W2, b2, W3, b3``, float64. After a divergence, the last finite parameters.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If `initialization` is unknown, shapes do not match, or a value is out of range.
+
+    Examples
+    --------
+    >>> X, Y, X_test, Y_test = load_dataset()
+    >>> parameters = model(X, Y, num_iterations=2000)  # doctest: +ELLIPSIS
+    Cost after iteration 0: 0.88305374634...
+    Cost after iteration 1000: 0.68798259197...
     """
     schemes = {
         "zeros": initialize_parameters_zeros,
@@ -339,7 +482,36 @@ def model(
 
 
 def predict(X: ArrayLike, y: ArrayLike, parameters: Mapping[str, Array]) -> NDArray[np.intp]:
-    """Print the accuracy and return the predictions, 0 or 1, of shape (1, m)."""
+    """Print the accuracy, and return the predictions.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_features, m)
+        Features of m examples.
+    y : array_like of shape (1, m)
+        Labels, 0 or 1.
+    parameters : dict
+        ``W1, b1, W2, b2, W3, b3``.
+
+    Returns
+    -------
+    ndarray of shape (1, m), intp
+        The predicted classes, 0 or 1.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `parameters` is not a dictionary.
+    ValueError
+        If a key is missing, or shapes do not match.
+
+    Examples
+    --------
+    >>> parameters = initialize_parameters_zeros([2, 10, 5, 1])
+    >>> predict(np.ones((2, 4)), [[0, 0, 1, 0]], parameters)
+    Accuracy: 0.75
+    array([[0, 0, 0, 0]])
+    """
     p = predict_dec(parameters, X).astype(np.intp)
     y = as_doubles("y", y, p.shape)
     print(f"Accuracy: {np.mean(p[0] == y[0])}")
@@ -347,20 +519,60 @@ def predict(X: ArrayLike, y: ArrayLike, parameters: Mapping[str, Array]) -> NDAr
 
 
 def predict_dec(parameters: Mapping[str, Array], X: ArrayLike) -> NDArray[np.bool_]:
-    """Return whether each example is of class 1: ``a3 > 0.5``, of shape (1, m)."""
+    """Return whether each example is predicted to be of class 1, ``a3 > 0.5``.
+
+    Parameters
+    ----------
+    parameters : dict
+        ``W1, b1, W2, b2, W3, b3``.
+    X : array_like of shape (n_features, m)
+        Features of m examples.
+
+    Returns
+    -------
+    ndarray of shape (1, m), bool
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `parameters` is not a dictionary.
+    ValueError
+        If a key is missing, or shapes do not match.
+
+    Examples
+    --------
+    >>> predict_dec(initialize_parameters_zeros([2, 10, 5, 1]), np.ones((2, 3)))
+    array([[False, False, False]])
+    """
     a3, _ = forward_propagation(X, parameters)
     return a3 > 0.5
 
 
 def plot_decision_boundary(model: Callable[[Array], Any], X: ArrayLike, y: ArrayLike) -> None:
-    """Show where ``model`` draws the line, with the examples on top.
+    """Plot the decision boundary of a model and the examples. Requires Matplotlib.
 
     Parameters
     ----------
     model : callable
-        From points of shape (n, 2) to their classes, ``lambda x: predict_dec(parameters, x.T)``.
+        Takes points of shape (n, 2) and returns their classes, such as
+        ``lambda x: predict_dec(parameters, x.T)``.
     X : array_like of shape (2, m)
+        Coordinates of the examples.
     y : array_like of shape (1, m) or (m,)
+        Labels of the examples, 0, 1, ...
+
+    Raises
+    ------
+    ImportError
+        If Matplotlib is not installed.
+
+    Examples
+    --------
+    >>> X, Y, _, _ = load_dataset()
+    >>> parameters = initialize_parameters_he([2, 10, 5, 1])
+    >>> plot_decision_boundary(
+    ...     lambda x: predict_dec(parameters, x.T), X, Y
+    ... )  # doctest: +SKIP
     """
     from fastinit.comparison import plots
 

@@ -1,7 +1,8 @@
-"""The lesson: its data, and its two random schemes, draw for draw.
+"""The data and the two random initialisation schemes of the lesson.
 
-The functions of its notebook, under their own names, are in :mod:`fastinit.init_utils`, and those
-of the lessons that follow it in ``reg_utils``, ``gc_utils`` and ``opt_utils``.
+They make the same draws as the lesson's code. The functions of its helper module are in
+:mod:`fastinit.init_utils`, and those of the lessons that follow it in :mod:`fastinit.reg_utils`,
+:mod:`fastinit.gc_utils` and :mod:`fastinit.opt_utils`.
 """
 
 from typing import Any
@@ -18,29 +19,35 @@ from fastinit.validation import check_integer
 def make_circles(
     n_samples: int, noise: float, factor: float = 0.8
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Draw a large circle of class 0 around a smaller one of class 1, from NumPy's global state.
+    """Draw points on a unit circle of class 0 and a smaller concentric circle of class 1.
 
-    The same draws in the same order as scikit-learn's ``make_circles`` without a ``random_state``,
-    and so the same bits.
+    The points are drawn from NumPy's global random state and have the same bits as those of
+    scikit-learn's ``make_circles`` without a ``random_state`` [1]_.
 
     Parameters
     ----------
     n_samples : int
-        How many points, half of them on each circle.
+        Number of points, half of them on each circle; an odd point is on the inner one.
     noise : float
-        Standard deviation of the normal noise on both coordinates.
+        Standard deviation of the Gaussian noise that is added to both coordinates; >= 0.
     factor : float, default 0.8
-        The inner circle's radius, in units of the outer one's.
+        Radius of the inner circle. The radius of the outer circle is 1.
 
     Returns
     -------
     X : ndarray of shape (n_samples, 2), float64
+        The points, in random order.
     y : ndarray of shape (n_samples,), intp
-        0 for the outer circle, 1 for the inner one.
+        0 for the outer circle, 1 for the inner circle.
+
+    Raises
+    ------
+    ValueError
+        If `n_samples` or `noise` is negative.
 
     References
     ----------
-    https://scikit-learn.org/stable/modules/generated/sklearn.datasets.make_circles.html
+    .. [1] https://scikit-learn.org/stable/modules/generated/sklearn.datasets.make_circles.html
 
     Examples
     --------
@@ -59,26 +66,33 @@ def make_circles(
 
 
 def make_moons(n_samples: int, noise: float) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Draw two interleaved half circles, of class 0 and 1, from NumPy's global state.
+    """Draw points on two interleaved half circles, of class 0 and class 1.
 
-    The same bits as scikit-learn's ``make_moons`` without a ``random_state``.
+    The points are drawn from NumPy's global random state and have the same bits as those of
+    scikit-learn's ``make_moons`` without a ``random_state`` [1]_.
 
     Parameters
     ----------
     n_samples : int
-        How many points, half of them on each half circle.
+        Number of points, half of them on each half circle; an odd point is on the lower one.
     noise : float
-        Standard deviation of the normal noise on both coordinates.
+        Standard deviation of the Gaussian noise that is added to both coordinates; >= 0.
 
     Returns
     -------
     X : ndarray of shape (n_samples, 2), float64
+        The points, in random order.
     y : ndarray of shape (n_samples,), intp
         0 for the upper half circle, 1 for the lower one.
 
+    Raises
+    ------
+    ValueError
+        If `n_samples` or `noise` is negative.
+
     References
     ----------
-    https://scikit-learn.org/stable/modules/generated/sklearn.datasets.make_moons.html
+    .. [1] https://scikit-learn.org/stable/modules/generated/sklearn.datasets.make_moons.html
 
     Examples
     --------
@@ -99,7 +113,7 @@ def make_moons(n_samples: int, noise: float) -> tuple[NDArray[np.float64], NDArr
 def _noisy(
     x: NDArray[np.float64], y: NDArray[np.float64], noise: float
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return points in random order, with noise; the first half of them is of class 0."""
+    """Shuffle the points, of which the first half is of class 0, and add noise."""
     n = len(x)
     classes = np.repeat(np.array([0, 1], dtype=np.intp), [n // 2, n - n // 2])
     order = np.arange(n)
@@ -112,17 +126,25 @@ def _noisy(
 def load_dataset() -> tuple[
     NDArray[np.float64], NDArray[np.intp], NDArray[np.float64], NDArray[np.intp]
 ]:
-    """Return the lesson's training and test data, examples along the second axis.
+    """Return the training and test data of the lesson: noisy points on two circles.
 
-    Like the lesson's own function, this seeds NumPy's *global* random state, with 1 and then 2,
-    and leaves it where the last draw did: the lesson's large random weights start from there.
+    Like the function of the lesson, it seeds NumPy's global random state, with 1 and then with 2.
+    The lesson draws its large random weights from the state that is left after the call.
 
     Returns
     -------
     X : ndarray of shape (2, 300), float64
+        Coordinates of the training points, one column per example.
     Y : ndarray of shape (1, 300), intp
+        0 for the outer circle, 1 for the inner circle.
     X_test : ndarray of shape (2, 100), float64
+        Coordinates of the test points.
     Y_test : ndarray of shape (1, 100), intp
+        Labels of the test points.
+
+    See Also
+    --------
+    make_circles : Draws the points.
 
     Examples
     --------
@@ -143,7 +165,22 @@ def load_dataset() -> tuple[
 
 
 def legacy_generator(seed: Seed) -> Any:
-    """Return NumPy's legacy generator of a seed; its global one for None.
+    """Return a generator of NumPy's legacy random numbers.
+
+    Parameters
+    ----------
+    seed : int, SeedSequence, Generator, RandomState or None
+        None returns NumPy's global generator, and a RandomState is returned itself. An int below
+        2**32 seeds as ``np.random.seed`` does. Other seeds are expanded by a SeedSequence.
+
+    Returns
+    -------
+    RandomState, or the module ``numpy.random`` for its global generator
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is none of the above.
 
     Examples
     --------
@@ -156,7 +193,7 @@ def legacy_generator(seed: Seed) -> Any:
         return seed
     if isinstance(seed, (int, np.integer)) and seed < 2**32:
         return np.random.RandomState(check_integer("seed", seed))
-    # NumPy's legacy seeding takes no larger integers: other 64-bit seeds go through SeedSequence.
+    # The legacy seeding is limited to 32 bits.
     if not isinstance(seed, np.random.SeedSequence):
         seed = np.random.SeedSequence(key_of(seed))
     return np.random.RandomState(np.random.MT19937(seed))
@@ -166,22 +203,28 @@ def legacy_generator(seed: Seed) -> Any:
 def random(
     shape: Shape | None = None, *, seed: Seed = None, stream: int = 0, out: Any = None
 ) -> Any:
-    """Fill with the lesson's large random weights, ``randn(...) * 10``.
+    """Fill with the large random weights of the lesson, ``randn(...) * 10``.
 
     Parameters
     ----------
     shape : int or tuple of int, optional
-        That of ``out`` by default.
-    seed : int, SeedSequence, Generator, RandomState or None
-        Seeds NumPy's legacy generator. None draws from NumPy's global random state.
+        Shape of the new array. Not needed with `out`.
+    seed : int, SeedSequence, Generator, RandomState or None, default None
+        Seed of NumPy's legacy generator. None draws from NumPy's global random state.
     stream : int, default 0
-        Not used: the lesson draws all tensors one after another from one generator.
+        Ignored: the lesson draws all arrays in sequence from one generator.
     out : array, optional
-        Filled in place and returned.
+        Array to fill in place.
 
     Returns
     -------
-    ndarray, or ``out``
+    ndarray
+        `out`, or a new array of float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `shape`, `seed` or `out` is invalid.
 
     Examples
     --------
@@ -194,18 +237,29 @@ def random(
 
 @register(name="lesson.he", generator_of=legacy_generator, sequential=True, default_seed=3)
 def he(shape: Shape | None = None, *, seed: Seed = None, stream: int = 0, out: Any = None) -> Any:
-    """Fill with the lesson's He weights, ``randn(...) * sqrt(2 / n_in)``.
+    """Fill with the He weights of the lesson, ``randn(...) * sqrt(2 / n_in)``.
 
     Parameters
     ----------
     shape : tuple of int, optional
-        (n_out, n_in); that of ``out`` by default.
-    seed, stream, out
-        As for :func:`random`. The lesson's own function sets the seed 3.
+        Shape of the new array, (n_out, n_in). Not needed with `out`.
+    seed : int, SeedSequence, Generator, RandomState or None, default None
+        Seed of NumPy's legacy generator. None draws from NumPy's global random state. The lesson
+        uses seed 3.
+    stream : int, default 0
+        Ignored: the lesson draws all arrays in sequence from one generator.
+    out : array, optional
+        Array to fill in place.
 
     Returns
     -------
-    ndarray, or ``out``
+    ndarray
+        `out`, or a new array of float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `shape`, `seed` or `out` is invalid.
 
     Examples
     --------
@@ -213,6 +267,6 @@ def he(shape: Shape | None = None, *, seed: Seed = None, stream: int = 0, out: A
     array([[1.78862847, 0.43650985]])
     """
     target = Target(shape, out=out)
-    # Without inputs there is nothing to draw.
+    # An array with n_in = 0 is empty, so that any divisor will do.
     std = np.sqrt(2.0 / max(fans(target.shape)[0], 1))
     return target.put(legacy_generator(seed).randn(*target.shape) * std)

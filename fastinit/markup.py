@@ -1,4 +1,4 @@
-"""HTML tables, for notebooks and reports."""
+"""HTML tables for notebooks and reports."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -7,19 +7,21 @@ from collections.abc import Iterable, Sequence
 def html_table(
     rows: Iterable[Sequence[str]], *, columns: Sequence[str] = (), caption: str = ""
 ) -> str:
-    """Return rows of text as an HTML table, whose first column holds the headers of the rows.
+    """Return an HTML table. All text is escaped.
 
     Parameters
     ----------
     rows : iterable of sequence of str
-        The cells of each row; they are escaped.
+        The cells of each row. The first cell is the header of the row.
     columns : sequence of str, optional
-        Headers of the columns.
+        The header of each column.
     caption : str, optional
+        The caption of the table.
 
     Returns
     -------
     str
+        The element ``<table>``.
 
     Examples
     --------

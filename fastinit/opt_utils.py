@@ -1,8 +1,9 @@
-"""The lesson on optimisers: mini-batches, momentum and Adam, under its own names.
+"""The functions of the lesson on optimisers: mini-batches, momentum and Adam.
 
-``from fastinit.opt_utils import *`` stands in for the lesson's ``opt_utils`` module and the
-functions of its notebook. :func:`fastinit.train` runs the same methods in one kernel, with
-:class:`fastinit.Adam`, and with :class:`fastinit.Momentum` at ``(1 - beta)`` times the rate.
+``from fastinit.opt_utils import *`` replaces the ``opt_utils`` module of the lesson, and provides
+the functions of its notebook. :func:`fastinit.train` runs the same optimisers in a single kernel:
+:class:`fastinit.Adam`, and :class:`fastinit.Momentum` with a learning rate that is ``1 - beta``
+times as large.
 """
 
 from collections.abc import Mapping
@@ -51,9 +52,27 @@ __all__ = [
 
 
 def load_dataset() -> tuple[Array, NDArray[np.intp]]:
-    """Return the lesson's two half moons, ``X`` of shape (2, 300) and ``Y`` of shape (1, 300).
+    """Return the data of the lesson: noisy points on two half circles.
 
-    Like the lesson's own function, this reseeds NumPy's global random state, with 3.
+    Like the function of the lesson, it calls ``np.random.seed(3)`` first, which changes NumPy's
+    global random state.
+
+    Returns
+    -------
+    X : ndarray of shape (2, 300), float64
+        Coordinates of the points, one column per example.
+    Y : ndarray of shape (1, 300), intp
+        0 for the upper half circle, 1 for the lower one.
+
+    See Also
+    --------
+    fastinit.lesson.make_moons : Draws the points.
+
+    Examples
+    --------
+    >>> X, Y = load_dataset()
+    >>> X.shape, Y.shape
+    ((2, 300), (1, 300))
     """
     np.random.seed(3)
     X, y = make_moons(300, noise=0.2)
@@ -63,20 +82,33 @@ def load_dataset() -> tuple[Array, NDArray[np.intp]]:
 def random_mini_batches(
     X: ArrayLike, Y: ArrayLike, mini_batch_size: int = 64, seed: int = 0
 ) -> list[tuple[NDArray[np.generic], NDArray[np.generic]]]:
-    """Shuffle the examples and cut them into mini-batches, the last of which may be smaller.
+    """Shuffle the examples and divide them into mini-batches.
 
-    Like the lesson's own function, this reseeds NumPy's global random state.
+    Like the function of the lesson, it calls ``np.random.seed(seed)`` first, which changes NumPy's
+    global random state.
 
     Parameters
     ----------
     X : array_like of shape (n_features, m)
+        Features of m examples.
     Y : array_like of shape (1, m)
+        Labels of the same examples.
     mini_batch_size : int, default 64
+        Number of examples in a batch, at least 1. The last batch may be smaller.
     seed : int, default 0
+        Seed of the shuffle, from 0 to 2**32 - 1.
 
     Returns
     -------
     list of (mini_batch_X, mini_batch_Y)
+        New arrays, of the dtypes of `X` and `Y`.
+
+    Raises
+    ------
+    TypeError
+        If `mini_batch_size` or `seed` is not an integer.
+    ValueError
+        If one of them is out of its range, or shapes do not match.
 
     Examples
     --------
@@ -99,7 +131,22 @@ def random_mini_batches(
 
 
 def initialize_velocity(parameters: Mapping[str, Array]) -> Parameters:
-    """Return zeros of the shape of each parameter: ``dW1, db1, ...``.
+    """Return the initial moving averages of the gradients: zeros.
+
+    Parameters
+    ----------
+    parameters : dict
+        Arrays of any shape.
+
+    Returns
+    -------
+    dict
+        For each parameter, ``d<name>``: zeros of the same shape, float64.
+
+    Raises
+    ------
+    TypeError
+        If `parameters` is not a dictionary.
 
     Examples
     --------
@@ -114,7 +161,29 @@ def initialize_velocity(parameters: Mapping[str, Array]) -> Parameters:
 
 
 def initialize_adam(parameters: Mapping[str, Array]) -> tuple[Parameters, Parameters]:
-    """Return both moving averages of Adam, ``v`` and ``s``, as :func:`initialize_velocity`."""
+    """Return the initial moving averages of the gradients and of their squares: zeros.
+
+    Parameters
+    ----------
+    parameters : dict
+        Arrays of any shape.
+
+    Returns
+    -------
+    v, s : dict
+        For each parameter, ``d<name>``: zeros of the same shape, float64.
+
+    Raises
+    ------
+    TypeError
+        If `parameters` is not a dictionary.
+
+    Examples
+    --------
+    >>> v, s = initialize_adam({"b1": np.ones((1, 2))})
+    >>> s
+    {'db1': array([[0., 0.]])}
+    """
     return initialize_velocity(parameters), initialize_velocity(parameters)
 
 
@@ -125,19 +194,38 @@ def update_parameters_with_momentum(
     beta: float,
     learning_rate: float,
 ) -> tuple[Parameters, Parameters]:
-    """Take a step with ``v = beta * v + (1 - beta) * gradient``, down ``learning_rate * v``.
+    """Perform one step of gradient descent with momentum.
+
+    ::
+
+        v = beta * v + (1 - beta) * gradient
+        parameter = parameter - learning_rate * v
 
     Parameters
     ----------
-    parameters, v : dict
-        Updated, and returned; their arrays are replaced once all are computed.
+    parameters : dict
+        Arrays of any shape. The dictionary is updated: each array is replaced by a new array of
+        float64. If an error is raised, it is unchanged.
     grads : dict
-        Has a gradient ``d<name>`` of the same shape for each parameter.
-    beta, learning_rate : float
+        The gradient ``d<name>`` of each parameter, of the same shape.
+    v : dict
+        The moving averages of the gradients, with the same keys and shapes; updated likewise.
+    beta : float
+        Exponential decay rate of `v`.
+    learning_rate : float
+        The learning rate.
 
     Returns
     -------
     parameters, v : dict
+        The arguments.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or an argument has the wrong type.
+    ValueError
+        If a key is missing, or shapes do not match.
 
     Examples
     --------
@@ -162,25 +250,44 @@ def update_parameters_with_adam(
     beta2: float = 0.999,
     epsilon: float = 1e-8,
 ) -> tuple[Parameters, Parameters, Parameters]:
-    """Take a step of Adam [1]_.
+    """Perform one step of Adam [1]_.
+
+    The formulas are those of :class:`fastinit.Adam`.
 
     Parameters
     ----------
-    parameters, v, s : dict
-        Updated, and returned; their arrays are replaced once all are computed.
+    parameters : dict
+        Arrays of any shape. The dictionary is updated: each array is replaced by a new array of
+        float64. If an error is raised, it is unchanged.
     grads : dict
-        Has a gradient ``d<name>`` of the same shape for each parameter.
+        The gradient ``d<name>`` of each parameter, of the same shape.
+    v, s : dict
+        The moving averages of the gradients and of their squares, with the same keys and shapes;
+        updated likewise.
     t : int
-        Which step this is, from 1 on.
-    learning_rate, beta1, beta2, epsilon : float
+        Number of the step, counted from 1.
+    learning_rate : float, default 0.01
+        The learning rate.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Exponential decay rates of `v` and `s`.
+    epsilon : float, default 1e-8
+        Added to the denominator for numerical stability.
 
     Returns
     -------
     parameters, v, s : dict
+        The arguments.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or an argument has the wrong type.
+    ValueError
+        If a key is missing, shapes do not match, or `t` is less than 1.
 
     References
     ----------
-    .. [1] Kingma and Ba, Adam: a method for stochastic optimization, ICLR 2015.
+    .. [1] Kingma and Ba, "Adam: a method for stochastic optimization", 2015, arXiv:1412.6980.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""The lesson on regularisation: L2 and dropout, under its own names, on the fast kernels.
+"""The functions of the lesson on regularisation, with L2 and dropout, computed by the kernels.
 
-``from fastinit.reg_utils import *`` stands in for the lesson's ``reg_utils`` module and the four
-functions that its notebook asks for. Unlike in :mod:`fastinit.init_utils`, gradients have capital
-letters, and the mean over the examples is in ``dW`` and ``db``, not in ``dZ3``. The lesson's data
-are a file of its own, ``data.mat``, which is not here.
+``from fastinit.reg_utils import *`` replaces the ``reg_utils`` module of the lesson, and provides
+the four functions that its notebook asks the reader to write. Unlike in :mod:`fastinit.init_utils`,
+the names of gradients have capital letters, and the mean over the examples is included in ``dW``
+and ``db``, not in ``dZ3``. The data of the lesson, ``data.mat``, are not included.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,9 +52,27 @@ _GRADIENTS = ("dZ3", "dW3", "db3", "dA2", "dZ2", "dW2", "db2", "dA1", "dZ1", "dW
 
 
 def initialize_parameters(layer_dims: Sequence[int]) -> Parameters:
-    """Return weights ``np.random.randn(...) / sqrt(n_in)`` after ``np.random.seed(3)``.
+    """Return weights ``np.random.randn(...) / sqrt(n_in)``, and biases of zero.
 
-    Biases are zero. Like the lesson's own function, this reseeds NumPy's global random state.
+    Like the function of the lesson, it calls ``np.random.seed(3)`` first, which changes NumPy's
+    global random state.
+
+    Parameters
+    ----------
+    layer_dims : sequence of int
+        Number of units of each layer, from the inputs to the outputs.
+
+    Returns
+    -------
+    dict
+        ``{"W1": ..., "b1": ..., ...}``, float64, of shapes (n_out, n_in) and (n_out, 1).
+
+    Raises
+    ------
+    TypeError
+        If `layer_dims` is not a sequence of integers.
+    ValueError
+        If a size is less than 1.
 
     Examples
     --------
@@ -66,23 +84,67 @@ def initialize_parameters(layer_dims: Sequence[int]) -> Parameters:
 
 
 def backward_propagation(X: ArrayLike, Y: ArrayLike, cache: Cache) -> Parameters:
-    """Return the gradients of all steps: ``dZ3, dW3, db3, dA2, dZ2, ... dW1, db1``."""
+    """Return the gradients of the cross-entropy cost.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_features, m)
+        Features of m examples.
+    Y : array_like of shape (n_outputs, m)
+        Labels, 0 or 1.
+    cache : tuple
+        The second value that :func:`forward_propagation` returns.
+
+    Returns
+    -------
+    dict
+        ``dZ3, dW3, db3, dA2, dZ2, dW2, db2, dA1, dZ1, dW1, db1``, float64.
+        The mean over the examples is included in ``dW`` and ``db``.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers.
+    ValueError
+        If the cache does not have 12 arrays, shapes do not match, or there are no examples.
+
+    Examples
+    --------
+    >>> X, Y = np.ones((2, 3)), np.array([[0, 1, 1]])
+    >>> _, cache = forward_propagation(X, initialize_parameters([2, 10, 5, 1]))
+    >>> backward_propagation(X, Y, cache)["dW1"].shape
+    (10, 2)
+    """
     return backward_propagation_with_regularization(X, Y, cache, 0.0)
 
 
 def compute_cost_with_regularization(
     A3: ArrayLike, Y: ArrayLike, parameters: Mapping[str, Array], lambd: float
 ) -> float:
-    """Return the cross-entropy cost plus ``lambd / (2 m)`` times the sum of squared weights.
+    """Return the cross-entropy cost plus ``lambd / (2 * m) * sum(W ** 2)``.
 
     Parameters
     ----------
-    A3 : array_like of shape (1, m)
-    Y : array_like of shape (1, m), each 0 or 1
+    A3 : array_like of shape (n_outputs, m)
+        The output of the network.
+    Y : array_like of shape (n_outputs, m)
+        Labels, 0 or 1.
     parameters : dict
-        Has ``W1, W2, W3``.
+        Contains ``W1, W2, W3``; other keys are ignored.
     lambd : float
-        For :func:`fastinit.train`, it is ``l2 = lambd / m``.
+        Coefficient of the penalty. In :func:`fastinit.train`, it corresponds to an optimiser with
+        ``l2=lambd / m``.
+
+    Returns
+    -------
+    float64
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `parameters` is not a dictionary.
+    ValueError
+        If a key is missing, shapes do not match, or there are no examples.
 
     Examples
     --------
@@ -108,16 +170,35 @@ def backward_propagation_with_regularization(
     Parameters
     ----------
     X : array_like of shape (n_features, m)
-    Y : array_like of shape (1, m), each 0 or 1
+        Features of m examples.
+    Y : array_like of shape (n_outputs, m)
+        Labels, 0 or 1.
     cache : tuple
-        As :func:`forward_propagation` returns it.
+        The second value that :func:`forward_propagation` returns.
     lambd : float
-        Adds ``lambd / m * W`` to each ``dW``.
+        Coefficient of the penalty, which adds ``lambd / m * W`` to each ``dW``.
 
     Returns
     -------
     dict
-        ``dZ3, dW3, db3, dA2, dZ2, dW2, db2, dA1, dZ1, dW1, db1``.
+        ``dZ3, dW3, db3, dA2, dZ2, dW2, db2, dA1, dZ1, dW1, db1``, float64.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers.
+    ValueError
+        If the cache does not have 12 arrays, shapes do not match, or there are no examples.
+
+    Examples
+    --------
+    >>> X, Y = np.ones((2, 3)), np.array([[0, 1, 1]])
+    >>> parameters = initialize_parameters([2, 10, 5, 1])
+    >>> _, cache = forward_propagation(X, parameters)
+    >>> grads = backward_propagation_with_regularization(X, Y, cache, lambd=0.3)
+    >>> difference = grads["dW1"] - backward_propagation(X, Y, cache)["dW1"]
+    >>> np.allclose(difference, 0.1 * parameters["W1"])
+    True
     """
     _, A1, W1, _, _, A2, W2, _, _, A3, W3, _ = unpacked(cache, 12, "forward_propagation")
     lambd = as_float("lambd", lambd)
@@ -128,23 +209,42 @@ def backward_propagation_with_regularization(
 def forward_propagation_with_dropout(
     X: ArrayLike, parameters: Mapping[str, Array], keep_prob: float = 0.5
 ) -> tuple[Array, Cache]:
-    """Run LINEAR -> RELU + DROPOUT -> LINEAR -> RELU + DROPOUT -> LINEAR -> SIGMOID.
+    """Compute LINEAR -> RELU + DROPOUT -> LINEAR -> RELU + DROPOUT -> LINEAR -> SIGMOID.
 
-    Like the lesson's own function, this reseeds NumPy's global random state, with 1.
+    Like the function of the lesson, it calls ``np.random.seed(1)`` first, which changes NumPy's
+    global random state.
 
     Parameters
     ----------
     X : array_like of shape (n_features, m)
+        Features of m examples.
     parameters : dict
         ``W1, b1, W2, b2, W3, b3``, of shapes (n_out, n_in) and (n_out, 1).
     keep_prob : float, default 0.5
-        The probability that a unit stays, above 0. Activations that stay are divided by it.
+        Probability of keeping a unit, in (0, 1]. Kept activations are divided by it.
 
     Returns
     -------
-    A3 : ndarray of shape (1, m)
+    A3 : ndarray of shape (n_outputs, m), float64
+        The output of the network; n_outputs is 1 in the lesson.
     cache : tuple
-        ``(Z1, D1, A1, W1, b1, Z2, D2, A2, W2, b2, Z3, A3, W3, b3)``, with masks ``D`` of bool.
+        ``(Z1, D1, A1, W1, b1, Z2, D2, A2, W2, b2, Z3, A3, W3, b3)``. ``D1`` and ``D2`` are masks of
+        bool, True for kept units.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `parameters` is not a dictionary.
+    ValueError
+        If a key is missing, shapes do not match, or `keep_prob` is out of its range.
+
+    Examples
+    --------
+    >>> A3, cache = forward_propagation_with_dropout(
+    ...     np.ones((2, 3)), initialize_parameters([2, 10, 5, 1]), keep_prob=0.8
+    ... )
+    >>> A3.shape, cache[1].shape
+    ((1, 3), (10, 3))
     """
     keep_prob = _probability(keep_prob)
     W1, b1, W2, b2, W3, b3 = values = entries("parameters", parameters, PARAMETERS)
@@ -161,21 +261,39 @@ def forward_propagation_with_dropout(
 def backward_propagation_with_dropout(
     X: ArrayLike, Y: ArrayLike, cache: Cache, keep_prob: float
 ) -> Parameters:
-    """Return the gradients of the network with the units that dropout left.
+    """Return the gradients of the cross-entropy cost of a network with dropout.
 
     Parameters
     ----------
     X : array_like of shape (n_features, m)
-    Y : array_like of shape (1, m), each 0 or 1
+        Features of m examples.
+    Y : array_like of shape (n_outputs, m)
+        Labels, 0 or 1.
     cache : tuple
-        As :func:`forward_propagation_with_dropout` returns it.
+        The second value that :func:`forward_propagation_with_dropout` returns.
     keep_prob : float
-        The probability that it was given.
+        The probability that was passed to :func:`forward_propagation_with_dropout`.
 
     Returns
     -------
     dict
-        ``dZ3, dW3, db3, dA2, dZ2, dW2, db2, dA1, dZ1, dW1, db1``.
+        ``dZ3, dW3, db3, dA2, dZ2, dW2, db2, dA1, dZ1, dW1, db1``, float64.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers.
+    ValueError
+        If the cache does not have 14 arrays, shapes do not match, there are no examples, or
+        `keep_prob` is out of its range.
+
+    Examples
+    --------
+    >>> X, Y = np.ones((2, 3)), np.array([[0, 1, 1]])
+    >>> parameters = initialize_parameters([2, 10, 5, 1])
+    >>> _, cache = forward_propagation_with_dropout(X, parameters, keep_prob=0.8)
+    >>> backward_propagation_with_dropout(X, Y, cache, keep_prob=0.8)["dW1"].shape
+    (10, 2)
     """
     keep_prob = _probability(keep_prob)
     _, D1, A1, W1, _, _, D2, A2, W2, _, _, A3, W3, _ = unpacked(

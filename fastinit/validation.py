@@ -1,4 +1,4 @@
-"""Checks of arguments, shared by all packages. Each error message names the argument."""
+"""Checks of arguments. Each error message begins with the name of the argument."""
 
 import math
 import operator
@@ -12,13 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PACKAGE = str(Path(__file__).parent)
-# Upper limit of counts of iterations: at a nanosecond each, 2**48 take three days.
+# Upper limit of numbers of iterations. At one nanosecond each, 2**48 iterations take three days.
 MOST_ITERATIONS = 2**48
 _DOUBLE = np.dtype(np.float64)
 
 
 def check_integer(name: str, value: SupportsIndex, least: int = 0, end: int = 2**63) -> int:
-    """Return an integer that is at least ``least`` and below ``end``.
+    """Return the value as an int in ``[least, end)``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument in error messages.
+    value : int or NumPy integer
+    least, end : int
+        The range; ``end`` is excluded.
+
+    Raises
+    ------
+    TypeError
+        If the value is not an integer, or is a bool.
+    ValueError
+        If the value is out of the range.
 
     Examples
     --------
@@ -39,7 +54,12 @@ def check_integer(name: str, value: SupportsIndex, least: int = 0, end: int = 2*
 
 
 def as_float(name: str, value: Any) -> float:
-    """Return a number as a float, which is infinite if the number is too large for one.
+    """Return a real number as a float; an int that overflows becomes infinite.
+
+    Raises
+    ------
+    TypeError
+        If the value is not a number, or is a bool.
 
     Examples
     --------
@@ -55,7 +75,14 @@ def as_float(name: str, value: Any) -> float:
 
 
 def check_name(name: str, value: Any, known: Collection[str]) -> str:
-    """Return a name that is one of the known ones; the error suggests similar names.
+    """Return the value if it is one of the known names; the error message suggests similar ones.
+
+    Raises
+    ------
+    TypeError
+        If the value is not a string.
+    ValueError
+        If the name is unknown.
 
     Examples
     --------
@@ -65,7 +92,7 @@ def check_name(name: str, value: Any, known: Collection[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected a string; got {type(value).__name__}")
     if value not in known:
-        # get_close_matches does not find `he_normal` for `he`, a whole word of it.
+        # get_close_matches compares whole names: it does not suggest `he_normal` for `he`.
         parts = [each for each in known if value in each.replace(".", "_").split("_")]
         near = list(dict.fromkeys([*parts, *get_close_matches(value, known, 3, 0.7)]))
         hint = f" (did you mean {' or '.join(near)}?)" if value and near else ""
@@ -74,7 +101,12 @@ def check_name(name: str, value: Any, known: Collection[str]) -> str:
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """Return a bool; other values are refused, even if they are true or false in a condition.
+    """Return the value as a bool; other types are rejected, even if they have a truth value.
+
+    Raises
+    ------
+    TypeError
+        If the value is not a bool.
 
     Examples
     --------
@@ -88,7 +120,7 @@ def check_bool(name: str, value: Any) -> bool:
 
 def is_sequence(value: Any) -> bool:
     """Return whether a value is a sequence other than a string, such as a list or an array."""
-    # Common types first: the check against an abstract class takes ten times as long.
+    # Common types first: isinstance with an abstract class takes ten times as long.
     if isinstance(value, (int, float, str)):
         return False
     if isinstance(value, (tuple, list)):
@@ -101,15 +133,28 @@ def is_sequence(value: Any) -> bool:
 def as_doubles(
     name: str, value: Any, shape: tuple[int | None, ...] | None = None
 ) -> NDArray[np.float64]:
-    """Return real numbers as a contiguous, aligned array of float64.
+    """Return real numbers as a C-contiguous, aligned array of float64.
 
     Parameters
     ----------
     name : str
-        What errors call it.
+        Name of the argument in error messages.
     value : array_like
+        Real numbers of any dtype; integers and bools are converted.
     shape : tuple of int or None, optional
-        What the shape must be; None is any size, or any shape.
+        The expected shape. None stands for any size, or for any shape.
+
+    Returns
+    -------
+    ndarray, float64
+        ``value`` itself if it needs no conversion.
+
+    Raises
+    ------
+    TypeError
+        If the value does not hold real numbers, or is a masked array.
+    ValueError
+        If the shape does not match, or nested sequences are ragged.
 
     Examples
     --------
@@ -128,20 +173,20 @@ def as_doubles(
         if found.ndim != len(shape) and None in shape:
             raise ValueError(f"{name}: expected {len(shape)} dimensions; got shape {found.shape}")
         expected = shape
-        if None in shape:  # sizes that may be any are quoted as they came
+        if None in shape:  # the error message shows free sizes as they were passed
             sizes = zip(shape, found.shape, strict=True)
             expected = tuple(own if size is None else size for size, own in sizes)
         if found.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}; got {found.shape}")
-    # The very dtype: an equal one may be a long double, or carry metadata.
+    # Identity, not equality: an equal dtype may be a long double or have metadata.
     if found.dtype is _DOUBLE and found.flags.c_contiguous and found.flags.aligned:
         return found
-    with np.errstate(over="ignore"):  # a wider number becomes infinite
+    with np.errstate(over="ignore"):  # a number that overflows becomes infinite
         return found.astype(np.float64, order="C")
 
 
 def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:
-    """Return a dtype, or raise a TypeError with the given message."""
+    """Return the value as a dtype, or raise a TypeError that begins with ``expected``."""
     try:
         found: np.dtype[Any] = np.dtype(dtype)
     except Exception as error:  # NumPy raises errors of many types
@@ -150,7 +195,7 @@ def as_dtype(dtype: Any, expected: str) -> np.dtype[Any]:
 
 
 def frames_inside() -> int:
-    """Return the ``stacklevel`` with which a warning points at the caller of fastinit."""
+    """Return the ``stacklevel`` of a warning that refers to the caller of fastinit."""
     frame, level = sys._getframe(1), 1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]

@@ -17,7 +17,7 @@ LEVELS = (*kernels.LEVELS, "reference")
 
 
 def load(level: str, body: str = "dense") -> ModuleType:
-    """The dense or random kernels of a level; skips with one of two reasons, never silently."""
+    """Return the dense or random kernels of a level; skip the test if it cannot run here."""
     if level == "reference":
         return importlib.import_module("fastinit.reference")
     problem = kernels.why_not(level)
@@ -38,9 +38,9 @@ def dense(level):
 
 @pytest.fixture
 def compiled(dense, level):
-    """The dense kernels of a level, but not the reference."""
+    """The dense kernels of a compiled level; skips the reference."""
     if level == "reference":
-        pytest.skip("for compiled kernels alone")
+        pytest.skip("for compiled kernels only")
     return dense
 
 
@@ -56,13 +56,13 @@ def dtype(request):
 
 @pytest.fixture
 def net():
-    """The lesson's layers, with the loss from logits."""
+    """The layers of the lesson, with the loss computed from logits."""
     return Network([2, 10, 5, 1])
 
 
 @pytest.fixture
 def lesson_net():
-    """The lesson's network: its cost is infinite where the sigmoid saturates."""
+    """The network of the lesson, whose cost is infinite where the sigmoid saturates."""
     return Network([2, 10, 5, 1], loss="saturating_cross_entropy")
 
 
@@ -73,7 +73,7 @@ def theta(net):
 
 @pytest.fixture
 def circles():
-    """The lesson's data, with NumPy's global random state left as it was."""
+    """The data of the lesson; NumPy's global random state is restored."""
     state = np.random.get_state()
     data = lesson.load_dataset()
     np.random.set_state(state)
@@ -82,7 +82,7 @@ def circles():
 
 @pytest.fixture
 def started(monkeypatch):
-    """The threads that are started from here on."""
+    """A list of the threads that the test starts."""
     found = []
 
     class Counted(threading.Thread):
@@ -96,17 +96,17 @@ def started(monkeypatch):
 
     start_new_thread = _thread.start_new_thread
     monkeypatch.setattr(threading, "Thread", Counted)
-    monkeypatch.setattr(_thread, "start_new_thread", start)  # as the kernels do
+    monkeypatch.setattr(_thread, "start_new_thread", start)  # used by the kernels
     return found
 
 
 @pytest.fixture
 def interrupt():
-    """Run a script in a process of its own, send Ctrl-C, and return what it says afterwards.
+    """Return a function that runs a script in a new process and interrupts it with SIGINT.
 
-    The script prints "ready", and when it is back from the interrupt the time, then its findings.
-    It must be back within 0.2 s. A second and a third chance are for a machine that was busy
-    elsewhere; what the script finds is returned from the first run that was in time.
+    The script prints "ready", then, once the interrupt has been handled, the time, and then lines
+    that the function returns. The interrupt must be handled within 0.2 s. The function makes up to
+    three attempts, because the machine may be busy with other processes.
     """
 
     def run(script):
@@ -117,11 +117,11 @@ def interrupt():
                 time.sleep(0.5)
                 sent = time.time()
                 child.send_signal(signal.SIGINT)
-                returned, *findings = child.communicate(timeout=120)[0].splitlines()
+                returned, *lines = child.communicate(timeout=120)[0].splitlines()
             seconds = float(returned) - sent
             if seconds < 0.2:
-                return findings
-        pytest.fail(f"back after {seconds:.2f} s, three times over 0.2 s")
+                return lines
+        pytest.fail(f"interrupt handled after {seconds:.2f} s; above 0.2 s in three attempts")
 
     return run
 
@@ -138,7 +138,7 @@ def Y(circles):
 
 @pytest.fixture(params=[0, 1])
 def few_threads(monkeypatch, request):
-    """So many threads can be started, and no more."""
+    """Limit the number of threads that can be started to 0 or 1; a list with the rest."""
     left = [request.param]
     start = threading.Thread.start
 

@@ -1,8 +1,8 @@
-"""Invalid arguments, drawn at random: ``python tests/fuzz.py KIND FIRST COUNT`` runs some cases.
+"""Fuzz test with random invalid arguments: ``python tests/fuzz.py KIND FIRST COUNT``.
 
-Each case prints its number before it runs, so that the parent process knows which case ended this
-process. A case may succeed, or raise a TypeError or ValueError that names an argument. Anything
-else is a finding, including a write outside the memory that was passed.
+The number of each case is printed before it runs, so that the parent process can tell which case
+crashed. A case must succeed, or raise a TypeError or ValueError that names an argument. Anything
+else is reported as a finding, including a write outside of the array that was passed.
 """
 
 import inspect
@@ -23,9 +23,9 @@ import fastinit as fi
 from fastinit import gc_utils, init_utils, opt_utils, reg_utils
 from fastinit.training.network import ACTIVATIONS, LOSSES
 
-GUARD = 64  # elements before and after those that may be written
+GUARD = 64  # number of guard elements before and after an array
 
-HOSTILE = [
+INVALID = [
     None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**63, 2**64, -(2**63), 10**400, -(10**400), 0.0,
     -0.0, 0.5, 1.0, -1.5, 1e308, 5e-324, math.inf, -math.inf, math.nan, 1j, "", "x", ",", "he",
     "float32", b"", b"x", (), (1,), [], [1, 2], [[]], {}, {"a": 1}, set(), object(), int,
@@ -38,7 +38,7 @@ HOSTILE = [
 
 
 class Draw:
-    """Draws for one case."""
+    """The random draws of one case."""
 
     def __init__(self, kind: str, number: int) -> None:
         self.rng = np.random.default_rng([number, *kind.encode()])
@@ -46,21 +46,21 @@ class Draw:
     def one_of(self, values):
         return values[int(self.rng.integers(len(values)))]
 
-    def maybe(self, good, chance=0.12):
-        """Return the good value, or with the given chance a hostile one."""
-        return self.one_of(HOSTILE) if self.rng.random() < chance else good
+    def maybe(self, valid, probability=0.12):
+        """Return the valid value or, with the given probability, an invalid one."""
+        return self.one_of(INVALID) if self.rng.random() < probability else valid
 
     def size(self, most=12):
         return int(self.rng.integers(0, most + 1))
 
     def guarded(self, shape, dtype):
-        """Return an array of NaN with guards on both sides, as (memory, array)."""
+        """Return (memory, array): an array of NaN, and the memory around it with guard elements."""
         n = math.prod(shape)
         memory = np.full(n + 2 * GUARD, np.nan, dtype)
         return memory, memory[GUARD : GUARD + n].reshape(shape)
 
     def disturbed(self, array):
-        """Return the array in another layout, dtype or shape, or with an invalid number."""
+        """Return the array with another layout, dtype or shape, or with an invalid number."""
         way = self.rng.integers(10)
         if way == 0:
             return np.asfortranarray(array)
@@ -92,7 +92,7 @@ def fills(draw):
     shape = tuple(draw.size(7) for _ in range(draw.rng.integers(0, 5)))
     keywords = {"seed": draw.maybe(draw.size())}
     values = draw.rng.standard_normal(shape[int(draw.rng.integers(len(shape) + 1)) :])
-    for key, good in (
+    for key, valid in (
         ("stream", 3), ("dtype", draw.one_of(["f4", "f2", "c8", "c16"])), ("threads", 2),
         ("window", (slice(0, 1),)), ("in_axis", draw.one_of([-1, (1, 2)])), ("out_axis", 0),
         ("batch_axis", draw.one_of([2, [-2], ()])), ("mean", 0.5), ("std", 2.0), ("low", -1.0),
@@ -100,10 +100,10 @@ def fills(draw):
         ("value", draw.one_of([3.0, draw.disturbed(values)])), ("distribution", "normal"),
         ("nonlinearity", "relu"), ("sparsity", 0.5), ("lower", -1.0), ("upper", 1.0), ("groups", 1),
     ):  # fmt: skip
-        # Mostly keywords of this initialiser, because any other one ends the case at once.
+        # Keywords of other initialisers are rare, because they raise immediately.
         likely = key in inspect.signature(fi.initializers.get(name).fill).parameters
         if draw.rng.random() < (0.2 if likely else 0.005):
-            keywords[key] = draw.maybe(good, 0.5)
+            keywords[key] = draw.maybe(valid, 0.5)
     axes = {key: value for key, value in keywords.items() if key.endswith("_axis")}
     try:
         fi.initializers.fans(draw.maybe(shape), **axes)
@@ -114,11 +114,11 @@ def fills(draw):
     if draw.rng.random() < 0.5:
         memory, out = draw.guarded(shape, draw.one_of(["f4", "f8", "f2", "c8", "c16"]))
         if draw.rng.random() < 0.2:
-            out = draw.one_of([out.T, *([out[::-1], out[..., :1]] if shape else []), *HOSTILE])
+            out = draw.one_of([out.T, *([out[::-1], out[..., :1]] if shape else []), *INVALID])
         keywords["out"] = out
     whole = draw.maybe(shape)
     if type(whole) is int and whole == 2**31:
-        whole = 3  # instead of 16 GB
+        whole = 3  # 2**31 would allocate 16 GB
     try:
         fi.initializers.get(name)(whole, **keywords)
     finally:
@@ -157,14 +157,14 @@ def optimizer_of(draw, net):
 
 
 def tamper(draw, run):
-    """Set attributes of a run, a stack or its network."""
+    """Assign random values to attributes of a run, or of each run of a stack."""
     for each in [run] if isinstance(run, fi.Run) else list(run):
         name = draw.one_of([
             "optimizer", "theta", "costs", "_state", "_iterations", "batch_size", "network",
             "diverged_at", "stopped_by", "_order", "_state_start", "_data", "cost_every",
             "validation_costs", "best_iteration", "seconds",
         ])  # fmt: skip
-        value = draw.one_of([*HOSTILE, fi.Adam(), fi.Momentum(), np.zeros((2, 3)), np.empty(0)])
+        value = draw.one_of([*INVALID, fi.Adam(), fi.Momentum(), np.zeros((2, 3)), np.empty(0)])
         setattr(each, name, value)
 
 
@@ -177,34 +177,34 @@ def trainings(draw):
     thetas[...] = draw.rng.standard_normal(thetas.shape)
     theta = thetas if k > 1 else thetas[0]
     keywords = {"iterations": draw.maybe(draw.size(8), 0.05), "optimizer": optimizer_of(draw, net)}
-    for key, good in (
+    for key, valid in (
         ("batch_size", 2), ("seed", 1), ("sample_weight", None), ("class_weight", "balanced"),
         ("validation", (X, Y)), ("validate_every", 2), ("n_iter_no_change", 2), ("tol", 0.0),
         ("monitor", "score"), ("penalty_in_cost", True), ("shuffle", lambda epoch: [0, 0, 1]),
         ("threads", 3), ("cost_every", 2),
     ):  # fmt: skip
         if draw.rng.random() < 0.15:
-            keywords[key] = draw.maybe(good, 0.4)
+            keywords[key] = draw.maybe(valid, 0.4)
     if draw.rng.random() < 0.3:
         keywords["callback"] = lambda run: tamper(draw, run)
-    handed = draw.maybe(draw.disturbed(theta) if draw.rng.random() < 0.1 else theta, 0.05)
+    argument = draw.maybe(draw.disturbed(theta) if draw.rng.random() < 0.1 else theta, 0.05)
     try:
-        run = fi.train(net, handed, X, Y, **keywords)
+        run = fi.train(net, argument, X, Y, **keywords)
         if draw.rng.random() < 0.5:
             tamper(draw, run)
         keywords.pop("optimizer")
-        fi.train(net, handed, X, Y, **keywords | {"resume": run, "callback": None})
+        fi.train(net, argument, X, Y, **keywords | {"resume": run, "callback": None})
     finally:
         check_guards(memory)
     method = draw.one_of(["predict", "cost", "accuracy", "loss_and_gradient", "unpack", "pack"])
     if method in ("predict", "unpack", "pack"):
-        getattr(net, method)(*((handed, X) if method == "predict" else (handed,)))
+        getattr(net, method)(*((argument, X) if method == "predict" else (argument,)))
     else:
-        getattr(net, method)(handed, X, Y)
+        getattr(net, method)(argument, X, Y)
 
 
 def files(draw):
-    """Load files that are truncated, modified, or malicious."""
+    """Load truncated, modified and malicious files."""
     net = fi.Network([2, 3, 1])
     suffix = draw.one_of([".npz", ".safetensors"])
     with tempfile.TemporaryDirectory() as folder:
@@ -240,7 +240,7 @@ def files(draw):
 
 
 def lessons(draw):
-    """Call the lessons' functions with dictionaries and arrays that do not match."""
+    """Call the functions of the lessons with dictionaries and arrays that do not match."""
     X = draw.rng.standard_normal((2, 5))
     Y = (X[:1] > 0).astype(float)
     parameters = {
@@ -308,7 +308,7 @@ def main(kind: str, first: int, count: int) -> None:
                 warnings.simplefilter("ignore")
                 KINDS[kind](Draw(kind, number))
         except (TypeError, ValueError) as error:
-            # Errors name the argument; those for wrong keywords are raised by Python itself.
+            # Errors must name the argument. Python raises those for unknown keywords.
             text = str(error)
             clear = ": " in text or "argument" in text or "Network" in text
             if not clear:

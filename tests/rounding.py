@@ -1,8 +1,8 @@
 """Random data, comparisons, and bounds on the rounding errors of a network's gradient.
 
-The bounds are a priori and of first order. Every operation adds at most half an eps of its result,
-a sum of n products n times as much in any order, and an error of the input is multiplied by the
-derivative. A whole eps is used where half would be enough.
+The bounds are a-priori bounds of first order. The relative rounding error of an operation is at
+most eps / 2, that of a sum of n products at most n * eps / 2 in any order, and the error of an
+input is multiplied by the derivative. The code uses eps in place of eps / 2.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ import numpy as np
 from fastinit import reference
 from fastinit.training.network import LOSSES
 
-# Roundings in one activation, its derivative, or one loss, in units of eps * (1 + |result|).
+# Error bound of an activation, its derivative, or a loss, in units of eps * (1 + |result|).
 FUNCTION = 8
 
 
@@ -51,9 +51,10 @@ def labels(seed, shape, loss, dtype):
 
 @cache
 def steepest(activation, negative_slope):
-    """The largest slope, the largest slope of the slope on either side of 0, and its jump there.
+    """Return the maximum of the first and second derivatives, and the jump of the first one at 0.
 
-    From the reference, on points between which the slope of the slope hardly changes.
+    They are computed from the reference on a grid. The second derivative is that on either side of
+    0, and is nearly constant between two points of the grid.
     """
     h = 1e-3
 
@@ -69,7 +70,7 @@ def steepest(activation, negative_slope):
 
 
 def parameters(seed, sizes, dtype, bias=True):
-    """Return a theta, including biases, whose pre-activations are of the order of 1."""
+    """Return random parameters that give pre-activations of the order of 1."""
     scales = [
         np.full(n_out * (n_in + bias), 1 / np.sqrt(n_in + 1)) for n_in, n_out in pairwise(sizes)
     ]
@@ -78,9 +79,9 @@ def parameters(seed, sizes, dtype, bias=True):
 
 
 def losses(loss, Z, Y, weights, error, dtype):
-    """Return outputs, dZ and cost of the reference in float64, and the bounds on their errors.
+    """Return outputs, dZ and cost of the reference in float64, and bounds on their errors.
 
-    ``error`` is the bound on the error of ``Z``.
+    ``error`` is a bound on the error of ``Z``.
     """
     eps = float(np.finfo(dtype).eps)
     Z, Y = Z.astype(float), Y.astype(float)
@@ -92,19 +93,21 @@ def losses(loss, Z, Y, weights, error, dtype):
         _, each, slope = reference.LOSSES[loss](Z, Y)
         ends = [reference.LOSSES[loss](Z + sign * error, Y) for sign in (1, -1)]
     if output_of(loss) == "softmax":
-        # The shifted logits are off by half an eps of their size, the sum by one per output.
+        # The error of a shifted logit is eps / 2 relative to its size, that of the sum one eps per
+        # output.
         spread = np.ptp(Z, axis=0)
         A_error = np.max(error + 0 * A, axis=0) / 2 + (len(Z) + 8 + spread) * eps * A
         slope_error = A_error
     else:
-        # Outputs and slopes rise with Z: losses are convex. An output that is Z is not rounded.
+        # Outputs and derivatives increase with Z, because losses are convex. The identity does not
+        # round.
         rounding = 0 if output_of(loss) == "identity" else 4 * eps * A
         A_error = np.max([np.abs(end[0] - A) for end in ends], axis=0) + rounding
         slope_error = np.max([np.abs(end[2] - slope) for end in ends], axis=0) + rounding
-    # Their weights are always summed in double precision.
+    # The weights are summed in double precision for every dtype.
     of_share = m * float(np.finfo(float).eps) + 4 * eps
     dZ_error = (slope_error + of_share * np.abs(slope)) * share
-    # The terms of a loss are no larger than |Z| (1 + Y), A and 1, or the loss itself.
+    # The terms of a loss are bounded by |Z| * (1 + |Y|), A and 1, or by the loss itself.
     loss_error = (np.abs(slope) + slope_error) * error
     loss_error += FUNCTION * eps * (1 + np.abs(Z) * (1 + np.abs(Y)) + np.abs(A))
     if output_of(loss) == "identity":
@@ -128,7 +131,7 @@ class Exact(NamedTuple):
 
 
 def exact(layout, theta, X, Y, weights, dtype):
-    """Run the reference in float64, and propagate bounds on the rounding errors of ``dtype``."""
+    """Return the results of the reference in float64, and bounds on the errors of ``dtype``."""
     eps = float(np.finfo(dtype).eps)
     theta, X, Y = (x.astype(float) for x in (theta, X, Y))
     m = X.shape[1]
@@ -150,7 +153,7 @@ def exact(layout, theta, X, Y, weights, dtype):
         if layer < len(layers) - 1:
             out, slope = inputs[layer + 1], derivatives[layer]
             input_errors.append(first * error + FUNCTION * eps * (1 + np.abs(out)))
-            # Near a kink an error may change the side, which adds the jump of the derivative.
+            # Near a discontinuity of the derivative, an error may change the side: add the jump.
             pre = np.empty_like(out)
             reference.linear(*layers[layer], A, pre)
             jump = kink * (np.abs(pre) <= error)

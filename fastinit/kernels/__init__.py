@@ -1,7 +1,8 @@
-"""The compiled code. One CPU level is chosen when fastinit is imported.
+"""The compiled kernels. One CPU level is selected when fastinit is imported.
 
-``dense`` and ``random`` are the modules of that level. ``FASTINIT_KERNELS`` forces a level by name,
-or ``reference`` for the NumPy implementation; a level that cannot run here raises ``ImportError``.
+``dense`` and ``random`` are the modules of the selected level. The environment variable
+``FASTINIT_KERNELS`` selects a level by name, or ``reference`` for the implementation in NumPy. A
+level that this machine does not support raises ``ImportError``.
 """
 
 import importlib
@@ -18,16 +19,16 @@ try:
     from fastinit.kernels import cpu
 except ImportError as error:
     raise ImportError(
-        "fastinit: the compiled kernels are not here. This is the source tree, not the installed "
-        "package: leave its folder, or start Python with -P"
+        "fastinit: the compiled kernels are not here. Python has imported the source tree instead "
+        "of the installed package: run it from another folder, or with -P"
     ) from error
 
-# The best first. The last is built everywhere.
+# In descending order of preference. The last level is built on every architecture.
 LEVELS = ("x86_64_v4", "x86_64_v3", "baseline")
 
 
 def why_not(level: str) -> str | None:
-    """Return why ``level`` cannot run here, or None if it can."""
+    """Return the reason why ``level`` cannot run on this machine, or None if it can."""
     if importlib.util.find_spec(f"fastinit.kernels.dense_{level}") is None:
         return "not built"
     missing = cpu.missing().get(level, ())
@@ -35,7 +36,7 @@ def why_not(level: str) -> str | None:
 
 
 def _choose() -> tuple[str, str]:
-    """Return the level to run and the reason for it."""
+    """Return the selected level and the reason for the selection."""
     forced = os.environ.get("FASTINIT_KERNELS")
     if not forced:
         return next(name for name in LEVELS if why_not(name) is None), "the best this machine runs"
@@ -53,11 +54,11 @@ level, reason = _choose()
 
 
 def _load(body: str) -> ModuleType:
-    """Return the chosen level's module of one kernel body."""
+    """Return the module of a kernel body at the selected level."""
     module = importlib.import_module(
         "fastinit.reference" if level == "reference" else f"fastinit.kernels.{body}_{level}"
     )
-    # One name for whichever module was chosen, as os.path is a name for posixpath.
+    # Make it importable without the name of the level, as os.path is for posixpath.
     sys.modules[f"fastinit.kernels.{body}"] = module
     return module
 
@@ -67,19 +68,31 @@ random = _load("random")
 
 
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
-    """Print which kernels run here and why.
+    """Show the versions, the selected kernels and the CPU levels that are available.
 
     Parameters
     ----------
     mode : {"stdout", "dicts"}, default "stdout"
-        As in :func:`numpy.show_config`: print, or return a dictionary.
+        Whether to print the configuration or to return it, as in :func:`numpy.show_config`.
+
+    Returns
+    -------
+    dict or None
+        With "dicts", a dictionary with the keys ``fastinit``, ``kernels`` (the selected level),
+        ``because`` (the reason for the selection), ``levels`` (the status of each level),
+        ``numpy``, ``python``, ``machine`` and ``cores`` (usable by this process).
+
+    Raises
+    ------
+    ValueError
+        If `mode` is neither "stdout" nor "dicts".
 
     Examples
     --------
     >>> show_config("dicts")["kernels"] in (*LEVELS, "reference")
     True
     """
-    from importlib.metadata import version  # imported here: it would double the import time
+    from importlib.metadata import version  # imported here because it doubles the import time
 
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode: expected stdout or dicts; got {mode!r}")
@@ -105,7 +118,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

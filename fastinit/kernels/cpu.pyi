@@ -1,3 +1,3 @@
-__test__: dict[str, str]  # Cython puts one into every module
+__test__: dict[str, str]  # Cython adds it to every module
 
 def missing() -> dict[str, tuple[str, ...]]: ...

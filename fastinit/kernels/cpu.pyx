@@ -1,8 +1,8 @@
-"""Which CPU levels this processor and its operating system can run.
+"""Detection of the CPU levels that the processor and the operating system support.
 
 The levels are those of the x86-64 psABI (https://gitlab.com/x86-psABIs/x86-64-ABI). A processor
-with AVX is not enough: the operating system must also save the wide registers at a context switch,
-which XGETBV reports.
+with AVX is not sufficient: the operating system must also save the vector registers at a context
+switch, which XGETBV reports.
 """
 
 cdef extern from *:
@@ -40,7 +40,8 @@ cdef extern from *:
     void fastinit_cpuid(unsigned leaf, unsigned* registers) noexcept nogil
     unsigned long long fastinit_xgetbv() noexcept nogil
 
-# What a level requires beyond the one below it: (name, CPUID leaf, register a b c d = 0..3, bit).
+# Features that a level requires in addition to those of the level below it: name, CPUID leaf,
+# register (0..3 for a, b, c, d), bit.
 _X86_64_V3 = (
     ("osxsave", 0x1, 2, 27),
     ("avx", 0x1, 2, 28),
@@ -75,13 +76,13 @@ def _has(unsigned leaf, int register, int bit):
 
 
 def missing():
-    """Return, for each level above ``baseline``, the features that this machine lacks.
+    """Return the features that this machine lacks for each level above ``baseline``.
 
     Returns
     -------
     dict of str to tuple of str
-        A level whose tuple is empty can run here. The dictionary is empty on machines other than
-        x86-64, which have the baseline only.
+        Missing features by level; the tuple of a supported level is empty. The dictionary is empty
+        on architectures other than x86-64, which have the baseline only.
     """
     if not FASTINIT_X86_64:
         return {}

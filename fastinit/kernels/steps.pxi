@@ -1,10 +1,10 @@
-# One iteration in separate calls, as a notebook's own loop makes them: forward, cost, backward and
-# update, each of which returns new arrays.
+# The parts of one iteration as separate functions, for training loops that are written in Python:
+# forward pass, cost, backward pass and update. Each returns new arrays.
 #
-# These entries check their arguments themselves: arrays come from Python code in every call, and
-# checks in Python take longer than the arithmetic. An ndarray of float64 in C order is read in
-# place; anything else goes through :func:`as_doubles`, which converts it or raises. Matrices with a
-# column for each example are rows of one new array: one allocation for all of them.
+# These functions check their arguments themselves, because checks in Python take longer than the
+# arithmetic and would be repeated in every call. An ndarray of float64 in C order is read in place.
+# Any other argument is passed to :func:`as_doubles`, which converts it or raises. All results with
+# one column per example are views of a single new array, which saves allocations.
 
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
@@ -14,12 +14,12 @@ from libc.string cimport strcmp
 from fastinit.validation import as_doubles
 
 cdef enum:
-    MOST_LAYERS = 3            # as the lesson's networks have
-    MOST_HELD = 4 * MOST_LAYERS  # weights, biases, inputs or outputs, a mask
+    MAX_LAYERS = 3             # the networks of the lessons have three
+    MAX_BUFFERS = 4 * MAX_LAYERS  # per layer: weights, biases, inputs or outputs, a mask
 
-cdef struct Held:
-    # A buffer keeps its array alive, and its memory where it is.
-    Py_buffer buffers[MOST_HELD]
+cdef struct Buffers:
+    # An acquired buffer holds a reference to its array.
+    Py_buffer views[MAX_BUFFERS]
     Py_ssize_t n
 
 cdef struct Layer:
@@ -27,8 +27,8 @@ cdef struct Layer:
     Py_ssize_t n_out
     const double* W
     const double* b
-    const double* A            # what the layer reads
-    const double* D            # the mask of what it returns, or, on the way back, reads; or NULL
+    const double* A            # input of the layer
+    const double* D            # dropout mask of its output (forward) or input (backward); or NULL
     double* dW
     double* db
 
@@ -37,14 +37,14 @@ cdef object ndarray = np.ndarray
 cdef object DOUBLE = np.dtype(np.float64)
 
 
-cdef void release(Held* held) noexcept:
-    while held.n > 0:
-        held.n -= 1
-        PyBuffer_Release(&held.buffers[held.n])
+cdef void release(Buffers* buffers) noexcept:
+    while buffers.n > 0:
+        buffers.n -= 1
+        PyBuffer_Release(&buffers.views[buffers.n])
 
 
 cdef bint has_shape(const Py_buffer* view, int ndim, const Py_ssize_t* shape) noexcept:
-    """Whether sizes agree: -1 is any size, and an ``ndim`` of -1 any shape."""
+    """Return whether the shapes match. A size of -1 matches any size, ndim = -1 any shape."""
     cdef int axis
     if ndim >= 0 and view.ndim != ndim:
         return False
@@ -55,10 +55,10 @@ cdef bint has_shape(const Py_buffer* view, int ndim, const Py_ssize_t* shape) no
 
 
 cdef bint is_double(array, Py_buffer* view) except -1:
-    """Acquire an ndarray's buffer, and keep it if it is one of aligned float64."""
+    """Acquire the buffer of an ndarray, and release it again unless it is aligned float64."""
     try:
         PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT)
-    except ValueError:  # dates have none
+    except ValueError:  # datetime64 arrays have no buffer
         return False
     if strcmp(view.format, b"d") == 0 and <size_t>view.buf % sizeof(double) == 0:
         return True
@@ -66,47 +66,51 @@ cdef bint is_double(array, Py_buffer* view) except -1:
     return False
 
 
-cdef Py_buffer* hold(
-    Held* held, prefix, suffix, array, int ndim, const Py_ssize_t* shape
+cdef Py_buffer* acquire(
+    Buffers* buffers, prefix, suffix, array, int ndim, const Py_ssize_t* shape
 ) except NULL:
-    """Hold the array, or its numbers as float64 in C order; or raise, in the argument's name."""
-    cdef Py_buffer* view = &held.buffers[held.n]
+    """Acquire an array, converted to float64 in C order if necessary, or raise.
+
+    Error messages name the argument ``prefix + suffix``.
+    """
+    cdef Py_buffer* view = &buffers.views[buffers.n]
     cdef int attempt
     for attempt in range(3):
-        # Any other type may have a buffer, too, but it may also have a mask.
+        # Subclasses are excluded because a masked array has a buffer that ignores its mask.
         if type(array) is ndarray and is_double(array, view):
             if PyBuffer_IsContiguous(view, c"C") and has_shape(view, ndim, shape):
-                held.n += 1
+                buffers.n += 1
                 return view
             PyBuffer_Release(view)
         if attempt == 0 and type(array) is ndarray and array.dtype.char in "dflq?":
-            # Integer labels and transposed data come in every call: the checks would take longer.
+            # Fast path for integer labels and transposed data, which loops pass in every call:
+            # as_doubles takes longer than the conversion.
             array = array.astype(DOUBLE, "C")
             continue
         expected = None
         if ndim >= 0:
             expected = tuple([shape[axis] if shape[axis] >= 0 else None for axis in range(ndim)])
         array = as_doubles(f"{prefix}{suffix}", array, expected)
-    raise ValueError(f"{prefix}{suffix}: expected an array that nobody changes meanwhile")
+    raise ValueError(f"{prefix}{suffix}: expected an array that does not change during the call")
 
 
-cdef Py_buffer* hold_matrix(
-    Held* held, prefix, suffix, array, Py_ssize_t rows, Py_ssize_t columns
+cdef Py_buffer* acquire_matrix(
+    Buffers* buffers, prefix, suffix, array, Py_ssize_t rows, Py_ssize_t columns
 ) except NULL:
     cdef Py_ssize_t shape[2]
     shape[0] = rows
     shape[1] = columns
-    return hold(held, prefix, suffix, array, 2, shape)
+    return acquire(buffers, prefix, suffix, array, 2, shape)
 
 
 cdef Py_ssize_t check_layers(Py_ssize_t n) except -1:
-    if not 0 < n <= MOST_LAYERS:
-        raise misfit("parameters", f"1 to {MOST_LAYERS} layers", n)
+    if not 0 < n <= MAX_LAYERS:
+        raise misfit("parameters", f"1 to {MAX_LAYERS} layers", n)
     return n
 
 
 cdef double* memory_of(array) except? NULL:
-    """The memory of a new array that the caller keeps."""
+    """Return a pointer to the data of a new array. The caller keeps the array alive."""
     cdef Py_buffer view
     cdef double* memory
     PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
@@ -124,7 +128,7 @@ cdef Py_ssize_t examples_of(const Py_buffer* view, prefix, suffix) except -1:
 
 
 cdef inline double log_or_infinity(double x) noexcept nogil:
-    """Return log(x) of any number: -infinity of 0, NaN of what is negative."""
+    """Return log(x), including subnormal numbers; -infinity for 0 and NaN for negative numbers."""
     cdef bint subnormal = x < 2.2250738585072014e-308
     cdef double y = log_of(x * 18014398509481984.0 if subnormal else x)
     y = y - 37.42994775023705 if subnormal else y  # 54 ln 2
@@ -135,15 +139,16 @@ cdef inline double log_or_infinity(double x) noexcept nogil:
 def propagate(
     X,                         # (n_in, m)
     parameters,                # W1, b1, W2, b2, ...: (n_out, n_in), (n_out, 1)
-    masks,                     # of each layer but the last, (n_out, m); None without dropout
-    double keep_prob,          # what activations that remain are divided by
+    masks,                     # of all layers but the last, (n_out, m); or None
+    double keep_prob,          # kept activations are divided by it
 ):
-    """Return ``[Z1, A1, Z2, A2, ...]``: ``Z = W @ A + b``, A its ReLU or, of the last, its sigmoid.
+    """Return ``[Z1, A1, Z2, A2, ...]``, where ``Z = W @ A + b``.
 
-    With masks ``D``, the activations are ``relu(Z) * D / keep_prob``.
+    ``A`` is ``relu(Z)``, with a mask ``relu(Z) * D / keep_prob``, and in the last layer
+    ``sigmoid(Z)``.
     """
-    cdef Held held
-    cdef Layer layers[MOST_LAYERS]
+    cdef Buffers buffers
+    cdef Layer layers[MAX_LAYERS]
     cdef Layer* own
     cdef Py_buffer* view
     cdef const double* a
@@ -151,23 +156,23 @@ def propagate(
     cdef double* out
     cdef Py_ssize_t n = check_layers(len(parameters) // 2), layer, n_in = -1, n_out, m = 0, e
     cdef Py_ssize_t rows = 0
-    held.n = 0
+    buffers.n = 0
     try:
         for layer in range(n):
-            view = hold_matrix(&held, "W", layer + 1, parameters[2 * layer], -1, n_in)
+            view = acquire_matrix(&buffers, "W", layer + 1, parameters[2 * layer], -1, n_in)
             own = &layers[layer]
             own.W = <const double*>view.buf
             own.n_out = n_out = view.shape[0]
             own.n_in = view.shape[1]
             if layer == 0:
-                view = hold_matrix(&held, "X", "", X, own.n_in, -1)
+                view = acquire_matrix(&buffers, "X", "", X, own.n_in, -1)
                 own.A = <const double*>view.buf
                 m = view.shape[1]
-            view = hold_matrix(&held, "b", layer + 1, parameters[2 * layer + 1], n_out, 1)
+            view = acquire_matrix(&buffers, "b", layer + 1, parameters[2 * layer + 1], n_out, 1)
             own.b = <const double*>view.buf
             own.D = NULL
             if masks is not None and layer < n - 1:
-                view = hold_matrix(&held, "D", layer + 1, masks[layer], n_out, m)
+                view = acquire_matrix(&buffers, "D", layer + 1, masks[layer], n_out, m)
                 own.D = <const double*>view.buf
             n_in = n_out
             rows += 2 * n_out
@@ -192,7 +197,7 @@ def propagate(
                 a = out
                 z = out + n_out * m
     finally:
-        release(&held)
+        release(&buffers)
     arrays = []
     rows = 0
     for layer in range(n):
@@ -207,20 +212,20 @@ def cross_entropy(
     Y,                         # (n_out, m)
 ):
     """Return ``nansum(-log(A) * Y - log(1 - A) * (1 - Y)) / m``."""
-    cdef Held held
+    cdef Buffers buffers
     cdef double losses[LOSS_BLOCK]
     cdef const double* a
     cdef const double* y
     cdef Py_buffer* view
     cdef Py_ssize_t m, n, start = 0, count, e
     cdef double total = 0, x
-    held.n = 0
+    buffers.n = 0
     try:
-        view = hold_matrix(&held, "a3", "", A, -1, -1)
+        view = acquire_matrix(&buffers, "a3", "", A, -1, -1)
         a = <const double*>view.buf
         m = examples_of(view, "a3", "")
         n = view.shape[0] * m
-        y = <const double*>hold_matrix(&held, "Y", "", Y, view.shape[0], m).buf
+        y = <const double*>acquire_matrix(&buffers, "Y", "", Y, view.shape[0], m).buf
         with nogil:
             while start < n:
                 count = min(<Py_ssize_t>LOSS_BLOCK, n - start)
@@ -231,7 +236,7 @@ def cross_entropy(
                 total += weigh_row(losses, <const double*>NULL, <double*>NULL, count, <double>1)
                 start += count
     finally:
-        release(&held)
+        release(&buffers)
     return total / m
 
 
@@ -239,20 +244,20 @@ def propagate_back(
     Y,                         # (n_out, m)
     activations,               # X, A1, A2, ...: (n, m)
     weights,                   # W1, W2, ...: (n_out, n_in)
-    masks,                     # of each layer but the last, (n_out, m); None without dropout
-    double keep_prob,          # what activations that remain were divided by
-    double lambd,              # of the L2 penalty: adds lambd * W / m to dW
-    bint average_first,        # whether the mean over the examples is in dZ, or in dW and db alone
+    masks,                     # of all layers but the last, (n_out, m); or None
+    double keep_prob,          # kept activations were divided by it
+    double lambd,              # coefficient of the L2 penalty: adds lambd * W / m to dW
+    bint average_first,        # divide the last dZ by m, instead of every dW and db
 ):
-    """Return ``[dZ, dW, db]`` of the last layer, then ``[dA, dZ, dW, db]`` of each before it.
+    """Return ``[dZ, dW, db]`` of the last layer, then ``[dA, dZ, dW, db]`` of the preceding ones.
 
-    With m examples, ``dZ = A - Y`` of the last layer, ``db = sum(dZ) / m``,
-    ``dW = dZ @ A.T / m + lambd * W / m``, ``dA = W.T @ dZ``, with masks times ``D / keep_prob``,
-    and ``dZ = dA * (A > 0)``. If the average comes first, the last ``dZ`` is divided by m, and not
-    ``dW`` and ``db``.
+    For m examples, ``dZ = A - Y`` in the last layer, and ``dZ = dA * (A > 0)`` in the others, where
+    ``dA = W.T @ dZ``, with masks multiplied by ``D / keep_prob``. ``db = sum(dZ) / m`` and
+    ``dW = dZ @ A.T / m + lambd * W / m``. With ``average_first``, the division by m is in the last
+    ``dZ`` instead of ``dW`` and ``db``.
     """
-    cdef Held held
-    cdef Layer layers[MOST_LAYERS]
+    cdef Buffers buffers
+    cdef Layer layers[MAX_LAYERS]
     cdef Layer* own
     cdef Py_buffer* view
     cdef const double* outputs
@@ -264,30 +269,31 @@ def propagate_back(
     cdef Blocks blocks
     cdef Py_ssize_t n = check_layers(len(weights)), layer, m, n_in, n_out, rows, e
     cdef list arrays = []
-    held.n = 0
+    buffers.n = 0
     try:
-        view = hold_matrix(&held, "a", n, activations[n], -1, -1)
+        view = acquire_matrix(&buffers, "a", n, activations[n], -1, -1)
         outputs = <const double*>view.buf
         m = examples_of(view, "a", n)
         n_out = view.shape[0]
-        # As large as the block of the forward pass: the allocator then reuses the memory that an
-        # earlier call returned. New pages took twice as long as the arithmetic.
+        # The block has the size of that of the forward pass, so that the allocator can reuse memory
+        # that an earlier call has freed. Page faults of new memory took twice as long as the
+        # arithmetic.
         rows = 2 * n_out
-        y = <const double*>hold_matrix(&held, "Y", "", Y, n_out, m).buf
+        y = <const double*>acquire_matrix(&buffers, "Y", "", Y, n_out, m).buf
         for layer in range(n - 1, -1, -1):
             own = &layers[layer]
-            view = hold_matrix(&held, "W", layer + 1, weights[layer], n_out, -1)
+            view = acquire_matrix(&buffers, "W", layer + 1, weights[layer], n_out, -1)
             own.W = <const double*>view.buf
             own.n_out = n_out
             own.n_in = n_in = view.shape[1]
             prefix, suffix = ("a", layer) if layer > 0 else ("X", "")
-            view = hold_matrix(&held, prefix, suffix, activations[layer], n_in, m)
+            view = acquire_matrix(&buffers, prefix, suffix, activations[layer], n_in, m)
             own.A = <const double*>view.buf
             own.D = NULL
             if layer > 0:
                 rows += 2 * n_in
                 if masks is not None:
-                    view = hold_matrix(&held, "D", layer, masks[layer - 1], n_in, m)
+                    view = acquire_matrix(&buffers, "D", layer, masks[layer - 1], n_in, m)
                     own.D = <const double*>view.buf
             n_out = n_in
         block = empty((rows, m))
@@ -338,28 +344,34 @@ def propagate_back(
                 for e in range(n_in * m):
                     dZ[e] = dA[e] * (own.A[e] > 0)
     finally:
-        release(&held)
+        release(&buffers)
     return arrays
 
 
 def step(
-    parameters,                # a dictionary of arrays of any shape, updated
-    grads,                     # has for each name one of the same shape, ``d<name>``
-    v,                         # as grads, moving averages of the gradients, updated; or None
-    s,                         # as grads, those of the squared gradients, updated; or None
+    parameters,                # dictionary of arrays of any shape; updated
+    grads,                     # gradient ``d<name>`` of each parameter, of the same shape
+    v,                         # moving averages of the gradients, with the keys of grads; or None
+    s,                         # moving averages of the squared gradients, likewise; or None
     double learning_rate,
-    double beta1,              # how much of ``v`` stays
-    double beta2,              # how much of ``s`` stays
+    double beta1,              # decay rate of ``v``
+    double beta2,              # decay rate of ``s``
     double epsilon,
-    double t,                  # which step this is, from 1 on
+    double t,                  # number of the step, from 1
 ):
-    """Put new arrays into ``parameters``, ``v`` and ``s`` once all are computed.
+    """Perform one step of gradient descent, momentum (with v) or Adam (with v and s).
 
-    The step is ``-learning_rate * gradient``; with ``v = beta1 * v + (1 - beta1) * gradient``
-    ``-learning_rate * v``; with ``s = beta2 * s + (1 - beta2) * gradient**2`` beside it
-    ``-learning_rate * v / (1 - beta1**t) / (sqrt(s / (1 - beta2**t)) + epsilon)``.
+    The parameters change by
+
+    - ``-learning_rate * gradient``,
+    - with ``v = beta1 * v + (1 - beta1) * gradient``: ``-learning_rate * v``,
+    - with ``s = beta2 * s + (1 - beta2) * gradient**2`` as well:
+      ``-learning_rate * v / (1 - beta1**t) / (sqrt(s / (1 - beta2**t)) + epsilon)``.
+
+    The dictionaries get new arrays after all of them have been computed, so that an error leaves
+    the dictionaries unchanged.
     """
-    cdef Held held
+    cdef Buffers buffers
     cdef Py_buffer* view
     cdef const double* p
     cdef const double* g
@@ -371,23 +383,25 @@ def step(
     cdef double correction1 = 1 - pow(beta1, t), correction2 = 1 - pow(beta2, t)
     cdef Py_ssize_t n, e
     cdef dict stepped = {}, averages = {}, squares = {}
-    held.n = 0
+    buffers.n = 0
     try:
         for name in parameters:
-            view = hold(&held, name, "", parameters[name], -1, NULL)
+            view = acquire(&buffers, name, "", parameters[name], -1, NULL)
             p = <const double*>view.buf
             n = view.len // <Py_ssize_t>sizeof(double)
             key = f"d{name}"
-            g = <const double*>hold(&held, key, "", grads[key], view.ndim, view.shape).buf
+            g = <const double*>acquire(&buffers, key, "", grads[key], view.ndim, view.shape).buf
             shape = tuple([view.shape[e] for e in range(view.ndim)])
             stepped[name] = array = empty(shape)
             out = memory_of(array)
             if v is None:
                 for e in range(n):
                     out[e] = p[e] - learning_rate * g[e]
-                release(&held)
+                release(&buffers)
                 continue
-            first = <const double*>hold(&held, "v of ", key, v[key], view.ndim, view.shape).buf
+            first = <const double*>acquire(
+                &buffers, "v of ", key, v[key], view.ndim, view.shape
+            ).buf
             averages[key] = array = empty(shape)
             average = memory_of(array)
             for e in range(n):
@@ -395,9 +409,11 @@ def step(
             if s is None:
                 for e in range(n):
                     out[e] = p[e] - learning_rate * average[e]
-                release(&held)
+                release(&buffers)
                 continue
-            second = <const double*>hold(&held, "s of ", key, s[key], view.ndim, view.shape).buf
+            second = <const double*>acquire(
+                &buffers, "s of ", key, s[key], view.ndim, view.shape
+            ).buf
             squares[key] = array = empty(shape)
             square = memory_of(array)
             for e in range(n):
@@ -405,9 +421,9 @@ def step(
                 out[e] = p[e] - learning_rate * (average[e] / correction1) / (
                     sqrt(square[e] / correction2) + epsilon
                 )
-            release(&held)
+            release(&buffers)
     finally:
-        release(&held)
+        release(&buffers)
     for name, array in stepped.items():
         parameters[name] = array
     for name, array in averages.items():

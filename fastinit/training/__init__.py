@@ -1,8 +1,8 @@
-"""Training: networks, optimisers, and one loop around one kernel.
+"""Training of fully connected networks.
 
-Modules: ``network`` lays the layers over one flat parameter vector, ``optimizers`` has optimisers
-and schedules, ``loop`` has :func:`train`, ``run`` what it returns, ``files`` networks on disk, and
-``progress`` the progress bar.
+Modules: ``network`` maps the layers to one flat parameter vector, ``optimizers`` has the optimisers
+and learning-rate schedules, ``loop`` has :func:`train`, ``run`` the classes that it returns,
+``files`` reads and writes networks, and ``progress`` has the progress bar.
 """
 
 from fastinit.training.loop import train

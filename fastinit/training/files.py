@@ -1,8 +1,9 @@
-"""Parameters in files: safetensors and npz, written whole or not at all, read with suspicion.
+"""Reading and writing of networks as safetensors and npz files.
 
-Both formats hold the tensors W1, b1, ... and one JSON text, ``architecture``: what the network is.
-Neither holds code: nothing here pickles. Files are encoded and decoded in memory, and whatever a
-hostile one declares, its length bounds what is allocated.
+Both formats hold the tensors W1, b1, ... and one JSON text, ``architecture``, which describes the
+network. Pickle is not used, so that no file can contain code. Files are written atomically. They
+are decoded in memory, and the memory that is allocated is bounded by the length of the file,
+whatever its headers declare.
 """
 
 import io
@@ -24,26 +25,38 @@ Array = NDArray[Any]
 FilePath = str | os.PathLike[str]
 
 SUFFIXES = (".safetensors", ".npz")
-# Grows with every change that older versions cannot read.
+# Incremented by every change that older versions cannot read.
 VERSION = 1
-# Of the JSON text, in characters. A hundred thousand layers fit; what JSON says is bounded with it.
-LONGEST = 1 << 20
-# Of a zip file without a comment: the end record, 22 bytes from its signature to the end of file.
+# Largest length of the JSON text, in characters: enough for 100,000 layers. It also bounds the size
+# of the parsed objects.
+MAX_JSON_LENGTH = 1 << 20
+# Length and signature of the end record of a zip file without a comment, the last bytes of the
+# file.
 END_RECORD, END_SIGNATURE = 22, b"PK\5\6"
 
 
 def write(path: FilePath, architecture: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
-    """Write the file in the format that the suffix names.
+    """Write a network to a file, in the format that the suffix selects.
 
-    A new file takes the old one's place once all of it is on the disk: whatever happens before,
-    the old one is as it was.
+    The file is replaced atomically: if anything fails, an existing file remains unchanged.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ends in ``.safetensors`` or ``.npz``.
+    architecture : mapping
+        Description of the network; JSON types only.
+    tensors : mapping of str to ndarray
+        The parameters by name.
 
     Raises
     ------
-    TypeError, ValueError
-        For a path that is none, or has another suffix.
+    TypeError
+        If `path` is not path-like.
+    ValueError
+        If `path` has another suffix.
     ImportError
-        For ``.safetensors`` without the package of that name.
+        If the suffix is ``.safetensors`` and the package safetensors is not installed.
     OSError
         If the file cannot be written.
     """
@@ -54,19 +67,31 @@ def write(path: FilePath, architecture: Mapping[str, Any], tensors: Mapping[str,
 
 
 def read(path: FilePath) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the architecture and the tensors of a file, of whatever names, shapes and dtypes.
+    """Return the architecture and the tensors of a file.
+
+    Names, shapes and dtypes of the tensors are not checked.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Ends in ``.safetensors`` or ``.npz``.
+
+    Returns
+    -------
+    architecture : dict
+    tensors : dict of str to ndarray
 
     Raises
     ------
     TypeError, ImportError
-        As :func:`write`.
+        As in :func:`write`.
     ValueError
-        For a file that is damaged, or was not written by :func:`write`.
+        If `path` has another suffix, or the file is damaged or was not written by :func:`write`.
     OSError
         If the file cannot be read.
     """
     path = _checked_path(path)
-    if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe or a device might never end
+    if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe may block forever
         raise ValueError(f"path: expected a file; got something else at {path!r}")
     with open(path, "rb") as file:
         data = file.read()
@@ -78,7 +103,8 @@ def read(path: FilePath) -> tuple[dict[str, Any], dict[str, Array]]:
     try:
         text, tensors = decode(data)
         architecture = _parsed(text)
-    # Parsers of a damaged file raise whatever they stumble over; the disk is not asked any more.
+    # On damaged files the parsers raise many types of errors. None of them is an I/O error: the
+    # data are in memory.
     except Exception as error:
         raise ValueError(
             f"path: expected {expected} as Network.save writes it; got {path!r}: {error}"
@@ -96,9 +122,21 @@ def _checked_path(path: FilePath) -> str:
 
 
 def replace_file(path: FilePath, data: bytes) -> None:
-    """Replace a file as a whole: whatever fails, the old one stays as it was.
+    """Replace a file atomically: if anything fails, an existing file remains unchanged.
 
-    What is no regular file, such as a pipe or ``/dev/stdout``, is written to instead.
+    A path that exists and is not a regular file, such as a pipe or ``/dev/stdout``, is written to
+    directly.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A symbolic link is followed, and its target is replaced.
+    data : bytes
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
 
     Examples
     --------
@@ -109,12 +147,12 @@ def replace_file(path: FilePath, data: bytes) -> None:
     ...     Path(folder, "runs.csv").read_text()
     'scheme,seed'
     """
-    path = os.path.realpath(path)  # a link stays one
+    path = os.path.realpath(path)  # replace the target of a link, not the link
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as file:
             file.write(data)
         return
-    # In the same folder, for only within a file system is a replacement atomic.
+    # In the same directory, because os.replace is atomic only within one file system.
     temporary = os.path.join(os.path.dirname(path), f".fastinit-{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
@@ -131,11 +169,13 @@ def replace_file(path: FilePath, data: bytes) -> None:
 
 
 def _parsed(text: str | None) -> dict[str, Any]:
-    """Return the architecture without what only files need to know."""
+    """Return the architecture, without the format and the version of the file."""
     if text is None:
         raise ValueError("architecture: expected JSON text; got none")
-    if len(text) > LONGEST:
-        raise ValueError(f"architecture: expected at most {LONGEST} characters; got {len(text)}")
+    if len(text) > MAX_JSON_LENGTH:
+        raise ValueError(
+            f"architecture: expected at most {MAX_JSON_LENGTH} characters; got {len(text)}"
+        )
     architecture = _json(text)
     if not isinstance(architecture, dict) or architecture.pop("format", None) != "fastinit":
         raise ValueError("architecture: expected a JSON object of format 'fastinit'")
@@ -161,8 +201,8 @@ def _refused(constant: str) -> Any:
 
 
 # --- safetensors ----------------------------------------------------------------------------------
-# https://huggingface.co/docs/safetensors: the length of a JSON header in 8 bytes, the header, whose
-# __metadata__ maps text to text, and the numbers.
+# https://huggingface.co/docs/safetensors: 8 bytes with the length of the header, the header in
+# JSON, whose __metadata__ maps text to text, and the data of the tensors.
 
 
 def _safetensors() -> ModuleType:
@@ -170,8 +210,8 @@ def _safetensors() -> ModuleType:
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(
-            "path: .safetensors needs a package that is not here; install it with: "
-            "pip install 'fastinit-nn[files]', or choose .npz"
+            "path: .safetensors requires the package safetensors, which is not installed; "
+            "run pip install 'fastinit-nn[files]', or use .npz"
         ) from error
     return safetensors.numpy
 
@@ -183,9 +223,10 @@ def _to_safetensors(text: str, tensors: Mapping[str, Array]) -> bytes:
 
 
 def _from_safetensors(data: bytes) -> tuple[str | None, dict[str, Array]]:
-    # The library checks that the tensors cover the rest of the file, exactly and once.
+    # The library checks that the tensors cover the rest of the file without gaps or overlaps.
     tensors = _safetensors().load(data)
-    # It does not hand out the metadata of bytes, and takes the last of two tensors of one name.
+    # load() does not return the metadata, and accepts two tensors of one name: parse the header
+    # here.
     header = _json(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return header.get("__metadata__", {}).get("architecture"), tensors
 
@@ -202,7 +243,7 @@ def _to_npz(text: str, tensors: Mapping[str, Array]) -> bytes:
 
 
 def _from_npz(data: bytes) -> tuple[str | None, dict[str, Array]]:
-    import zipfile  # here, for it is slow to import
+    import zipfile  # imported here because it is slow to import
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
@@ -223,13 +264,13 @@ def _from_npz(data: bytes) -> tuple[str | None, dict[str, Array]]:
 
 
 def _array(data: bytes) -> Array:
-    """Return the array of an npy file: text or real numbers, as many as there are bytes for.
+    """Return the array of an npy file of text or real numbers.
 
-    ``numpy.load`` would allocate what the header declares before it looks for the bytes.
+    ``numpy.load`` is not used because it allocates the declared size before it reads the data.
     """
     file = io.BytesIO(data)
     if npy.read_magic(file) != (1, 0):
-        raise ValueError("expected npy format 1.0, as small headers have")
+        raise ValueError("expected npy format 1.0")
     shape, in_fortran_order, dtype = npy.read_array_header_1_0(file)
     if dtype.kind not in "fU":
         raise ValueError(f"expected text or real numbers; got dtype {dtype}")

@@ -1,6 +1,6 @@
-"""train(): the thin loop around one kernel."""
+"""The function :func:`train`: a loop over calls of one kernel."""
 
-# help() and editors then show the names of types, such as ArrayLike, not what they stand for.
+# With this import, help() and editors show ArrayLike by name instead of its expansion.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,22 +29,23 @@ from fastinit.training.progress import Display
 from fastinit.training.run import Data, Interrupted, Order, Run, Stack
 from fastinit.validation import MOST_ITERATIONS, check_bool, check_integer, check_name, is_sequence
 
-# Training is cut into slices, each one call of the kernel. A slice is long enough that the return
-# to Python, some microseconds, does not matter, and short enough for a smooth progress bar.
+# A training is divided into slices; each is one call of the kernel. A slice is long enough to make
+# the overhead of a call, some microseconds, negligible, and short enough for a smooth progress bar.
 SLICE_SECONDS = 0.02
-# Every network of a stack runs at least this long in a slice: at its end threads wait for the last.
+# Lower bound on the time per network in a slice of a stack: threads idle at the end of a slice
+# until the last network is done.
 STACK_SECONDS = 0.001
-# Multiply-adds per second that are assumed for the length of the first slice: those of a slow core.
-FIRST_PACE = 4e9
-# Costs whose memory is allocated in advance: 64 MB.
-COSTS_AT_ONCE = 1 << 23
-# Costs that a slice may write: it needs memory for all of them even if few are recorded.
+# Multiply-adds per second, for the estimate of the first slice: the speed of a slow core.
+FIRST_SPEED = 4e9
+# Number of costs that are allocated in advance: 64 MB.
+PREALLOCATED_COSTS = 1 << 23
+# Largest number of costs in a slice, which are all allocated even if few of them are recorded.
 MOST_COSTS = 1 << 20
-# NaN recorded after a divergence, at most.
+# Largest number of NaN recorded after a divergence.
 MOST_NAN = 1 << 20
-# Examples whose order is drawn at once, unless a single epoch has more.
+# Largest number of examples whose order is drawn for one slice, unless a single epoch has more.
 MOST_ORDERED = 1 << 20
-# Streams of the generator from here on shuffle, one for each epoch; those below draw weights.
+# First of the random streams that shuffle, one for each epoch. Lower streams draw weights.
 SHUFFLES = 1 << 63
 # scikit-learn's defaults.
 TOL, N_ITER_NO_CHANGE = 1e-4, 10
@@ -115,102 +116,108 @@ def train(
     progress: bool = False,
     resume: Run | Stack | None = None,
 ) -> Run | Stack:
-    """Train a network, or a stack of networks, updating ``theta`` in place.
+    """Train a network, or a stack of networks. ``theta`` is updated in place.
 
     Parameters
     ----------
     network : Network
+        The network to train.
     theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
-        The initial parameters, overwritten with the result; pass ``theta.copy()`` to keep them.
-        A two-dimensional array is a stack of k networks. They are spread over the threads, and each
-        gets the same bits as if it were trained alone.
+        The initial parameters, which are overwritten by the result; pass ``theta.copy()`` to keep
+        them. The array must be contiguous, aligned and writable. A two-dimensional array is a stack
+        of k networks, which are trained in parallel; each gives the same bits as when it is trained
+        alone.
     X : array_like of shape (n_features, n_examples)
-        Converted to the network's dtype.
+        Features; converted to the network's dtype.
     Y : array_like
-        Labels, as the output of the network expects them: see :class:`fastinit.Network`.
+        Labels, in the format of the network's output: see :class:`fastinit.Network`.
     learning_rate : float, callable or sequence, default 0.01
-        Short for ``optimizer=GradientDescent(learning_rate)``. A sequence has one rate for each
-        layer, or a pair for each layer's weights and biases. For a stack, a sequence has one entry
-        for each network, which may be such a sequence.
+        Shorthand for ``optimizer=GradientDescent(learning_rate)``. A sequence has one entry per
+        layer: a learning rate, or a pair for the weights and the biases. For a stack, a sequence
+        has one entry per network, which may itself be such a sequence.
     iterations : int, default 1000
-        Number of updates. 0 changes nothing.
+        Number of updates, >= 0.
     epochs : int, optional
-        Number of passes over the examples, instead of ``iterations``.
+        Number of passes over the examples, >= 0. Pass either `epochs` or `iterations`.
     batch_size : int, optional
-        Examples per update, clipped to their number; all by default. The last batch of an epoch may
-        be smaller.
-    optimizer : optional
-        One of :mod:`fastinit.training.optimizers`. For a stack also a sequence of k of one class.
+        Number of examples per update, clipped to `n_examples`. By default, every update uses all
+        examples. The last batch of an epoch may be smaller.
+    optimizer : Optimizer or sequence of Optimizer, optional
+        One of :mod:`fastinit.optimizers`. For a stack, a sequence has one optimiser per network,
+        all of the same class.
     shuffle : bool, array_like of int or callable, default True
-        Whether the examples are shuffled before every epoch of mini-batches. An array of shape
-        (n_examples,) is the order of the examples in every epoch; a callable returns such an array
-        for an epoch, counted from 0. An example may occur more than once.
+        Whether to shuffle the examples before each epoch of mini-batches. An array of shape
+        (n_examples,) gives the order of the examples in every epoch. A callable takes the epoch,
+        counted from 0, and returns such an array. Indices may repeat.
     seed : int, SeedSequence, Generator, RandomState or None, default 0
-        Seed of the shuffling. None draws fresh entropy.
+        Seed of the shuffle. None draws fresh entropy.
     sample_weight : array_like of shape (n_examples,), optional
-        Weights of the examples; the cost of a batch is a weighted mean.
+        Weights of the examples; the cost of a batch is the weighted mean. Finite, >= 0, not all
+        zero.
     class_weight : dict or "balanced", optional
-        Weights of the classes, multiplied by ``sample_weight``. Classes that are not named have
-        weight 1. "balanced" is ``n_examples / (n_classes * count)``, as in scikit-learn.
-    validation : (X, Y), optional
+        Weights of the classes, which multiply `sample_weight`. Classes that are not in the
+        dictionary have weight 1. "balanced" means ``n_examples / (n_classes * count)`` for each
+        class, as in scikit-learn.
+    validation : tuple (X, Y), optional
         Validation data, whose cost and score are recorded.
     validate_every : int, optional
-        Number of iterations between two validations; those of an epoch by default.
+        Number of iterations between two validations. By default, one epoch.
     monitor : {"cost", "score"}, default "cost"
-        What must improve if ``tol`` or ``n_iter_no_change`` is given: the cost of the validation
-        data, or their score (:meth:`Network.score`: accuracy, or R2 without classes). Without
-        validation data it is the training cost of each epoch: the mean cost of its batches.
+        The value that early stopping monitors: the cost of the validation data, or their score (see
+        :meth:`Network.score`). Without validation data, it is the training cost of each epoch, that
+        is, the mean over its batches.
     tol : float, optional
-        Smallest improvement that counts.
+        Smallest change that counts as an improvement. Passing `tol` or `n_iter_no_change` enables
+        early stopping; the other one then defaults to 1e-4 or 10, as in scikit-learn.
     n_iter_no_change : int, optional
-        Stop after this many validations, or epochs, in a row whose value did not improve on the
-        best one by more than ``tol``. If one of ``tol`` and ``n_iter_no_change`` is given, the
-        other has scikit-learn's default: 1e-4 and 10. With validation data, ``theta`` is set back
-        to the parameters with the best value at the end.
+        Stop after this many consecutive validations, or epochs without validation data, in which
+        the monitored value did not improve by more than `tol` on the best one. With validation
+        data, `theta` is set to the parameters with the best value at the end.
     cost_every : int, default 1
-        Record the cost of every n-th iteration only, which saves memory in long trainings of many
-        networks.
+        Record the cost of every `cost_every`-th iteration. Larger values save memory in long
+        trainings of many networks.
     penalty_in_cost : bool, default False
-        Whether recorded training costs include the penalty of the optimiser,
+        Whether the recorded training costs include the penalty of the optimiser,
         ``l2 / 2 * sum(W ** 2)``, as scikit-learn's ``loss_curve_`` does.
     threads : int, optional
-        Largest number of threads; all usable cores by default. Small batches use one. The results
-        do not depend on it.
+        Largest number of threads; all usable cores by default. Small batches use one thread. The
+        results do not depend on it.
     callback : callable, optional
-        Called as ``callback(run)``, or with the stack, during the training and at its end. The
-        training stops if it returns a true value.
+        Called with the :class:`Run` or :class:`Stack` during the training and at its end. If it
+        returns a true value, the training stops.
     callback_every : int or "epoch", optional
-        Number of iterations between two calls; by default a call is made about every 20 ms.
+        Number of iterations between two calls of `callback`. By default, it is called about every
+        20 ms.
     progress : bool, default False
-        Show a progress bar if standard error is a terminal. Requires rich.
+        Whether to show a progress bar if standard error is a terminal. Requires rich.
     resume : Run or Stack, optional
-        Continue an earlier training. The result is, bit for bit, that of one longer training: the
-        state of the optimiser, the position in the epoch and the records are continued. The order
-        of the examples and the batch size are those of the run; a different optimiser of the same
-        class may be given. ``iterations`` and ``epochs`` are added to those already made, and the
-        counting of ``n_iter_no_change`` starts anew. After a divergence the training continues from
-        the last finite parameters with a new optimiser state; give a smaller learning rate. In a
-        stack, networks that diverged or were stopped by ``tol`` remain as they are.
-        :class:`LBFGS` has no state that could be continued and starts again from ``theta``.
+        Continue an earlier training. The result is the same, bit for bit, as that of a single
+        longer training: the state of the optimiser, the position in the epoch and the records
+        continue. The order of the examples and the batch size are those of the run; the optimiser
+        may have other settings, but must be of the same class. `iterations` and `epochs` are added
+        to those already completed, and the count of `n_iter_no_change` restarts. After a
+        divergence, the training continues from the last finite parameters with a new optimiser
+        state; pass a smaller learning rate. In a stack, networks that diverged or were stopped by
+        `tol` are not trained further. :class:`LBFGS` keeps no state and restarts from `theta`.
 
     Returns
     -------
     Run or Stack
-        With ``run.theta is theta``.
+        The result, with ``run.theta is theta``. A stack if `theta` has two dimensions.
 
     Raises
     ------
     TypeError, ValueError
-        For invalid arguments, before anything is written. For a schedule or an order of examples
-        that returns something invalid, with ``theta`` as the last whole iteration left it.
+        If an argument is invalid; nothing is written then. If a schedule or a `shuffle` callable
+        returns an invalid value during the training, `theta` contains the result of the last
+        completed iteration.
     Interrupted
-        On Ctrl-C: a KeyboardInterrupt whose attribute ``result`` is the Run or Stack, as the last
-        whole iteration left it. It can be resumed.
+        On Ctrl-C. A KeyboardInterrupt whose attribute ``result`` is the Run or Stack after the last
+        completed iteration, which can be resumed.
 
     Notes
     -----
-    On one machine and CPU level, the results are the same bits every time and for any number of
-    threads.
+    On one machine and CPU level, results are reproducible bit for bit, for any number of threads.
 
     Examples
     --------
@@ -233,6 +240,12 @@ def train(
     ... )
     >>> bool(run.validation_scores.max() > 0.9)
     True
+
+    A stack of three networks with different learning rates:
+
+    >>> thetas = net.initialize("he_normal", seed=0, n=3)
+    >>> fi.train(net, thetas, X, Y, learning_rate=[0.01, 0.1, 1.0], iterations=100).costs.shape
+    (3, 100)
     """
     if not isinstance(network, Network):
         raise TypeError(f"network: expected a Network; got {type(network).__name__}")
@@ -245,7 +258,7 @@ def train(
     optimizers = _optimizers(optimizer, learning_rate, network, len(thetas), single, before)
     lbfgs = isinstance(optimizers[0], LBFGS)
     if lbfgs and batches.size is not None:
-        raise ValueError("optimizer: expected another than LBFGS, which takes full batches only")
+        raise ValueError("optimizer: expected another than LBFGS, which requires full batches")
     if epochs is not None:
         if iterations is not None:
             raise TypeError("epochs: expected either epochs or iterations; got both")
@@ -296,12 +309,12 @@ def train(
     return result
 
 
-# --- what a training consists of ------------------------------------------------------------------
+# --- the parts of a training ----------------------------------------------------------------------
 
 
 @dataclass
 class _Batches:
-    """How the examples of each epoch are cut into batches."""
+    """How each epoch is divided into batches."""
 
     m: int
     size: int | None  # None: every iteration takes all examples, in the order of X
@@ -311,7 +324,7 @@ class _Batches:
         self.per_epoch = 1 if self.size is None else -(-self.m // self.size)
 
     def orders(self, start: int, stop: int) -> NDArray[np.intp] | None:
-        """Return the order of the examples in each epoch that these iterations belong to."""
+        """Return the orders of the examples, one row for each epoch of these iterations."""
         if self.size is None:
             return None
         epochs = range(start // self.per_epoch, -(-stop // self.per_epoch))
@@ -331,50 +344,49 @@ class _Batches:
 
 @dataclass
 class _Validation:
-    """The validation data, and how often they are looked at."""
+    """The validation data and the number of iterations between two validations."""
 
     X: Array
     Y: Array
-    every: int  # iterations
+    every: int
 
 
 @dataclass
 class _Stopping:
-    """When a value that does not improve ends a training."""
+    """The settings of early stopping."""
 
-    by_score: bool  # of the validation data; else by cost
+    by_score: bool  # monitor the score of the validation data, not the cost
     tol: float
     n_iter_no_change: int
 
 
 class _Best:
-    """The best value of one network so far, the lowest, and how long ago it improved."""
+    """The lowest monitored value of one network, and the number of values since it improved."""
 
     def __init__(self) -> None:
         self.value, self.since = inf, 0
 
     def add(self, value: float, stopping: _Stopping) -> bool:
-        """Add a value; return whether the training is to stop."""
+        """Add a value; return whether the training must stop."""
         self.since = 0 if value < self.value - stopping.tol else self.since + 1
         self.value = min(value, self.value)
         return self.since >= stopping.n_iter_no_change
 
 
 class _Costs:
-    """The recorded costs of all networks, in memory that grows with the iterations."""
+    """The recorded costs of all networks; the array grows with the number of iterations."""
 
     def __init__(self, k: int, total: int, every: int) -> None:
         self.every = every
         self.total = self.kept(total)
-        # A short training gets all its memory at once.
-        self.rows = np.empty((k, min(self.total, max(1024, COSTS_AT_ONCE // k))))
+        self.rows = np.empty((k, min(self.total, max(1024, PREALLOCATED_COSTS // k))))
 
     def kept(self, iterations: int) -> int:
-        """Return how many of the first iterations are recorded."""
+        """Return how many costs are recorded in the first ``iterations`` iterations."""
         return -(-iterations // self.every)
 
     def grow(self, iterations: int) -> None:
-        """Make room for the costs of this many iterations."""
+        """Enlarge the array, if necessary, to hold the costs of ``iterations`` iterations."""
         needed, capacity = self.kept(iterations), self.rows.shape[1]
         if needed > capacity:
             rows = np.empty((len(self.rows), min(self.total, max(needed, 2 * capacity))))
@@ -382,7 +394,7 @@ class _Costs:
             self.rows = rows
 
     def write(self, k: int, start: int, costs: NDArray[np.float64]) -> None:
-        """Record the costs of the iterations from ``start`` on."""
+        """Record the costs of consecutive iterations that begin at ``start``."""
         first = self.kept(start)
         recorded = costs[first * self.every - start :: self.every]
         self.rows[k, first : first + len(recorded)] = recorded
@@ -392,14 +404,14 @@ class _Costs:
         return self.rows[k, : self.kept(iterations)]
 
     def diverged(self, k: int, iterations: int) -> NDArray[np.float64]:
-        """Return the costs of a network, with NaN from the iteration of divergence on."""
+        """Return the costs of a network that diverged, followed by NaN."""
         kept = self.kept(iterations)
         costs = np.full(min(self.total, kept + MOST_NAN), np.nan)
         costs[:kept] = self.rows[k, :kept]
         return costs
 
-    def take_over(self, k: int, run: Run) -> None:
-        """Copy the costs of a run that is resumed."""
+    def copy_from(self, k: int, run: Run) -> None:
+        """Copy the costs of a resumed run."""
         kept = self.kept(run.iterations)
         self.grow(run.iterations)
         self.rows[k, :kept] = run.costs[:kept]
@@ -407,14 +419,14 @@ class _Costs:
 
 @dataclass
 class _Slice:
-    """One call of the kernel, and what it writes."""
+    """One call of the kernel, and the arrays that it writes."""
 
     networks: list[int]
     start: int
     costs: NDArray[np.float64]  # (n, iterations)
-    counts: NDArray[np.intp]  # whole iterations of each network, also after Ctrl-C
-    recorded: bool = False  # whether ``costs`` is where they are recorded
-    ended: bool = False  # whether fewer iterations than asked for mean a divergence
+    counts: NDArray[np.intp]  # completed iterations of each network, valid after Ctrl-C too
+    recorded: bool = False  # whether ``costs`` is a view of the recorded costs
+    ended: bool = False  # whether the kernel returned: a lower count then means a divergence
 
 
 # --- the loop -------------------------------------------------------------------------------------
@@ -422,10 +434,10 @@ class _Slice:
 
 @dataclass
 class _Training:
-    """One call of :func:`train`: its checked arguments, and how far it has come.
+    """One call of :func:`train`: its checked arguments and its progress.
 
-    Runs only display this: what a callback assigns to their attributes does not affect the
-    training.
+    The runs are copies of this state for the user: a callback that assigns to their attributes does
+    not affect the training.
     """
 
     network: Network
@@ -439,7 +451,7 @@ class _Training:
     validation: _Validation | None
     stopping: _Stopping | None
     callback: Callback | None
-    callback_every: int | None  # iterations; None for the clock
+    callback_every: int | None  # iterations; None to call by time
     threads: int
     runs: list[Run] = field(default_factory=list)
     result: Run | Stack | None = None
@@ -451,15 +463,15 @@ class _Training:
         self.stopped = [""] * k
         if self.stopping is not None:
             self.best = [_Best() for _ in range(k)]
-            self.epochs = [(0.0, 0)] * k  # cost and examples of the epoch that is not complete
+            self.epochs = [(0.0, 0)] * k  # summed cost and number of examples of the current epoch
         self.best_thetas: dict[int, Array] = {}
         self.state_start = 0
         self.slice: _Slice | None = None
-        self.clock, self.spent = perf_counter(), 0.0
+        self.started, self.seconds_before = perf_counter(), 0.0
         self.descent = dense.Descent()
 
     def add(self, run: Run, theta: Array, resumed: bool) -> None:
-        """Add the next network: a new run, or a copy of the one to resume."""
+        """Add the next network, with a new run or a copy of the run to resume."""
         k = len(self.runs)
         self.runs.append(run)
         run.theta, run.optimizer, run._data = theta, self.optimizers[k], self.data
@@ -469,23 +481,23 @@ class _Training:
         if not resumed:
             return
         self.done[k] = run.iterations
-        self.spent = max(self.spent, run.seconds)
+        self.seconds_before = max(self.seconds_before, run.seconds)
         if run.stopped_by == "divergence":
             if len(self.thetas) > 1:
                 self.stopped[k], self.diverged[k] = "divergence", True
             else:
-                # The update that was refused has changed the state.
+                # The discarded update has changed the state, which must restart from zero.
                 run._state_start = run.iterations
         elif run.stopped_by == "tol" and len(self.thetas) > 1:
             self.stopped[k] = "tol"
         if run.stopped_by != "divergence" and self.states.shape[1]:
             self.states[k] = state
         self.state_start = max(self.state_start, run._state_start)
-        self.costs.take_over(k, run)
-        self._show(k)
+        self.costs.copy_from(k, run)
+        self._update_run(k)
 
     def run(self, lbfgs: bool, stop: int, show: Callable[[int], None]) -> None:
-        """Run every network that is not stopped up to iteration ``stop``."""
+        """Train every network that has not stopped, up to iteration ``stop``."""
         try:
             if lbfgs:
                 for k in range(len(self.runs)):
@@ -494,32 +506,32 @@ class _Training:
             else:
                 self._descend(stop, show)
         except KeyboardInterrupt:
-            self._settle()
+            self._record_slice()
             for k, run in enumerate(self.runs):
                 if self.done[k] < stop and not self.stopped[k]:
                     self._stop(k, "interrupt")
-                # Parameters are the latest, not the best: they can be trained further.
+                # theta holds the latest parameters, not the best ones, so that it can be resumed.
                 run.best_iteration = None
             done = f"after {max(self.done):,} of {stop:,} iterations"
             raise Interrupted(self.result, done) from None
         except BaseException:
-            self._settle()
+            self._record_slice()
             raise
         for k, run in enumerate(self.runs):
             run.stopped_by = self.stopped[k] or "iterations"
-            if self.callback is not None:  # which may have assigned to the attributes of the runs
+            if self.callback is not None:  # it may have assigned to the attributes of the runs
                 self.stopped[k] = run.stopped_by
-                self._show(k)
+                self._update_run(k)
         for k, best in self.best_thetas.items():
             self.thetas[k] = best
 
     def _descend(self, total: int, show: Callable[[int], None]) -> None:
         if self.batches.size is not None:
-            # Batches are gathered one example at a time, which is faster if each is contiguous.
+            # Batches are gathered example by example, which is faster if each one is contiguous.
             self.data = self.data._replace(X=np.asfortranarray(self.data.X))
-        by_clock = self.callback is not None and self.callback_every is None
-        # With a callback by the clock, the first call is after one iteration, however short.
-        size = 1 if by_clock else self._first_slice()
+        by_time = self.callback is not None and self.callback_every is None
+        # A callback by time gets its first call after one iteration.
+        size = 1 if by_time else self._first_slice()
         while networks := [k for k, why in enumerate(self.stopped) if not why]:
             done = min([self.done[k] for k in networks])
             if done >= total:
@@ -530,19 +542,19 @@ class _Training:
             self._advance(networks, done, stop)
             now = perf_counter()
             for run in self.runs:
-                run.seconds = self.spent + now - self.clock
-            # Approaches the length that a slice should have gradually: first iterations are slow.
-            pace = max((now - before) / (stop - done), 1e-9)
-            size = max(1, min(int(self._slice_seconds(len(networks)) / pace), 64 * size))
+                run.seconds = self.seconds_before + now - self.started
+            # The growth is limited because the first iterations are not representative.
+            seconds = max((now - before) / (stop - done), 1e-9)
+            size = max(1, min(int(self._slice_seconds(len(networks)) / seconds), 64 * size))
             show(stop - done)
             if self.validation is not None and stop % self.validation.every == 0:
                 self._validate([k for k in networks if not self.stopped[k]], stop)
-            if self._calls_back(stop, total, networks):
+            if self._call_back(stop, total, networks):
                 for k in networks:
                     self._stop(k, "callback")
 
     def _end_of_slice(self, done: int, stop: int) -> int:
-        """Return where the slice from ``done`` to ``stop`` has to end at the latest."""
+        """Return the last iteration at which the slice from ``done`` to ``stop`` may end."""
         validate_every = None if self.validation is None else self.validation.every
         for every in (validate_every, self.callback_every):
             if every is not None:
@@ -550,11 +562,11 @@ class _Training:
         if self.batches.size is not None:
             epoch = self.batches.per_epoch
             stop = min(stop, (done // epoch + max(MOST_ORDERED // self.batches.m, 1)) * epoch)
-        # After Ctrl-C the networks of a stack may differ by some iterations.
+        # The networks of a stack that was interrupted may differ by some iterations.
         return min([stop, *[each for each in self.done if each > done]])
 
-    def _calls_back(self, done: int, total: int, networks: list[int]) -> bool:
-        """Call the callback if it is due; return whether it wants the training to stop."""
+    def _call_back(self, done: int, total: int, networks: list[int]) -> bool:
+        """Call the callback if it is due; return whether it stops the training."""
         if self.callback is None:
             return False
         ended = done == total or all(self.stopped[k] for k in networks)
@@ -565,13 +577,13 @@ class _Training:
         return max(SLICE_SECONDS, STACK_SECONDS * n / min(self.threads, n))
 
     def _first_slice(self) -> int:
-        """Return how many iterations take some milliseconds, estimated from their work."""
+        """Return the number of iterations in the first slice, estimated from their operations."""
         n, examples = len(self.runs), self.batches.size or self.batches.m
-        iteration = n * (2e-7 + 3 * self.network.n_parameters * examples / FIRST_PACE)
+        iteration = n * (2e-7 + 3 * self.network.n_parameters * examples / FIRST_SPEED)
         return max(1, min(int(SLICE_SECONDS / iteration), MOST_COSTS // n))
 
     def _advance(self, networks: list[int], start: int, stop: int) -> None:
-        """Run some iterations of some networks that have come equally far."""
+        """Run iterations ``start`` to ``stop`` of networks that all stand at ``start``."""
         by_cost = self.stopping is not None and self.validation is None
         if by_cost:
             thetas, states = self.thetas[networks], self.states[networks]
@@ -583,8 +595,8 @@ class _Training:
             if end is None:
                 continue
             if end < self.done[k]:
-                # The same iterations again, up to where the training stops: a slice may end
-                # anywhere, and the result must not depend on it.
+                # The training stops within the slice: restore the parameters and repeat the slice
+                # up to that iteration, because the result must not depend on where slices end.
                 self.slice = _Slice([k], start, costs[i : i + 1], np.zeros(1, np.intp))
                 self.thetas[k], self.states[k] = thetas[i], states[i]
                 self.diverged[k], self.stopped[k] = False, ""
@@ -592,20 +604,22 @@ class _Training:
             self._stop(k, "tol")
 
     def _run_slice(self, networks: list[int], start: int, stop: int) -> NDArray[np.float64]:
-        """Run some iterations, record them, and return their costs, (n, iterations)."""
+        """Run one slice, record it, and return its costs, of shape (n, iterations)."""
         costs = self.costs
         costs.grow(stop)
         direct = costs.every == 1 and len(networks) == len(self.runs)
-        piece = costs.rows[:, start:stop] if direct else np.empty((len(networks), stop - start))
+        slice_costs = (
+            costs.rows[:, start:stop] if direct else np.empty((len(networks), stop - start))
+        )
         optimizers = [self.optimizers[k] for k in networks]
         rules = [each.rule for each in optimizers if not isinstance(each, LBFGS)]
         if self.penalty_in_cost:
             rules = [rule._replace(penalty_in_cost=True) for rule in rules]
-        # What is read before the slice may raise; nothing has been done then.
+        # User code may raise here, before the kernel writes anything.
         orders = self.batches.orders(start, stop)
         rates = learning_rates(optimizers, start, stop, self.network.n_layers)
         counts = np.zeros(len(networks), np.intp)
-        self.slice = _Slice(networks, start, piece, counts, direct)
+        self.slice = _Slice(networks, start, slice_costs, counts, direct)
         dense.descend(
             self.network.layout,
             rules,
@@ -619,18 +633,18 @@ class _Training:
             self.batches.size or self.batches.m,
             start % self.batches.per_epoch,
             rates,
-            piece,
+            slice_costs,
             counts,
             np.array(networks, np.intp),
             self.threads,
             self.descent,
         )
         self.slice.ended = True
-        self._settle()
-        return piece
+        self._record_slice()
+        return slice_costs
 
-    def _settle(self) -> None:
-        """Record what the kernel has done, also if Ctrl-C came before that."""
+    def _record_slice(self) -> None:
+        """Record the last slice; after Ctrl-C, the iterations of it that were completed."""
         if self.slice is None:
             return
         start, costs, ended = self.slice.start, self.slice.costs, self.slice.ended
@@ -641,11 +655,11 @@ class _Training:
             self.diverged[k] = ended and int(count) < costs.shape[1]
             if self.diverged[k]:
                 self._stop(k, "divergence")
-            self._show(k)
+            self._update_run(k)
         self.slice = None
 
-    def _show(self, k: int) -> None:
-        """Let a run display how far its network has come."""
+    def _update_run(self, k: int) -> None:
+        """Copy the progress of network ``k`` to its run."""
         run, done, costs = self.runs[k], self.done[k], self.costs
         run._iterations, run.stopped_by = done, self.stopped[k]
         run.diverged_at = done if self.diverged[k] else None
@@ -656,7 +670,7 @@ class _Training:
         self.runs[k].stopped_by = self.stopped[k]
 
     def _last_epoch(self, k: int, start: int, costs: NDArray[np.float64]) -> int | None:
-        """Add the costs of whole epochs; return the iteration at which the training stops."""
+        """Add the costs of completed epochs; return the iteration to stop at, or None."""
         assert self.stopping is not None
         epoch, size = self.batches.per_epoch, self.batches.size or self.batches.m
         total, examples = self.epochs[k]
@@ -671,7 +685,7 @@ class _Training:
         return None
 
     def _validate(self, networks: list[int], done: int) -> None:
-        """Look at the validation data."""
+        """Record cost and score of the validation data; stop networks that do not improve."""
         assert self.validation is not None
         if not networks:
             return
@@ -694,7 +708,7 @@ class _Training:
                 self._stop(k, "tol")
 
     def _minimize(self, k: int, total: int, show: Callable[[int], None]) -> None:
-        """Run SciPy's L-BFGS, which calls the kernel for each evaluation."""
+        """Train network ``k`` with SciPy's L-BFGS; each evaluation is one call of the kernel."""
         from scipy.optimize import minimize
 
         network, run, theta, optimizer = (
@@ -720,31 +734,31 @@ class _Training:
             return float(cost - penalty)
 
         def after(intermediate_result: Any) -> None:
-            # As everywhere, costs[i] is the cost before update i.
+            # costs[i] is the cost before update i, as for the other optimisers.
             done = self.done[k]
             x = intermediate_result.x
             if not np.isfinite(x).all() or not np.isfinite(intermediate_result.fun):
                 self.diverged[k] = True
                 self._stop(k, "divergence")
-                self._show(k)
+                self._update_run(k)
                 raise StopIteration
             self.costs.grow(done + 1)
             self.costs.write(k, done, np.array([previous[0]]))
             last, previous[0] = previous[0], recorded(float(intermediate_result.fun), x)
             theta[...] = x
             self.done[k] = done + 1
-            self._show(k)
-            run.seconds = self.spent + perf_counter() - self.clock
+            self._update_run(k)
+            run.seconds = self.seconds_before + perf_counter() - self.started
             show(1)
             if self.validation is not None and (done + 1) % self.validation.every == 0:
                 self._validate([k], done + 1)
             if by_cost is not None and self.best[k].add(last, by_cost):
                 self._stop(k, "tol")
             try:
-                if self._calls_back(done + 1, total, [k]):
+                if self._call_back(done + 1, total, [k]):
                     self._stop(k, "callback")
             except StopIteration as error:
-                # SciPy takes it for an early end; it is an error of the callback, as elsewhere.
+                # SciPy would take it as a request to stop; raise it after minimize() returns.
                 raised.append(error)
                 raise
             if self.stopped[k]:
@@ -775,14 +789,14 @@ class _Training:
             reasons = {0: "convergence", 1: "max_fun"}
             self._stop(k, reasons.get(found.status, "line_search"))
             if self.callback_every is not None and done % self.callback_every:
-                self._calls_back(done, done, [k])
+                self._call_back(done, done, [k])
 
 
 # --- checks of arguments --------------------------------------------------------------------------
 
 
 def _checked_thetas(network: Network, theta: Array) -> Array:
-    """Return theta as the rows of a matrix, the same memory."""
+    """Return a checked view of theta as a matrix with one row per network."""
     thetas = network.check_stack(theta, written=True)
     if not dense.all_finite(thetas):
         raise ValueError("theta: expected finite numbers; got NaN or infinity")
@@ -829,7 +843,7 @@ def _batches(
 
 
 def _checked_order(name: str, order: Any, m: int) -> Order:
-    """Return the caller's own order of the examples."""
+    """Return a checked order of the examples that the user passed."""
     if callable(order):
         return order  # type: ignore[no-any-return]
     return _checked_indices(name, order, m)
@@ -890,7 +904,7 @@ def _stopping(
 def _all_weights(
     network: Network, X: Array, Y: Array, sample_weight: ArrayLike | None, class_weight: Any
 ) -> Array | None:
-    """Return the weights of the examples, by example and by class; None where all are 1."""
+    """Return the product of sample and class weights of each example; None without weights."""
     w = None if sample_weight is None else network.check_sample_weight(sample_weight, X)
     if class_weight is None:
         return w
@@ -924,7 +938,7 @@ def _all_weights(
 def _optimizers(
     optimizer: Any, learning_rate: Any, network: Network, k: int, single: bool, before: list[Run]
 ) -> list[Optimizer]:
-    """Return one optimiser for each network."""
+    """Return one optimiser per network."""
     if optimizer is not None and learning_rate is not None:
         raise TypeError("learning_rate: pass it either directly or in the optimizer, not both")
     found: list[Optimizer]
@@ -973,7 +987,7 @@ def _optimizers(
 
 
 def _cost_every(cost_every: int | None, before: list[Run]) -> int:
-    """Return how many iterations lie between two recorded costs."""
+    """Return the number of iterations between two recorded costs."""
     own = before[0].cost_every if before else 1
     if cost_every is None:
         return own
@@ -984,7 +998,7 @@ def _cost_every(cost_every: int | None, before: list[Run]) -> int:
 
 
 def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int) -> list[Run]:
-    """Return checked copies of the runs to resume; none for a new training."""
+    """Return checked copies of the runs to resume; an empty list for a new training."""
     if resume is None:
         return []
     if not isinstance(resume, (Run, Stack)):
@@ -1004,7 +1018,7 @@ def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int
         if (run.batch_size, run.cost_every, run._state_start) != (
             runs[0].batch_size, runs[0].cost_every, runs[0]._state_start,
         ) or not _is_same_order(run._order, runs[0]._order):  # fmt: skip
-            raise ValueError("resume: expected runs of one training; got several")
+            raise ValueError("resume: expected runs of the same training; got different ones")
     return runs
 
 
@@ -1013,7 +1027,7 @@ def _is_same_order(a: Order, b: Order) -> bool:
 
 
 def _checked_run(run: Run, network: Network, m: int) -> Run:
-    """Return a copy of a run whose attributes fit each other: anyone may have assigned them."""
+    """Return a copy of a run after a check of its attributes, which users may have changed."""
     wrong = "resume: expected a run as train returned it; got"
     if not isinstance(run, Run):
         raise TypeError(f"resume: expected a stack of Run; got {type(run).__name__}")

@@ -1,6 +1,6 @@
-"""Network: layer sizes laid over one flat parameter vector."""
+"""Network: the layers of a fully connected network and its flat parameter vector."""
 
-# help() and editors then show the names of types, such as ArrayLike, not what they stand for.
+# With this import, help() and editors show ArrayLike by name instead of its expansion.
 from __future__ import annotations
 
 import math
@@ -41,12 +41,12 @@ LOSSES = {
     "exponential": ("poisson",),
 }
 
-# Outputs that are kept at once to score many networks: 16 MB of float64.
+# Largest number of outputs in memory while many networks are scored: 16 MB of float64.
 SCORE_NUMBERS = 1 << 21
 
 
 class Layout(NamedTuple):
-    """What the kernels must know of a network."""
+    """Description of a network for the kernels."""
 
     sizes: tuple[int, ...]
     activation: str
@@ -58,49 +58,63 @@ class Layout(NamedTuple):
 class Network:
     """A fully connected network.
 
-    Immutable and hashable: it knows shapes, not values. All parameters live in one contiguous
-    vector ``theta``: W1, b1, W2, b2, ... each in C order, ``W_l`` of shape (n_out, n_in) and
-    ``b_l`` (n_out, 1).
+    A network is immutable and hashable. It describes the layers and holds no parameter values. All
+    parameters are stored in one contiguous vector ``theta``: W1, b1, W2, b2, ... each in C order,
+    ``W_l`` of shape (n_out, n_in) and ``b_l`` of shape (n_out, 1).
 
     Parameters
     ----------
     sizes : sequence of int
-        Units per layer, from the features to the outputs; at least two, each at least 1.
+        Number of units of each layer, from the features to the outputs. At least two entries, each
+        at least 1.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "identity", "gelu", "silu", "selu"}
-        Activation of the hidden layers. ``gelu`` is the exact one, ``z * Phi(z)`` [1]_, as
-        PyTorch's default; ``silu`` is ``z * sigmoid(z)``; ``selu`` has the constants of [2]_.
+        Activation of the hidden layers, "relu" by default. ``gelu`` is the exact function
+        ``z * Phi(z)`` [1]_, as in PyTorch by default; ``silu`` is ``z * sigmoid(z)``; ``selu`` has
+        the constants of [2]_.
     negative_slope : float, default 0.01
-        What ``leaky_relu`` multiplies negative numbers with; finite and not negative.
+        Slope of ``leaky_relu`` for negative numbers; finite and >= 0.
     output : {"sigmoid", "softmax", "identity", "exponential"}
-        Activation of the output layer, which decides the loss and the labels ``Y``:
+        Activation of the output layer, "sigmoid" by default. It determines the loss and the format
+        of the labels ``Y`` of m examples:
 
         ============= ========================== ====================================
-        output        loss of an example         labels
+        output        loss of one example        labels
         ============= ========================== ====================================
         sigmoid       binary cross-entropy       (n_outputs, m), each 0 or 1
         softmax       cross-entropy              (m,) integers, or one-hot (n_outputs, m)
-        identity      half the squared error     (n_outputs, m), numbers
-        exponential   Poisson, ``A - Y log A``   (n_outputs, m), numbers >= 0
+        identity      half the squared error     (n_outputs, m), finite numbers
+        exponential   Poisson, ``A - Y log A``   (n_outputs, m), finite numbers >= 0
         ============= ========================== ====================================
 
-        Losses are summed over independent outputs and averaged over the examples.
+        Labels of shape (1, m) may also have shape (m,). Losses are summed over the outputs and
+        averaged over the examples.
     loss : str, optional
-        Computed from the logits by default, exact wherever they are finite. For ``sigmoid`` there
-        is also ``saturating_cross_entropy``, the lesson's: infinite where the sigmoid saturates on
-        the wrong side. Its gradient is the same.
+        The loss. By default it is computed from the logits, so that it is accurate where the output
+        saturates. For "sigmoid", ``saturating_cross_entropy`` is the lesson's loss, computed from
+        the output: it is infinite where the sigmoid saturates at the wrong label. Its gradient is
+        the same.
     dtype : float64 or float32, default float64
-        Of parameters and arithmetic.
+        Type of the parameters and of the arithmetic.
     bias : bool, default True
-        Whether the layers have biases; without them ``theta`` is W1, W2, ...
+        Whether the layers have biases. Without biases, ``theta`` holds W1, W2, ...
 
     Attributes
     ----------
     n_parameters : int
-        The length of ``theta``.
+        Length of ``theta``.
     n_layers : int
-        Layers with parameters: the hidden ones and the output.
+        Number of layers with parameters: the hidden layers and the output layer.
+    classifies : bool
+        Whether the outputs are probabilities, of "sigmoid" or "softmax".
     layout : Layout
-        Sizes and functions, as the kernels take them.
+        Description of the network for the kernels.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type, or `dtype` is neither float64 nor float32.
+    ValueError
+        If a size is out of range, or a name is unknown.
 
     References
     ----------
@@ -191,10 +205,10 @@ class Network:
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{name}: expected a new Network; got an assignment to an old one")
+        raise AttributeError(f"{name}: a Network is immutable; create a new one instead")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{name}: expected a Network to stay as it is; got a deletion")
+        raise AttributeError(f"{name}: a Network is immutable; its attributes cannot be deleted")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._architecture,)
@@ -222,26 +236,74 @@ class Network:
 
     @property
     def n_layers(self) -> int:
-        """Layers with parameters."""
+        """Number of layers with parameters: the hidden layers and the output layer."""
         return len(self.sizes) - 1
 
     @property
     def classifies(self) -> bool:
-        """Whether the outputs are probabilities of classes."""
+        """Whether the outputs are probabilities, of "sigmoid" or "softmax"."""
         return self.output in ("sigmoid", "softmax")
 
     # --- parameters ---------------------------------------------------------------------------
 
     def unpack(self, theta: Array) -> dict[str, Array]:
-        """Return ``{"W1": ..., "b1": ..., ...}`` as views that share memory with ``theta``.
+        """Return the parameters of each layer as views of ``theta``.
 
-        Those of a stack of k thetas have its axis in front: W1 is (k, n_out, n_in).
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            The parameters of one network, or of a stack of k networks.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``{"W1": ..., "b1": ..., ...}``, of shapes (n_out, n_in) and (n_out, 1); for a stack
+            (k, n_out, n_in) and (k, n_out, 1). The arrays share memory with `theta` if it is
+            contiguous and aligned.
+
+        Raises
+        ------
+        TypeError
+            If `theta` has another dtype.
+        ValueError
+            If `theta` has another shape.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> net = fi.Network([2, 3, 1])
+        >>> {name: array.shape for name, array in net.unpack(net.initialize("zeros")).items()}
+        {'W1': (3, 2), 'b1': (3, 1), 'W2': (1, 3), 'b2': (1, 1)}
         """
         thetas = self.check_stack(theta)
         return self._views(thetas if np.ndim(theta) == 2 else thetas[0])
 
     def pack(self, parameters: Mapping[str, ArrayLike]) -> Array:
-        """Return a new ``theta`` with the values of ``{"W1": ..., "b1": ..., ...}``."""
+        """Return a new ``theta`` with the parameters of a dictionary.
+
+        Parameters
+        ----------
+        parameters : mapping of str to array_like
+            ``{"W1": ..., "b1": ..., ...}``, of shapes (n_out, n_in) and (n_out, 1).
+
+        Returns
+        -------
+        ndarray of shape (n_parameters,), the network's dtype
+
+        Raises
+        ------
+        TypeError
+            If an array does not hold real numbers.
+        ValueError
+            If the keys or shapes do not match the network, or a finite number is too large for the
+            network's dtype.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> fi.Network([2, 1]).pack({"W1": [[1.0, 2.0]], "b1": [[3.0]]})
+        array([1., 2., 3.])
+        """
         theta = np.empty(self.n_parameters, self.dtype)
         views = self.unpack(theta)
         if set(parameters) != set(views):
@@ -286,32 +348,36 @@ class Network:
         stream: int = 0,
         n: int | None = None,
     ) -> Array:
-        """Return a new ``theta`` with weights and biases as the scheme fills them.
+        """Return a new ``theta`` with initial weights and biases.
 
         Parameters
         ----------
-        scheme : str, Scheme, callable, or a sequence of them
-            One of :func:`fastinit.initializers.names`, an initialiser, a ``functools.partial`` of
-            one, or any callable that fills ``out=`` and takes ``seed=`` and ``stream=``; or one for
-            each layer. Biases are zero unless the scheme fills them.
-        seed : int, SeedSequence, Generator, RandomState or None
-            None draws fresh entropy; with the lesson's schemes, ``lesson.random`` and
-            ``lesson.he``, it means NumPy's global random state, and an int seeds NumPy's
+        scheme : str, Scheme, callable, or a sequence of these
+            A name of :func:`fastinit.initializers.names`, an initialiser, a ``functools.partial``
+            of one, or a callable that takes ``seed=``, ``stream=`` and ``out=`` and fills ``out``
+            in place. A sequence has one entry per layer. Biases are zero unless the scheme fills
+            them.
+        seed : int, SeedSequence, Generator, RandomState or None, default None
+            None draws fresh entropy. With the lesson's schemes, ``lesson.random`` and
+            ``lesson.he``, None draws from NumPy's global random state, and an int seeds NumPy's
             legacy generator.
         stream : int, default 0
-            Which network of the seed. A network of n_layers has 2 * n_layers streams of its own,
-            those of W1, b1, W2, b2, ...
+            Number of the network. Networks of the same seed and different streams are independent.
+            Each of the arrays W1, b1, W2, b2, ... is drawn from a random stream of its own.
         n : int, optional
-            So many networks at once: number i is what ``stream=stream + i`` gives alone.
+            Return a stack of n networks. Network ``i`` is the one of ``stream=stream + i``.
 
         Returns
         -------
-        ndarray of shape (n_parameters,), or (n, n_parameters)
+        ndarray of shape (n_parameters,) or, with `n`, (n, n_parameters), the network's dtype
 
         Raises
         ------
+        TypeError
+            If an argument has the wrong type.
         ValueError
-            For ``stream`` or ``n`` with the lesson's schemes, whose generator has no streams.
+            If the scheme is unknown, a sequence does not have one scheme per layer, or `stream` or
+            `n` is given with the lesson's schemes, whose generator has no streams.
 
         Examples
         --------
@@ -332,7 +398,7 @@ class Network:
                 "scheme: expected schemes with streams if stream= or n= is given; got "
                 f"{', '.join(each.name for each in layers if each.sequential)}"
             )
-        # Each kind of generator is made once for all layers: a Generator advances when it is asked.
+        # Create each generator once for all layers: deriving a key from a Generator advances it.
         kinds = dict.fromkeys(each.generator_of for each in layers)
         generators = {generator_of: generator_of(seed) for generator_of in kinds}
         thetas = np.zeros((k, self.n_parameters), self.dtype)
@@ -360,7 +426,7 @@ class Network:
 
     @property
     def _shapes(self) -> dict[str, tuple[int, int]]:
-        """The shapes of W1, b1, ... in the order in which ``theta`` holds them."""
+        """The shapes of W1, b1, ... in the order of ``theta``."""
         shapes: dict[str, tuple[int, int]] = {}
         for layer, (n_in, n_out) in enumerate(pairwise(self.sizes), start=1):
             shapes[f"W{layer}"] = (n_out, n_in)
@@ -370,13 +436,13 @@ class Network:
 
     @property
     def _is_weight(self) -> NDArray[np.bool_]:
-        """Which entries of ``theta`` are weights; the others are biases."""
+        """A mask over ``theta``: True for weights, False for biases."""
         return np.concatenate(
             [np.full(math.prod(shape), name[0] == "W") for name, shape in self._shapes.items()]
         )
 
     def _views(self, theta: Array) -> dict[str, Array]:
-        """Return W1, b1, ... of one theta, or of a stack with its axis in front."""
+        """Return views of W1, b1, ... with the leading axes of ``theta``."""
         views = {}
         end = 0
         for name, shape in self._shapes.items():
@@ -388,7 +454,7 @@ class Network:
 
     @property
     def _architecture(self) -> dict[str, Any]:
-        """The keywords that make this network again, as JSON knows them."""
+        """The arguments that reconstruct this network, in JSON types."""
         return {
             "sizes": list(self.sizes),
             "activation": self.activation,
@@ -399,26 +465,28 @@ class Network:
         } | ({} if self.bias else {"bias": False})
 
     def save(self, path: files.FilePath, theta: Array) -> None:
-        """Write the network and its parameters to a file that :func:`fastinit.load` reads.
+        """Save the network and its parameters to a file. :func:`fastinit.load` reads it.
 
-        The tensors are W1, b1, ... as :meth:`unpack` names them, in a stack with its axis in front.
-        An existing file is replaced at once when the new one is whole on the disk; whatever
-        happens before, it stays as it was.
+        The file contains the tensors W1, b1, ... that :meth:`unpack` returns. It is replaced
+        atomically: if anything fails, an existing file remains unchanged.
 
         Parameters
         ----------
         path : str or path-like
-            Ending in ``.safetensors`` [1]_, which other frameworks and languages read, or in
-            ``.npz``, which needs NumPy alone.
+            Ends in ``.safetensors`` [1]_, a format that other frameworks and languages read, or in
+            ``.npz``, which requires NumPy only.
         theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
-            Finite numbers, as :func:`fastinit.train` leaves them.
+            The parameters of one network, or of a stack of k networks. All must be finite.
 
         Raises
         ------
-        TypeError, ValueError
-            For arguments that do not fit, before anything is written.
+        TypeError
+            If `path` is not path-like, or `theta` has another dtype.
+        ValueError
+            If `path` has another suffix, or `theta` has another shape or is not finite.
         ImportError
-            For ``.safetensors`` without the package of that name: the extra ``files``.
+            If the suffix is ``.safetensors`` and the package safetensors is not installed. The
+            extra ``files`` installs it.
         OSError
             If the file cannot be written.
 
@@ -434,8 +502,8 @@ class Network:
         >>> theta = net.initialize("he_normal", seed=0)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     net.save(f"{folder}/circles.npz", theta)
-        ...     loaded, its_theta = fi.load(f"{folder}/circles.npz")
-        >>> loaded == net, bool((its_theta == theta).all())
+        ...     loaded, loaded_theta = fi.load(f"{folder}/circles.npz")
+        >>> loaded == net, bool((loaded_theta == theta).all())
         (True, True)
         """
         theta = np.asarray(theta)
@@ -447,7 +515,7 @@ class Network:
     # --- forward and backward -----------------------------------------------------------------
 
     def _outputs(self, theta: Array, X: ArrayLike) -> Array:
-        """Return the outputs, (n_outputs, n_examples), with the axis of a stack in front."""
+        """Return the outputs, of shape (n_outputs, n_examples) or (k, n_outputs, n_examples)."""
         thetas = self.check_stack(theta)
         X = self.check_X(X)
         out = np.empty((len(thetas), self.sizes[-1], X.shape[1]), self.dtype)
@@ -459,19 +527,31 @@ class Network:
 
         Parameters
         ----------
-        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            The parameters of one network, or of a stack of k networks.
         X : array_like of shape (n_features, n_examples), or (n_features,) for one example
+            Features; converted to the network's dtype.
 
         Returns
         -------
         ndarray of shape (n_outputs, n_examples), or (n_outputs,) for one example
-            The probability of class 1 for each sigmoid output, of each class for softmax. For a
-            stack of k thetas, with an axis of length k in front.
+            For "sigmoid", the probability of class 1 of each output; for "softmax", the probability
+            of each class. A stack adds a leading axis of length k.
 
         Raises
         ------
+        TypeError
+            If `theta` has another dtype, or `X` does not hold real numbers.
         ValueError
-            For networks with other outputs, which predict no probabilities.
+            If the output is neither "sigmoid" nor "softmax", shapes do not match, or `X` is not
+            finite.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> net = fi.Network([2, 10, 5, 3], output="softmax")
+        >>> net.predict_proba(net.initialize("zeros"), [0.5, 1.0]).round(3)
+        array([0.333, 0.333, 0.333])
         """
         self._check_classifies("predict_proba")
         if np.ndim(X) == 1:
@@ -483,16 +563,32 @@ class Network:
 
         Parameters
         ----------
-        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            The parameters of one network, or of a stack of k networks.
         X : array_like of shape (n_features, n_examples), or (n_features,) for one example
+            Features; converted to the network's dtype.
 
         Returns
         -------
         ndarray
-            For sigmoid, classes 0 or 1 of shape (n_outputs, n_examples): class 1 is predicted if
-            its probability is above 0.5. For softmax, the most probable class, (n_examples,). For
-            other outputs, the outputs, (n_outputs, n_examples). For one example without the last
-            axis; for a stack of k thetas with an axis of length k in front.
+            For "sigmoid", classes 0 or 1 of shape (n_outputs, n_examples): 1 if its probability is
+            above 0.5. For "softmax", the most probable class, of shape (n_examples,). For the other
+            outputs, the output itself, of shape (n_outputs, n_examples). Classes are intp. For one
+            example, the last axis is dropped. A stack adds a leading axis of length k.
+
+        Raises
+        ------
+        TypeError
+            If `theta` has another dtype, or `X` does not hold real numbers.
+        ValueError
+            If shapes do not match, or `X` is not finite.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> net = fi.Network([1, 1])
+        >>> net.predict(np.array([2.0, -1.0]), [[0.0, 1.0]])
+        array([[0, 1]])
         """
         if np.ndim(X) == 1:
             return self.predict(theta, np.reshape(X, (-1, 1)))[..., 0]
@@ -506,19 +602,27 @@ class Network:
     @overload
     def score(self, theta: Matrix, X: ArrayLike, Y: ArrayLike) -> Floats: ...
     def score(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> float | Floats:
-        """Return the accuracy, or the coefficient of determination R2 of a network without classes.
+        """Return the accuracy of a classifier, or the coefficient of determination R2.
 
         Parameters
         ----------
-        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            The parameters of one network, or of a stack of k networks.
         X : array_like of shape (n_features, n_examples)
+            Features; converted to the network's dtype.
         Y : array_like
-            Labels, as the output expects them: see :class:`Network`.
+            Labels, in the format of the output: see :class:`Network`.
 
         Returns
         -------
-        float, or ndarray of shape (k,) for a stack
-            R2 is averaged over the outputs, as scikit-learn's ``r2_score`` does.
+        float, or ndarray of shape (k,), float64, for a stack
+            The :meth:`accuracy` if the output is "sigmoid" or "softmax". Otherwise R2, averaged
+            over the outputs, as ``sklearn.metrics.r2_score`` does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the arrays do not match the network.
 
         Examples
         --------
@@ -534,23 +638,28 @@ class Network:
     @overload
     def accuracy(self, theta: Matrix, X: ArrayLike, Y: ArrayLike) -> Floats: ...
     def accuracy(self, theta: Array, X: ArrayLike, Y: ArrayLike) -> float | Floats:
-        """Return the share of predictions that agree with the labels.
+        """Return the fraction of predictions that equal the labels.
 
         Parameters
         ----------
-        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            The parameters of one network, or of a stack of k networks.
         X : array_like of shape (n_features, n_examples)
+            Features; converted to the network's dtype.
         Y : array_like
-            Labels, as the output expects them: see :class:`Network`.
+            Labels, in the format of the output: see :class:`Network`.
 
         Returns
         -------
-        float, or ndarray of shape (k,) for a stack
+        float, or ndarray of shape (k,), float64, for a stack
+            Several "sigmoid" outputs are counted individually.
 
         Raises
         ------
         ValueError
-            For networks that do not classify.
+            If the output is neither "sigmoid" nor "softmax".
+        TypeError, ValueError
+            If the arrays do not match the network.
 
         Examples
         --------
@@ -580,23 +689,38 @@ class Network:
 
         Parameters
         ----------
-        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            The parameters of one network, or of a stack of k networks.
         X : array_like of shape (n_features, n_examples)
+            Features; converted to the network's dtype.
         Y : array_like
-            Labels, as the output expects them: see :class:`Network`.
+            Labels, in the format of the output: see :class:`Network`.
         sample_weight : array_like of shape (n_examples,), optional
-            Weights of the mean.
+            Weights of the examples; the cost is the weighted mean. Finite, >= 0, not all zero.
 
         Returns
         -------
-        float, or ndarray of shape (k,) for a stack
+        float, or ndarray of shape (k,), float64, for a stack
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the arrays do not match the network.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 10, 5, 1])
+        >>> round(net.cost(net.initialize("zeros"), X, Y), 12)  # ln 2
+        0.69314718056
         """
         return self._scores(theta, X, Y, sample_weight)[0]
 
     def _scores(
         self, theta: Array, X: ArrayLike, Y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[float | Floats, float | Floats]:
-        """Return costs and scores, of one theta or of each in a stack."""
+        """Check the arrays; return costs and scores of one network or of a stack."""
         thetas = self.check_stack(theta)
         X = self.check_X(X)
         Y = self.check_Y(Y, X)
@@ -609,10 +733,9 @@ class Network:
     def _score(
         self, thetas: Array, X: Array, Y: Array, sample_weight: Array | None, threads: int
     ) -> tuple[Floats, Floats]:
-        """Return costs, weighted, and scores in one pass over checked arrays."""
+        """Return weighted costs and unweighted scores, of arrays that have been checked."""
         k, n, m = len(thetas), self.sizes[-1], X.shape[1]
         costs, scores = np.empty(k), np.empty(k)
-        # As many networks at once as keep the outputs small.
         size = max(1, SCORE_NUMBERS // (n * m))
         out = np.empty((min(size, k), n, m), self.dtype)
         for start in range(0, k, size):
@@ -640,24 +763,39 @@ class Network:
     ) -> tuple[Any, Array]:
         """Return the cost and its gradient with respect to ``theta``.
 
-        The signature that optimisers ask for:
+        Optimisers can call this method directly:
         ``scipy.optimize.minimize(net.loss_and_gradient, theta, jac=True, args=(X, Y))``.
 
         Parameters
         ----------
-        theta : ndarray of shape (n_parameters,) or (k, n_parameters)
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+            The parameters of one network, or of a stack of k networks.
         X : array_like of shape (n_features, n_examples)
+            Features; converted to the network's dtype.
         Y : array_like
-            Labels, as the output wants them: see :class:`Network`.
+            Labels, in the format of the output: see :class:`Network`.
         sample_weight : array_like of shape (n_examples,), optional
-            How much each example counts; the cost is the weighted mean.
-        out : ndarray of the shape of theta, optional
-            Where the gradient goes; it must not overlap the inputs.
+            Weights of the examples; the cost is the weighted mean. Finite, >= 0, not all zero.
+        out : ndarray of the shape and dtype of theta, optional
+            Contiguous array that the gradient is written to. It must not overlap the other arrays.
 
         Returns
         -------
-        cost : float, or ndarray of shape (k,)
-        gradient : ndarray of the shape of theta
+        cost : float, or ndarray of shape (k,), float64, for a stack
+        gradient : ndarray of the shape and dtype of theta
+            `out`, if it was given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the arrays do not match the network, or `out` overlaps one of them.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> net = fi.Network([1, 1], output="identity")
+        >>> net.loss_and_gradient(np.array([1.0, 0.0]), [[0.0, 1.0]], [0.0, 2.0])
+        (0.25, array([-0.5, -0.5]))
         """
         thetas = self.check_stack(theta)
         X = self.check_X(X)
@@ -685,7 +823,34 @@ class Network:
     # --- checks of arguments --------------------------------------------------------------------
 
     def check_theta(self, theta: Array, *, name: str = "theta", written: bool = False) -> Array:
-        """Return ``theta`` as the kernels want it; the same memory, if it will be written."""
+        """Check one parameter vector, and return it in the layout of the kernels.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,), the network's dtype
+        name : str, default "theta"
+            Name of the argument in error messages.
+        written : bool, default False
+            Whether the kernels write to the array. It is then returned without a copy, and must be
+            contiguous, aligned and writable.
+
+        Returns
+        -------
+        ndarray of shape (n_parameters,)
+
+        Raises
+        ------
+        TypeError
+            If `theta` has another dtype.
+        ValueError
+            If `theta` has another shape, or a layout that cannot be written to.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> fi.Network([2, 1]).check_theta(np.zeros(3))
+        array([0., 0., 0.])
+        """
         if written and not isinstance(theta, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array; got {type(theta).__name__}")
         theta = np.asarray(theta)
@@ -694,7 +859,7 @@ class Network:
         if theta.shape != (self.n_parameters,):
             raise ValueError(f"{name}: expected shape ({self.n_parameters},); got {theta.shape}")
         if not written:
-            return self._as_kernel_wants(theta)
+            return self._converted(theta)
         if not theta.flags.c_contiguous:
             raise ValueError(f"{name}: expected a contiguous array; got strides {theta.strides}")
         if not theta.flags.aligned:
@@ -704,9 +869,28 @@ class Network:
         return theta
 
     def check_stack(self, theta: Array, *, name: str = "theta", written: bool = False) -> Array:
-        """Return one ``theta``, or a stack of them, as the rows of a matrix.
+        """Check one parameter vector or a stack of them, and return a matrix with one row for each.
 
-        As in :meth:`check_theta`, it is the same memory, if it will be written.
+        Parameters
+        ----------
+        theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
+        name, written
+            As in :meth:`check_theta`.
+
+        Returns
+        -------
+        ndarray of shape (1, n_parameters) or (k, n_parameters)
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in :meth:`check_theta`.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> fi.Network([2, 1]).check_stack(np.zeros(3)).shape
+        (1, 3)
         """
         if np.ndim(theta) != 2:
             return self.check_theta(theta, name=name, written=written)[None]
@@ -718,32 +902,90 @@ class Network:
         if written and not theta.flags.c_contiguous:
             raise ValueError(f"{name}: expected a contiguous array; got strides {theta.strides}")
         self.check_theta(theta[0], name=name, written=written)
-        return theta if written else self._as_kernel_wants(theta)
+        return theta if written else self._converted(theta)
 
     def check_X(self, X: ArrayLike, *, name: str = "X") -> Array:
-        """Return X contiguous and in the network's dtype, shape (n_features, n_examples)."""
+        """Check features, and return them contiguous and in the network's dtype.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_features, n_examples)
+        name : str, default "X"
+            Name of the argument in error messages.
+
+        Returns
+        -------
+        ndarray of shape (n_features, n_examples)
+            `X` itself if it needs no conversion.
+
+        Raises
+        ------
+        TypeError
+            If `X` does not hold real numbers.
+        ValueError
+            If `X` has another shape, or is not finite in the network's dtype.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> fi.Network([2, 1]).check_X([[1, 2, 3], [4, 5, 6]])
+        array([[1., 2., 3.],
+               [4., 5., 6.]])
+        """
         X = _real(name, X)
         n = self.sizes[0]
         if X.ndim != 2 or X.shape[0] != n:
             hint = f"; pass {name}.T" if X.ndim == 2 and X.shape[1] == n else ""
             raise ValueError(f"{name}: expected shape ({n}, n_examples); got {X.shape}{hint}")
-        X = self._as_kernel_wants(X)
+        X = self._converted(X)
         if not dense.all_finite(X):
             raise ValueError(f"{name}: expected finite {self.dtype} numbers; got NaN or infinity")
         return X
 
-    def _as_kernel_wants(self, array: Array) -> Array:
+    def _converted(self, array: Array) -> Array:
         """Return an array contiguous, aligned and in the network's dtype."""
         flags = array.flags
         if array.dtype == self.dtype and flags.c_contiguous and flags.aligned:
             return array
         if array.dtype.kind != "f":
             return array.astype(self.dtype, order="C")
-        with np.errstate(over="ignore"):  # a wider number becomes infinite, and is refused later
+        with np.errstate(
+            over="ignore"
+        ):  # a number that overflows becomes infinite: callers refuse it
             return array.astype(self.dtype, order="C")
 
     def check_Y(self, Y: ArrayLike, X: Array, *, name: str = "Y") -> Array:
-        """Return the labels as the kernels want them: numbers of shape (n_outputs, n_examples)."""
+        """Check labels, and return them as a matrix in the network's dtype.
+
+        Parameters
+        ----------
+        Y : array_like
+            Labels, in the format of the output: see :class:`Network`.
+        X : ndarray of shape (n_features, n_examples)
+            The features of the same examples.
+        name : str, default "Y"
+            Name of the argument in error messages.
+
+        Returns
+        -------
+        ndarray of shape (n_outputs, n_examples)
+            One-hot for "softmax".
+
+        Raises
+        ------
+        TypeError
+            If `Y` does not hold real numbers.
+        ValueError
+            If shapes do not match, there are no examples, or a label is out of range.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> fi.Network([2, 3], output="softmax").check_Y([0, 2], np.ones((2, 2)))
+        array([[1., 0.],
+               [0., 0.],
+               [0., 1.]])
+        """
         Y = _real(name, Y)
         of_X = name.replace("Y", "X")
         if X.shape[1] == 0:
@@ -763,8 +1005,9 @@ class Network:
             )
         counts = self.output == "exponential"
         if Y.dtype == self.dtype or Y.dtype.kind in "iub":
-            # No other integer becomes 0 or 1, as small numbers of a wider type do.
-            labels = self._as_kernel_wants(Y)
+            # The labels can be checked after the conversion: no integer other than 0 and 1 is
+            # rounded to 0 or 1, whereas a small float64 would become 0 in float32.
+            labels = self._converted(Y)
             fits = dense.all_binary if self.classifies else dense.all_finite
             if fits(labels) and self.output != "softmax" and not counts:
                 return labels
@@ -782,7 +1025,7 @@ class Network:
             raise ValueError(
                 f"{name}: expected one 1 for each example; got {int(ones[e])} for example {e}"
             )
-        return self._as_kernel_wants(Y)
+        return self._converted(Y)
 
     def _one_hot(self, labels: Array, name: str) -> Array:
         n, m = self.sizes[-1], len(labels)
@@ -797,14 +1040,39 @@ class Network:
         return Y
 
     def check_sample_weight(self, sample_weight: ArrayLike, X: Array) -> Array:
-        """Return the weights of the examples in the network's dtype, shape (n_examples,)."""
+        """Check the weights of the examples, and return them in the network's dtype.
+
+        Parameters
+        ----------
+        sample_weight : array_like of shape (n_examples,)
+            Finite, >= 0, not all zero.
+        X : ndarray of shape (n_features, n_examples)
+            The features of the same examples.
+
+        Returns
+        -------
+        ndarray of shape (n_examples,)
+
+        Raises
+        ------
+        TypeError
+            If `sample_weight` does not hold real numbers.
+        ValueError
+            If the shape does not match, a weight is negative or not finite, or all are zero.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> fi.Network([2, 1]).check_sample_weight([1, 2], np.ones((2, 2)))
+        array([1., 2.])
+        """
         sample_weight = _real("sample_weight", sample_weight)
         if sample_weight.shape != (X.shape[1],):
             raise ValueError(
                 f"sample_weight: expected shape ({X.shape[1]},) to match X {X.shape}; "
                 f"got {sample_weight.shape}"
             )
-        sample_weight = self._as_kernel_wants(sample_weight)
+        sample_weight = self._converted(sample_weight)
         wrong = sample_weight[~(np.isfinite(sample_weight) & (sample_weight >= 0))]
         if wrong.size:
             raise ValueError(f"sample_weight: expected finite and >= 0; got {wrong[0]}")
@@ -822,9 +1090,9 @@ def _rebuilt(architecture: dict[str, Any]) -> Network:
 
 
 def _r2(outputs: Array, Y: Array) -> Floats:
-    """Return the mean R2 of the outputs of each network; (k, n, m) and (n, m).
+    """Return the R2 of each network, averaged over its outputs, (k, n, m), given labels (n, m).
 
-    As in scikit-learn, labels that do not vary have 1 if they are met exactly, and otherwise 0.
+    As in scikit-learn, R2 for constant labels is 1 if the residual is zero, and otherwise 0.
     """
     labels = Y.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -835,38 +1103,41 @@ def _r2(outputs: Array, Y: Array) -> Floats:
 
 
 def load(path: files.FilePath) -> tuple[Network, Array]:
-    """Return the network and the parameters that :meth:`Network.save` wrote.
+    """Load a network and its parameters from a file that :meth:`Network.save` wrote.
 
-    Safe on files of unknown origin: no code is run, and what a file declares is held against what
-    it contains before memory is taken for it.
+    Files of unknown origin are safe to load: no code is executed, and the sizes that a file
+    declares are compared with its content before memory is allocated.
 
     Parameters
     ----------
     path : str or path-like
-        Ending in ``.safetensors`` or ``.npz``.
+        Ends in ``.safetensors`` or ``.npz``.
 
     Returns
     -------
     network : Network
     theta : ndarray of shape (n_parameters,) or (k, n_parameters), the network's dtype
-        Finite numbers, the very bits that were saved.
+        The parameters of one network, or of a stack of k networks, bit for bit as saved.
 
     Raises
     ------
     TypeError
-        For a path that is none.
+        If `path` is not path-like.
     ValueError
-        For another suffix, and for a file that is damaged, no network's, of a later version, or
-        not finite.
+        If `path` has another suffix, or the file is damaged, does not describe a network, has a
+        later version, or contains NaN or infinity.
     ImportError
-        For ``.safetensors`` without the package of that name: the extra ``files``.
+        If the suffix is ``.safetensors`` and the package safetensors is not installed. The extra
+        ``files`` installs it.
     OSError
         If the file cannot be read.
 
+    See Also
+    --------
+    Network.save : Save a network, with an example of loading it.
+
     Examples
     --------
-    See :meth:`Network.save`.
-
     >>> load("circles.h5")
     Traceback (most recent call last):
         ...
@@ -879,10 +1150,10 @@ def load(path: files.FilePath) -> tuple[Network, Array]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: {error}") from error
     if network._architecture != architecture:
-        raise ValueError(f"{what}: expected all of {', '.join(network._architecture)}, spelt out")
+        raise ValueError(f"{what}: expected all of {', '.join(network._architecture)} as keys")
     shapes = network._shapes
     if set(tensors) != set(shapes):
-        raise ValueError(f"{what}: expected the tensors {_some(shapes)}; got {_some(tensors)}")
+        raise ValueError(f"{what}: expected the tensors {_listed(shapes)}; got {_listed(tensors)}")
     stack = tensors["W1"].shape[:-2]
     if len(stack) > 1 or stack == (0,):
         raise ValueError(f"{what}: expected one network or a stack; got {stack + shapes['W1']}")
@@ -901,8 +1172,8 @@ def load(path: files.FilePath) -> tuple[Network, Array]:
     return network, theta
 
 
-def _some(names: Iterable[str]) -> str:
-    """Return the first of what may be a hostile file's million names."""
+def _listed(names: Iterable[str]) -> str:
+    """Return the first eight names as text: a malicious file may contain a million."""
     first = list(islice(names, 9))
     return ", ".join(first[:8]) + (", ..." if len(first) > 8 else "")
 

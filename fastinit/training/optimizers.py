@@ -1,11 +1,15 @@
-"""Optimisers and learning-rate schedules: settings only; the updates themselves are kernels.
+"""Optimisers and learning-rate schedules.
 
-``learning_rate`` is a number or a schedule: any callable from the iteration, counted from 0, to a
-number. It may also be a sequence of these, one for each layer, or of pairs of these, for each
-layer's weights and biases. A rate of 0 leaves parameters exactly as they are.
+The classes hold settings only; the updates are computed by the kernels.
 
-``l2`` adds ``l2 / 2 * sum(W ** 2)`` to what is minimised, over the weights and not over the biases;
-the costs that a run records are without it.
+``learning_rate`` is a number or a schedule: a callable that takes the iteration, counted from 0,
+and returns a number. It may also be a sequence with one entry per layer. An entry is a number or a
+schedule, or a pair of these for the weights and the biases of the layer. A learning rate of 0
+leaves the parameters unchanged.
+
+``l2`` adds ``l2 / 2 * sum(W ** 2)`` to the cost that is minimised. The sum runs over the weights,
+not over the biases. Recorded costs do not include it, unless :func:`fastinit.train` is called with
+``penalty_in_cost=True``.
 """
 
 import math
@@ -20,12 +24,12 @@ from numpy.typing import NDArray
 from fastinit.validation import as_float, check_bool, check_integer, is_sequence
 
 Rate = float | Callable[[int], float]
-# One for all parameters, or one for each layer, or for each layer's weights and biases.
+# One for all parameters, one per layer, or one each for the weights and the biases of every layer.
 LearningRate = Rate | Sequence[Rate | Sequence[Rate]]
 
 
 class Rule(NamedTuple):
-    """The name of an update kernel, and the settings that it reads."""
+    """Name and settings of an update kernel."""
 
     name: str
     beta1: float = 0.0
@@ -33,20 +37,20 @@ class Rule(NamedTuple):
     epsilon: float = 0.0
     l2: float = 0.0
     weight_decay: float = 0.0
-    # Whether recorded costs include ``l2 / 2 * sum(W ** 2)``.
+    # Whether the recorded costs include ``l2 / 2 * sum(W ** 2)``.
     penalty_in_cost: bool = False
     nesterov: bool = False
 
 
 class Optimizer:
-    """Base class of the optimisers; each is a dataclass of settings.
+    """Base class of the optimisers. Each optimiser is a frozen dataclass of settings.
 
     Attributes
     ----------
     slots : int
-        Rows of state, of n_parameters numbers each, that the update kernel of :attr:`rule` keeps.
+        Number of state vectors, of n_parameters numbers each, that the optimiser keeps.
     learning_rate : float, callable or tuple
-        Of all optimisers but :class:`LBFGS`.
+        The learning rate. :class:`LBFGS` has none.
 
     Examples
     --------
@@ -59,19 +63,27 @@ class Optimizer:
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernels take them."""
+        """Name and settings of the update kernel."""
         raise TypeError(f"optimizer: expected one with an update kernel; got {self!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InverseScaling:
-    """A learning rate that falls as ``initial / (iteration + 1) ** power``.
+    """Learning-rate schedule ``initial / (iteration + 1) ** power``.
 
     Parameters
     ----------
     initial : float
+        Learning rate of iteration 0; finite and >= 0.
     power : float, default 0.5
-        As scikit-learn's ``power_t``.
+        Exponent, finite and >= 0; ``power_t`` in scikit-learn.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a number.
+    ValueError
+        If an argument is negative or not finite.
 
     Examples
     --------
@@ -86,24 +98,38 @@ class InverseScaling:
         _check(self, initial=math.inf, power=math.inf)
 
     def __call__(self, iteration: int) -> float:
-        """Return the learning rate of an iteration."""
+        """Return the learning rate of an iteration, counted from 0."""
         return float(self.initial / (iteration + 1) ** self.power)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """A learning rate that falls by half a cosine to ``final``, and stays there [1]_.
+    """Learning-rate schedule that decays along a half cosine and then stays at ``final`` [1]_.
 
     Parameters
     ----------
     initial : float
+        Learning rate of iteration 0; finite and >= 0.
     iterations : int
-        The number of iterations after which ``final`` is reached.
+        Number of iterations after which ``final`` is reached; at least 1.
     final : float, default 0
+        Learning rate from then on; finite and >= 0.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a number, or `iterations` is not an integer.
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    This is the schedule of [1]_ without restarts.
 
     References
     ----------
-    .. [1] Loshchilov and Hutter, "SGDR", 2017, arXiv:1608.03983, without restarts.
+    .. [1] Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017,
+       arXiv:1608.03983.
 
     Examples
     --------
@@ -121,7 +147,7 @@ class Cosine:
         check_integer("iterations", self.iterations, 1)
 
     def __call__(self, iteration: int) -> float:
-        """Return the learning rate of an iteration."""
+        """Return the learning rate of an iteration, counted from 0."""
         if iteration >= self.iterations:
             return self.final
         share = (1 + math.cos(math.pi * iteration / self.iterations)) / 2
@@ -135,10 +161,18 @@ class GradientDescent(Optimizer):
     Parameters
     ----------
     learning_rate : float, callable or sequence, default 0.01
-        The step per unit of gradient; finite and not negative. A sequence has one for each layer,
-        or a pair for each layer's weights and biases.
+        The learning rate, finite and >= 0, or a schedule, or a sequence with one entry per layer:
+        see :mod:`fastinit.optimizers`.
     l2 : float, default 0
-        Strength of the squared penalty on the weights.
+        Coefficient of the penalty ``l2 / 2 * sum(W ** 2)`` on the weights; finite and >= 0.
+
+    Raises
+    ------
+    TypeError
+        If a setting is not a number, or `learning_rate` is not a number, a callable or a
+        sequence.
+    ValueError
+        If a setting is out of its range.
 
     Examples
     --------
@@ -155,7 +189,7 @@ class GradientDescent(Optimizer):
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernels take them."""
+        """Name and settings of the update kernel."""
         return Rule("gradient_descent", l2=self.l2)
 
 
@@ -166,12 +200,23 @@ class Momentum(Optimizer):
     Parameters
     ----------
     learning_rate : float, callable or sequence, default 0.01
+        The learning rate, finite and >= 0, or a schedule, or a sequence with one entry per layer:
+        see :mod:`fastinit.optimizers`.
     momentum : float, default 0.9
-        From 0 up to, not including, 1.
+        Decay rate of ``v``, in [0, 1).
     nesterov : bool, default False
-        Step along ``gradient + momentum * v`` instead [1]_, as PyTorch does.
+        Whether to use Nesterov momentum [1]_: the step is ``learning_rate`` times
+        ``gradient + momentum * v``, as in PyTorch.
     l2 : float, default 0
-        Strength of the squared penalty on the weights.
+        Coefficient of the penalty ``l2 / 2 * sum(W ** 2)`` on the weights; finite and >= 0.
+
+    Raises
+    ------
+    TypeError
+        If a setting is not a number, `nesterov` is not a bool, or `learning_rate` is not a number,
+        a callable or a sequence.
+    ValueError
+        If a setting is out of its range.
 
     References
     ----------
@@ -197,23 +242,44 @@ class Momentum(Optimizer):
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernels take them."""
+        """Name and settings of the update kernel."""
         return Rule("momentum", self.momentum, l2=self.l2, nesterov=bool(self.nesterov))
 
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam [1]_: steps by the mean gradient over the root of the mean squared gradient.
+    """Adam [1]_.
+
+    ::
+
+        v = beta1 * v + (1 - beta1) * gradient
+        s = beta2 * s + (1 - beta2) * gradient ** 2
+        v_hat = v / (1 - beta1 ** t)
+        s_hat = s / (1 - beta2 ** t)
+        theta -= learning_rate * v_hat / (sqrt(s_hat) + epsilon)
+
+    ``t`` is the number of the update, counted from 1.
 
     Parameters
     ----------
     learning_rate : float, callable or sequence, default 0.001
+        The learning rate, finite and >= 0, or a schedule, or a sequence with one entry per layer:
+        see :mod:`fastinit.optimizers`.
     beta1, beta2 : float, default 0.9 and 0.999
         Exponential decay rates of the moment estimates, in [0, 1).
     epsilon : float, default 1e-8
-        Added to the root, after its bias is corrected; above 0.
+        Added to the denominator for numerical stability; finite and above 0.
     l2 : float, default 0
-        Strength of the squared penalty on the weights, through the gradient.
+        Coefficient of the penalty ``l2 / 2 * sum(W ** 2)`` on the weights, whose derivative is
+        added to the gradient; finite and >= 0.
+
+    Raises
+    ------
+    TypeError
+        If a setting is not a number, or `learning_rate` is not a number, a callable or a
+        sequence.
+    ValueError
+        If a setting is out of its range.
 
     References
     ----------
@@ -238,21 +304,36 @@ class Adam(Optimizer):
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernels take them."""
+        """Name and settings of the update kernel."""
         return Rule("adam", self.beta1, self.beta2, self.epsilon, l2=self.l2)
 
 
 @dataclass(frozen=True)
 class AdamW(Optimizer):
-    """Adam with decoupled weight decay [1]_: weights shrink by ``learning_rate * weight_decay``.
+    """Adam with decoupled weight decay [1]_.
+
+    In addition to the step of :class:`Adam`, each update subtracts
+    ``learning_rate * weight_decay * W`` from the weights.
 
     Parameters
     ----------
     learning_rate : float, callable or sequence, default 0.001
-    beta1, beta2, epsilon : float
-        As in :class:`Adam`.
+        The learning rate, finite and >= 0, or a schedule, or a sequence with one entry per layer:
+        see :mod:`fastinit.optimizers`.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Exponential decay rates of the moment estimates, in [0, 1).
+    epsilon : float, default 1e-8
+        Added to the denominator for numerical stability; finite and above 0.
     weight_decay : float, default 0.01
-        Of the weights, not of the biases.
+        Coefficient of the weight decay, which does not apply to the biases; finite and >= 0.
+
+    Raises
+    ------
+    TypeError
+        If a setting is not a number, or `learning_rate` is not a number, a callable or a
+        sequence.
+    ValueError
+        If a setting is out of its range.
 
     References
     ----------
@@ -277,28 +358,36 @@ class AdamW(Optimizer):
 
     @property
     def rule(self) -> Rule:
-        """The settings as the kernels take them."""
+        """Name and settings of the update kernel."""
         return Rule("adam", self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
 class LBFGS(Optimizer):
-    """Limited-memory BFGS, by ``scipy.optimize.minimize``; needs SciPy, and full batches.
+    """Limited-memory BFGS [1]_, as implemented by ``scipy.optimize.minimize``.
 
-    It has no learning rate: a line search finds every step. One iteration may evaluate the cost
-    more than once.
+    Requires SciPy and full batches. There is no learning rate: a line search determines the length
+    of each step. One iteration may evaluate the cost more than once.
 
     Parameters
     ----------
     history : int, default 10
-        Corrections kept; SciPy's ``maxcor``.
+        Number of stored corrections, from 1 to 1000; SciPy's ``maxcor``.
     tol : float, default 1e-5
-        The training has converged if no entry of the gradient is larger; SciPy's ``gtol``.
+        The training has converged when no entry of the gradient has a larger absolute value;
+        SciPy's ``gtol``.
     max_fun : int, default 15000
-        Largest number of evaluations of the cost in one call of :func:`train`; SciPy's ``maxfun``,
-        which is checked after each iteration.
+        Largest number of evaluations of the cost in one call of :func:`fastinit.train`; SciPy's
+        ``maxfun``. SciPy checks it after each iteration only.
     l2 : float, default 0
-        Strength of the squared penalty on the weights.
+        Coefficient of the penalty ``l2 / 2 * sum(W ** 2)`` on the weights; finite and >= 0.
+
+    Raises
+    ------
+    TypeError
+        If a setting is not a number, or `history` or `max_fun` is not an integer.
+    ValueError
+        If a setting is out of its range.
 
     References
     ----------
@@ -326,7 +415,7 @@ OPTIMIZERS: tuple[type[Optimizer], ...] = tuple(Optimizer.__subclasses__())
 
 
 def checked_rate(rate: Any, name: str = "learning_rate") -> float:
-    """Return a learning rate as a float: finite and not negative."""
+    """Return a finite number >= 0 as a float; raise if it is anything else."""
     number = as_float(name, rate)
     if not 0 <= number <= sys.float_info.max:
         raise ValueError(f"{name}: expected finite and >= 0; got {number}")
@@ -336,10 +425,13 @@ def checked_rate(rate: Any, name: str = "learning_rate") -> float:
 def learning_rates(
     optimizers: Sequence[Any], start: int, stop: int, n_layers: int
 ) -> NDArray[np.float64]:
-    """Return the rates of some iterations as the kernels take them.
+    """Return the learning rates of the iterations from ``start`` to ``stop``, for the kernels.
 
-    Of shape (n_optimizers, 1 or iterations, 1 or 2 * n_layers): one row where no rate changes; a
-    column each for W1, b1, W2, b2, ... where one of the optimisers has rates for each layer.
+    Returns
+    -------
+    ndarray of shape (n_optimizers, 1 or stop - start, 1 or 2 * n_layers), float64
+        The second axis has length 1 if every learning rate is a single number. The last axis has an
+        entry each for W1, b1, W2, b2, ... if an optimiser has rates per layer.
     """
     if all(isinstance(each.learning_rate, float) for each in optimizers):
         return np.array([[[each.learning_rate]] for each in optimizers])
@@ -360,7 +452,7 @@ def learning_rates(
 
 
 def _rates(rate: Rate, name: str, start: int, stop: int) -> NDArray[np.float64]:
-    """Return the rate of these iterations, or that of each, as a column."""
+    """Return the learning rates as a column, with a single row if the rate is a number."""
     if not callable(rate):
         return np.array([[rate]])
     values = [checked_rate(rate(i), f"{name} at iteration {i}") for i in range(start, stop)]
@@ -379,7 +471,7 @@ def _check_rate(optimizer: Any) -> None:
 
 
 def _layer_rate(rate: Any, layer: int) -> Any:
-    """Return the rate of one layer, or the pair of those of its weights and biases."""
+    """Return the checked rate of one layer, or the pair of rates of its weights and biases."""
     name = f"learning_rate of layer {layer}"
     if is_sequence(rate):
         if len(rate) != 2:
@@ -396,7 +488,7 @@ def _check_adam(optimizer: Any) -> None:
 
 
 def _check(settings: Any, **ends: float) -> None:
-    """Make the named settings floats, from 0 up to their ends."""
+    """Convert the named settings to floats in [0, end)."""
     for name, end in ends.items():
         value = checked_rate(getattr(settings, name), name)
         if not value < end:

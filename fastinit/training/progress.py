@@ -1,18 +1,18 @@
-"""Display: a progress bar with the remaining time, on a terminal."""
+"""A progress bar with the remaining time, for terminals."""
 
 from collections.abc import Callable
 from typing import Any, Self
 
 
 class Display:
-    """A context manager that shows a progress bar on standard error; requires rich.
+    """Context manager that shows a progress bar on standard error. Requires rich.
 
     Parameters
     ----------
     total : int
         Total number of steps.
     above : callable or None
-        Returns a renderable of rich to show above the bar.
+        Called without arguments; returns a rich renderable that is shown above the bar.
     enabled : bool
         If False, or if standard error is not a terminal, nothing is shown.
     """
@@ -49,6 +49,6 @@ class Display:
             self._live.stop()
 
     def advance(self, steps: int) -> None:
-        """Add ``steps`` to the steps that are done; may be called from any thread."""
+        """Advance the bar by ``steps``. May be called from any thread."""
         if self._live is not None:
             self._progress.advance(self._task, steps)

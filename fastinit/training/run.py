@@ -1,4 +1,4 @@
-"""Run and Stack: what train() returns."""
+"""Run and Stack, the classes that :func:`train` returns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from fastinit.markup import html_table
 from fastinit.training.network import Array, Network
 from fastinit.training.optimizers import Optimizer
 
-# The order of the examples of each epoch: the key of their shuffling, None for that of X, or the
-# caller's own, as an array or by the number of the epoch.
+# The order of the examples in each epoch: the key of the shuffle, None for the order of X, an
+# array, or a callable that returns the array of an epoch.
 Order = int | NDArray[np.intp] | Callable[[int], ArrayLike] | None
 
 
 class Data(NamedTuple):
-    """Checked training data, as the kernels take them."""
+    """Training data in the layout and dtype of the kernels."""
 
     X: Array
     Y: Array
@@ -27,13 +27,35 @@ class Data(NamedTuple):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: a KeyboardInterrupt that keeps what was done.
+    """Raised on Ctrl-C: a KeyboardInterrupt that carries the result so far.
+
+    Parameters
+    ----------
+    result : Run, Stack or Comparison
+        The result at the time of the interrupt.
+    message : str
+        The text of the exception.
 
     Attributes
     ----------
     result : Run, Stack or Comparison
-        As it was when it was interrupted. It can be continued: a run or a stack by
-        ``train(resume=)``, a comparison by its store.
+        The result at the time of the interrupt. Continue a run or a stack with
+        ``train(..., resume=result)``, and a comparison from its store.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
+    >>> net = fi.Network([2, 10, 5, 1])
+    >>> theta = net.initialize("he_normal", seed=0)
+    >>> def press_ctrl_c(run):
+    ...     raise KeyboardInterrupt
+    >>> try:
+    ...     fi.train(net, theta, X, Y, iterations=100, callback=press_ctrl_c, callback_every=40)
+    ... except fi.Interrupted as error:
+    ...     run = error.result
+    >>> run.iterations, run.stopped_by
+    (40, 'interrupt')
     """
 
     def __init__(self, result: Any, message: str) -> None:
@@ -41,53 +63,67 @@ class Interrupted(KeyboardInterrupt):
         self.result = result
 
 
-class _Printed(ABC):
-    """Prints its facts in a terminal and in a notebook."""
+class _Summarized(ABC):
+    """A class whose repr is a summary, as text or, in notebooks, as HTML."""
 
     @abstractmethod
-    def _facts(self) -> dict[str, str]:
-        """Return what there is to say, by name."""
+    def _summary(self) -> dict[str, str]:
+        """Return the lines of the summary: name and text."""
 
     def __repr__(self) -> str:
-        lines = [f"  {name:<12} {fact}" for name, fact in self._facts().items()]
+        lines = [f"  {name:<12} {text}" for name, text in self._summary().items()]
         return "\n".join([type(self).__name__, *lines])
 
     def _repr_html_(self) -> str:
-        return html_table(list(self._facts().items()), caption=type(self).__name__)
+        return html_table(list(self._summary().items()), caption=type(self).__name__)
 
 
 @dataclass(eq=False, repr=False)
-class Run(_Printed):
-    """One training, as far as it has come.
+class Run(_Summarized):
+    """The result of training one network. Returned by :func:`fastinit.train`.
 
     Attributes
     ----------
     network : Network
-    theta : ndarray of shape (n_parameters,)
-        The very array that was handed to :func:`train`, updated in place.
+        The network that was trained.
+    theta : ndarray of shape (n_parameters,), the network's dtype
+        The array that was passed to :func:`fastinit.train`, updated in place.
     optimizer : GradientDescent, Momentum, Adam, AdamW or LBFGS
+        The optimiser with its settings.
     costs : ndarray of shape (ceil(iterations / cost_every),), float64
-        The cost of every ``cost_every``-th iteration's examples before its update. After a
-        divergence NaN follows, up to the number of iterations asked for, but at most 2**20 of them.
+        Training costs. Entry ``i`` is the cost of the batch of iteration ``i * cost_every``, before
+        its update. After a divergence, the remaining entries are NaN, up to the requested number of
+        iterations and to at most 2**20 entries.
     diverged_at : int or None
-        The first iteration whose update was not finite. It was not made: ``theta`` keeps its last
-        finite value.
-    cost_every : int
-        Entry ``i`` of ``costs`` belongs to iteration ``i * cost_every``.
+        The first iteration whose update was not finite, or None. That update is discarded:
+        ``theta`` keeps its last finite value.
     seconds : float
-        Wall-clock time of the training; in a stack, of the whole stack.
+        Wall-clock time of the training in seconds; in a stack, that of the whole stack.
     batch_size : int or None
-        None for full batches.
+        Examples per update; None for full batches.
     stopped_by : str
-        "iterations", "callback", "tol", "divergence", "interrupt"; of L-BFGS also "convergence",
-        "max_fun" and "line_search", which found no lower cost. Empty during the training.
-    validation_iterations : ndarray of shape (n,)
-        The numbers of iterations after which the validation data were looked at.
-    validation_costs, validation_scores : ndarray of shape (n,)
-        Their cost and score (:meth:`Network.score`) then.
+        "iterations", "callback", "tol", "divergence" or "interrupt". For :class:`LBFGS` also
+        "convergence", "max_fun", or "line_search" if the line search found no lower cost. Empty
+        during the training.
+    validation_iterations : ndarray of shape (n,), intp
+        The number of completed iterations at each validation.
+    validation_costs, validation_scores : ndarray of shape (n,), float64
+        Cost and score (:meth:`Network.score`) of the validation data at each validation.
     best_iteration : int or None
-        If the training monitored validation data, the number of iterations after which the value
-        was best. At the end ``theta`` is set back to that iteration.
+        With early stopping on validation data, the number of iterations after which the monitored
+        value was best. At the end of the training, ``theta`` is set to the parameters of that
+        iteration.
+    cost_every : int
+        Number of iterations between two recorded costs.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
+    >>> net = fi.Network([2, 10, 5, 1])
+    >>> run = fi.train(net, net.initialize("he_normal", seed=0), X, Y, iterations=50)
+    >>> run.iterations, run.stopped_by, run.costs.shape
+    (50, 'iterations', (50,))
     """
 
     network: Network
@@ -103,7 +139,7 @@ class Run(_Printed):
     validation_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     best_iteration: int | None = None
     cost_every: int = 1
-    # What a resumed training goes on with.
+    # The state that a resumed training continues from.
     _iterations: int | None = None
     _state: Array = field(default_factory=lambda: np.empty((0, 0)))
     _state_start: int = 0  # the iteration at which the state was zero
@@ -112,24 +148,24 @@ class Run(_Printed):
 
     @property
     def iterations(self) -> int:
-        """Whole iterations that were run."""
+        """Number of completed iterations."""
         if self._iterations is not None:
             return self._iterations
         return len(self.costs) if self.diverged_at is None else self.diverged_at
 
     @property
     def final_cost(self) -> float:
-        """The cost of ``theta`` on the training data, without penalties; NaN after a divergence."""
+        """Cost of ``theta`` on the training data, without penalties; NaN after a divergence."""
         if self.diverged_at is not None or self._data is None:
             return float("nan")
         return float(self.network.cost(self.theta, *self._data[:2], sample_weight=self._data[2]))
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """``{"W1": ..., "b1": ..., ...}``: views that share memory with ``theta``."""
+        """Dictionary ``{"W1": ..., "b1": ..., ...}`` of views that share memory with ``theta``."""
         return self.network.unpack(self.theta)
 
-    def _facts(self) -> dict[str, str]:
+    def _summary(self) -> dict[str, str]:
         facts = {
             "network": str(self.network),
             "optimizer": str(self.optimizer),
@@ -153,13 +189,22 @@ class Run(_Printed):
         return facts
 
 
-class Stack(_Printed, Sequence[Run]):
-    """The runs of many networks that were trained in one call; ``stack[i]`` is a :class:`Run`.
+class Stack(_Summarized, Sequence[Run]):
+    """The results of training k networks in one call. Returned by :func:`fastinit.train`.
+
+    A stack is a sequence: ``stack[i]`` is the :class:`Run` of network ``i``.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        One run for each network.
+    theta : ndarray of shape (k, n_parameters)
+        The parameters of all networks.
 
     Attributes
     ----------
-    theta : ndarray of shape (k, n_parameters)
-        The very array that was handed to :func:`train`, updated in place.
+    theta : ndarray of shape (k, n_parameters), the network's dtype
+        The array that was passed to :func:`fastinit.train`, updated in place.
 
     Examples
     --------
@@ -188,7 +233,7 @@ class Stack(_Printed, Sequence[Run]):
 
     @property
     def costs(self) -> NDArray[np.float64]:
-        """Costs of shape (k, n): NaN where a network had stopped. A new array."""
+        """Training costs as a new array of shape (k, n), NaN after a network has stopped."""
         costs = np.full((len(self), max((len(run.costs) for run in self), default=0)), np.nan)
         for row, run in zip(costs, self, strict=True):
             row[: len(run.costs)] = run.costs
@@ -196,7 +241,7 @@ class Stack(_Printed, Sequence[Run]):
 
     @property
     def final_costs(self) -> NDArray[np.float64]:
-        """The ``final_cost`` of each network, of shape (k,). A new array."""
+        """The ``final_cost`` of each network, as a new array of shape (k,)."""
         costs = np.full(len(self), np.nan)
         finite = [k for k, run in enumerate(self) if run.diverged_at is None]
         data = self[0]._data if len(self) else None
@@ -206,15 +251,15 @@ class Stack(_Printed, Sequence[Run]):
 
     @property
     def diverged_at(self) -> list[int | None]:
-        """The iteration of divergence of each network, or None."""
+        """The ``diverged_at`` of each network: an iteration, or None."""
         return [run.diverged_at for run in self]
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of the training."""
+        """Wall-clock time of the training in seconds."""
         return max((run.seconds for run in self), default=0.0)
 
-    def _facts(self) -> dict[str, str]:
+    def _summary(self) -> dict[str, str]:
         diverged = sum(run.diverged_at is not None for run in self)
         final = self.final_costs
         final = final[~np.isnan(final)]
