@@ -148,7 +148,8 @@ def train(
     shuffle : bool, array_like of int or callable, default True
         Whether to shuffle the examples before each epoch of mini-batches. An array of shape
         (n_examples,) gives the order of the examples in every epoch. A callable takes the epoch,
-        counted from 0, and returns such an array. Indices may repeat.
+        counted from 0, and returns such an array; it is called once per epoch, perhaps earlier than
+        the epoch begins. Indices may repeat.
     seed : int, SeedSequence, Generator, RandomState or None, default 0
         Seed of the shuffle. None draws fresh entropy.
     sample_weight : array_like of shape (n_examples,), optional
@@ -164,8 +165,8 @@ def train(
         Number of iterations between two validations. By default, one epoch.
     monitor : {"cost", "score"}, default "cost"
         The value that early stopping monitors: the cost of the validation data, or their score (see
-        :meth:`Network.score`). Without validation data, it is the training cost of each epoch, that
-        is, the mean over its batches.
+        :meth:`Network.score`). Without validation data, it is the training cost of each epoch: the
+        mean of the costs of its batches, weighted by their numbers of examples.
     tol : float, optional
         Smallest change that counts as an improvement. Passing `tol` or `n_iter_no_change` enables
         early stopping; the other one then defaults to 1e-4 or 10, as in scikit-learn.
@@ -183,8 +184,9 @@ def train(
         Largest number of threads; all usable cores by default. Small batches use one thread. The
         results do not depend on it.
     callback : callable, optional
-        Called with the :class:`Run` or :class:`Stack` during the training and at its end. If it
-        returns a true value, the training stops.
+        Called with the :class:`Run` or :class:`Stack` during the training and after its last
+        iteration, before `theta` is set back to the best parameters. If it returns a true value,
+        the training of all networks stops.
     callback_every : int or "epoch", optional
         Number of iterations between two calls of `callback`. By default, it is called about every
         20 ms.
@@ -194,11 +196,13 @@ def train(
         Continue an earlier training. The result is the same, bit for bit, as that of a single
         longer training: the state of the optimiser, the position in the epoch and the records
         continue. The order of the examples and the batch size are those of the run; the optimiser
-        may have other settings, but must be of the same class. `iterations` and `epochs` are added
-        to those already completed, and the count of `n_iter_no_change` restarts. After a
-        divergence, the training continues from the last finite parameters with a new optimiser
-        state; pass a smaller learning rate. In a stack, networks that diverged or were stopped by
-        `tol` are not trained further. :class:`LBFGS` keeps no state and restarts from `theta`.
+        may have other settings, but must be of the same class. `theta` must be as the run left it.
+        `iterations` and `epochs` are added to those already completed, and the monitored values are
+        kept, except after a stop by `tol`. A `shuffle` callable is called again for the current
+        epoch. After a divergence, the training continues from the last finite parameters with a new
+        optimiser state; pass a smaller learning rate. In a stack, networks that diverged or were
+        stopped by `tol` are not trained further. A run whose `theta` was set back to its best
+        parameters cannot be resumed. :class:`LBFGS` keeps no state and restarts from `theta`.
 
     Returns
     -------
@@ -261,12 +265,12 @@ def train(
         raise ValueError("optimizer: expected another than LBFGS, which requires full batches")
     if epochs is not None:
         if iterations is not None:
-            raise TypeError("epochs: expected either epochs or iterations; got both")
+            raise TypeError("epochs: pass either epochs or iterations, not both")
         iterations = check_integer("epochs", epochs, 0, MOST_ITERATIONS) * batches.per_epoch
     iterations = (
         1000 if iterations is None else check_integer("iterations", iterations, 0, MOST_ITERATIONS)
     )
-    held_out = _validation(network, validation, validate_every, batches.per_epoch)
+    held_out = _validation(network, thetas, validation, validate_every, batches.per_epoch)
     stopping = _stopping(monitor, tol, n_iter_no_change, held_out)
     cost_every = _cost_every(cost_every, before)
     penalty_in_cost = check_bool("penalty_in_cost", penalty_in_cost)
@@ -274,7 +278,8 @@ def train(
         raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
     if callback_every is not None and callback is None:
         raise ValueError(f"callback_every: expected a callback as well; got {callback_every!r}")
-    if callback_every == "epoch":
+    if isinstance(callback_every, str):
+        check_name("callback_every", callback_every, ("epoch",))
         callback_every = batches.per_epoch
     elif callback_every is not None:
         callback_every = check_integer("callback_every", callback_every, 1, MOST_ITERATIONS)
@@ -322,6 +327,7 @@ class _Batches:
 
     def __post_init__(self) -> None:
         self.per_epoch = 1 if self.size is None else -(-self.m // self.size)
+        self.returned: dict[int, NDArray[np.intp]] = {}  # by the user's callable, for each epoch
 
     def orders(self, start: int, stop: int) -> NDArray[np.intp] | None:
         """Return the orders of the examples, one row for each epoch of these iterations."""
@@ -335,10 +341,14 @@ class _Batches:
             elif isinstance(self.order, int):
                 random.permutation(row, self.order, SHUFFLES + epoch)
             elif callable(self.order):
-                name = f"shuffle at epoch {epoch}"
-                row[:] = _checked_indices(name, self.order(epoch), self.m)
+                # Called once per epoch, although a slice may end within one or be repeated.
+                if epoch not in self.returned:
+                    name = f"shuffle at epoch {epoch}"
+                    self.returned[epoch] = _checked_indices(name, self.order(epoch), self.m)
+                row[:] = self.returned[epoch]
             else:
                 row[:] = self.order
+        self.returned = {i: order for i, order in self.returned.items() if i >= epochs.start}
         return orders
 
 
@@ -355,22 +365,63 @@ class _Validation:
 class _Stopping:
     """The settings of early stopping."""
 
-    by_score: bool  # monitor the score of the validation data, not the cost
+    monitor: str  # "training", or "cost" or "score" of the validation data
     tol: float
     n_iter_no_change: int
 
 
 class _Best:
-    """The lowest monitored value of one network, and the number of values since it improved."""
+    """The monitored values of one network; a run keeps them, so that it can be resumed.
 
-    def __init__(self) -> None:
+    Attributes
+    ----------
+    monitor : str
+        "training", or "cost" or "score" of the validation data.
+    value, since : float, int
+        The lowest value, and the number of values since it improved.
+    theta, iteration : ndarray or None, int
+        The parameters with the lowest value of the validation data.
+    epoch_costs : ndarray
+        The costs of the batches of the current epoch.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
         self.value, self.since = inf, 0
+        self.theta: Array | None = None
+        self.iteration = 0
+        self.epoch_costs = np.empty(0)
 
-    def add(self, value: float, stopping: _Stopping) -> bool:
-        """Add a value; return whether the training must stop."""
-        self.since = 0 if value < self.value - stopping.tol else self.since + 1
-        self.value = min(value, self.value)
-        return self.since >= stopping.n_iter_no_change
+    def add(self, values: NDArray[np.float64], stopping: _Stopping) -> int | None:
+        """Add values in order; return the index of the one that stops the training, or None."""
+        if not len(values):
+            return None
+        best = np.fmin.accumulate(np.append(self.value, values))
+        with np.errstate(invalid="ignore"):  # infinity less infinity is no improvement
+            improved = values < best[:-1] - stopping.tol
+        index = np.arange(len(values))
+        # An improvement before these values has a negative index.
+        since = index - np.maximum.accumulate(np.where(improved, index, -1 - self.since))
+        self.value, self.since = float(best[-1]), int(since[-1])
+        stops = since >= stopping.n_iter_no_change
+        return int(stops.argmax()) if stops.any() else None
+
+    def fits(self, network: Network) -> bool:
+        """Return whether the attributes have the types of an unchanged instance."""
+        theta, costs = self.theta, self.epoch_costs
+        return (
+            isinstance(self.value, float)
+            and isinstance(self.since, int)
+            and isinstance(self.iteration, int)
+            and isinstance(costs, np.ndarray)
+            and costs.ndim == 1
+            and costs.dtype == np.float64
+            and (
+                theta is None
+                or (isinstance(theta, np.ndarray) and theta.dtype == network.dtype
+                    and theta.shape == (network.n_parameters,))
+            )
+        )  # fmt: skip
 
 
 class _Costs:
@@ -429,6 +480,17 @@ class _Slice:
     ended: bool = False  # whether the kernel returned: a lower count then means a divergence
 
 
+@dataclass
+class _Unmonitored:
+    """A slice whose costs are to be monitored, and the parameters before it."""
+
+    networks: list[int | None]  # None once a network is monitored
+    start: int
+    thetas: Array
+    states: Array
+    costs: NDArray[np.float64] | None = None
+
+
 # --- the loop -------------------------------------------------------------------------------------
 
 
@@ -461,10 +523,9 @@ class _Training:
         self.done = [0] * k
         self.diverged = [False] * k
         self.stopped = [""] * k
-        if self.stopping is not None:
-            self.best = [_Best() for _ in range(k)]
-            self.epochs = [(0.0, 0)] * k  # summed cost and number of examples of the current epoch
-        self.best_thetas: dict[int, Array] = {}
+        self.best: list[_Best] = []
+        self.unmonitored: _Unmonitored | None = None
+        self.validations: list[list[tuple[int, float, float]]] = []
         self.state_start = 0
         self.slice: _Slice | None = None
         self.started, self.seconds_before = perf_counter(), 0.0
@@ -475,8 +536,16 @@ class _Training:
         k = len(self.runs)
         self.runs.append(run)
         run.theta, run.optimizer, run._data = theta, self.optimizers[k], self.data
-        run.batch_size, run._order = self.batches.size, self.batches.order
+        run.batch_size, run._order = self.batches.size, copy(self.batches.order)
         run.cost_every = self.costs.every
+        run._validations = list(run._validations)
+        self.validations.append(run._validations)
+        if self.stopping is not None:
+            monitor = self.stopping.monitor
+            # After a stop by tol the count starts again.
+            kept = isinstance(run._best, _Best) and run._best.monitor == monitor
+            kept = kept and run.stopped_by != "tol"
+            self.best.append(copy(run._best) if kept else _Best(monitor))
         state, run._state = run._state, self.states[k]
         if not resumed:
             return
@@ -498,6 +567,7 @@ class _Training:
 
     def run(self, lbfgs: bool, stop: int, show: Callable[[int], None]) -> None:
         """Train every network that has not stopped, up to iteration ``stop``."""
+        self.total = stop
         try:
             if lbfgs:
                 for k in range(len(self.runs)):
@@ -507,23 +577,28 @@ class _Training:
                 self._descend(stop, show)
         except KeyboardInterrupt:
             self._record_slice()
-            for k, run in enumerate(self.runs):
-                if self.done[k] < stop and not self.stopped[k]:
-                    self._stop(k, "interrupt")
-                # theta holds the latest parameters, not the best ones, so that it can be resumed.
-                run.best_iteration = None
-            done = f"after {max(self.done):,} of {stop:,} iterations"
-            raise Interrupted(self.result, done) from None
+            self._monitor()
+            self._finish(interrupted=True)
+            left = [done for done, why in zip(self.done, self.stopped, strict=True)
+                    if why == "interrupt"]  # fmt: skip
+            message = f"after {min(left, default=stop):,} of {stop:,} iterations"
+            raise Interrupted(self.result, message) from None
         except BaseException:
             self._record_slice()
             raise
+        self._finish(interrupted=False)
+
+    def _finish(self, interrupted: bool) -> None:
         for k, run in enumerate(self.runs):
-            run.stopped_by = self.stopped[k] or "iterations"
+            ended = not interrupted or self.done[k] == self.total
+            self._stop(k, "iterations" if ended else "interrupt")
             if self.callback is not None:  # it may have assigned to the attributes of the runs
-                self.stopped[k] = run.stopped_by
                 self._update_run(k)
-        for k, best in self.best_thetas.items():
-            self.thetas[k] = best
+            if self.best:
+                run._best = self.best[k]
+            # After Ctrl-C theta remains the latest, so that the training can be resumed.
+            if self.best and self.best[k].theta is not None and self.stopped[k] != "interrupt":
+                self.thetas[k], run.best_iteration = self.best[k].theta, self.best[k].iteration
 
     def _descend(self, total: int, show: Callable[[int], None]) -> None:
         if self.batches.size is not None:
@@ -537,6 +612,8 @@ class _Training:
             if done >= total:
                 return
             networks = [k for k in networks if self.done[k] == done]
+            # Ctrl-C may have come between the last iteration and its validation.
+            self._validate(networks, done)
             stop = self._end_of_slice(done, min(done + size, total))
             before = perf_counter()
             self._advance(networks, done, stop)
@@ -547,11 +624,8 @@ class _Training:
             seconds = max((now - before) / (stop - done), 1e-9)
             size = max(1, min(int(self._slice_seconds(len(networks)) / seconds), 64 * size))
             show(stop - done)
-            if self.validation is not None and stop % self.validation.every == 0:
-                self._validate([k for k in networks if not self.stopped[k]], stop)
-            if self._call_back(stop, total, networks):
-                for k in networks:
-                    self._stop(k, "callback")
+            self._validate([k for k in networks if not self.stopped[k]], stop)
+            self._call_back(stop, total, networks)
 
     def _end_of_slice(self, done: int, stop: int) -> int:
         """Return the last iteration at which the slice from ``done`` to ``stop`` may end."""
@@ -565,13 +639,15 @@ class _Training:
         # The networks of a stack that was interrupted may differ by some iterations.
         return min([stop, *[each for each in self.done if each > done]])
 
-    def _call_back(self, done: int, total: int, networks: list[int]) -> bool:
-        """Call the callback if it is due; return whether it stops the training."""
+    def _call_back(self, done: int, total: int, networks: list[int]) -> None:
+        """Call the callback if it is due; it may stop the training of all networks."""
         if self.callback is None:
-            return False
+            return
         ended = done == total or all(self.stopped[k] for k in networks)
         due = self.callback_every is None or done % self.callback_every == 0 or ended
-        return due and bool(self.callback(self.result))
+        if due and self.callback(self.result):
+            for k in range(len(self.runs)):
+                self._stop(k, "iterations" if self.done[k] == self.total else "callback")
 
     def _slice_seconds(self, n: int) -> float:
         return max(SLICE_SECONDS, STACK_SECONDS * n / min(self.threads, n))
@@ -584,27 +660,40 @@ class _Training:
 
     def _advance(self, networks: list[int], start: int, stop: int) -> None:
         """Run iterations ``start`` to ``stop`` of networks that all stand at ``start``."""
-        by_cost = self.stopping is not None and self.validation is None
-        if by_cost:
-            thetas, states = self.thetas[networks], self.states[networks]
-        costs = self._run_slice(networks, start, stop)
-        if not by_cost:
+        if self.stopping is None or self.stopping.monitor != "training":
+            self._run_slice(networks, start, stop)
             return
-        for i, k in enumerate(networks):
-            end = self._last_epoch(k, start, costs[i, : self.done[k] - start])
-            if end is None:
+        thetas, states = self.thetas[networks], self.states[networks]
+        self.unmonitored = _Unmonitored(list(networks), start, thetas, states)
+        self._run_slice(networks, start, stop)
+        self._monitor()
+
+    def _monitor(self) -> None:
+        """Stop networks whose training cost has not improved, where the last slice shows it."""
+        last = self.unmonitored
+        if last is None or last.costs is None:
+            return
+        start = last.start
+        for i, k in enumerate(last.networks):
+            if k is None:
                 continue
-            if end < self.done[k]:
+            best = copy(self.best[k])
+            end = self._last_epoch(best, start, last.costs[i, : self.done[k] - start])
+            if end is not None and (end < self.done[k] or self.diverged[k]):
                 # The training stops within the slice: restore the parameters and repeat the slice
                 # up to that iteration, because the result must not depend on where slices end.
-                self.slice = _Slice([k], start, costs[i : i + 1], np.zeros(1, np.intp))
-                self.thetas[k], self.states[k] = thetas[i], states[i]
+                self.slice = _Slice([k], start, last.costs[i : i + 1], np.zeros(1, np.intp))
+                self.thetas[k], self.states[k] = last.thetas[i], last.states[i]
                 self.diverged[k], self.stopped[k] = False, ""
                 self._run_slice([k], start, end)
-            self._stop(k, "tol")
+            # Ctrl-C before this line monitors the network again, from the same values.
+            self.best[k], last.networks[i] = best, None
+            if end is not None:
+                self._stop(k, "tol")
+        self.unmonitored = None
 
-    def _run_slice(self, networks: list[int], start: int, stop: int) -> NDArray[np.float64]:
-        """Run one slice, record it, and return its costs, of shape (n, iterations)."""
+    def _run_slice(self, networks: list[int], start: int, stop: int) -> None:
+        """Run one slice and record it."""
         costs = self.costs
         costs.grow(stop)
         direct = costs.every == 1 and len(networks) == len(self.runs)
@@ -619,6 +708,8 @@ class _Training:
         orders = self.batches.orders(start, stop)
         rates = learning_rates(optimizers, start, stop, self.network.n_layers)
         counts = np.zeros(len(networks), np.intp)
+        if self.unmonitored is not None and self.unmonitored.costs is None:
+            self.unmonitored.costs = slice_costs
         self.slice = _Slice(networks, start, slice_costs, counts, direct)
         dense.descend(
             self.network.layout,
@@ -641,7 +732,6 @@ class _Training:
         )
         self.slice.ended = True
         self._record_slice()
-        return slice_costs
 
     def _record_slice(self) -> None:
         """Record the last slice; after Ctrl-C, the iterations of it that were completed."""
@@ -662,6 +752,7 @@ class _Training:
         """Copy the progress of network ``k`` to its run."""
         run, done, costs = self.runs[k], self.done[k], self.costs
         run._iterations, run.stopped_by = done, self.stopped[k]
+        run._validations = self.validations[k]
         run.diverged_at = done if self.diverged[k] else None
         run.costs = costs.diverged(k, done) if self.diverged[k] else costs.of(k, done)
 
@@ -669,24 +760,33 @@ class _Training:
         self.stopped[k] = self.stopped[k] or why
         self.runs[k].stopped_by = self.stopped[k]
 
-    def _last_epoch(self, k: int, start: int, costs: NDArray[np.float64]) -> int | None:
+    def _last_epoch(self, best: _Best, start: int, costs: NDArray[np.float64]) -> int | None:
         """Add the costs of completed epochs; return the iteration to stop at, or None."""
         assert self.stopping is not None
-        epoch, size = self.batches.per_epoch, self.batches.size or self.batches.m
-        total, examples = self.epochs[k]
-        for i, cost in enumerate(costs.tolist(), start=start + 1):
-            batch = size if i % epoch else self.batches.m - (epoch - 1) * size
-            total, examples = total + batch * cost, examples + batch
-            if i % epoch == 0:
-                if self.best[k].add(total / examples, self.stopping):
-                    return i
-                total, examples = 0.0, 0
-        self.epochs[k] = total, examples
-        return None
+        epoch = self.batches.per_epoch
+        if epoch == 1:
+            stop = best.add(costs, self.stopping)
+            return None if stop is None else start + stop + 1
+        # Summed when the epoch is complete: the mean must not depend on where slices end.
+        first = start - len(best.epoch_costs)
+        costs = np.append(best.epoch_costs, costs)
+        ends = np.arange(epoch - first % epoch, len(costs) + 1, epoch)
+        *epochs, best.epoch_costs = np.split(costs, ends)
+        sizes = np.full(epoch, self.batches.size)
+        sizes[-1] = self.batches.m - sizes[:-1].sum()
+        means = [
+            np.average(each, weights=sizes[epoch - len(each) :]) for each in epochs
+        ]  # a run that was resumed within an epoch has only the end of the first
+        stop = best.add(np.array(means), self.stopping)
+        return None if stop is None else first + int(ends[stop])
 
     def _validate(self, networks: list[int], done: int) -> None:
-        """Record cost and score of the validation data; stop networks that do not improve."""
-        assert self.validation is not None
+        """Validate networks that are due; stop those that do not improve."""
+        if self.validation is None or done == 0 or done % self.validation.every:
+            return
+        networks = [
+            k for k in networks if not self.validations[k] or self.validations[k][-1][0] < done
+        ]
         if not networks:
             return
         thetas = self.thetas if len(networks) == len(self.thetas) else self.thetas[networks]
@@ -694,17 +794,13 @@ class _Training:
             thetas, self.validation.X, self.validation.Y, None, self.threads
         )
         for k, cost, score in zip(networks, *found, strict=True):
-            run = self.runs[k]
-            run.validation_iterations = np.append(run.validation_iterations, done)
-            run.validation_costs = np.append(run.validation_costs, cost)
-            run.validation_scores = np.append(run.validation_scores, score)
+            self.validations[k].append((done, float(cost), float(score)))
             if self.stopping is None:
                 continue
-            value = float(-score if self.stopping.by_score else cost)
-            if value < self.best[k].value:
-                self.best_thetas[k] = self.thetas[k].copy()
-                run.best_iteration = done
-            if self.best[k].add(value, self.stopping):
+            best, value = self.best[k], -score if self.stopping.monitor == "score" else cost
+            if value < best.value:
+                best.theta, best.iteration = self.thetas[k].copy(), done
+            if best.add(np.array([value]), self.stopping) is not None:
                 self._stop(k, "tol")
 
     def _minimize(self, k: int, total: int, show: Callable[[int], None]) -> None:
@@ -750,13 +846,11 @@ class _Training:
             self._update_run(k)
             run.seconds = self.seconds_before + perf_counter() - self.started
             show(1)
-            if self.validation is not None and (done + 1) % self.validation.every == 0:
-                self._validate([k], done + 1)
-            if by_cost is not None and self.best[k].add(last, by_cost):
+            self._validate([k], done + 1)
+            if by_cost is not None and self.best[k].add(np.array([last]), by_cost) is not None:
                 self._stop(k, "tol")
             try:
-                if self._call_back(done + 1, total, [k]):
-                    self._stop(k, "callback")
+                self._call_back(done + 1, total, [k])
             except StopIteration as error:
                 # SciPy would take it as a request to stop; raise it after minimize() returns.
                 raised.append(error)
@@ -814,10 +908,15 @@ def _checked_data(
     X = network.check_X(X)
     Y = network.check_Y(Y, X)
     data = Data(X, Y, _all_weights(network, X, Y, sample_weight, class_weight))
-    for name, array in data._asdict().items():
+    _check_apart(thetas, X=X, Y=Y, sample_weight=data.sample_weight)
+    return data
+
+
+def _check_apart(thetas: Array, **arrays: Array | None) -> None:
+    """Raise ValueError if an array that is read shares memory with theta, which is written."""
+    for name, array in arrays.items():
         if array is not None and np.may_share_memory(thetas, array):
             raise ValueError(f"theta: expected memory of its own; got an overlap with {name}")
-    return data
 
 
 def _batches(
@@ -834,7 +933,11 @@ def _batches(
         if shuffle is not True or not (isinstance(seed, int) and seed == 0):
             name = "seed" if shuffle is True else "shuffle"
             raise ValueError(f"{name}: expected none with resume, which keeps that of the run")
-        return _Batches(m, size, before[0]._order)
+        # A copy: the kernels trust its indices, and anyone may change those of the run.
+        order = before[0]._order
+        if order is not None and not isinstance(order, int):
+            order = _checked_order("resume._order", order, m)
+        return _Batches(m, size, order)
     if isinstance(shuffle, (bool, np.bool_)):
         size = None if batch_size == m else batch_size
         return _Batches(m, size, key_of(seed) if shuffle else None)
@@ -850,6 +953,8 @@ def _checked_order(name: str, order: Any, m: int) -> Order:
 
 
 def _checked_indices(name: str, order: ArrayLike, m: int) -> NDArray[np.intp]:
+    if np.ma.isMaskedArray(order):
+        raise TypeError(f"{name}: expected an array without a mask; got a masked array")
     try:
         indices = np.array(order)
     except ValueError:
@@ -867,7 +972,7 @@ def _checked_indices(name: str, order: ArrayLike, m: int) -> NDArray[np.intp]:
 
 
 def _validation(
-    network: Network, validation: Any, validate_every: int | None, epoch: int
+    network: Network, thetas: Array, validation: Any, validate_every: int | None, epoch: int
 ) -> _Validation | None:
     if validate_every is not None:
         validate_every = check_integer("validate_every", validate_every, 1, MOST_ITERATIONS)
@@ -877,10 +982,13 @@ def _validation(
                 f"validate_every: expected validation data as well; got {validate_every}"
             )
         return None
-    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+    if not isinstance(validation, (tuple, list)):
         raise TypeError(f"validation: expected a pair (X, Y); got {type(validation).__name__}")
+    if len(validation) != 2:
+        raise ValueError(f"validation: expected a pair (X, Y); got {len(validation)} values")
     X = network.check_X(validation[0], name="X of validation")
     Y = network.check_Y(validation[1], X, name="Y of validation")
+    _check_apart(thetas, **{"X of validation": X, "Y of validation": Y})
     return _Validation(X, Y, validate_every or epoch)
 
 
@@ -898,7 +1006,8 @@ def _stopping(
         if by_score:
             raise ValueError("monitor: expected tol or n_iter_no_change with 'score'; got none")
         return None
-    return _Stopping(by_score, TOL if tol is None else tol, n_iter_no_change or N_ITER_NO_CHANGE)
+    monitor = "training" if validation is None else monitor
+    return _Stopping(monitor, TOL if tol is None else tol, n_iter_no_change or N_ITER_NO_CHANGE)
 
 
 def _all_weights(
@@ -958,7 +1067,8 @@ def _optimizers(
         found = list(optimizer)
     kinds = {type(each) for each in found}
     if found and (len(kinds) > 1 or not kinds <= set(OPTIMIZERS)):
-        raise TypeError("optimizer: expected optimisers of one kind")
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise TypeError(f"optimizer: expected optimisers of one class; got {names}")
     if len(found) != k:
         name = "learning_rate" if optimizer is None else "optimizer"
         raise ValueError(f"{name}: expected one for each of {k} networks; got {len(found)}")
@@ -1010,7 +1120,8 @@ def _resumed(resume: Run | Stack | None, network: Network, thetas: Array, m: int
         )
     runs = [_checked_run(run, network, m) for run in runs]
     for run in runs:
-        if run.best_iteration is not None:
+        # In a stack, networks that were stopped by tol are not trained further.
+        if run.best_iteration is not None and (len(runs) == 1 or run.stopped_by != "tol"):
             raise ValueError(
                 "resume: expected a run whose theta is the latest; got one whose theta was set "
                 f"back to iteration {run.best_iteration}"
@@ -1047,13 +1158,13 @@ def _checked_run(run: Run, network: Network, m: int) -> Run:
         and check_integer("resume.batch_size", run.batch_size, 1, MOST_ITERATIONS) > m
     ):
         raise ValueError(f"{wrong} batches of {run.batch_size} of {m} examples")
-    for name, dtype in (
-        ("costs", np.float64), ("validation_costs", np.float64),
-        ("validation_scores", np.float64), ("validation_iterations", np.intp),
-    ):  # fmt: skip
-        value = getattr(run, name)
-        if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype != dtype:
-            raise ValueError(f"{wrong} {name} that are not a vector of {np.dtype(dtype)}")
+    costs = run.costs
+    if not isinstance(costs, np.ndarray) or costs.ndim != 1 or costs.dtype != np.float64:
+        raise ValueError(f"{wrong} costs that are not a vector of float64")
+    if not isinstance(run._validations, list):
+        raise ValueError(f"{wrong} _validations of {type(run._validations).__name__}")
+    if run._best is not None and not (isinstance(run._best, _Best) and run._best.fits(network)):
+        raise ValueError(f"{wrong} _best of {type(run._best).__name__}")
     if len(run.costs) < -(-done // run.cost_every):
         raise ValueError(f"{wrong} {len(run.costs)} costs of {done} iterations")
     own = copy(run)

@@ -59,8 +59,11 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, result: Any, message: str) -> None:
-        super().__init__(message)
+        super().__init__(result, message)
         self.result = result
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 class _Summarized(ABC):
@@ -105,10 +108,6 @@ class Run(_Summarized):
         "iterations", "callback", "tol", "divergence" or "interrupt". For :class:`LBFGS` also
         "convergence", "max_fun", or "line_search" if the line search found no lower cost. Empty
         during the training.
-    validation_iterations : ndarray of shape (n,), intp
-        The number of completed iterations at each validation.
-    validation_costs, validation_scores : ndarray of shape (n,), float64
-        Cost and score (:meth:`Network.score`) of the validation data at each validation.
     best_iteration : int or None
         With early stopping on validation data, the number of iterations after which the monitored
         value was best. At the end of the training, ``theta`` is set to the parameters of that
@@ -134,9 +133,6 @@ class Run(_Summarized):
     seconds: float = 0.0
     batch_size: int | None = None
     stopped_by: str = ""
-    validation_iterations: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
-    validation_costs: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    validation_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     best_iteration: int | None = None
     cost_every: int = 1
     # The state that a resumed training continues from.
@@ -145,6 +141,8 @@ class Run(_Summarized):
     _state_start: int = 0  # the iteration at which the state was zero
     _order: Order = 0
     _data: Data | None = None
+    _validations: list[tuple[int, float, float]] = field(default_factory=list)
+    _best: Any = None  # the monitored values
 
     @property
     def iterations(self) -> int:
@@ -161,6 +159,21 @@ class Run(_Summarized):
         return float(self.network.cost(self.theta, *self._data[:2], sample_weight=self._data[2]))
 
     @property
+    def validation_iterations(self) -> NDArray[np.intp]:
+        """Number of completed iterations at each validation, of shape (n,)."""
+        return np.array([done for done, _, _ in self._validations], np.intp)
+
+    @property
+    def validation_costs(self) -> NDArray[np.float64]:
+        """Cost of the validation data at each validation, of shape (n,)."""
+        return np.array([cost for _, cost, _ in self._validations], np.float64)
+
+    @property
+    def validation_scores(self) -> NDArray[np.float64]:
+        """Score (:meth:`Network.score`) of the validation data at each validation, (n,)."""
+        return np.array([score for _, _, score in self._validations], np.float64)
+
+    @property
     def parameters(self) -> dict[str, Array]:
         """Dictionary ``{"W1": ..., "b1": ..., ...}`` of views that share memory with ``theta``."""
         return self.network.unpack(self.theta)
@@ -174,11 +187,16 @@ class Run(_Summarized):
         if self.batch_size is not None:
             facts["batch size"] = f"{self.batch_size:,}"
         if len(self.costs):
-            facts["cost"] = f"{self.costs[0]:.6g} -> {self.final_cost:.6g}"
-        if len(self.validation_costs):
-            score = self.validation_scores[-1]
+            facts["costs"] = f"{self.costs[0]:.6g} -> {self.costs[-1]:.6g}"
+        if self._data is not None:
+            facts["final cost"] = f"{self.final_cost:.6g}"
+        # Of the parameters in theta: those of the best iteration, if it was set back.
+        last = self._validations[-1:]
+        if self.best_iteration is not None:
+            last = [each for each in self._validations if each[0] == self.best_iteration]
+        for _, cost, score in last:
             named = f"accuracy {score:.1%}" if self.network.classifies else f"R2 {score:.4g}"
-            facts["validation"] = f"cost {self.validation_costs[-1]:.6g}, {named}"
+            facts["validation"] = f"cost {cost:.6g}, {named}"
         if self.best_iteration is not None:
             facts["best after"] = f"iteration {self.best_iteration:,}"
         if self.diverged_at is not None:

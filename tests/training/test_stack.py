@@ -150,9 +150,9 @@ def test_lbfgs(net, thetas, circles):
         ({"learning_rate": [0.1] * 4 + [-1]}, ValueError, "learning_rate: expected finite and >="),
         ({"optimizer": [fi.Adam()] * 4}, ValueError, "optimizer: expected one for each of 5"),
         ({"optimizer": [fi.Adam()] * 4 + [fi.AdamW()]}, TypeError, "optimizer: expected optimisers "
-         "of one kind"),
+         "of one class; got Adam, AdamW"),
         ({"optimizer": []}, ValueError, "optimizer: expected one for each of 5 networks; got 0"),
-        ({"optimizer": ["adam"] * 5}, TypeError, "optimizer: expected optimisers of one kind"),
+        ({"optimizer": ["adam"] * 5}, TypeError, "optimizer: expected optimisers of one class; go"),
     ],
 )  # fmt: skip
 def test_bad_settings(net, thetas, circles, keywords, error, message):
