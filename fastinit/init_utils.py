@@ -9,7 +9,7 @@ in the last place moves the cost at iteration 1000 between 0.386 and 0.418. Any 
 agree within about 0.01 in accuracy and 10 % in cost.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import count, pairwise
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.kernels import dense
 from fastinit.lesson import load_dataset
 from fastinit.training import Network, Run, train
-from fastinit.validation import as_doubles, as_float, check_integer, is_sequence
+from fastinit.validation import as_doubles, as_float, check_integer, check_name, is_sequence
 
 __all__ = [
     "backward_propagation",
@@ -71,8 +71,11 @@ def take_step(
     *settings: float,
 ) -> None:
     """Check the dictionaries and call the kernel ``step``, which updates them."""
-    check_dictionary("parameters", parameters)
+    check_dictionary("parameters", parameters, MutableMapping)
     check_dictionary("grads", grads)
+    for name, averages in (("v", v), ("s", s)):
+        if averages is not None:
+            check_dictionary(name, averages, MutableMapping)
     try:
         dense.step(parameters, grads, v, s, *settings)
     except KeyError as missing:
@@ -81,9 +84,9 @@ def take_step(
         raise _missing(name, given.get(name, parameters), missing) from None
 
 
-def check_dictionary(name: str, mapping: Mapping[str, Array]) -> None:
-    """Raise TypeError if the argument is not a mapping."""
-    if not isinstance(mapping, (dict, Mapping)):
+def check_dictionary(name: str, mapping: Any, kind: type[Any] = Mapping) -> None:
+    """Raise TypeError if the argument is not a mapping, or not a mutable one."""
+    if not isinstance(mapping, (dict, kind)):
         raise TypeError(f"{name}: expected a dictionary; got {type(mapping).__name__}")
 
 
@@ -450,12 +453,11 @@ def model(
         "random": initialize_parameters_random,
         "he": initialize_parameters_he,
     }
-    if initialization not in schemes:
-        raise ValueError(
-            f"initialization: expected one of {', '.join(schemes)}; got {initialization!r}"
-        )
-    network = Network([np.shape(X)[0], 10, 5, 1], loss="saturating_cross_entropy")
-    theta = network.pack(schemes[initialization](list(network.sizes)))
+    initialize = schemes[check_name("initialization", initialization, schemes)]
+    X = as_doubles("X", X, (None, None))
+    check_integer("num_iterations", num_iterations)
+    network = Network([len(X), 10, 5, 1], loss="saturating_cross_entropy")
+    theta = network.pack(initialize(list(network.sizes)))
     milestones = count(0, 1000)
     upcoming = next(milestones)
 
@@ -488,14 +490,14 @@ def predict(X: ArrayLike, y: ArrayLike, parameters: Mapping[str, Array]) -> NDAr
     ----------
     X : array_like of shape (n_features, m)
         Features of m examples.
-    y : array_like of shape (1, m)
+    y : array_like of shape (1, m) or (m,)
         Labels, 0 or 1.
     parameters : dict
         ``W1, b1, W2, b2, W3, b3``.
 
     Returns
     -------
-    ndarray of shape (1, m), intp
+    ndarray of the shape of y, intp
         The predicted classes, 0 or 1.
 
     Raises
@@ -513,8 +515,11 @@ def predict(X: ArrayLike, y: ArrayLike, parameters: Mapping[str, Array]) -> NDAr
     array([[0, 0, 0, 0]])
     """
     p = predict_dec(parameters, X).astype(np.intp)
-    y = as_doubles("y", y, p.shape)
-    print(f"Accuracy: {np.mean(p[0] == y[0])}")
+    if p.size == 0:
+        raise ValueError(f"X: expected at least one example; got shape {np.shape(X)}")
+    if np.ndim(y) == 1:
+        p = p[0]
+    print(f"Accuracy: {np.mean(p == as_doubles('y', y, p.shape))}")
     return p
 
 

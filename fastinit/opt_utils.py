@@ -298,7 +298,7 @@ def update_parameters_with_adam(
     t = check_integer("t", t, 1)
     rate, epsilon = as_float("learning_rate", learning_rate), as_float("epsilon", epsilon)
     beta1, beta2 = as_float("beta1", beta1), as_float("beta2", beta2)
-    check_dictionary("v", v)
+    check_dictionary("v", v)  # None would mean another update
     check_dictionary("s", s)
     take_step(parameters, grads, v, s, rate, beta1, beta2, epsilon, t)
     return parameters, v, s

@@ -94,7 +94,8 @@ def check_name(name: str, value: Any, known: Collection[str]) -> str:
     if value not in known:
         # get_close_matches compares whole names: it does not suggest `he_normal` for `he`.
         parts = [each for each in known if value in each.replace(".", "_").split("_")]
-        near = list(dict.fromkeys([*parts, *get_close_matches(value, known, 3, 0.7)]))
+        close = get_close_matches(value.lower(), known, 3, 0.7)
+        near = list(dict.fromkeys([*parts, *close]))
         hint = f" (did you mean {' or '.join(near)}?)" if value and near else ""
         raise ValueError(f"{name}: expected one of {', '.join(known)}; got {value!r}{hint}")
     return value
@@ -130,6 +131,34 @@ def is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, bytes)
 
 
+def as_real(name: str, value: Any) -> NDArray[Any]:
+    """Return an array of real numbers, of any dtype.
+
+    Raises
+    ------
+    TypeError
+        If the value is a masked array, or not one of real numbers.
+    ValueError
+        If the value is a ragged sequence.
+
+    Examples
+    --------
+    >>> as_real("X", [[0, 1]])
+    array([[0, 1]])
+    """
+    if np.ma.isMaskedArray(value):
+        raise TypeError(f"{name}: expected every number; got a masked array")
+    try:
+        found: NDArray[Any] = np.asarray(value)
+    except UnicodeError:
+        raise ValueError(f"{name}: expected an array; got text that is not one") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise type(error)(f"{name}: expected an array; {error}") from None
+    if found.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers; got dtype {found.dtype}")
+    return found
+
+
 def as_doubles(
     name: str, value: Any, shape: tuple[int | None, ...] | None = None
 ) -> NDArray[np.float64]:
@@ -161,14 +190,7 @@ def as_doubles(
     >>> as_doubles("Y", [[0, 1]], (1, None))
     array([[0., 1.]])
     """
-    if np.ma.isMaskedArray(value):
-        raise TypeError(f"{name}: expected every number; got a masked array")
-    try:
-        found = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: expected an array; {error}") from None
-    if found.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real numbers; got dtype {found.dtype}")
+    found = as_real(name, value)
     if shape is not None:
         if found.ndim != len(shape) and None in shape:
             raise ValueError(f"{name}: expected {len(shape)} dimensions; got shape {found.shape}")

@@ -676,3 +676,31 @@ def test_the_lessons_draws_are_rounded_once(scheme, kind):
     assert_array_equal(bits.view(dtype).astype(float), ends[kind])
     assert_array_equal(target.bits_of(-np.array(middles), kind).view(dtype).astype(float),
                        -np.array(ends[kind], float))  # fmt: skip
+
+
+def test_predict_answers_in_the_shape_that_it_got(circles, capsys):
+    X, Y, *_ = circles
+    parameters = init_utils.initialize_parameters_he([2, 10, 5, 1])
+    p = init_utils.predict(X, Y, parameters)
+    assert (p.shape, p.dtype) == ((1, 300), np.intp)
+    assert_array_equal(init_utils.predict(X, Y[0], parameters), p[0])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    with pytest.raises(ValueError, match=r"X: expected at least one example; got shape \(2, 0\)"):
+        init_utils.predict(np.empty((2, 0)), np.empty((1, 0)), parameters)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"X": 3}, ValueError, "X: expected 2 dimensions"),
+        ({"X": None}, TypeError, "X: expected real numbers; got dtype object"),
+        ({"initialization": ["he"]}, TypeError, "initialization: expected a string; got list"),
+        ({"initialization": "He"}, ValueError, "initialization: expected one of zeros, random, he"),
+        ({"num_iterations": -1}, ValueError, "num_iterations: expected an integer from 0"),
+    ],
+)
+def test_model_names_what_does_not_fit(circles, arguments, error, message):
+    good = {"X": circles[0], "Y": circles[1], "print_cost": False}
+    with pytest.raises(error, match=f"^{message}"):
+        init_utils.model(**good | arguments)

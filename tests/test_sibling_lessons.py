@@ -5,6 +5,7 @@ figures that the lessons publish, and ``train``.
 """
 
 import re
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -449,3 +450,15 @@ def reg_step(X, Y, p, lambd=0.0, keep_prob=None):
     )  # fmt: skip
     cache = (Z1, D1, A1, W1, b1, Z2, D2, A2, W2, b2, Z3, A3, W3, b3)
     return cost, dict(zip(GRADIENTS, gradients, strict=True)), cache
+
+
+@pytest.mark.parametrize("name", ["v", "s"])
+def test_averages_that_cannot_be_updated(name):
+    """They are refused before the parameters are."""
+    parameters = {"W1": np.ones((1, 2)), "b1": np.ones((1, 1))}
+    grads = {f"d{key}": value for key, value in parameters.items()}
+    v, s = opt_utils.initialize_adam(parameters)
+    averages = {"v": v, "s": s} | {name: MappingProxyType(v)}
+    with pytest.raises(TypeError, match=f"^{name}: expected a dictionary; got mappingproxy"):
+        opt_utils.update_parameters_with_adam(parameters, grads, t=1, **averages)
+    assert (parameters["W1"] == 1).all()

@@ -101,16 +101,24 @@ def register(function: Any = None, /, *, name: str | None = None, **attributes: 
 
     Raises
     ------
+    TypeError
+        If the function is not callable, or has no name and none is given.
     ValueError
         If the name is registered already.
     """
     if function is None:
         return partial(register, name=name, **attributes)
-    name = name or function.__name__
+    if not callable(function):
+        raise TypeError(f"function: expected a callable; got {type(function).__name__}")
+    if name is None:
+        name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a string; got {type(name).__name__}")
     if name in _SCHEMES:
         raise ValueError(f"name: expected one that is not registered yet; got {name!r}")
-    _SCHEMES[name] = Scheme(name, function, **attributes)
+    scheme = Scheme(name, function, **attributes)
     _expand_keywords(function)
+    _SCHEMES[name] = scheme
     return function
 
 
@@ -178,7 +186,7 @@ _PLACEHOLDER = re.compile(
 
 def _expand_keywords(function: Any) -> None:
     """Replace ``**keywords`` in a signature and docstring by the keywords that they stand for."""
-    kind, *_ = get_args(function.__annotations__.get("keywords")) or [None]
+    kind, *_ = get_args(getattr(function, "__annotations__", {}).get("keywords")) or [None]
     kind = get_origin(kind) or kind  # Common of Common[Out]
     if kind is not Common and kind is not Fans:
         return

@@ -123,7 +123,12 @@ class Target(Generic[Out]):
         window: Window = None,
         threads: int | None = None,
         complex_too: bool = False,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(
+                f"{next(iter(unknown))}: expected a keyword of the initialiser; got an unknown one"
+            )
         if shape is not None:
             self.shape = check_shape(shape)
         elif out is None:

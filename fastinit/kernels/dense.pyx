@@ -536,6 +536,8 @@ cdef class Descent:
         cdef bint short = not self.helpers.helpers and is_short(
             3 * batch * n_parameters_of(layout), call.jobs[0].iterations * n_jobs
         )
+        if threads < 1:
+            raise misfit("threads", "at least 1", threads)
         call.owner = <void*>self
         call.next_group = 0
         call.interrupted = 0

@@ -109,6 +109,14 @@ cdef Py_ssize_t check_layers(Py_ssize_t n) except -1:
     return n
 
 
+cdef tuple several(str name, arrays, Py_ssize_t n):
+    """The arrays as a tuple, whose length nobody changes."""
+    arrays = tuple(arrays)
+    if len(arrays) != n:
+        raise ValueError(f"{name}: expected {n} arrays; got {len(arrays)}")
+    return arrays
+
+
 cdef double* memory_of(array) except? NULL:
     """Return a pointer to the data of a new array. The caller keeps the array alive."""
     cdef Py_buffer view
@@ -156,6 +164,9 @@ def propagate(
     cdef double* out
     cdef Py_ssize_t n = check_layers(len(parameters) // 2), layer, n_in = -1, n_out, m = 0, e
     cdef Py_ssize_t rows = 0
+    parameters = several("parameters", parameters, 2 * n)
+    if masks is not None:
+        masks = several("masks", masks, n - 1)
     buffers.n = 0
     try:
         for layer in range(n):
@@ -269,6 +280,10 @@ def propagate_back(
     cdef Blocks blocks
     cdef Py_ssize_t n = check_layers(len(weights)), layer, m, n_in, n_out, rows, e
     cdef list arrays = []
+    activations = several("activations", activations, n + 1)
+    weights = several("weights", weights, n)
+    if masks is not None:
+        masks = several("masks", masks, n - 1)
     buffers.n = 0
     try:
         view = acquire_matrix(&buffers, "a", n, activations[n], -1, -1)

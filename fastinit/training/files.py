@@ -6,6 +6,7 @@ are decoded in memory, and the memory that is allocated is bounded by the length
 whatever its headers declare.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -218,8 +219,19 @@ def _safetensors() -> ModuleType:
 
 def _to_safetensors(text: str, tensors: Mapping[str, Array]) -> bytes:
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    encoded: bytes = _safetensors().save(contiguous, {"architecture": text})
+    metadata = {"architecture": text, "digest": _digest(text, contiguous)}
+    encoded: bytes = _safetensors().save(contiguous, metadata)
     return encoded
+
+
+def _digest(text: str, tensors: Mapping[str, Array]) -> str:
+    """Return a checksum: unlike zip files, the format has none."""
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype.str} {tensor.shape} ".encode())
+        found.update(tensor.tobytes())
+    return found.hexdigest()
 
 
 def _from_safetensors(data: bytes) -> tuple[str | None, dict[str, Array]]:
@@ -228,7 +240,11 @@ def _from_safetensors(data: bytes) -> tuple[str | None, dict[str, Array]]:
     # load() does not return the metadata, and accepts two tensors of one name: parse the header
     # here.
     header = _json(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return header.get("__metadata__", {}).get("architecture"), tensors
+    metadata = header.get("__metadata__", {})
+    text = metadata.get("architecture")
+    if text is not None and metadata.get("digest") != _digest(text, tensors):
+        raise ValueError("digest: expected that of the tensors; got another")
+    return text, tensors
 
 
 # --- npz ------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from fastinit.training import files
 from fastinit.validation import (
     as_dtype,
     as_float,
+    as_real,
     check_bool,
     check_integer,
     check_name,
@@ -311,7 +312,7 @@ class Network:
                 f"parameters: expected the keys {', '.join(views)}; got {', '.join(parameters)}"
             )
         for name, view in views.items():
-            value = _real(f"parameters[{name!r}]", parameters[name])
+            value = as_real(f"parameters[{name!r}]", parameters[name])
             if value.shape != view.shape:
                 raise ValueError(
                     f"parameters[{name!r}]: expected shape {view.shape}; got {value.shape}"
@@ -932,7 +933,7 @@ class Network:
         array([[1., 2., 3.],
                [4., 5., 6.]])
         """
-        X = _real(name, X)
+        X = as_real(name, X)
         n = self.sizes[0]
         if X.ndim != 2 or X.shape[0] != n:
             hint = f"; pass {name}.T" if X.ndim == 2 and X.shape[1] == n else ""
@@ -986,7 +987,7 @@ class Network:
                [0., 0.],
                [0., 1.]])
         """
-        Y = _real(name, Y)
+        Y = as_real(name, Y)
         of_X = name.replace("Y", "X")
         if X.shape[1] == 0:
             raise ValueError(f"{of_X}: expected at least one example; got shape {X.shape}")
@@ -1066,7 +1067,7 @@ class Network:
         >>> fi.Network([2, 1]).check_sample_weight([1, 2], np.ones((2, 2)))
         array([1., 2.])
         """
-        sample_weight = _real("sample_weight", sample_weight)
+        sample_weight = as_real("sample_weight", sample_weight)
         if sample_weight.shape != (X.shape[1],):
             raise ValueError(
                 f"sample_weight: expected shape ({X.shape[1]},) to match X {X.shape}; "
@@ -1176,13 +1177,3 @@ def _listed(names: Iterable[str]) -> str:
     """Return the first eight names as text: a malicious file may contain a million."""
     first = list(islice(names, 9))
     return ", ".join(first[:8]) + (", ..." if len(first) > 8 else "")
-
-
-def _real(name: str, value: ArrayLike) -> Array:
-    """Return the value as an array of real numbers."""
-    if np.ma.isMaskedArray(value):
-        raise TypeError(f"{name}: expected every number; got a masked array")
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real numbers; got dtype {array.dtype}")
-    return array

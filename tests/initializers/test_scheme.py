@@ -209,3 +209,25 @@ def test_types(tmp_path):
     assert len(revealed) == len(expected), found
     for one, pattern in zip(revealed, expected.values(), strict=True):
         assert re.fullmatch(pattern, one)
+
+
+def test_register_refuses(registry):
+    """Nothing is added then."""
+    before = initializers.names()
+    for function, keywords, error, message in (
+        (3, {}, TypeError, "function: expected a callable; got int"),
+        (fi.normal, {"name": 3}, TypeError, "name: expected a string; got int"),
+        (partial(fi.normal, std=0.1), {}, TypeError, "name: expected a string; got NoneType"),
+        (fi.normal, {"name": "zeros"}, ValueError, "name: expected one that is not registered ye"),
+    ):
+        with pytest.raises(error, match=message):
+            initializers.register(**keywords)(function)
+    assert initializers.names() == before
+    initializers.register(name="narrow")(partial(fi.normal, std=0.1))
+    theta = fi.Network([3, 2]).initialize("narrow", seed=0)
+    assert 0 < np.abs(theta[:6]).max() < 1
+
+
+def test_unknown_keywords_are_named():
+    with pytest.raises(TypeError, match="sed: expected a keyword of the initialiser; got an unkno"):
+        fi.he_normal((2, 2), sed=0)

@@ -250,3 +250,24 @@ def test_slots_are_those_of_the_kernel(compiled, kind):
 def test_lbfgs_has_no_update_kernel():
     with pytest.raises(TypeError, match="optimizer: expected one with an update kernel; got LBFGS"):
         _ = optimizers.LBFGS().rule
+
+
+def test_lengths_of_the_steps_are_checked(dense, level):
+    """The lists may be anybody's, and change while they are read."""
+    if level == "reference":
+        pytest.skip("Python raises by itself")
+    X, Y, W, b = np.ones((2, 3)), np.ones((1, 3)), np.ones((1, 2)), np.ones((1, 1))
+    for call, name in (
+        (lambda: dense.propagate_back(Y, (X,), (W,), None, 1.0, 0.0, True), "activations"),
+        (lambda: dense.propagate(X, [W, b, Y[:, :1], b], (), 0.5), "masks"),
+        (lambda: dense.propagate_back(Y, (X, Y, Y), (W, b), (), 0.5, 0.0, True), "masks"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected . arrays; got ."):
+            call()
+
+
+def test_no_threads(compiled):
+    net = fi.Network([2, 1])
+    theta, X, Y = np.zeros((1, 3)), np.ones((2, 5)), np.ones((1, 5))
+    with pytest.raises(ValueError, match="threads: expected at least 1; got 0"):
+        compiled.loss_and_gradient(net.layout, theta, X, Y, None, np.empty((1, 3)), 0)
