@@ -13,6 +13,10 @@ import pytest
 
 from fastinit import Network, kernels, lesson
 
+# A shell that starts a command in the background lets it ignore SIGINT, and its children would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LEVELS = (*kernels.LEVELS, "reference")
 
 

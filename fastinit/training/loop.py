@@ -3,6 +3,7 @@
 # With this import, help() and editors show ArrayLike by name instead of its expansion.
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -261,6 +262,8 @@ def train(
     batches = _batches(batch_size, shuffle, seed, m, before)
     optimizers = _optimizers(optimizer, learning_rate, network, len(thetas), single, before)
     lbfgs = isinstance(optimizers[0], LBFGS)
+    if lbfgs and importlib.util.find_spec("scipy") is None:
+        raise ImportError("optimizer: LBFGS requires SciPy, which is not installed")
     if lbfgs and batches.size is not None:
         raise ValueError("optimizer: expected another than LBFGS, which requires full batches")
     if epochs is not None:
@@ -622,7 +625,8 @@ class _Training:
                 run.seconds = self.seconds_before + now - self.started
             # The growth is limited because the first iterations are not representative.
             seconds = max((now - before) / (stop - done), 1e-9)
-            size = max(1, min(int(self._slice_seconds(len(networks)) / seconds), 64 * size))
+            size = min(int(self._slice_seconds(len(networks)) / seconds), 64 * size)
+            size = max(1, min(size, MOST_COSTS // len(networks)))
             show(stop - done)
             self._validate([k for k in networks if not self.stopped[k]], stop)
             self._call_back(stop, total, networks)

@@ -268,6 +268,11 @@ class Stack(_Summarized, Sequence[Run]):
         return costs
 
     @property
+    def iterations(self) -> list[int]:
+        """Number of completed iterations of each network."""
+        return [run.iterations for run in self]
+
+    @property
     def diverged_at(self) -> list[int | None]:
         """The ``diverged_at`` of each network: an iteration, or None."""
         return [run.diverged_at for run in self]

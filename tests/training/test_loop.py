@@ -1152,3 +1152,13 @@ def test_training_without_threads(monkeypatch, X):
     monkeypatch.setattr(_thread, "start_new_thread", refuse)
     fi.train(net, theta, X, Y, iterations=3, threads=2)
     assert_array_equal(theta, expected)
+
+
+def test_lbfgs_without_scipy(net, theta, X, Y, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    start = theta.copy()
+    with pytest.raises(
+        ImportError, match="optimizer: LBFGS requires SciPy, which is not installed"
+    ):
+        fi.train(net, theta, X, Y, optimizer=fi.LBFGS())
+    assert_array_equal(theta, start)
