@@ -50,6 +50,8 @@ MOST_ORDERED = 1 << 20
 SHUFFLES = 1 << 63
 # scikit-learn's defaults.
 TOL, N_ITER_NO_CHANGE = 1e-4, 10
+# Created once: a short training would spend a twentieth of its time on it.
+DEFAULT = GradientDescent()
 
 Callback = Callable[[Any], Any]
 AnyOrder = bool | ArrayLike | Callable[[int], ArrayLike]
@@ -1056,7 +1058,7 @@ def _optimizers(
         raise TypeError("learning_rate: pass it either directly or in the optimizer, not both")
     found: list[Optimizer]
     if optimizer is None and learning_rate is None:
-        found = [run.optimizer for run in before] if before else [GradientDescent()] * k
+        found = [run.optimizer for run in before] if before else [DEFAULT] * k
     elif optimizer is None:
         if single or not is_sequence(learning_rate):
             found = [GradientDescent(learning_rate)] * k
