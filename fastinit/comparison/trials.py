@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastinit.comparison.grid import Cell, as_code
 from fastinit.comparison.statistics import (
-    majority,
+    better_than_guessing,
     outcome_in_words,
     pace_in_words,
     saturated_shares,
@@ -141,7 +141,9 @@ def trials_of(
     network = cells[0].network
     accuracies = _accuracies(network, stack, X, Y)
     test_accuracies = [None] * len(stack) if test is None else _accuracies(network, stack, *test)
-    guessing = majority(network, Y) if network.classifies else None
+    better: Sequence[bool | None] = [None] * len(stack)
+    if network.classifies:
+        better = better_than_guessing(network, Y, [a for a in accuracies if a is not None])
     symmetric = symmetric_layers(network, stack.theta)
     saturated = saturated_shares(network, starts, X)
     trials = []
@@ -151,7 +153,7 @@ def trials_of(
         verdict = [
             *symmetry_in_words(symmetric[k]),
             *saturation_in_words(saturated[k]),
-            outcome_in_words(run, accuracy, guessing, pace),
+            outcome_in_words(run, better[k], pace),
         ]
         trial = Trial(
             cell=cell,

@@ -486,10 +486,42 @@ def test_guessing_of_several_classes():
     labels = np.array([0, 1, 2, 2, 2, 2, 1, 0, 0, 1])
     result = fi.compare(X, labels, net, ["zeros"], learning_rate=0, iterations=20)
     trial = result.trials[0]
-    assert statistics.majority(net, result.Y) == 0.4
+    assert statistics.majority(net, result.Y) == 4
     assert trial.train_accuracy == 0.3, "the first class, at a tie"
     assert "; no better than always guessing one class; converged" in trial.verdict
     assert "saturated" not in trial.verdict
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("output", "n"), [("sigmoid", 1), ("sigmoid", 2), ("softmax", 3)])
+def test_always_guessing_one_class_is_not_better(output, n, dtype):
+    """The counts are compared: as floats, the shares of equal counts may differ."""
+    net = fi.Network([2, 3, n], output=output, dtype=dtype)
+    theta = net.initialize("zeros")
+    net.unpack(theta)[f"b{net.n_layers}"][0] = -1 if output == "sigmoid" else 1
+    for m in range(2, 60):
+        for k in {1, 2, (m - 1) // 2} & set(range(1, (m + 1) // 2)):
+            labels = np.zeros(m, dtype=int)
+            labels[:k] = 1
+            Y = labels if output == "softmax" else np.tile(labels, (n, 1))
+            if output == "sigmoid":
+                Y[1:] = 0
+            Y = net.check_Y(Y, np.ones((2, m), dtype))
+            guessed = net.accuracy(theta, np.ones((2, m), dtype), Y)
+            right = round(guessed * (m if output == "softmax" else Y.size))
+            assert right == statistics.majority(net, Y)
+            assert statistics.better_than_guessing(net, Y, [guessed]) == [False]
+            above = (right + 1) / (m if output == "softmax" else Y.size)
+            assert statistics.better_than_guessing(net, Y, [above]) == [True]
+
+
+def test_verdict_of_a_network_that_always_guesses_one_class():
+    X = np.random.default_rng(0).standard_normal((2, 11))
+    Y = np.zeros((1, 11))
+    Y[0, :2] = 1
+    result = fi.compare(X, Y, fi.Network([2, 3, 1]), "zeros", seed=[0, 1], iterations=50)
+    assert "; no better than always guessing one class; " in result.trials[0].verdict
+    assert "; never better than always guessing one class; " in result.verdict("zeros")
 
 
 @pytest.mark.parametrize(
