@@ -61,6 +61,14 @@ COMPARED = (
 )  # fmt: skip
 
 
+# The first bytes of files that are never replaced by a report or a table: stores and data.
+DATA_FILES = {
+    b"SQLite format 3\0": "the SQLite file",
+    b"PK\x03\x04": "the .npz file",
+    b"\x93NUMPY": "the .npy file",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors are one line, without the usage."""
 
@@ -324,12 +332,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         raise ValueError(f"X, Y: expected shapes (n_features, m), (1, m); got {X.shape}, {Y.shape}")
     network = Network([X.shape[0], *arguments.hidden, Y.shape[0]], loss="saturating_cross_entropy")
     _check_folder("--out", arguments.out)
-    for option in ("report", "csv"):
-        path = getattr(arguments, option)
-        if path is not None:
-            if path.is_dir():
-                raise ValueError(f"--{option}: expected a file to write; got the folder {path}")
-            _check_folder(f"--{option}", path.absolute().parent, must_exist=True)
+    _check_files(arguments)
 
     interrupted = None
     try:
@@ -393,6 +396,51 @@ def _check_folder(option: str, path: Path, *, must_exist: bool = False) -> None:
     absent = must_exist and nearest != path
     if absent or not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"{option}: expected a folder to write to; got {path}")
+
+
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Raise, before the training, if a file cannot be written or would replace data."""
+    given = {name: getattr(arguments, name) for name in ("data", "store", "report", "csv")}
+    options: dict[str, str] = {}
+    for name, path in given.items():
+        if path is None:
+            continue
+        # The file that the path leads to, on file systems that ignore case as well.
+        real = os.path.normcase(os.path.realpath(path))
+        same = [
+            other
+            for other, others_real in options.items()
+            if real == others_real or _is_same_file(real, others_real)
+        ]
+        if same:
+            raise ValueError(
+                f"--{name}: expected another file than that of --{same[0]}; got {path}"
+            )
+        options[name] = real
+    for name in ("report", "csv"):
+        path = given[name]
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ValueError(f"--{name}: expected a file to write; got the folder {path}")
+        _check_folder(f"--{name}", path.absolute().parent, must_exist=True)
+        kind = _kind_of_data(path)
+        if kind is not None:
+            raise ValueError(f"--{name}: expected a file that may be replaced; got {kind} {path}")
+
+
+def _is_same_file(one: str, two: str) -> bool:
+    """Return whether two existing files are one, also through hard links."""
+    return os.path.exists(one) and os.path.exists(two) and os.path.samefile(one, two)
+
+
+def _kind_of_data(path: Path) -> str | None:
+    """Return what a file holds if it must not be replaced by a report or a table."""
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        start = file.read(max(map(len, DATA_FILES)))
+    return next((kind for magic, kind in DATA_FILES.items() if start.startswith(magic)), None)
 
 
 def _loading(arguments: argparse.Namespace) -> str:

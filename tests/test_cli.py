@@ -182,6 +182,58 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ca
     assert sorted(tmp_path.rglob("*")) == before, "nothing was written"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--csv", "runs.sqlite"], "--csv: expected a file that may be replaced; got the SQLite"),
+        (["--report", "link.sqlite"], "--report: expected a file that may be replaced; got the SQ"),
+        (["--csv", "mine.npz"], "--csv: expected a file that may be replaced; got the .npz file"),
+        (["--report", "one.npy"], "--report: expected a file that may be replaced; got the .npy"),
+        (["--csv", "mine.npz", "--data", "mine.npz"], "--csv: expected another file than that of"),
+        (["--report", "./mine.npz", "--data", "mine.npz"], "--report: expected another file"),
+        (["--store", "mine.npz", "--data", "mine.npz"], "--store: expected another file than"),
+        (["--csv", "runs.sqlite", "--store", "runs.sqlite"], "that of --store; got runs.sqlite"),
+        (["--csv", "new.sqlite", "--store", "new.sqlite"], "that of --store; got new.sqlite"),
+        (["--csv", "link.sqlite", "--store", "runs.sqlite"], "that of --store; got link.sqlite"),
+        (["--csv", "hard.sqlite", "--store", "runs.sqlite"], "that of --store; got hard.sqlite"),
+        (["--csv", "loose", "--store", "new.sqlite"], "that of --store; got loose"),
+        (["--report", "folder/../new", "--store", "new"], "--report: expected another file than"),
+        (["--csv", "out", "--report", "./out"], "--csv: expected another file than that of --rep"),
+    ],
+)
+def test_no_file_of_data_is_replaced(tmp_path, monkeypatch, capsys, data, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Store("runs.sqlite").close()
+    np.save("one.npy", np.zeros(3))
+    (tmp_path / "folder").mkdir()
+    try:
+        (tmp_path / "link.sqlite").symlink_to("runs.sqlite")
+        (tmp_path / "loose").symlink_to("new.sqlite")
+        (tmp_path / "hard.sqlite").hardlink_to("runs.sqlite")
+    except OSError:
+        pytest.skip("requires links")
+
+    def contents():
+        files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before = contents()
+    code = cli.main(["compare", "--schemes", "zeros", "--iterations", "5", *arguments])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert message in err
+    assert contents() == before
+
+
+def test_reports_and_tables_are_replaced(tmp_path, monkeypatch):
+    """What an earlier command wrote is no data."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--schemes", "zeros", "--iterations", "5", "--csv", "a.csv", "--report", "a.html"]
+    for _ in range(2):
+        assert cli.main(["compare", *arguments, "--store", "runs.sqlite"]) == 0
+
+
 def test_a_failing_picture_leaves_the_old_ones(tmp_path, monkeypatch, capsys):
     from matplotlib.figure import Figure
 
