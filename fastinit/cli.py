@@ -16,8 +16,8 @@ import numpy as np
 
 from fastinit import __version__, initializers
 from fastinit.comparison import Comparison, Trial, compare, report
-from fastinit.comparison.grid import plain
-from fastinit.comparison.tables import rich_table
+from fastinit.comparison.grid import MOST_CELLS, plain
+from fastinit.comparison.tables import Table, rich_table
 from fastinit.kernels import show_config
 from fastinit.lesson import load_dataset
 from fastinit.training import Interrupted, Network
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="See also: fastinit compare --help",
     )
     parser.add_argument("--version", action="version", version=f"fastinit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,info}")
+    commands = parser.add_subparsers(dest="command", metavar="{compare,info}")
     info = commands.add_parser(
         "info",
         help="show versions and the kernels that are used on this machine",
@@ -255,12 +255,19 @@ def _ranges(text: str) -> Sequence[int]:
     try:
         parts = [part.partition(":") for part in text.split(",")]
         found = [range(int(a), int(b) if colon else int(a) + 1) for a, colon, b in parts]
-        # A single range is kept, because it is easier to read in the report.
-        return found[0] if len(found) == 1 else [number for part in found for number in part]
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"expected integers or ranges separated by commas, like 1,2,10:20; got {text!r}"
         ) from None
+    # A single range is kept, because it is easier to read in the report.
+    if len(found) == 1:
+        return found[0]
+    for part in found:
+        if len(part[: MOST_CELLS + 1]) > MOST_CELLS:
+            raise argparse.ArgumentTypeError(
+                f"expected ranges of at most {MOST_CELLS:,} integers; got {text!r}"
+            )
+    return [number for part in found for number in part]
 
 
 def _numbers(text: str) -> list[float]:
@@ -296,6 +303,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     words = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(words, argparse.Namespace(words=["fastinit", *words]))
+    if arguments.command is None:
+        parser.print_usage(sys.stderr)
+        print("fastinit: expected a command; try fastinit --help", file=sys.stderr)
+        return 2
     try:
         arguments.run(arguments)
         sys.stdout.flush()
@@ -471,20 +482,26 @@ def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
 
 
 def _print_result(result: Comparison) -> None:
-    """Print costs and a table for one run of each scheme, otherwise summary and verdicts."""
+    """Print a table and the verdicts; above them the costs, if there is one run of each scheme."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    console = Console()
     if len(result.cells) == len(result.schemes):
         for scheme, trial in result.runs.items():
             print(f"{scheme}:")
             for i, cost in _logged(trial):
                 print(f"Cost after iteration {i}: {cost}")
             print()
-        console.print(rich_table(result.table(), title="Results by initialisation"))
-        return
-    title = f"Results by initialisation, {len(result):,} of {len(result.cells):,} runs"
-    console.print(rich_table(result.summary(), title=title, compact=True))
+        # Verdicts are too long for a column.
+        rows = [{name: row[name] for name in row if name != "verdict"} for row in result.table()]
+        table = rich_table(Table(rows), title="Results by initialisation")
+    else:
+        title = f"Results by initialisation, {len(result):,} of {len(result.cells):,} runs"
+        table = rich_table(result.summary(), title=title, compact=True)
+    console = Console()
+    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+    console.width = max(console.width, least)  # otherwise rich would break words
+    console.print(table)
     for scheme in result.schemes:
         if result.of(scheme):
             print(f"{scheme}: {result.verdict(scheme)}")

@@ -144,6 +144,8 @@ BAD_ARGUMENTS = {
     "out below": (["--out", "file/deeper"], "--out: expected a folder to write to"),
     "seeds": (["--seeds", "0:x"], "expected integers or ranges separated by commas"),
     "no seeds": (["--seeds", "5:5"], "seed: expected at least one integer; got none"),
+    "seed count": (["--seeds", "0:1000000000000"], "seed: expected a grid of at most 10,000,000"),
+    "seed counts": (["--seeds", "5,0:1000000000000"], "expected ranges of at most 10,000,000"),
     "seeds twice": (["--seeds", "1,0:3"], "seed: expected each integer once; got 1, 0, 1, 2"),
     "seed and seeds": (
         ["--seeds", "1", "--seed", "1"],
@@ -394,7 +396,34 @@ def test_help_has_examples(tmp_path):
 def test_no_command(tmp_path):
     result = run(cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "usage: fastinit [-h] [--version] {compare,info} ...\n"
+        "fastinit: expected a command; try fastinit --help\n"
+    )
+
+
+@pytest.mark.parametrize("seeds", [["--seed", "3"], ["--seeds", "0:3"]], ids=["table", "summary"])
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_no_word_is_broken(tmp_path, seeds, width):
+    """The table fits into 80 columns, in the longest case: the longest name and both targets."""
+    schemes = ["zeros", "lesson.random", "truncated_normal"]
+    result = run(
+        "compare", "--schemes", ",".join(schemes), *seeds, "--iterations", "20",
+        "--target-cost", "0.5", "--target-accuracy", "0.9", cwd=tmp_path, COLUMNS=str(width),
+    )  # fmt: skip
+    table = result.stdout.split("Results by initialisation")[1]
+    table, *verdicts = re.split(r"^(?=zeros: )", table, flags=re.MULTILINE)
+    lines = table.splitlines()[1:]
+    assert max(map(len, lines)) <= max(80, width)
+    words = set(re.sub("[^a-z._]", " ", table).split()) - {"runs", "of"}
+    assert words <= {
+        *schemes, "scheme", "train", "test", "acc.", "final", "cost", "median", "iter.", "to",
+        "conv.", "div.", "inf", ".",
+    }  # fmt: skip
+    assert {"train", "acc.", "cost", "iter.", *schemes} <= words
+    assert [line.split(": ")[0] for line in verdicts[0].splitlines()[:3]] == schemes
+    assert "symmetry unbroken" in verdicts[0]
 
 
 @pytest.mark.parametrize("absent", ["rich", "matplotlib"])
