@@ -167,7 +167,7 @@ def compare(
     """
     if not isinstance(network, Network):
         raise TypeError(f"network: expected a Network; got {type(network).__name__}")
-    if not (isinstance(progress, (bool, np.bool_)) or callable(progress)):
+    if not (isinstance(progress, bool) or callable(progress)):
         raise TypeError(f"progress: expected a bool or a callable; got {type(progress).__name__}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
