@@ -16,8 +16,8 @@ import numpy as np
 
 from fastinit import __version__, initializers
 from fastinit.comparison import Comparison, Trial, compare, report
-from fastinit.comparison.grid import plain
-from fastinit.comparison.tables import rich_table
+from fastinit.comparison.grid import MOST_CELLS, plain
+from fastinit.comparison.tables import Table, rich_table
 from fastinit.kernels import show_config
 from fastinit.lesson import load_dataset
 from fastinit.training import Interrupted, Network
@@ -61,6 +61,14 @@ COMPARED = (
 )  # fmt: skip
 
 
+# The first bytes of files that are never replaced by a report or a table: stores and data.
+DATA_FILES = {
+    b"SQLite format 3\0": "the SQLite file",
+    b"PK\x03\x04": "the .npz file",
+    b"\x93NUMPY": "the .npy file",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Errors are one line, without the usage."""
 
@@ -75,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="See also: fastinit compare --help",
     )
     parser.add_argument("--version", action="version", version=f"fastinit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{compare,info}")
+    commands = parser.add_subparsers(dest="command", metavar="{compare,info}")
     info = commands.add_parser(
         "info",
         help="show versions and the kernels that are used on this machine",
@@ -247,12 +255,19 @@ def _ranges(text: str) -> Sequence[int]:
     try:
         parts = [part.partition(":") for part in text.split(",")]
         found = [range(int(a), int(b) if colon else int(a) + 1) for a, colon, b in parts]
-        # A single range is kept, because it is easier to read in the report.
-        return found[0] if len(found) == 1 else [number for part in found for number in part]
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"expected integers or ranges separated by commas, like 1,2,10:20; got {text!r}"
         ) from None
+    # A single range is kept, because it is easier to read in the report.
+    if len(found) == 1:
+        return found[0]
+    for part in found:
+        if len(part[: MOST_CELLS + 1]) > MOST_CELLS:
+            raise argparse.ArgumentTypeError(
+                f"expected ranges of at most {MOST_CELLS:,} integers; got {text!r}"
+            )
+    return [number for part in found for number in part]
 
 
 def _numbers(text: str) -> list[float]:
@@ -288,6 +303,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     words = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(words, argparse.Namespace(words=["fastinit", *words]))
+    if arguments.command is None:
+        parser.print_usage(sys.stderr)
+        print("fastinit: expected a command; try fastinit --help", file=sys.stderr)
+        return 2
     try:
         arguments.run(arguments)
         sys.stdout.flush()
@@ -324,12 +343,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         raise ValueError(f"X, Y: expected shapes (n_features, m), (1, m); got {X.shape}, {Y.shape}")
     network = Network([X.shape[0], *arguments.hidden, Y.shape[0]], loss="saturating_cross_entropy")
     _check_folder("--out", arguments.out)
-    for option in ("report", "csv"):
-        path = getattr(arguments, option)
-        if path is not None:
-            if path.is_dir():
-                raise ValueError(f"--{option}: expected a file to write; got the folder {path}")
-            _check_folder(f"--{option}", path.absolute().parent, must_exist=True)
+    _check_files(arguments)
 
     interrupted = None
     try:
@@ -395,6 +409,51 @@ def _check_folder(option: str, path: Path, *, must_exist: bool = False) -> None:
         raise ValueError(f"{option}: expected a folder to write to; got {path}")
 
 
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Raise, before the training, if a file cannot be written or would replace data."""
+    given = {name: getattr(arguments, name) for name in ("data", "store", "report", "csv")}
+    options: dict[str, str] = {}
+    for name, path in given.items():
+        if path is None:
+            continue
+        # The file that the path leads to, on file systems that ignore case as well.
+        real = os.path.normcase(os.path.realpath(path))
+        same = [
+            other
+            for other, others_real in options.items()
+            if real == others_real or _is_same_file(real, others_real)
+        ]
+        if same:
+            raise ValueError(
+                f"--{name}: expected another file than that of --{same[0]}; got {path}"
+            )
+        options[name] = real
+    for name in ("report", "csv"):
+        path = given[name]
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ValueError(f"--{name}: expected a file to write; got the folder {path}")
+        _check_folder(f"--{name}", path.absolute().parent, must_exist=True)
+        kind = _kind_of_data(path)
+        if kind is not None:
+            raise ValueError(f"--{name}: expected a file that may be replaced; got {kind} {path}")
+
+
+def _is_same_file(one: str, two: str) -> bool:
+    """Return whether two existing files are one, also through hard links."""
+    return os.path.exists(one) and os.path.exists(two) and os.path.samefile(one, two)
+
+
+def _kind_of_data(path: Path) -> str | None:
+    """Return what a file holds if it must not be replaced by a report or a table."""
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        start = file.read(max(map(len, DATA_FILES)))
+    return next((kind for magic, kind in DATA_FILES.items() if start.startswith(magic)), None)
+
+
 def _loading(arguments: argparse.Namespace) -> str:
     """Return Python code that loads the same data."""
     lesson = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
@@ -423,20 +482,26 @@ def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
 
 
 def _print_result(result: Comparison) -> None:
-    """Print costs and a table for one run of each scheme, otherwise summary and verdicts."""
+    """Print a table and the verdicts; above them the costs, if there is one run of each scheme."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    console = Console()
     if len(result.cells) == len(result.schemes):
         for scheme, trial in result.runs.items():
             print(f"{scheme}:")
             for i, cost in _logged(trial):
                 print(f"Cost after iteration {i}: {cost}")
             print()
-        console.print(rich_table(result.table(), title="Results by initialisation"))
-        return
-    title = f"Results by initialisation, {len(result):,} of {len(result.cells):,} runs"
-    console.print(rich_table(result.summary(), title=title, compact=True))
+        # Verdicts are too long for a column.
+        rows = [{name: row[name] for name in row if name != "verdict"} for row in result.table()]
+        table = rich_table(Table(rows), title="Results by initialisation")
+    else:
+        title = f"Results by initialisation, {len(result):,} of {len(result.cells):,} runs"
+        table = rich_table(result.summary(), title=title, compact=True)
+    console = Console()
+    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+    console.width = max(console.width, least)  # otherwise rich would break words
+    console.print(table)
     for scheme in result.schemes:
         if result.of(scheme):
             print(f"{scheme}: {result.verdict(scheme)}")

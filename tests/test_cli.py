@@ -144,6 +144,8 @@ BAD_ARGUMENTS = {
     "out below": (["--out", "file/deeper"], "--out: expected a folder to write to"),
     "seeds": (["--seeds", "0:x"], "expected integers or ranges separated by commas"),
     "no seeds": (["--seeds", "5:5"], "seed: expected at least one integer; got none"),
+    "seed count": (["--seeds", "0:1000000000000"], "seed: expected a grid of at most 10,000,000"),
+    "seed counts": (["--seeds", "5,0:1000000000000"], "expected ranges of at most 10,000,000"),
     "seeds twice": (["--seeds", "1,0:3"], "seed: expected each integer once; got 1, 0, 1, 2"),
     "seed and seeds": (
         ["--seeds", "1", "--seed", "1"],
@@ -180,6 +182,58 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ca
     assert err.count("\n") == 1
     assert message in err
     assert sorted(tmp_path.rglob("*")) == before, "nothing was written"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--csv", "runs.sqlite"], "--csv: expected a file that may be replaced; got the SQLite"),
+        (["--report", "link.sqlite"], "--report: expected a file that may be replaced; got the SQ"),
+        (["--csv", "mine.npz"], "--csv: expected a file that may be replaced; got the .npz file"),
+        (["--report", "one.npy"], "--report: expected a file that may be replaced; got the .npy"),
+        (["--csv", "mine.npz", "--data", "mine.npz"], "--csv: expected another file than that of"),
+        (["--report", "./mine.npz", "--data", "mine.npz"], "--report: expected another file"),
+        (["--store", "mine.npz", "--data", "mine.npz"], "--store: expected another file than"),
+        (["--csv", "runs.sqlite", "--store", "runs.sqlite"], "that of --store; got runs.sqlite"),
+        (["--csv", "new.sqlite", "--store", "new.sqlite"], "that of --store; got new.sqlite"),
+        (["--csv", "link.sqlite", "--store", "runs.sqlite"], "that of --store; got link.sqlite"),
+        (["--csv", "hard.sqlite", "--store", "runs.sqlite"], "that of --store; got hard.sqlite"),
+        (["--csv", "loose", "--store", "new.sqlite"], "that of --store; got loose"),
+        (["--report", "folder/../new", "--store", "new"], "--report: expected another file than"),
+        (["--csv", "out", "--report", "./out"], "--csv: expected another file than that of --rep"),
+    ],
+)
+def test_no_file_of_data_is_replaced(tmp_path, monkeypatch, capsys, data, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Store("runs.sqlite").close()
+    np.save("one.npy", np.zeros(3))
+    (tmp_path / "folder").mkdir()
+    try:
+        (tmp_path / "link.sqlite").symlink_to("runs.sqlite")
+        (tmp_path / "loose").symlink_to("new.sqlite")
+        (tmp_path / "hard.sqlite").hardlink_to("runs.sqlite")
+    except OSError:
+        pytest.skip("requires links")
+
+    def contents():
+        files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before = contents()
+    code = cli.main(["compare", "--schemes", "zeros", "--iterations", "5", *arguments])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert message in err
+    assert contents() == before
+
+
+def test_reports_and_tables_are_replaced(tmp_path, monkeypatch):
+    """What an earlier command wrote is no data."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--schemes", "zeros", "--iterations", "5", "--csv", "a.csv", "--report", "a.html"]
+    for _ in range(2):
+        assert cli.main(["compare", *arguments, "--store", "runs.sqlite"]) == 0
 
 
 def test_a_failing_picture_leaves_the_old_ones(tmp_path, monkeypatch, capsys):
@@ -342,7 +396,34 @@ def test_help_has_examples(tmp_path):
 def test_no_command(tmp_path):
     result = run(cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "usage: fastinit [-h] [--version] {compare,info} ...\n"
+        "fastinit: expected a command; try fastinit --help\n"
+    )
+
+
+@pytest.mark.parametrize("seeds", [["--seed", "3"], ["--seeds", "0:3"]], ids=["table", "summary"])
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_no_word_is_broken(tmp_path, seeds, width):
+    """The table fits into 80 columns, in the longest case: the longest name and both targets."""
+    schemes = ["zeros", "lesson.random", "truncated_normal"]
+    result = run(
+        "compare", "--schemes", ",".join(schemes), *seeds, "--iterations", "20",
+        "--target-cost", "0.5", "--target-accuracy", "0.9", cwd=tmp_path, COLUMNS=str(width),
+    )  # fmt: skip
+    table = result.stdout.split("Results by initialisation")[1]
+    table, *verdicts = re.split(r"^(?=zeros: )", table, flags=re.MULTILINE)
+    lines = table.splitlines()[1:]
+    assert max(map(len, lines)) <= max(80, width)
+    words = set(re.sub("[^a-z._]", " ", table).split()) - {"runs", "of"}
+    assert words <= {
+        *schemes, "scheme", "train", "test", "acc.", "final", "cost", "median", "iter.", "to",
+        "conv.", "div.", "inf", ".",
+    }  # fmt: skip
+    assert {"train", "acc.", "cost", "iter.", *schemes} <= words
+    assert [line.split(": ")[0] for line in verdicts[0].splitlines()[:3]] == schemes
+    assert "symmetry unbroken" in verdicts[0]
 
 
 @pytest.mark.parametrize("absent", ["rich", "matplotlib"])

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from fastinit.validation import as_float, is_sequence
 
 # The axes other than the scheme, in the order of the table's columns.
 AXES = ("seed", "depth", "width", "learning_rate", "activation")
+# The largest grid: its cells take some gigabytes of memory.
+MOST_CELLS = 10**7
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,15 @@ def checked_targets(
 
 
 def checked_test(network: Network, test: Any) -> tuple[Array, Array] | None:
-    """Return the pair of test data as the kernels take it."""
+    """Return copies of the pair of test data as the kernels take it."""
     if test is None:
         return None
     if not isinstance(test, (tuple, list)):
         raise TypeError(f"test: expected a pair (X_test, Y_test); got {type(test).__name__}")
     if len(test) != 2:
         raise ValueError(f"test: expected a pair (X_test, Y_test); got {len(test)} entries")
-    X_test = network.check_X(test[0], name="X_test")
-    return X_test, network.check_Y(test[1], X_test, name="Y_test")
+    X_test = network.check_X(test[0], name="X_test").copy()
+    return X_test, network.check_Y(test[1], X_test, name="Y_test").copy()
 
 
 # What the entries of an axis are called in error messages: one of them, and several.
@@ -116,6 +118,25 @@ def values_of(name: str, value: Any, kind: type) -> list[Any]:
             f"{name}: expected each {one.split()[1]} once; got {', '.join(map(str, found))}"
         )
     return found
+
+
+def check_size(axes: Mapping[str, Any]) -> None:
+    """Raise if the grid is too large to be built; nothing of the axes is read but their lengths."""
+    sizes = {name: _length(value) for name, value in axes.items() if is_sequence(value)}
+    # An empty axis is refused later, under its own name.
+    cells = math.prod(max(size, 1) for size in sizes.values())
+    if cells > MOST_CELLS:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise ValueError(
+            f"{largest}: expected a grid of at most {MOST_CELLS:,} cells; got {cells:,}"
+        )
+
+
+def _length(value: Any) -> int:
+    """Return the length of a sequence; ``len`` fails for a range above ``sys.maxsize``."""
+    if isinstance(value, range):
+        return max(0, -((value.start - value.stop) // value.step))
+    return len(value)
 
 
 def plain(value: Any) -> Any:

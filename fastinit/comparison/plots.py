@@ -24,6 +24,7 @@ from fastinit.comparison.propagation import Propagation
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.statistics import QUARTILES, quantiles
 from fastinit.comparison.trials import Trial
+from fastinit.training.network import Network
 from fastinit.training.run import Run
 
 # https://jfly.uni-koeln.de/color/ without black: visible on white and on black.
@@ -73,8 +74,12 @@ def examples(X: ArrayLike, Y: ArrayLike, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib Axes
     """
+    X, Y = _two_features(X), np.ravel(Y)
+    if len(Y) != X.shape[1]:
+        raise ValueError(
+            f"Y: expected one label for each of {X.shape[1]} examples; got {len(Y)} labels"
+        )
     ax = plt.gca() if ax is None else ax
-    X, Y = np.asarray(X), np.ravel(Y)
     for label in range(_n_classes(Y)):
         chosen = X[:, label == Y]
         ax.scatter(
@@ -109,8 +114,8 @@ def decision_boundary(
     -------
     matplotlib Axes
     """
+    X = _two_features(X)
     ax = plt.gca() if ax is None else ax
-    X = np.asarray(X)
     low, high = X.min(axis=1) - 0.5, X.max(axis=1) + 0.5
     x1, x2 = np.meshgrid(*np.linspace(low, high, GRID, axis=1))
     classes = np.reshape(predict(np.column_stack([x1.ravel(), x2.ravel()])), x1.shape)
@@ -136,9 +141,18 @@ def costs(
     Returns
     -------
     matplotlib Axes
+
+    Raises
+    ------
+    TypeError
+        If ``comparison`` is not a Comparison.
+    ValueError
+        If it has several runs for each scheme.
     """
+    _check_comparison(comparison)
+    runs = comparison.runs
     ax = plt.gca() if ax is None else ax
-    for k, (scheme, run) in enumerate(comparison.runs.items()):
+    for k, (scheme, run) in enumerate(runs.items()):
         values = np.where(np.isfinite(run.costs), run.costs, np.nan)
         color, style = _look(k)
         ax.plot(run.points, values, color=color, linestyle=style, label=scheme)
@@ -160,7 +174,9 @@ def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) 
     -------
     matplotlib Axes
     """
+    _check_comparison(comparison)
     run = comparison.median_trial(scheme)
+    _check_classifier(f"network of {scheme}", run.network)
     ax = decision_boundary(_classifier(run), comparison.X, _labels(comparison), ax=ax)
     accuracies = [f"train {run.train_accuracy:.1%}"]
     if run.test_accuracy is not None:
@@ -192,7 +208,24 @@ def boundaries(
     Returns
     -------
     list of matplotlib Axes
+
+    Raises
+    ------
+    TypeError
+        If an entry of ``runs`` is not a Run or Trial.
+    ValueError
+        If a network does not classify or has another number of features, if the arrays do not
+        match, or if there are not as many axes as runs.
     """
+    if not isinstance(runs, Mapping):
+        raise TypeError(
+            f"runs: expected a mapping of names to Run or Trial; got {type(runs).__name__}"
+        )
+    for name, run in runs.items():
+        if not isinstance(run, (Run, Trial)):
+            raise TypeError(f"runs[{name!r}]: expected a Run or Trial; got {type(run).__name__}")
+        _check_classifier(f"runs[{name!r}]", run.network)
+    _two_features(X)
     if axes is None:
         axes = list(plt.gcf().subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0])
     if len(axes) != len(runs):
@@ -202,6 +235,27 @@ def boundaries(
         ax.set(title=f"{name}: {run.network.accuracy(run.theta, X, Y):.0%}", aspect="equal")
         ax.label_outer()
     return list(axes)
+
+
+def _check_comparison(comparison: Comparison) -> None:
+    if not isinstance(comparison, Comparison):
+        raise TypeError(f"comparison: expected a Comparison; got {type(comparison).__name__}")
+
+
+def _check_classifier(name: str, network: Network) -> None:
+    """Raise if the classes that a network predicts cannot be drawn in a plane."""
+    if not network.classifies or network.sizes[0] != 2:
+        raise ValueError(
+            f"{name}: expected a network of two features that classifies; got {network}"
+        )
+
+
+def _two_features(X: ArrayLike) -> NDArray[Any]:
+    """Return the examples as an array; raise if they are not points of a plane."""
+    array = np.asarray(X)
+    if array.ndim != 2 or len(array) != 2:
+        raise ValueError(f"X: expected shape (2, n_examples); got {array.shape}")
+    return array
 
 
 def _classifier(run: Run | Trial) -> Callable[[Any], Any]:
@@ -488,6 +542,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         anything was trained, and for several runs of a scheme ``outcomes``, the final costs, and
         the median final cost by each axis that varies, except the seed.
     """
+    _check_comparison(comparison)
     found = {}
     trials = {name: comparison.of(name) for name in comparison.schemes if comparison.of(name)}
     several = len(comparison.cells) > len(comparison.schemes)
@@ -545,6 +600,7 @@ def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> 
     >>> len(medians_by(result, "width", ax=Figure().subplots()).texts)
     2
     """
+    _check_comparison(comparison)
     name = axis.replace("_", " ")
     medians = {(r["scheme"], r[name]): r["median cost"] for r in comparison.summary(axis)}
     schemes = list(dict.fromkeys(scheme for scheme, _ in medians))

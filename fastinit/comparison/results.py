@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastinit.comparison.grid import AXES, Cell
 from fastinit.comparison.statistics import (
     QUARTILES,
-    majority,
+    better_than_guessing,
     median_accuracy,
     median_iterations,
     or_infinite,
@@ -222,9 +222,8 @@ class Comparison:
         trials = self._finished(scheme)
         if len(trials) == 1:
             return trials[0].verdict
-        guessing = majority(self.network, self.Y) if self.network.classifies else math.nan
         accuracies = [t.train_accuracy for t in trials if t.train_accuracy is not None]
-        better = [accuracy > guessing for accuracy in accuracies]
+        better = better_than_guessing(self.network, self.Y, accuracies) if accuracies else []
         flags = {
             "symmetry unbroken in": [trial.symmetric for trial in trials],
             "better than always guessing one class in": better,

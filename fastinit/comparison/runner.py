@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from fastinit.comparison.grid import (
     Cell,
     as_code,
+    check_size,
     checked_targets,
     checked_test,
     networks_of,
@@ -106,7 +107,7 @@ def compare(
     target_cost, target_accuracy : float, optional
         Record the number of iterations after which each run first had a cost of at most
         ``target_cost`` or a training accuracy of at least ``target_accuracy``. The cost is checked
-        at every iteration, the accuracy up to 500 times in a run.
+        at every iteration, the accuracy up to 500 times in a run; both also at the end.
     store : path-like, optional
         An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
         Finished runs are written to it, and runs that it already contains are not trained again.
@@ -166,12 +167,26 @@ def compare(
     """
     if not isinstance(network, Network):
         raise TypeError(f"network: expected a Network; got {type(network).__name__}")
+    if not (isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected a bool or a callable; got {type(progress).__name__}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
+    check_size(
+        {
+            "schemes": schemes, "seed": seed, "depth": depth, "width": width,
+            "learning_rate": learning_rate, "activation": activation,
+        }
+    )  # fmt: skip
     names = values_of("schemes", schemes, str)
     for scheme in names:
         registry.get(scheme)
-    X = network.check_X(X)
-    Y = network.check_Y(Y, X)
+    # Copies, because what is trained must remain what the key of its result says, also if a
+    # callback changes the arrays that were given.
+    X = network.check_X(X).copy()
+    Y = network.check_Y(Y, X).copy()
     test = checked_test(network, test)
+    for array in (X, Y, *(test or ())):
+        array.setflags(write=False)
     iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
     threads = usable_cores() if threads is None else check_integer("threads", threads, 1)
     target_cost, target_accuracy = checked_targets(network, target_cost, target_accuracy)
@@ -190,6 +205,10 @@ def compare(
     )
     if len(set(cells)) < len(cells):
         raise ValueError("width: expected one value for depth 0; got several")
+    # Raises for a scheme that does not fit the shape of a matrix, with any seed.
+    for each in networks:
+        for scheme in names:
+            each.initialize(scheme, seed=0)
     settings = {
         "seed": seed, "depth": depth, "width": width, "learning_rate": learning_rate,
         "activation": activation, "iterations": iterations,
@@ -397,14 +416,15 @@ class _Runner:
     def iterations_to_accuracy(self, cell: Cell, start: Array, iterations: int) -> int | None:
         """Return the number of iterations at which the target accuracy is first reached.
 
-        The run is trained a second time, to the same bits, and stops at every stride to compute
-        the accuracy; the first training need not stop.
+        The run is trained a second time, to the same bits, and stops at every stride and at the end
+        to compute the accuracy; the first training need not stop.
         """
         result, theta = self.result, start.copy()
         if result.target_accuracy is None:
             return None
         step = stride(result.iterations)
-        for done in range(0, iterations + 1, step):
+        done: int
+        for done in [*range(0, iterations, step), iterations]:
             if cell.network.accuracy(theta, result.X, result.Y) >= result.target_accuracy:
                 return done
             train(

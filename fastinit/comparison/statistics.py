@@ -93,12 +93,20 @@ def symmetric_layers(network: Network, thetas: Array) -> NDArray[np.bool_]:
     return identical
 
 
-def majority(network: Network, Y: Array) -> float:
-    """Return the accuracy of always predicting the most frequent class."""
-    share = Y.mean(axis=1)
+def majority(network: Network, Y: Array) -> int:
+    """Return how many predictions are correct if each is the most frequent class of its output."""
     if network.output == "softmax":
-        return float(share.max())
-    return float(np.maximum(share, 1 - share).mean())
+        return int(np.bincount(Y.argmax(axis=0)).max())
+    ones = np.count_nonzero(Y, axis=1)
+    return int(np.maximum(ones, Y.shape[1] - ones).sum())
+
+
+def better_than_guessing(network: Network, Y: Array, accuracies: Sequence[float]) -> list[bool]:
+    """Return for each accuracy whether it is above that of always guessing one class."""
+    predictions = Y.shape[1] if network.output == "softmax" else Y.size
+    # Numbers of correct predictions, because equal shares may be rounded to different floats.
+    guessing = majority(network, Y)
+    return [round(accuracy * predictions) > guessing for accuracy in accuracies]
 
 
 def symmetry_in_words(layers: NDArray[np.bool_]) -> list[str]:
@@ -140,16 +148,15 @@ def saturation_in_words(share: float) -> list[str]:
     return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
 
 
-def outcome_in_words(run: Run, accuracy: float | None, guessing: float | None, pace: str) -> str:
-    """Return how a run ended: diverged, or its accuracy beside guessing and its ``pace``."""
+def outcome_in_words(run: Run, better: bool | None, pace: str) -> str:
+    """Return how a run ended: diverged, or whether it is better than guessing, and its ``pace``."""
     if run.diverged_at is not None:
         return f"diverged at iteration {run.diverged_at:,}"
     if not run.iterations:
         return "not trained"
-    if accuracy is None or guessing is None:
+    if better is None:
         return pace
-    better = "better than always guessing one class"
-    return f"{'' if accuracy > guessing else 'no '}{better}; {pace}"
+    return f"{'' if better else 'no '}better than always guessing one class; {pace}"
 
 
 def pace_in_words(costs: NDArray[np.float64]) -> str:

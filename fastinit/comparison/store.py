@@ -1,12 +1,14 @@
 """Store: finished runs of comparisons in an SQLite file that several processes may share."""
 
+import hashlib
 import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +24,8 @@ VERSION = 1
 # disk may need seconds to flush it.
 BUSY_SECONDS = 30.0
 
-# The key identifies a run; scheme, seed, network and learning rate are there for human readers.
+# The key identifies a run; scheme, seed, network, learning rate and the time are there for human
+# readers. The digest is that of all other columns.
 SCHEMA = """
 CREATE TABLE runs (
     key BLOB PRIMARY KEY,
@@ -40,22 +43,23 @@ CREATE TABLE runs (
     iterations_to_accuracy INTEGER,
     verdict TEXT NOT NULL,
     seconds REAL NOT NULL,
-    finished TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    finished TEXT NOT NULL,
     theta BLOB NOT NULL,
     points BLOB NOT NULL,
-    costs BLOB NOT NULL
+    costs BLOB NOT NULL,
+    digest BLOB NOT NULL
 )
 """
 ARRAYS = {"points": np.dtype("<i8"), "costs": np.dtype("<f8")}
 CELL = ("scheme", "seed", "network", "learning_rate")
 OUTCOME = tuple(field.name for field in fields(Trial) if field.name not in ("cell", "start"))
-COLUMNS = ("key", *CELL, *OUTCOME)
+COLUMNS = ("key", *CELL, *OUTCOME, "finished", "digest")
 # INSERT OR IGNORE would also ignore violations of NOT NULL.
 INSERT = (
     f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' for _ in COLUMNS)}) "
     "ON CONFLICT (key) DO NOTHING"
 )
-SELECT = f"SELECT {', '.join(OUTCOME)} FROM runs WHERE key = ?"
+SELECT = f"SELECT {', '.join(COLUMNS)} FROM runs WHERE key = ?"
 
 
 class Store:
@@ -74,7 +78,8 @@ class Store:
     OSError
         If the file cannot be opened or written; runs that it contains are kept.
     ValueError
-        If the file is not a store or has another version; it is not changed.
+        If the file is not a store or has another version; it is not changed. Also from
+        :meth:`get`, if the run that it reads was changed after it was added.
 
     Examples
     --------
@@ -92,6 +97,8 @@ class Store:
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
         try:
+            # Text that is not UTF-8 must not be an error before its digest was compared.
+            self._connection.text_factory = lambda text: text.decode(errors="surrogateescape")
             with self._explained():
                 self._open()
         except BaseException:
@@ -119,13 +126,15 @@ class Store:
             row = self._connection.execute(SELECT, (key,)).fetchone()
         if row is None:
             return None
-        found = dict(zip(OUTCOME, row, strict=True))
+        *values, digest = row
+        if digest != _digest(values):
+            raise ValueError(f"store: expected complete runs; got a damaged one in {self.path}")
+        columns = dict(zip(COLUMNS, row, strict=True))
+        found = {name: columns[name] for name in OUTCOME}
         for name, dtype in (ARRAYS | {"theta": _stored(start.dtype)}).items():
             found[name] = np.frombuffer(found[name], dtype).astype(dtype.newbyteorder("="))
         if found["final_cost"] is None:  # SQLite has no NaN
             found["final_cost"] = math.nan
-        if found["theta"].shape != start.shape or found["points"].shape != found["costs"].shape:
-            raise ValueError(f"store: expected complete runs; got a damaged one in {self.path}")
         found["converged"] = bool(found["converged"])
         return Trial(cell=cell, start=start, **found)
 
@@ -173,6 +182,12 @@ class Store:
         version = self._pragma_or_count("PRAGMA user_version")
         if version != VERSION:
             raise ValueError(f"store: expected version {VERSION}; got {version} in {self.path}")
+        columns = self._connection.execute("SELECT name FROM pragma_table_info('runs')").fetchall()
+        if {name for (name,) in columns} != set(COLUMNS):
+            raise ValueError(
+                f"store: expected a table runs of {len(COLUMNS)} columns; "
+                f"got a damaged one in {self.path}"
+            )
         return True
 
     def _pragma_or_count(self, statement: str) -> Any:
@@ -198,7 +213,32 @@ def _row(key: bytes, trial: Trial) -> tuple[Any, ...]:
     for name, dtype in (ARRAYS | {"theta": _stored(trial.theta.dtype)}).items():
         values[name] = values[name].astype(dtype).tobytes()
     seed = None if cell.seed is None else as_code(cell.seed)
-    return (key, cell.scheme, seed, repr(cell.network), cell.learning_rate, *values.values())
+    finished = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    row = [
+        _returned(value)
+        for value in (
+            key, cell.scheme, seed, repr(cell.network), cell.learning_rate, *values.values(),
+            finished,
+        )
+    ]  # fmt: skip
+    return (*row, _digest(row))
+
+
+def _returned(value: Any) -> Any:
+    """Return a value as SQLite returns it: no NaN, no negative zero and no bool."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value + 0.0
+    return int(value) if isinstance(value, bool) else value
+
+
+def _digest(values: Iterable[Any]) -> bytes:
+    """Return the digest of the values of a row and of their types."""
+    digest = hashlib.blake2b(digest_size=32)
+    for value in values:
+        content = value if isinstance(value, bytes) else repr(value).encode()
+        digest.update(f"{type(value).__name__} {len(content)} ".encode())
+        digest.update(content)
+    return digest.digest()
 
 
 def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 
+# With these abbreviations, the summary fits into 80 columns.
+SHORTER = {
+    "accuracy": "acc.", "converged": "conv.", "diverged": "div.", "iterations": "iter.",
+}  # fmt: skip
+
+
 class Table(Sequence[dict[str, Any]]):
     """Rows of named values that print as a table in a terminal and in a notebook.
 
@@ -105,7 +111,8 @@ class Table(Sequence[dict[str, Any]]):
 def rich_table(rows: Table, title: str | None = None, *, compact: bool = False) -> "RichTable":
     """Return the rows as a table of rich, with numbers aligned to the right.
 
-    A compact table has three significant digits and no frame, so that more columns fit into a
+    Columns are as wide as the longest word; those of :data:`SHORTER` are abbreviated in headers. A
+    compact table has three significant digits and no frame, so that more columns fit into a
     terminal.
     """
     from rich import box
@@ -115,11 +122,13 @@ def rich_table(rows: Table, title: str | None = None, *, compact: bool = False) 
     table = RichTable(title=title)
     if compact:
         table.box, table.padding = box.SIMPLE, (0, 0)
-    for name in rows.columns:
-        left = name in ("scheme", "verdict")
+    lines = list(rows.cells(3) if compact else rows.cells())
+    for i, name in enumerate(rows.columns):
+        header = [SHORTER.get(word, word) for word in name.split()]
+        longest = max(map(len, [*header, *(cells[i] for cells in lines)]))
         table.add_column(
-            name, justify="left" if left else "right", overflow="fold", no_wrap=name == "scheme"
+            " ".join(header), justify="left" if name == "scheme" else "right", width=longest
         )
-    for cells in rows.cells(3) if compact else rows.cells():
+    for cells in lines:
         table.add_row(*map(Text, cells))
     return table

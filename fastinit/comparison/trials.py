@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastinit.comparison.grid import Cell, as_code
 from fastinit.comparison.statistics import (
-    majority,
+    better_than_guessing,
     outcome_in_words,
     pace_in_words,
     saturated_shares,
@@ -18,14 +18,14 @@ from fastinit.comparison.statistics import (
     symmetry_in_words,
 )
 from fastinit.training.network import Array, Network
-from fastinit.training.run import Run, Stack
+from fastinit.training.run import Run, Stack, _Summarized
 
 # The largest number of evenly spaced points in a stored cost curve: more than a plot has pixels.
 POINTS = 500
 
 
-@dataclass(frozen=True, eq=False)
-class Trial:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trial(_Summarized):
     """One cell and the outcome of its run.
 
     Attributes
@@ -50,7 +50,8 @@ class Trial:
         None if the network does not classify; ``test_accuracy`` also without test data.
     iterations_to_cost, iterations_to_accuracy : int or None
         Number of iterations until the target was first reached; None if it was not reached or not
-        given. The cost is checked at every iteration, the accuracy at every stride of ``points``.
+        given. The cost is checked at every iteration, the accuracy at every stride of ``points``;
+        both also at the end.
     verdict : str
         A description of the outcome in words.
     seconds : float
@@ -83,6 +84,21 @@ class Trial:
     def symmetric(self) -> bool:
         """Whether all units of some hidden layer are identical after the training."""
         return bool(symmetric_layers(self.network, self.theta[None]).any())
+
+    def _summary(self) -> dict[str, str]:
+        seed = self.cell.seed
+        facts = {
+            "scheme": self.cell.scheme,
+            "seed": "default" if seed is None else as_code(seed),
+            "network": str(self.network),
+            "rate": f"{self.cell.learning_rate:g}",
+            "iterations": f"{self.iterations:,}",
+            "final cost": f"{self.final_cost:.6g}",
+        }
+        for name, accuracy in (("train", self.train_accuracy), ("test", self.test_accuracy)):
+            if accuracy is not None:
+                facts[name] = f"accuracy {accuracy:.1%}"
+        return facts | {"verdict": self.verdict, "time": f"{self.seconds:.3g} s"}
 
     def is_complete(self, iterations: int) -> bool:
         """Return whether the run made all iterations or diverged, as opposed to being stopped."""
@@ -141,7 +157,9 @@ def trials_of(
     network = cells[0].network
     accuracies = _accuracies(network, stack, X, Y)
     test_accuracies = [None] * len(stack) if test is None else _accuracies(network, stack, *test)
-    guessing = majority(network, Y) if network.classifies else None
+    better: Sequence[bool | None] = [None] * len(stack)
+    if network.classifies:
+        better = better_than_guessing(network, Y, [a for a in accuracies if a is not None])
     symmetric = symmetric_layers(network, stack.theta)
     saturated = saturated_shares(network, starts, X)
     trials = []
@@ -151,7 +169,7 @@ def trials_of(
         verdict = [
             *symmetry_in_words(symmetric[k]),
             *saturation_in_words(saturated[k]),
-            outcome_in_words(run, accuracy, guessing, pace),
+            outcome_in_words(run, better[k], pace),
         ]
         trial = Trial(
             cell=cell,
@@ -165,7 +183,7 @@ def trials_of(
             converged=run.diverged_at is None and pace == "converged",
             train_accuracy=accuracy,
             test_accuracy=test_accuracies[k],
-            iterations_to_cost=None if target_cost is None else _first(run.costs <= target_cost),
+            iterations_to_cost=_iterations_to_cost(run, target_cost),
             iterations_to_accuracy=iterations_to_accuracy[k],
             verdict="; ".join(verdict),
             seconds=stack.seconds / len(stack),
@@ -215,5 +233,11 @@ def kept_points(n: int) -> NDArray[np.intp]:
     return np.append(points, n - 1) if n and points[-1] != n - 1 else points
 
 
-def _first(reached: NDArray[np.bool_]) -> int | None:
-    return int(reached.argmax()) if reached.any() else None
+def _iterations_to_cost(run: Run, target: float | None) -> int | None:
+    """Return the number of iterations after which the cost was first at most the target."""
+    if target is None:
+        return None
+    reached = run.costs <= target
+    if reached.any():
+        return int(reached.argmax())
+    return run.iterations if run.final_cost <= target else None

@@ -215,6 +215,44 @@ def test_boundaries_side_by_side(comparison):
         plots.boundaries(comparison.runs, comparison.X, comparison.Y, axes=fresh[:1])
 
 
+def test_wrong_arguments(comparison):
+    """Refused before a figure is created."""
+    X, Y, three = comparison.X, comparison.Y, np.ones((3, 300))
+    run = comparison.runs["zeros"]
+    plane = r"X: expected shape \(2, n_examples\); got \(3, 300\)"
+    for call in (
+        lambda: plots.boundaries(comparison.runs, three, Y),
+        lambda: plots.examples(three, Y),
+        lambda: plots.decision_boundary(lambda points: points[:, 0] > 0, three, Y),
+    ):
+        with pytest.raises(ValueError, match=plane):
+            call()
+    with pytest.raises(ValueError, match="Y: expected one label for each of 300 examples; got 299"):
+        plots.examples(X, Y[:, 1:])
+    for net in (fi.Network([3, 2, 1]), fi.Network([2, 2, 1], output="identity")):
+        data = np.ones((net.sizes[0], 4))
+        wide = fi.train(net, net.initialize("zeros"), data, np.ones((1, 4)), iterations=1)
+        with pytest.raises(ValueError, match=r"runs\['wide'\]: expected a network of two features"):
+            plots.boundaries({"wide": wide}, data, np.ones((1, 4)))
+        other = fi.compare(data, np.ones((1, 4)), net, "zeros", iterations=1)
+        with pytest.raises(ValueError, match="network of zeros: expected a network of two feature"):
+            plots.boundary_of(other, "zeros")
+    with pytest.raises(TypeError, match="runs: expected a mapping of names to Run or Trial; got T"):
+        plots.boundaries(run, X, Y)
+    with pytest.raises(TypeError, match=r"runs\['zeros'\]: expected a Run or Trial; got ndarray"):
+        plots.boundaries({"zeros": run.theta}, X, Y)
+    for call in (
+        lambda: plots.costs(run),
+        lambda: plots.boundary_of(run, "zeros"),
+        lambda: plots.figures(run),
+        lambda: plots.images(run),
+        lambda: plots.medians_by(run, "depth"),
+    ):
+        with pytest.raises(TypeError, match="comparison: expected a Comparison; got Trial"):
+            call()
+    assert not plt.get_fignums()
+
+
 # --- layer by layer ---------------------------------------------------------------------------
 
 

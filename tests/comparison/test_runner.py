@@ -280,6 +280,91 @@ def test_final_cost_is_that_of_the_run(net, circles):
     assert trial.final_cost == run.final_cost
 
 
+@pytest.mark.parametrize("iterations", [1004, 1007, 1010])
+def test_targets_are_checked_at_the_end(circles, iterations):
+    """Also when the number of iterations is not a multiple of the stride."""
+    X, Y, _, _ = circles
+    net, at_end = fi.Network([2, 4, 1]), 0
+    for seed in range(13, 18):
+        keywords = {"seed": seed, "learning_rate": 0.1, "iterations": iterations}
+        [first] = fi.compare(X, Y, net, "he_normal", **keywords).trials
+        run = fi.train(net, first.start.copy(), X, Y, learning_rate=0.1, iterations=iterations)
+        targets = {"target_cost": first.final_cost, "target_accuracy": first.train_accuracy}
+        [trial] = fi.compare(X, Y, net, "he_normal", **keywords, **targets).trials
+        reached = np.flatnonzero(run.costs <= first.final_cost)
+        assert trial.iterations_to_cost == (reached[0] if len(reached) else iterations)
+        assert trial.iterations_to_accuracy is not None
+        at_end += not len(reached)
+    assert at_end
+
+
+def test_iterations_to_accuracy_after_the_last_stride(circles):
+    """A run whose accuracy is reached in the iterations after the last multiple of the stride."""
+    X, Y, _, _ = circles
+    net = fi.Network([2, 4, 1])
+    theta = net.initialize("he_normal", seed=13)
+    found = []
+    for _ in range(1004):
+        fi.train(net, theta, X, Y, learning_rate=0.1, iterations=1)
+        found.append(net.accuracy(theta, X, Y))
+    # The best accuracy so far at the end, and first reached after iteration 1000.
+    n = next(
+        n
+        for n in range(1000, 0, -1)
+        if n % trials.stride(n) and found[n - 1] > max(found[: n - n % trials.stride(n)])
+    )
+    result = fi.compare(
+        X, Y, net, "he_normal", seed=13, learning_rate=0.1, iterations=n,
+        target_accuracy=found[n - 1],
+    )  # fmt: skip
+    assert result.trials[0].train_accuracy == found[n - 1]
+    assert result.trials[0].iterations_to_accuracy == n
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_changing_the_data_changes_no_run(circles, tmp_path, dtype):
+    """Callbacks that write to the arrays given affect neither the runs nor the store."""
+    net = fi.Network([2, 4, 1], dtype=dtype)
+    given = [np.array(each, dtype) for each in circles]
+    before = [each.copy() for each in given]
+    keywords = {"seed": [0, 1, 2], "iterations": 200, "threads": 1}
+
+    def spoil(*_):
+        for each in given:
+            each[:] = 0
+
+    def compared(arrays, **more):
+        return fi.compare(*arrays[:2], net, "he_normal", test=tuple(arrays[2:]), **keywords, **more)
+
+    alone = compared(before)
+    for name in ("callback", "progress"):
+        for each, original in zip(given, before, strict=True):
+            each[:] = original
+        store = tmp_path / f"{name}.sqlite"
+        spoilt = compared(given, store=store, **{name: spoil})
+        assert not given[0].any()
+        read = compared(before, store=store)
+        for trials_ in zip(alone.trials, spoilt.trials, read.trials, strict=True):
+            assert len({repr(trial.record() | {"seconds": 0}) for trial in trials_}) == 1
+            for trial in trials_:
+                assert_array_equal(trial.theta, trials_[0].theta)
+        with pytest.raises(ValueError, match="read-only"):
+            spoilt.X[:] = 0
+    assert given[0].flags.writeable
+
+
+def test_a_trial_prints_as_a_summary(net, circles):
+    [trial] = fi.compare(*circles[:2], net, "lesson.he", iterations=20).trials
+    lines = repr(trial).splitlines()
+    assert lines[0] == "Trial"
+    assert "  scheme       lesson.he" in lines
+    assert "  iterations   20" in lines
+    assert f"  verdict      {trial.verdict}" in lines
+    assert "array" not in repr(trial)
+    assert len(lines) == 10
+    assert "<caption>Trial</caption>" in trial._repr_html_()
+
+
 def test_iterations_to_accuracy(grid, circles):
     """The first multiple of the stride at which the accuracy is reached."""
     X, Y, _, _ = circles
@@ -486,10 +571,42 @@ def test_guessing_of_several_classes():
     labels = np.array([0, 1, 2, 2, 2, 2, 1, 0, 0, 1])
     result = fi.compare(X, labels, net, ["zeros"], learning_rate=0, iterations=20)
     trial = result.trials[0]
-    assert statistics.majority(net, result.Y) == 0.4
+    assert statistics.majority(net, result.Y) == 4
     assert trial.train_accuracy == 0.3, "the first class, at a tie"
     assert "; no better than always guessing one class; converged" in trial.verdict
     assert "saturated" not in trial.verdict
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("output", "n"), [("sigmoid", 1), ("sigmoid", 2), ("softmax", 3)])
+def test_always_guessing_one_class_is_not_better(output, n, dtype):
+    """The counts are compared: as floats, the shares of equal counts may differ."""
+    net = fi.Network([2, 3, n], output=output, dtype=dtype)
+    theta = net.initialize("zeros")
+    net.unpack(theta)[f"b{net.n_layers}"][0] = -1 if output == "sigmoid" else 1
+    for m in range(2, 60):
+        for k in {1, 2, (m - 1) // 2} & set(range(1, (m + 1) // 2)):
+            labels = np.zeros(m, dtype=int)
+            labels[:k] = 1
+            Y = labels if output == "softmax" else np.tile(labels, (n, 1))
+            if output == "sigmoid":
+                Y[1:] = 0
+            Y = net.check_Y(Y, np.ones((2, m), dtype))
+            guessed = net.accuracy(theta, np.ones((2, m), dtype), Y)
+            right = round(guessed * (m if output == "softmax" else Y.size))
+            assert right == statistics.majority(net, Y)
+            assert statistics.better_than_guessing(net, Y, [guessed]) == [False]
+            above = (right + 1) / (m if output == "softmax" else Y.size)
+            assert statistics.better_than_guessing(net, Y, [above]) == [True]
+
+
+def test_verdict_of_a_network_that_always_guesses_one_class():
+    X = np.random.default_rng(0).standard_normal((2, 11))
+    Y = np.zeros((1, 11))
+    Y[0, :2] = 1
+    result = fi.compare(X, Y, fi.Network([2, 3, 1]), "zeros", seed=[0, 1], iterations=50)
+    assert "; no better than always guessing one class; " in result.trials[0].verdict
+    assert "; never better than always guessing one class; " in result.verdict("zeros")
 
 
 @pytest.mark.parametrize(
@@ -543,16 +660,33 @@ def test_guessing_of_several_classes():
         ({"target_cost": np.inf}, ValueError, "target_cost: expected a finite number; got inf"),
         ({"target_cost": "low"}, TypeError, "target_cost: expected a number; got str"),
         ({"target_accuracy": 1.1}, ValueError, "target_accuracy: expected 0 < accuracy <= 1"),
+        ({"callback": 5}, TypeError, "callback: expected a callable; got int"),
+        ({"progress": 5}, TypeError, "progress: expected a bool or a callable; got int"),
+        ({"progress": None}, TypeError, "progress: expected a bool or a callable; got NoneType"),
+        ({"schemes": ["zeros", "dirac"]}, ValueError, "expected 3 to 5 axes"),
+        (
+            {"seed": range(10**12)},
+            ValueError,
+            "seed: expected a grid of at most 10,000,000 cells; got 1,000,000,000,000",
+        ),
+        (
+            {"seed": range(10**30, 0, -(10**7)), "learning_rate": []},
+            ValueError,
+            f"seed: expected a grid of at most 10,000,000 cells; got {10**23:,}",
+        ),
+        (
+            {"seed": range(10_000), "width": range(1, 1002)},
+            ValueError,
+            "seed: expected a grid of at most 10,000,000 cells; got 10,010,000",
+        ),
     ],
 )
 def test_bad_grids(net, circles, tmp_path, keywords, error, message):
     """Bad arguments are refused before anything is trained or written."""
     seen = []
+    arguments = {"schemes": "he_normal", "callback": lambda scheme, run: seen.append(scheme)}
     with pytest.raises(error, match=re.escape(message)):
-        fi.compare(
-            *circles[:2], net, ["he_normal"], store=tmp_path / "runs.sqlite",
-            callback=lambda scheme, run: seen.append(scheme), **keywords,
-        )  # fmt: skip
+        fi.compare(*circles[:2], net, store=tmp_path / "runs.sqlite", **arguments | keywords)
     assert not seen
     assert not list(tmp_path.iterdir())
 

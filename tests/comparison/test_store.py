@@ -194,9 +194,7 @@ def other_database(path):
 
 def other_version(path):
     Store(path).close()
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 7")
-    connection.close()
+    changed(path, "PRAGMA user_version = 7")
 
 
 FILES = {
@@ -224,14 +222,88 @@ def test_an_empty_file_becomes_a_store(compared, path):
     assert compared()[1] == 0
 
 
-def test_a_damaged_row_is_an_error(compared, path):
-    compared()
+DAMAGED = (
+    "theta = x'0000000000000000'",
+    "theta = zeroblob(length(theta))",
+    "theta = zeroblob(length(theta) - 1)",
+    "theta = 5",
+    "costs = 'text'",
+    "points = costs, costs = points",
+    "final_cost = 0",
+    "final_cost = 'low'",
+    "train_accuracy = 7",
+    "train_accuracy = x'00'",
+    "verdict = 'perfect'",
+    "verdict = CAST(x'ff' AS TEXT)",
+    "iterations = -5",
+    "iterations = 40.5",
+    "converged = 1 - converged",
+    "diverged_at = 3",
+    "seconds = 2 * seconds",
+    "scheme = 'zeros.'",
+    "seed = NULL",
+    "network = CAST(network AS BLOB)",
+    "finished = '2000-01-01 00:00:00'",
+    "digest = x'00'",
+    "digest = 'text'",
+    "theta = (SELECT theta FROM runs AS other WHERE other.theta <> runs.theta)",
+)
+
+
+def changed(path, statement):
     connection = sqlite3.connect(path)
     with connection:
-        connection.execute("UPDATE runs SET theta = x'0000000000000000'")
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize("change", DAMAGED)
+def test_a_damaged_row_is_an_error(compared, path, change):
+    compared()
+    changed(path, f"UPDATE runs SET {change}")
+    message = "store: expected complete runs; got a damaged one in .*runs.sqlite"
+    with pytest.raises(ValueError, match=message):
+        compared()
+
+
+def test_a_row_of_another_run_is_an_error(compared, path):
+    """The digest includes the key: rows whose keys were exchanged are found out."""
+    compared(schemes="he_normal", seed=[0, 1])
+    connection = sqlite3.connect(path)
+    with connection:
+        one, two = (key for (key,) in connection.execute("SELECT key FROM runs"))
+        for old, new in ((one, b"other"), (two, one), (b"other", two)):
+            connection.execute("UPDATE runs SET key = ? WHERE key = ?", (new, old))
     connection.close()
     with pytest.raises(ValueError, match="store: expected complete runs; got a damaged one in"):
+        compared(schemes="he_normal", seed=[0, 1])
+
+
+@pytest.mark.parametrize(
+    "change", ["DROP COLUMN verdict", "RENAME COLUMN costs TO cost", "ADD COLUMN more"]
+)
+def test_a_damaged_table_is_an_error(compared, path, change):
+    compared()
+    changed(path, f"ALTER TABLE runs {change}")
+    message = "store: expected a table runs of 20 columns; got a damaged one in .*runs.sqlite"
+    with pytest.raises(ValueError, match=message):
         compared()
+
+
+def test_every_value_comes_back_as_it_was(compared, path):
+    """Also values that SQLite changes: NaN, the negative zero and integers in columns of floats."""
+    trial = compared(store=None, callback=None)[0].trials[0]
+    values = {"seconds": 2.0, "train_accuracy": 1.0, "test_accuracy": None, "verdict": "\0 \u20ac"}
+    for k, cost in enumerate((np.nan, np.inf, -np.inf, 1e300, 5e-324, 3.0)):
+        given = dataclasses.replace(trial, **values, final_cost=cost)
+        with Store(path) as store:
+            store.add({bytes([k]): given})
+            found = store.get(bytes([k]), trial.cell, trial.start)
+        assert repr(found.record()) == repr(given.record())
+    zero = dataclasses.replace(trial, final_cost=-0.0)
+    with Store(path) as store:
+        store.add({b"zero": zero})
+        assert store.get(b"zero", trial.cell, trial.start).record() == zero.record()
 
 
 def test_no_such_folder(compared, path):
