@@ -39,7 +39,9 @@ def _choose() -> tuple[str, str]:
     """Return the selected level and the reason for the selection."""
     forced = os.environ.get("FASTINIT_KERNELS")
     if not forced:
-        return next(name for name in LEVELS if why_not(name) is None), "the best this machine runs"
+        return next(
+            name for name in LEVELS if why_not(name) is None
+        ), "it is the fastest level that this machine runs"
     if forced not in (*LEVELS, "reference"):
         raise ImportError(
             f"FASTINIT_KERNELS: expected one of {', '.join(LEVELS)}, reference; got {forced!r}"
