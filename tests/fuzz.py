@@ -162,7 +162,7 @@ def tamper(draw, run):
         name = draw.one_of([
             "optimizer", "theta", "costs", "_state", "_iterations", "batch_size", "network",
             "diverged_at", "stopped_by", "_order", "_state_start", "_data", "cost_every",
-            "validation_costs", "best_iteration", "seconds",
+            "_validations", "_best", "best_iteration", "seconds",
         ])  # fmt: skip
         value = draw.one_of([*INVALID, fi.Adam(), fi.Momentum(), np.zeros((2, 3)), np.empty(0)])
         setattr(each, name, value)

@@ -544,8 +544,8 @@ MALFORMED = {
         ValueError, "cache: expected the 12 arrays that forward_propagation returns",
     ),
     "labels of another shape": (
-        lambda X, Y, p: init_utils.predict(X, Y[0], p),
-        ValueError, "y: expected shape (1, 300); got (300,)",
+        lambda X, Y, p: init_utils.predict(X, Y[0, 1:], p),
+        ValueError, "y: expected shape (300,); got (299,)",
     ),
 }  # fmt: skip
 
