@@ -272,7 +272,7 @@ def fastinit(case: Case, X: Array, Y: Array, start: Array) -> Contender:
 
         fi.train(
             net, start.copy(), X, Y, learning_rate=case.rate, batch_size=case.batch_size,
-            iterations=n + 1, callback=look,
+            iterations=n + 1, callback=look, callback_every=None,
         )  # fmt: skip
         (began, first), (ended, last) = seen[0], seen[-1]
         # A training that diverges performs fewer steps than n.

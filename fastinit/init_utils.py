@@ -479,6 +479,7 @@ def model(
         learning_rate=learning_rate,
         iterations=num_iterations,
         callback=log if print_cost else None,
+        callback_every=1000 if print_cost else None,
     )
     return run.parameters
 

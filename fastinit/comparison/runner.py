@@ -396,6 +396,7 @@ class _Runner:
             iterations=result.iterations,
             threads=self.threads,
             callback=advance,
+            callback_every=None,
         )
         self.display.advance(len(cells) * result.iterations - shown)
         return trials_of(
@@ -436,6 +437,7 @@ class _Runner:
                 iterations=min(step, iterations - done),
                 threads=self.threads,
                 callback=lambda _: self.stopped.is_set(),
+                callback_every=None,
             )
         return None
 

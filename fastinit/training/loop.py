@@ -115,7 +115,7 @@ def train(
     penalty_in_cost: bool = False,
     threads: int | None = None,
     callback: Callback | None = None,
-    callback_every: int | Literal["epoch"] | None = None,
+    callback_every: int | Literal["epoch"] | None = "epoch",
     progress: bool = False,
     resume: Run | Stack | None = None,
 ) -> Run | Stack:
@@ -190,9 +190,9 @@ def train(
         Called with the :class:`Run` or :class:`Stack` during the training and after its last
         iteration, before `theta` is set back to the best parameters. If it returns a true value,
         the training of all networks stops.
-    callback_every : int or "epoch", optional
-        Number of iterations between two calls of `callback`. By default, it is called about every
-        20 ms.
+    callback_every : int, "epoch" or None, default "epoch"
+        Number of iterations between two calls of `callback`. None calls it about every 20 ms, as a
+        display needs: short trainings are faster, but when it is called depends on the machine.
     progress : bool, default False
         Whether to show a progress bar if standard error is a terminal. Requires rich.
     resume : Run or Stack, optional
@@ -281,7 +281,7 @@ def train(
     penalty_in_cost = check_bool("penalty_in_cost", penalty_in_cost)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
-    if callback_every is not None and callback is None:
+    if callback_every not in (None, "epoch") and callback is None:
         raise ValueError(f"callback_every: expected a callback as well; got {callback_every!r}")
     if isinstance(callback_every, str):
         check_name("callback_every", callback_every, ("epoch",))

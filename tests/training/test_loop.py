@@ -87,7 +87,7 @@ def test_slow_callback_slows_nothing_else(net, theta, circles):
         time.sleep(0.03)
         return len(seen) == 8
 
-    fi.train(net, theta, *circles[:2], iterations=10**7, callback=callback)
+    fi.train(net, theta, *circles[:2], iterations=10**7, callback=callback, callback_every=None)
     assert seen[-1] - seen[-2] > 100
 
 
@@ -965,6 +965,15 @@ def test_callback_at_the_end_of_convergence(net, theta, circles):
     )  # fmt: skip
     assert run.stopped_by == "convergence"
     assert seen == [run.iterations]
+
+
+def test_a_callback_is_called_every_epoch(net, theta, circles):
+    seen = []
+    fi.train(
+        net, theta, *circles[:2], batch_size=100, iterations=8,
+        callback=lambda run: seen.append(run.iterations),
+    )  # fmt: skip
+    assert seen == [3, 6, 8], "after each epoch, and at the end"
 
 
 def test_callback_every_epoch(net, theta, circles):
