@@ -40,12 +40,10 @@ def dense(level):
     return load(level)
 
 
-@pytest.fixture
-def compiled(dense, level):
-    """The dense kernels of a compiled level; skips the reference."""
-    if level == "reference":
-        pytest.skip("for compiled kernels only")
-    return dense
+@pytest.fixture(params=kernels.LEVELS)
+def compiled(request):
+    """The dense kernels of each compiled level, without the reference."""
+    return load(request.param)
 
 
 @pytest.fixture

@@ -219,6 +219,7 @@ def test_validation_data_may_not_overlap_theta(net):
     "duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
 def test_interrupted_is_copied_and_pickled(net, theta, X, Y, duplicate):
+    """Executors pickle an exception to carry it from process to process, with what it holds."""
     with pytest.raises(fi.Interrupted) as stop:
         fi.train(net, theta, X, Y, iterations=9, callback=interrupted(3), callback_every=1)
     again = duplicate(stop.value)
