@@ -528,6 +528,9 @@ class _Training:
         self.done = [0] * k
         self.diverged = [False] * k
         self.stopped = [""] * k
+        # One copy for all runs: the kernels trust the indices of their own.
+        order = self.batches.order
+        self.shown_order = order.copy() if isinstance(order, np.ndarray) else order
         self.best: list[_Best] = []
         self.unmonitored: _Unmonitored | None = None
         self.validations: list[list[tuple[int, float, float]]] = []
@@ -541,7 +544,7 @@ class _Training:
         k = len(self.runs)
         self.runs.append(run)
         run.theta, run.optimizer, run._data = theta, self.optimizers[k], self.data
-        run.batch_size, run._order = self.batches.size, copy(self.batches.order)
+        run.batch_size, run._order = self.batches.size, self.shown_order
         run.cost_every = self.costs.every
         run._validations = list(run._validations)
         self.validations.append(run._validations)

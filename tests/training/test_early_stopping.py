@@ -229,3 +229,11 @@ def test_interrupted_is_copied_and_pickled(net, theta, X, Y, duplicate):
     fi.train(net, whole, X, Y, iterations=9)
     run = fi.train(net, theta.copy(), X, Y, iterations=6, resume=again.result)
     assert_array_equal(run.theta, whole)
+
+
+def test_the_runs_of_a_stack_share_the_copy_of_their_order(net, X, Y):
+    thetas = net.initialize("he_normal", seed=0, n=3)
+    order = np.arange(300)
+    stack = fi.train(net, thetas, X, Y, batch_size=60, epochs=1, shuffle=order)
+    assert stack[0]._order is stack[2]._order is not order
+    assert not np.shares_memory(stack[0]._order, order)
