@@ -1,96 +1,294 @@
-"""Cell: one configuration of a comparison, and the axes whose combinations form the grid."""
+"""Grid: the axes of a comparison and the cells that they form."""
 
-import inspect
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastinit.initializers import scheme as registry
+from fastinit.initializers.scheme import Scheme
 from fastinit.initializers.target import Seed, key_of
-from fastinit.training.network import Array, Network
-from fastinit.validation import as_float, is_sequence
+from fastinit.training.network import Network
+from fastinit.training.optimizers import (
+    LBFGS,
+    Adam,
+    AdamW,
+    GradientDescent,
+    LearningRate,
+    Momentum,
+    Optimizer,
+)
+from fastinit.validation import as_float, check_integer, check_name, is_sequence
 
 # The axes other than the scheme, in the order of the table's columns.
-AXES = ("seed", "depth", "width", "learning_rate", "activation")
-# The largest grid: its cells take some gigabytes of memory.
+AXES = (
+    "seed", "depth", "width", "activation", "optimizer", "learning_rate", "batch_size", "scale",
+)  # fmt: skip
+# The largest grid: its codes take 360 MB.
 MOST_CELLS = 10**7
+# The optimisers by the names that people use for their default settings.
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": GradientDescent(),
+    "momentum": Momentum(),
+    "nesterov": Momentum(nesterov=True),
+    "adam": Adam(),
+    "adamw": AdamW(),
+    "lbfgs": LBFGS(),
+}
+# What Network.initialize takes.
+AnyScheme = str | Scheme | Callable[..., Any] | Sequence[Any]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration of the grid: scheme, seed, network and learning rate of a run.
+    """One configuration of the grid: all that distinguishes a run from the other runs.
 
     Attributes
     ----------
     scheme : str
+        The label of the scheme.
     seed : int, SeedSequence or None
         What :meth:`Network.initialize` takes; None is NumPy's global random state, which only
         ``lesson.random`` draws from by default.
     network : Network
-    learning_rate : float
+    optimizer : Optimizer
+        With the learning rate of the cell.
+    batch_size : int or None
+        Examples per update; None for full batches.
+    scale : float
+        The factor by which the initial weights are multiplied.
 
     Examples
     --------
-    >>> cell = Cell("he_normal", 0, Network([2, 10, 10, 1]), 0.01)
-    >>> cell.depth, cell.width, cell.activation
-    (2, 10, 'relu')
+    >>> cell = Cell("he_normal", 0, Network([2, 10, 10, 1]), GradientDescent(0.1))
+    >>> cell.depth, cell.width, cell.activation, cell.learning_rate
+    (2, 10, 'relu', 0.1)
     """
 
     scheme: str
     seed: Seed
     network: Network
-    learning_rate: float
+    optimizer: Optimizer
+    batch_size: int | None = None
+    scale: float = 1.0
 
     @property
     def depth(self) -> int:
         """Number of hidden layers."""
-        return self.network.n_layers - 1
+        return depth_of(self.network)
 
     @property
     def width(self) -> int | None:
         """Units of each hidden layer; None if they differ or there are no hidden layers."""
-        widths = set(self.network.sizes[1:-1])
-        return widths.pop() if len(widths) == 1 else None
+        return width_of(self.network)
 
     @property
     def activation(self) -> str:
         """Activation of the hidden layers."""
         return self.network.activation
 
+    @property
+    def learning_rate(self) -> LearningRate | None:
+        """The learning rate of the optimiser; None for :class:`fastinit.LBFGS`."""
+        return getattr(self.optimizer, "learning_rate", None)
 
-def checked_targets(
-    network: Network, cost: Any, accuracy: Any
-) -> tuple[float | None, float | None]:
-    """Return the two targets as floats; raise for one that no training of the network can reach."""
-    if cost is not None:
-        cost = as_float("target_cost", cost)
-        if not math.isfinite(cost):
-            raise ValueError(f"target_cost: expected a finite number; got {cost}")
-    if accuracy is not None:
-        accuracy = as_float("target_accuracy", accuracy)
-        if not 0 < accuracy <= 1:
-            raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {accuracy}")
-        if not network.classifies:
+
+class Grid(Sequence[Cell]):
+    """The cells of a comparison. Each is stored as integer codes and created when it is read.
+
+    Parameters
+    ----------
+    values : mapping of str to sequence
+        The values of "scheme" (labels) and of the axes :data:`AXES`.
+    codes : ndarray of shape (n_cells, 1 + len(AXES)), int32
+        For each cell the index of its value on each axis, in the order of ``values``.
+    networks : mapping of tuple of int to Network
+        By the codes of depth, width and activation.
+
+    Attributes
+    ----------
+    values : dict of str to tuple
+    codes : ndarray of shape (n_cells, 1 + len(AXES)), int32
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Sequence[Any]],
+        codes: NDArray[np.int32],
+        networks: Mapping[tuple[int, ...], Network],
+    ) -> None:
+        self.values = {name: tuple(found) for name, found in values.items()}
+        self.codes = codes
+        self.networks = dict(networks)
+        # A learning rate of None is that of the optimiser.
+        self._optimizers = [
+            [with_rate(optimizer, rate) for rate in self.values["learning_rate"]]
+            for optimizer in self.values["optimizer"]
+        ]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, index: int) -> Cell: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Grid": ...
+    def __getitem__(self, index: int | slice) -> "Cell | Grid":
+        if isinstance(index, slice):
+            return Grid(self.values, self.codes[index], self.networks)
+        return self._cell(self.codes[index].tolist())
+
+    def __iter__(self) -> Iterator[Cell]:
+        return map(self._cell, self.codes.tolist())
+
+    def _cell(self, codes: list[int]) -> Cell:
+        scheme, seed, depth, width, activation, optimizer, rate, batch_size, scale = codes
+        values = self.values
+        return Cell(
+            values["scheme"][scheme],
+            values["seed"][seed],
+            self.networks[depth, width, activation],
+            self._optimizers[optimizer][rate],
+            values["batch_size"][batch_size],
+            values["scale"][scale],
+        )
+
+    def code(self, axis: str) -> NDArray[np.int32]:
+        """Return the code of each cell on one axis, "scheme" included; shape (n_cells,)."""
+        return self.codes[:, list(self.values).index(axis)]
+
+    def labels(self, axis: str) -> list[Any]:
+        """Return the values of an axis as they are shown in tables: numbers, names or None."""
+        found = self.values[axis]
+        if axis == "optimizer":
+            return [optimizer_label(each) for each in found]
+        if axis == "learning_rate" and found == (None,):
+            # One row of the table may have several optimisers, each with its own rate.
+            return [None if len(self._optimizers) > 1 else rate_label(self._optimizers[0][0])]
+        if axis == "learning_rate":
+            return [each if isinstance(each, float) else repr(each) for each in found]
+        if axis == "seed":
+            return [e if e is None or isinstance(e, int) else as_code(e) for e in found]
+        return list(found)
+
+
+def depth_of(network: Network) -> int:
+    """Return the number of hidden layers."""
+    return network.n_layers - 1
+
+
+def width_of(network: Network) -> int | None:
+    """Return the common number of units of the hidden layers; None if there is none."""
+    widths = set(network.sizes[1:-1])
+    return widths.pop() if len(widths) == 1 else None
+
+
+def with_rate(optimizer: Optimizer, rate: Any) -> Optimizer:
+    """Return the optimiser with a learning rate; None keeps its own."""
+    return optimizer if rate is None else replace(optimizer, learning_rate=rate)  # type: ignore[type-var]
+
+
+def rate_label(optimizer: Optimizer) -> Any:
+    """Return the learning rate of an optimiser as a number or as text; None if it has none."""
+    rate = getattr(optimizer, "learning_rate", None)
+    return rate if rate is None or isinstance(rate, float) else repr(rate)
+
+
+def optimizer_label(optimizer: Optimizer) -> str:
+    """Return the name of an optimiser, with the settings that are not the defaults.
+
+    Examples
+    --------
+    >>> optimizer_label(Momentum(0.1, nesterov=True)), optimizer_label(Adam(0.1, beta1=0.8))
+    ('nesterov', 'Adam(beta1=0.8)')
+    """
+    for name, known in OPTIMIZERS.items():
+        rate = getattr(known, "learning_rate", None)
+        if type(known) is type(optimizer) and with_rate(optimizer, rate) == known:
+            return name
+    defaults = {f.name: f.default for f in fields(optimizer)}  # type: ignore[arg-type]
+    changed = [
+        f"{name}={getattr(optimizer, name)!r}"
+        for name, default in defaults.items()
+        if name != "learning_rate" and getattr(optimizer, name) != default
+    ]
+    return f"{type(optimizer).__name__}({', '.join(changed)})"
+
+
+# --- schemes --------------------------------------------------------------------------------------
+
+
+def labelled(schemes: Any) -> dict[str, Any]:
+    """Return the schemes by their labels.
+
+    Parameters
+    ----------
+    schemes : scheme, sequence of schemes, or mapping of str to scheme
+        A scheme is what :meth:`Network.initialize` takes: a name, an initialiser, a
+        ``functools.partial`` of one, or a list with one of these per layer. The keys of a mapping
+        are the labels.
+
+    Returns
+    -------
+    dict of str to scheme
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown scheme, two of one label, or none.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> list(labelled(["he_normal", partial(fi.normal, std=0.1), ["he_normal", "zeros"]]))
+    ['he_normal', 'normal(std=0.1)', 'he_normal/zeros']
+    """
+    if isinstance(schemes, Mapping):
+        for label in schemes:
+            if not isinstance(label, str):
+                raise TypeError(f"schemes: expected labels that are strings; got {label!r}")
+        pairs = list(schemes.items())
+    else:
+        entries = list(schemes) if is_sequence(schemes) else [schemes]
+        pairs = [(scheme_label(entry), entry) for entry in entries]
+    if not pairs:
+        raise ValueError("schemes: expected at least one scheme; got none")
+    found: dict[str, Any] = {}
+    for label, entry in pairs:
+        for each in entry if is_sequence(entry) else [entry]:
+            registry.get(each)  # raises for an unknown one
+        if label in found:
             raise ValueError(
-                f"target_accuracy: expected output sigmoid or softmax; got {network.output!r}"
+                f"schemes: expected each scheme once; got two labelled {label!r} (pass a mapping "
+                f"of labels to schemes)"
             )
-    return cost, accuracy
+        found[label] = entry
+    return found
 
 
-def checked_test(network: Network, test: Any) -> tuple[Array, Array] | None:
-    """Return copies of the pair of test data as the kernels take it."""
-    if test is None:
-        return None
-    if not isinstance(test, (tuple, list)):
-        raise TypeError(f"test: expected a pair (X_test, Y_test); got {type(test).__name__}")
-    if len(test) != 2:
-        raise ValueError(f"test: expected a pair (X_test, Y_test); got {len(test)} entries")
-    X_test = network.check_X(test[0], name="X_test").copy()
-    return X_test, network.check_Y(test[1], X_test, name="Y_test").copy()
+def scheme_label(scheme: Any) -> str:
+    """Return the label of a scheme: its name, the settings of a partial, or one for each layer."""
+    if is_sequence(scheme):
+        return "/".join(scheme_label(each) for each in scheme)
+    if isinstance(scheme, str):
+        return str(scheme)
+    if isinstance(scheme, partial):
+        settings = [*map(repr, scheme.args)]
+        settings += [f"{name}={value!r}" for name, value in scheme.keywords.items()]
+        return f"{scheme_label(scheme.func)}({', '.join(settings)})"
+    return registry.get(scheme).name
 
+
+def default_seed(scheme: Any) -> Seed:
+    """Return the seed of a scheme if none is given; of several, that of the first layer."""
+    return registry.get(scheme[0] if is_sequence(scheme) else scheme).default_seed
+
+
+# --- axes -----------------------------------------------------------------------------------------
 
 # What the entries of an axis are called in error messages: one of them, and several.
 NOUNS = {str: ("a name", "names"), int: ("an integer", "integers"), float: ("a number", "numbers")}
@@ -111,13 +309,298 @@ def values_of(name: str, value: Any, kind: type) -> list[Any]:
         fits = isinstance(entry, (int, float) if kind is float else kind)
         if not fits or isinstance(entry, bool):
             raise TypeError(f"{name}: expected {one} or a sequence of {several}; got {entry!r}")
+    if kind is float:
+        found = [as_float(name, entry) for entry in found]
+    return _distinct(name, found, one.split()[1])
+
+
+def _distinct(name: str, found: list[Any], noun: str) -> list[Any]:
     if not found:
-        raise ValueError(f"{name}: expected at least one {one.split()[1]}; got none")
-    if len(set(found)) < len(found):
-        raise ValueError(
-            f"{name}: expected each {one.split()[1]} once; got {', '.join(map(str, found))}"
-        )
+        raise ValueError(f"{name}: expected at least one {noun}; got none")
+    if len({repr(entry) for entry in found}) < len(found):
+        raise ValueError(f"{name}: expected each {noun} once; got {', '.join(map(str, found))}")
     return found
+
+
+def optimizers_of(optimizer: Any) -> list[Optimizer]:
+    """Return the values of the axis ``optimizer``."""
+    found = []
+    for each in optimizer if is_sequence(optimizer) else [optimizer]:
+        if isinstance(each, str):
+            each = OPTIMIZERS[check_name("optimizer", each, OPTIMIZERS)]
+        if not isinstance(each, Optimizer):
+            raise TypeError(f"optimizer: expected a name or an Optimizer; got {each!r}")
+        found.append(each)
+    return _distinct("optimizer", found, "optimizer")
+
+
+def rates_of(learning_rate: Any, optimizers: Sequence[Optimizer]) -> list[Any]:
+    """Return the values of the axis ``learning_rate``; None stands for that of the optimiser."""
+    if learning_rate is None:
+        return [None]
+    if any(isinstance(each, LBFGS) for each in optimizers):
+        raise ValueError(f"learning_rate: expected none with LBFGS; got {learning_rate!r}")
+    entries = learning_rate if is_sequence(learning_rate) else [learning_rate]
+    found = [e if callable(e) else values_of("learning_rate", e, float)[0] for e in entries]
+    for rate in found:
+        GradientDescent(rate)  # raises for an invalid rate
+    return _distinct("learning_rate", found, "number")
+
+
+def batch_sizes_of(batch_size: Any) -> list[int | None]:
+    """Return the values of the axis ``batch_size``; None stands for full batches."""
+    entries = batch_size if is_sequence(batch_size) else [batch_size]
+    return _distinct(
+        "batch_size",
+        [None if e is None else check_integer("batch_size", e, 1) for e in entries],
+        "integer",
+    )
+
+
+def scales_of(scale: Any) -> list[float]:
+    """Return the values of the axis ``scale``."""
+    found = values_of("scale", scale, float)
+    for each in found:
+        if not 0 <= each < math.inf:
+            raise ValueError(f"scale: expected finite numbers >= 0; got {each}")
+    return found
+
+
+def seeds_of(schemes: Mapping[str, Any], seed: Any) -> dict[str, list[Seed]]:
+    """Return the seeds of each scheme: the same for all, or each scheme's default for None."""
+    if seed is None:
+        return {label: [default_seed(scheme)] for label, scheme in schemes.items()}
+    several = is_sequence(seed) or isinstance(seed, (int, np.integer))
+    seeds: list[Seed] = values_of("seed", seed, int) if several else [seed]
+    kinds = {
+        registry.get(each).generator_of
+        for scheme in schemes.values()
+        for each in (scheme if is_sequence(scheme) else [scheme])
+    }
+    for generator_of in kinds:
+        for each in seeds:
+            generator_of(each)  # raises if the schemes do not accept it
+    return dict.fromkeys(schemes, seeds)
+
+
+def networks_of(
+    network: Network, depth: Any, width: Any, activation: Any
+) -> tuple[dict[str, list[Any]], dict[tuple[int, ...], Network]]:
+    """Return the values of depth, width and activation, and a network for each combination."""
+    hidden = network.sizes[1:-1]
+    shapes = {(0, 0): network.sizes}
+    depths: list[Any] = [depth_of(network)]
+    widths: list[Any] = [width_of(network)]
+    if depth is not None or width is not None:
+        if None in (depth, width) and (not hidden or (width is None and len(set(hidden)) > 1)):
+            given, missing = ("depth", "width") if width is None else ("width", "depth")
+            why = "hidden layers differ in width" if hidden else "network has no hidden layers"
+            raise ValueError(
+                f"{given}: expected {missing} as well, because the {why}; "
+                f"got sizes {list(network.sizes)}"
+            )
+        depths = depths if depth is None else values_of("depth", depth, int)
+        widths = [hidden[0]] if width is None else values_of("width", width, int)
+        if min(depths) < 0:
+            raise ValueError(f"depth: expected at least 0; got {min(depths)}")
+        if 0 in depths and len(widths) > 1:
+            raise ValueError("width: expected one value for depth 0; got several")
+        shapes = {
+            (i, j): (network.sizes[0], *[each_width] * each_depth, network.sizes[-1])
+            for i, each_depth in enumerate(depths)
+            for j, each_width in enumerate(widths)
+        }
+    activations = values_of(
+        "activation", network.activation if activation is None else activation, str
+    )
+    networks = {
+        (*place, k): variant(network, sizes, each)
+        for place, sizes in shapes.items()
+        for k, each in enumerate(activations)
+    }
+    return {"depth": depths, "width": widths, "activation": activations}, networks
+
+
+def variant(network: Network, sizes: Sequence[int], activation: str) -> Network:
+    """Return a network with other sizes and another activation, and the same settings otherwise."""
+    return Network(**network._architecture | {"sizes": sizes, "activation": activation})
+
+
+def grid_of(
+    network: Network,
+    schemes: Mapping[str, Any],
+    *,
+    seed: Any = None,
+    depth: Any = None,
+    width: Any = None,
+    activation: Any = None,
+    optimizer: Any = None,
+    learning_rate: Any = None,
+    batch_size: Any = None,
+    scale: Any = 1.0,
+    n_samples: int | None = None,
+) -> Grid:
+    """Return the grid of all combinations, or a quasi-random sample of it.
+
+    Parameters
+    ----------
+    network : Network
+    schemes : mapping of str to scheme
+        As :func:`labelled` returns it.
+    seed, depth, width, activation, optimizer, learning_rate, batch_size, scale
+        As in :func:`fastinit.compare`.
+    n_samples : int, optional
+        The number of cells to sample.
+
+    Returns
+    -------
+    Grid
+    """
+    seeds = seeds_of(schemes, seed)
+    optimizers = optimizers_of(GradientDescent() if optimizer is None else optimizer)
+    distributions = {
+        name: value
+        for name, value in (("learning_rate", learning_rate), ("scale", scale))
+        if hasattr(value, "ppf")
+    }
+    if distributions and n_samples is None:
+        name = next(iter(distributions))
+        raise ValueError(f"{name}: expected n_samples as well for a distribution; got none")
+    shapes, networks = networks_of(network, depth, width, activation)
+    unique_seeds = _distinct_seeds(seeds)
+    values: dict[str, list[Any]] = {
+        "scheme": list(schemes),
+        "seed": unique_seeds,
+        **shapes,
+        "optimizer": optimizers,
+        "learning_rate": (
+            [None] if "learning_rate" in distributions else rates_of(learning_rate, optimizers)
+        ),
+        "batch_size": batch_sizes_of(batch_size),
+        "scale": [1.0] if "scale" in distributions else scales_of(scale),
+    }
+    place = {id(seed): i for i, seed in enumerate(unique_seeds)}
+    n_seeds = len(next(iter(seeds.values())))
+    # For each scheme, the code of its j-th seed.
+    seed_codes = np.array(
+        [[_seed_code(each, unique_seeds, place) for each in own] for own in seeds.values()],
+        np.int32,
+    ).reshape(len(schemes), n_seeds)
+    lengths = [len(values[axis]) for axis in AXES[1:]]
+    outer = math.prod(lengths)
+    cells = outer * len(schemes) * n_seeds
+    if cells > MOST_CELLS and n_samples is None:
+        raise ValueError(f"seed: expected a grid of at most {MOST_CELLS:,} cells; got {cells:,}")
+    if n_samples is None:
+        others = np.indices(lengths, np.int32).reshape(len(lengths), outer).T
+        codes = np.empty((outer, len(schemes), n_seeds, 2 + len(lengths)), np.int32)
+        codes[..., 2:] = others[:, None, None]
+        codes[..., 0] = np.arange(len(schemes))[:, None]
+        codes[..., 1] = seed_codes
+        return Grid(values, codes.reshape(cells, 2 + len(lengths)), networks)
+    n_samples = check_integer("n_samples", n_samples, 1, MOST_CELLS + 1)
+    if not distributions and n_samples > cells:
+        raise ValueError(f"n_samples: expected at most the {cells:,} cells; got {n_samples:,}")
+    combinations = -(-n_samples // len(schemes))
+    sampled, drawn = _sampled(lengths, n_seeds, distributions, combinations)
+    for name, found in drawn.items():
+        values[name] = found
+    rates = [r for r in values["learning_rate"] if r is not None]
+    rates_of(rates or None, optimizers)  # raises for an invalid rate of a distribution
+    scales_of(values["scale"])
+    codes = np.empty((combinations, len(schemes), 2 + len(lengths)), np.int32)
+    codes[..., 2:] = sampled[:, None, 1:]
+    codes[..., 0] = np.arange(len(schemes))
+    codes[..., 1] = seed_codes[:, sampled[:, 0]].T
+    return Grid(values, codes.reshape(-1, 2 + len(lengths))[:n_samples], networks)
+
+
+def _distinct_seeds(seeds: Mapping[str, Sequence[Seed]]) -> list[Seed]:
+    """Return all seeds of all schemes once, in order."""
+    if len({id(own) for own in seeds.values()}) == 1:
+        return list(next(iter(seeds.values())))
+    found: list[Seed] = []
+    for own in seeds.values():
+        found += [seed for seed in own if not any(seed is e or seed == e for e in found)]
+    return found
+
+
+def _seed_code(seed: Seed, seeds: Sequence[Seed], place: Mapping[int, int]) -> int:
+    found = place.get(id(seed))
+    return seeds.index(seed) if found is None else found
+
+
+def _sampled(
+    lengths: Sequence[int], n_seeds: int, distributions: Mapping[str, Any], n: int
+) -> tuple[NDArray[np.int32], dict[str, list[float]]]:
+    """Return n different combinations of the seeds and the other axes, spread evenly.
+
+    Returns
+    -------
+    codes : ndarray of shape (n, len(AXES)), int32
+        The index of the seed, then the codes of the other axes.
+    drawn : dict of str to list of float
+        The n values of each axis that is a distribution.
+    """
+    sizes = [n_seeds, *lengths]
+    continuous = [AXES.index(name) for name in distributions]
+    found: NDArray[np.int32]
+    if continuous:
+        points = quasi_random(n, len(sizes))
+        found = (points * sizes).astype(np.int32)
+        drawn = {}
+        for column, (name, distribution) in zip(continuous, distributions.items(), strict=True):
+            drawn[name] = [float(x) for x in np.asarray(distribution.ppf(points[:, column]))]
+            found[:, column] = np.arange(n)
+        return found, drawn
+    # Several points may fall into one combination; the first ones are taken, and the remaining
+    # combinations in a fixed random order when the points get few new ones.
+    total = math.prod(sizes)
+    flat = np.ravel_multi_index(
+        tuple((quasi_random(4 * n, len(sizes)) * sizes).astype(np.intp).T), sizes
+    )
+    _, first = np.unique(flat, return_index=True)
+    chosen = flat[np.sort(first)][:n]
+    if len(chosen) < n:
+        rest = np.setdiff1d(np.arange(total), chosen)
+        more = np.random.default_rng(0).permutation(rest)[: n - len(chosen)]
+        chosen = np.concatenate([chosen, more])
+    return np.array(np.unravel_index(chosen, sizes), np.int32).T, {}
+
+
+def quasi_random(n: int, dimensions: int) -> NDArray[np.float64]:
+    """Return the first n points of an additive recurrence in the unit cube [1]_.
+
+    The points fill the cube evenly for every n, and the first points do not depend on n.
+
+    Parameters
+    ----------
+    n : int
+    dimensions : int
+
+    Returns
+    -------
+    ndarray of shape (n, dimensions), float64
+        In [0, 1).
+
+    References
+    ----------
+    .. [1] Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018.
+
+    Examples
+    --------
+    >>> quasi_random(4, 1).ravel().round(3)
+    array([0.5  , 0.118, 0.736, 0.354])
+    """
+    # The real root above 1 of x ** (dimensions + 1) = x + 1, by a contraction.
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / (dimensions + 1))
+    steps = root ** -np.arange(1, dimensions + 1)
+    return (0.5 + np.arange(n)[:, None] * steps) % 1
+
+
+# --- size, code and reproducibility ---------------------------------------------------------------
 
 
 def check_size(axes: Mapping[str, Any]) -> None:
@@ -170,6 +653,10 @@ def as_code(value: Any) -> str:
         if state["pool_size"] != np.random.SeedSequence(0).pool_size:
             arguments.append(f"pool_size={state['pool_size']}")
         return f"np.random.SeedSequence({', '.join(arguments)})"
+    if isinstance(value, Optimizer):
+        return f"fi.{value!r}"
+    if is_sequence(value) and any(isinstance(each, Optimizer) for each in value):
+        return f"[{', '.join(map(as_code, value))}]"
     return repr(value if isinstance(value, range) else plain(value))
 
 
@@ -180,46 +667,3 @@ def reproducible(seed: Seed | Sequence[int]) -> Any:
     here and seeds all schemes. Other seeds are returned unchanged.
     """
     return key_of(seed) if isinstance(seed, (np.random.Generator, np.random.RandomState)) else seed
-
-
-def seeds_of(schemes: Sequence[str], seed: Any) -> dict[str, list[Seed]]:
-    """Return the seeds of each scheme: the same for all, or each scheme's default for None."""
-    if seed is None:
-        return {scheme: [registry.get(scheme).default_seed] for scheme in schemes}
-    several = is_sequence(seed) or isinstance(seed, (int, np.integer))
-    seeds: list[Seed] = values_of("seed", seed, int) if several else [seed]
-    for scheme in schemes:
-        for each in seeds:
-            registry.get(scheme).generator_of(each)  # raises if the scheme does not accept it
-    return dict.fromkeys(schemes, seeds)
-
-
-def networks_of(network: Network, depth: Any, width: Any, activation: Any) -> list[Network]:
-    """Return one network for each combination of depth, width and activation."""
-    shapes = [network.sizes]
-    if depth is not None or width is not None:
-        hidden = network.sizes[1:-1]
-        depths = [len(hidden)] if depth is None else values_of("depth", depth, int)
-        widths = list(hidden[:1]) if width is None else values_of("width", width, int)
-        if None in (depth, width) and (not hidden or (width is None and len(set(hidden)) > 1)):
-            given, missing = ("depth", "width") if width is None else ("width", "depth")
-            why = "hidden layers differ in width" if hidden else "network has no hidden layers"
-            raise ValueError(
-                f"{given}: expected {missing} as well, because the {why}; "
-                f"got sizes {list(network.sizes)}"
-            )
-        if min(depths) < 0:
-            raise ValueError(f"depth: expected at least 0; got {min(depths)}")
-        shapes = [
-            (network.sizes[0], *[each_width] * each_depth, network.sizes[-1])
-            for each_depth in depths
-            for each_width in widths
-        ]
-    if activation is None:
-        activation = network.activation
-    settings = {name: getattr(network, name) for name in inspect.signature(Network).parameters}
-    return [
-        Network(**settings | {"sizes": sizes, "activation": each})
-        for sizes in shapes
-        for each in values_of("activation", activation, str)
-    ]

@@ -1,28 +1,31 @@
-"""Comparison: the trials of a grid as tables, cost curves and verdicts."""
+"""Comparison: the runs of a grid as columns, tables, cost curves, verdicts and a ranking."""
 
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.comparison.grid import AXES, Cell
-from fastinit.comparison.statistics import (
-    QUARTILES,
-    better_than_guessing,
-    median_accuracy,
-    median_iterations,
-    or_infinite,
-    quantiles,
-    share_in_words,
-)
+from fastinit.comparison import statistics
+from fastinit.comparison.grid import AXES, Grid, depth_of, rate_label, width_of
+from fastinit.comparison.statistics import QUARTILES, median_iterations, quantiles
 from fastinit.comparison.tables import Table
-from fastinit.comparison.trials import Trial, kept_points
+from fastinit.comparison.trials import (
+    COLUMNS,
+    Block,
+    Data,
+    Metric,
+    Trial,
+    metrics_of,
+    points_of,
+    scores_named,
+)
 from fastinit.training.network import Array, Network
+from fastinit.validation import check_name
 
 
 @dataclass(eq=False, repr=False)
@@ -34,48 +37,116 @@ class Comparison:
 
     Attributes
     ----------
-    X, Y : ndarray
-        The training data.
-    test : (X_test, Y_test) or None
-        The test data.
-    cells : tuple of Cell
-        The whole grid, finished or not.
-    iterations : int
-        Number of iterations requested of each run.
-    target_cost, target_accuracy : float or None
+    data : Data
+        The training and test data, the settings of the training, and the targets.
+    cells : Grid
+        The whole grid, finished or not: a sequence of :class:`Cell`.
     network : Network
         The network that was given; its cells may vary depth, width and activation.
     settings : dict
         Keywords of :func:`fastinit.compare` that reproduce the runs.
     """
 
-    X: Array
-    Y: Array
-    test: tuple[Array, Array] | None
-    cells: tuple[Cell, ...]
-    iterations: int
-    target_cost: float | None
-    target_accuracy: float | None
+    data: Data
+    cells: Grid
     network: Network
     settings: dict[str, Any]
-    _found: dict[int, Trial] = field(default_factory=dict)  # by the index of the cell
+    # Indices of cells, and their runs, in the order in which they were finished.
+    _blocks: list[tuple[NDArray[np.intp], Block]] = field(default_factory=list)
+    _columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # of the first _known blocks
+    _known: int = -1
+
+    # --- data ---------------------------------------------------------------------------------
 
     @property
-    def trials(self) -> list[Trial]:
-        """The finished runs, in the order of the grid."""
-        return [self._found[place] for place in sorted(self._found)]
+    def X(self) -> Array:  # noqa: D102
+        return self.data.X
+
+    @property
+    def Y(self) -> Array:  # noqa: D102
+        return self.data.Y
+
+    @property
+    def test(self) -> tuple[Array, Array] | None:
+        """The test data ``(X_test, Y_test)``, or None."""
+        return self.data.test
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the training and test data, in hexadecimal."""
+        found = hashlib.sha256()
+        for array in (self.X, self.Y, *(self.test or ())):
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(array.tobytes())
+        return found.hexdigest()
+
+    # --- the grid -----------------------------------------------------------------------------
 
     @property
     def schemes(self) -> list[str]:
-        """The names of the schemes, in the order given."""
-        return list(dict.fromkeys(cell.scheme for cell in self.cells))
+        """The labels of the schemes, in the order given."""
+        return list(self.cells.values["scheme"])
 
     @property
     def varying(self) -> list[str]:
         """The axes with more than one value, other than the scheme."""
+        several = [name for name in AXES if len(self.cells.values[name]) > 1]
         # Default seeds differ between schemes; that does not make the seed an axis.
-        values = {name: {(c.scheme, str(getattr(c, name))) for c in self.cells} for name in AXES}
-        return [name for name in AXES if len(values[name]) > len(self.schemes)]
+        if "seed" in several and self._one_seed_each:
+            several.remove("seed")
+        return several
+
+    @property
+    def _one_seed_each(self) -> bool:
+        pairs = np.unique(self.cells.codes[:, :2], axis=0)
+        return len(pairs) <= len(self.schemes)
+
+    def add(self, places: Sequence[int], block: Block) -> None:
+        """Add finished runs: the indices of their cells, and their outcomes."""
+        self._blocks.append((np.asarray(places, np.intp), block))
+
+    # --- the runs as columns ------------------------------------------------------------------
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the outcomes of the finished runs as columns, in the order of the grid.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_runs,)
+            The columns of :class:`fastinit.comparison.trials.Block`, and ``place``, the index of
+            the cell of each run.
+        """
+        n = len(self._blocks)
+        if n != self._known:
+            blocks = self._blocks[:n]
+            empty = [np.empty(0, np.intp)]
+            places = np.concatenate([places for places, _ in blocks] or empty)
+            order = np.argsort(places, kind="stable")
+            columns = {"place": places[order]}
+            for name, dtype in COLUMNS.items():
+                parts = [block.columns[name] for _, block in blocks]
+                columns[name] = np.concatenate(parts or [np.empty(0, dtype)])[order]
+            columns["_row"] = order
+            self._columns, self._known = columns, n
+        return dict(self._columns)
+
+    def __len__(self) -> int:
+        return sum(len(places) for places, _ in self._blocks)
+
+    @property
+    def trials(self) -> "Trials":
+        """The finished runs, in the order of the grid: a sequence of :class:`Trial`."""
+        return Trials(self, np.arange(len(self)))
+
+    def of(self, scheme: str) -> "Trials":
+        """Return the finished runs of one scheme."""
+        return Trials(self, np.flatnonzero(self._code("scheme") == self._scheme_code(scheme)))
+
+    def _scheme_code(self, scheme: str) -> int:
+        return self.schemes.index(check_name("scheme", scheme, self.schemes))
+
+    def _code(self, axis: str) -> NDArray[np.int32]:
+        """Return the code of each finished run on one axis."""
+        return self.cells.code(axis)[self.columns()["place"]]
 
     @property
     def runs(self) -> dict[str, Trial]:
@@ -92,34 +163,47 @@ class Comparison:
         """The initial ``theta`` of each scheme's run."""
         return {scheme: trial.start for scheme, trial in self.runs.items()}
 
-    def of(self, scheme: str) -> list[Trial]:
-        """Return the finished runs of one scheme."""
-        return [trial for trial in self.trials if trial.cell.scheme == scheme]
-
     def median_trial(self, scheme: str) -> Trial:
         """Return the run of median final cost of a scheme; the lower of two middle ones.
 
         Raises
         ------
         ValueError
-            If the scheme has no finished run.
+            If the scheme is unknown or has no finished run.
         """
-        ordered = sorted(self._finished(scheme), key=lambda trial: or_infinite(trial.final_cost))
-        return ordered[(len(ordered) - 1) // 2]
+        rows = self._rows_of(scheme)
+        costs = self.columns()["final_cost"][rows]
+        order = np.argsort(np.where(np.isnan(costs), math.inf, costs), kind="stable")
+        return Trials(self, rows)[int(order[(len(rows) - 1) // 2])]
 
-    @property
-    def points(self) -> NDArray[np.intp]:
-        """The iterations of the costs in :meth:`curves`, of shape (n_points,)."""
-        return kept_points(self.iterations)
+    def _rows_of(self, scheme: str) -> NDArray[np.intp]:
+        """Return the rows of a scheme in the columns, of which there must be one at least."""
+        rows = np.flatnonzero(self._code("scheme") == self._scheme_code(scheme))
+        if not len(rows):
+            raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
+        return rows
 
-    def curves(self) -> dict[str, NDArray[np.float64]]:
+    # --- cost curves ----------------------------------------------------------------------------
+
+    def curves(self, **where: Any) -> dict[str, NDArray[np.float64]]:
         """Return the cost curves of the complete runs of each scheme.
+
+        Parameters
+        ----------
+        **where
+            Values of axes, such as ``depth=2``: only these runs are returned.
 
         Returns
         -------
         dict of str to ndarray of shape (k, n_points)
-            The costs of k runs at the iterations :attr:`points`; NaN after a divergence. Runs that
-            a callback ended are left out.
+            The costs of k runs at the iterations :meth:`points`; NaN from the end of a run on. Runs
+            that a callback ended are left out.
+
+        Raises
+        ------
+        ValueError
+            For an unknown axis or value, or if the runs have different points because they differ
+            in their batch size: pass ``batch_size=`` then.
 
         Examples
         --------
@@ -127,22 +211,116 @@ class Comparison:
         >>> X, Y, _, _ = fi.lesson.load_dataset()
         >>> net = fi.Network([2, 3, 1])
         >>> result = fi.compare(X, Y, net, "he_normal", seed=range(5), iterations=1000)
-        >>> result.curves()["he_normal"].shape, result.points[[0, 1, -1]]
+        >>> result.curves()["he_normal"].shape, result.points()[[0, 1, -1]]
         ((5, 501), array([  0,   2, 999]))
         """
-        complete = {
-            scheme: [t.costs for t in self.of(scheme) if t.is_complete(self.iterations)]
-            for scheme in self.schemes
+        self.points(**where)  # raises if they differ
+        chosen = self._selected(self.cells, where)
+        found: dict[str, list[NDArray[np.float64]]] = {scheme: [] for scheme in self.schemes}
+        schemes = self.cells.code("scheme")
+        for places, block in list(self._blocks):
+            for code in np.unique(schemes[places]):
+                rows = (schemes[places] == code) & chosen[places] & block.complete
+                if rows.any():
+                    found[self.schemes[code]].append(block.costs[rows])
+        return {scheme: np.concatenate(parts) for scheme, parts in found.items() if parts}
+
+    def points(self, **where: Any) -> NDArray[np.intp]:
+        """Return the iterations of the costs in :meth:`curves`, of shape (n_points,)."""
+        chosen = self._selected(self.cells, where)
+        sizes = {
+            self.cells.values["batch_size"][c]
+            for c in np.unique(self.cells.code("batch_size")[chosen])
         }
-        return {scheme: np.array(costs) for scheme, costs in complete.items() if costs}
+        n_examples = self.X.shape[1]
+        several = [
+            points_of(self.data.training.iterations_of(size, n_examples), size, n_examples)
+            for size in sizes
+        ]
+        if any(not np.array_equal(each, several[0]) for each in several):
+            raise ValueError(
+                "batch_size: expected one value, because their points differ; got none"
+            )
+        return several[0]
+
+    def _selected(self, grid: Grid, where: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Return which cells have these values."""
+        chosen = np.ones(len(grid), bool)
+        for axis, value in where.items():
+            check_name("where", axis, ("scheme", *AXES))
+            labels = grid.labels(axis)
+            if value not in labels:
+                raise ValueError(f"{axis}: expected one of {labels}; got {value!r}")
+            chosen &= grid.code(axis) == labels.index(value)
+        return chosen
+
+    # --- tables -------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The measures of a run by name, the default of :meth:`ranking` first."""
+        return {each.name: each for each in metrics_of(self.network, self.Y, self.test)}
 
     def table(self) -> Table:
-        """Return one row for each run: the axes that vary, accuracies, cost and verdict."""
-        return Table([self._row(trial) for trial in self.trials])
+        """Return one row for each run: the axes that vary, scores, cost and verdict."""
+        shown = [scores_named(self.network, "train"), scores_named(self.network, "test")]
+        targets = self._targets()
+        rows = []
+        for record, trial in zip(self.records(), self.trials, strict=True):
+            rows.append(
+                {
+                    "scheme": record["scheme"],
+                    **{name.replace("_", " "): record[name] for name in self.varying},
+                    **{name.replace("_", " "): record[name] for name in shown},
+                    "final cost": record["final_cost"],
+                    **{name: record[attribute] for name, attribute in targets.items()},
+                    "verdict": trial.verdict,
+                }
+            )
+        return Table(rows)
 
     def records(self) -> Table:
         """Return one row for each run with all axes and outcomes, under names for programs."""
-        return Table([trial.record() for trial in self.trials])
+        columns = self._record_columns()
+        lists = [column.tolist() for column in columns.values()]
+        return Table([dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)])
+
+    def _record_columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns of :meth:`records` as arrays; missing values are None."""
+        columns = self.columns()
+        codes = self.cells.codes[columns["place"]]
+        found: dict[str, NDArray[Any]] = {}
+        for axis, code in zip(("scheme", *AXES), codes.T, strict=True):
+            found[axis] = self._axis_values(axis, code, codes)
+        for metric in self.metrics.values():
+            found[metric.name] = _objects(metric.compute(columns), np.isnan)
+        # A diverged run has a final cost: NaN.
+        found["final_cost"] = columns["final_cost"]
+        courses = np.array(statistics.COURSES, object)
+        found["course"] = courses[columns["course"]]
+        found["diverged_at"] = _objects(columns["diverged_at"], _is_negative)
+        for name in ("iterations", "gradient_norm", "change"):
+            found[name] = columns[name]
+        for name in ("iterations_to_cost", "iterations_to_accuracy"):
+            found[name] = _objects(columns[name], _is_negative)
+        found["seconds"] = columns["seconds"]
+        return found
+
+    def _axis_values(
+        self, axis: str, code: NDArray[np.int32], codes: NDArray[np.int32]
+    ) -> NDArray[Any]:
+        """Return the value of an axis for each run, as an array of objects."""
+        grid = self.cells
+        if axis in ("depth", "width"):
+            of = depth_of if axis == "depth" else width_of
+            place = list(grid.values).index("depth")
+            keys, inverse = np.unique(codes[:, place : place + 3], axis=0, return_inverse=True)
+            labels = [of(grid.networks[tuple(map(int, key))]) for key in keys]
+            return _labels(labels)[inverse.ravel()]
+        if axis == "learning_rate" and grid.values[axis] == (None,):
+            rates = [rate_label(each) for each in grid.values["optimizer"]]
+            return _labels(rates)[codes[:, list(grid.values).index("optimizer")]]
+        return _labels(grid.labels(axis))[code]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`records` as CSV."""
@@ -152,27 +330,17 @@ class Comparison:
         """Return :meth:`records` as a ``pandas.DataFrame``."""
         return self.records().to_pandas()
 
-    def digest(self) -> str:
-        """Return the SHA-256 of the training and test data, in hexadecimal."""
-        found = hashlib.sha256()
-        for array in (self.X, self.Y, *(self.test or ())):
-            found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(array.tobytes())
-        return found.hexdigest()
-
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.records())
-
-    def __len__(self) -> int:
-        return len(self._found)
 
     def summary(self, *by: str) -> Table:
         """Return medians, quartiles and shares over the runs of each scheme.
 
         Parameters
         ----------
-        *by : {"seed", "depth", "width", "learning_rate", "activation"}
-            Axes by which the runs of a scheme are grouped further.
+        *by : str
+            Axes by which the runs of a scheme are grouped further: "seed", "depth", "width",
+            "activation", "optimizer", "learning_rate", "batch_size" or "scale".
 
         Returns
         -------
@@ -197,19 +365,88 @@ class Comparison:
         >>> [(row["learning rate"], row["runs"]) for row in result.summary("learning_rate")]
         [(0.1, 1), (0.2, 1)]
         """
+        columns = self.columns()
+        rows = []
+        for key, chosen in self.groups(*by):
+            own = {name: column[chosen] for name, column in columns.items()}
+            rows.append({name.replace("_", " "): v for name, v in key.items()} | self._medians(own))
+        return Table(rows)
+
+    def groups(self, *by: str) -> list[tuple[dict[str, Any], NDArray[np.intp]]]:
+        """Return the groups of runs that share a scheme and the values of other axes.
+
+        Parameters
+        ----------
+        *by : str
+            Axes, as in :meth:`summary`.
+
+        Returns
+        -------
+        list of (dict, ndarray of intp)
+            The values of the scheme and the axes, and the rows of the group in :meth:`columns`.
+        """
         for name in by:
             if name not in AXES:
                 raise ValueError(f"by: expected one of {', '.join(AXES)}; got {name!r}")
-        groups: dict[tuple[Any, ...], list[Trial]] = {}
-        for scheme in self.schemes:
-            for trial in self.of(scheme):
-                record = trial.record()
-                key = (scheme, *(record[name] for name in by))
-                groups.setdefault(key, []).append(trial)
-        names = ("scheme", *(name.replace("_", " ") for name in by))
-        return Table(
-            [dict(zip(names, key, strict=True)) | self._outcomes(groups[key]) for key in groups]
+        columns = self.columns()
+        if not len(columns["place"]):
+            return []
+        codes = self.cells.codes[columns["place"]]
+        names = list(self.cells.values)
+        used = [names.index(name) for name in ("scheme", *by)]
+        _, first, inverse = np.unique(
+            codes[:, used], axis=0, return_index=True, return_inverse=True
         )
+        inverse = inverse.ravel()
+        order = np.argsort(inverse, kind="stable")
+        ends = np.cumsum(np.bincount(inverse))
+        values = {
+            name: self._axis_values(name, codes[first, names.index(name)], codes[first])
+            for name in ("scheme", *by)
+        }
+        return [
+            ({name: values[name][i] for name in values}, order[end - size : end])
+            for i, (end, size) in enumerate(zip(ends, np.bincount(inverse), strict=True))
+        ]
+
+    def _medians(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        low, median, high = quantiles(columns["final_cost"], QUARTILES).tolist()
+        courses = columns["course"]
+        return {
+            "runs": len(courses),
+            **{
+                scores_named(self.network, part).replace("_", " "): _median(
+                    columns[f"{part}_score"]
+                )
+                for part in ("train", "test")
+            },
+            "cost 25%": low,
+            "median cost": median,
+            "cost 75%": high,
+            **{
+                name: median_iterations([None if n < 0 else n for n in columns[attribute]])
+                for name, attribute in self._targets().items()
+            },
+            "converged": float(np.mean(courses == statistics.COURSES.index("converged"))),
+            "diverged": float(np.mean(columns["diverged_at"] >= 0)),
+        }
+
+    def _targets(self) -> dict[str, str]:
+        """Return the column name and the attribute of Trial of each target that was given."""
+        found = {}
+        if self.data.target_cost is not None:
+            found[f"iterations to cost {self.data.target_cost:g}"] = "iterations_to_cost"
+        if self.data.target_accuracy is not None:
+            name = f"iterations to accuracy {self.data.target_accuracy:g}"
+            found[name] = "iterations_to_accuracy"
+        return found
+
+    # --- verdicts -----------------------------------------------------------------------------
+
+    @property
+    def evidence(self) -> Any:
+        """What verdicts need beside the columns."""
+        return statistics.evidence_of(self.network, self.Y, self.test)
 
     def verdict(self, scheme: str) -> str:
         """Return a description of the runs of a scheme in words, computed from their numbers.
@@ -217,74 +454,14 @@ class Comparison:
         Raises
         ------
         ValueError
-            If the scheme has no finished run.
+            If the scheme is unknown or has no finished run.
         """
-        trials = self._finished(scheme)
-        if len(trials) == 1:
-            return trials[0].verdict
-        accuracies = [t.train_accuracy for t in trials if t.train_accuracy is not None]
-        better = better_than_guessing(self.network, self.Y, accuracies) if accuracies else []
-        flags = {
-            "symmetry unbroken in": [trial.symmetric for trial in trials],
-            "better than always guessing one class in": better,
-            "converged in": [trial.converged for trial in trials],
-            "diverged in": [trial.diverged_at is not None for trial in trials],
-        }
-        parts = [f"{words} {share_in_words(own)}" for words, own in flags.items() if any(own)]
-        if better and not any(better):
-            parts.append("never better than always guessing one class")
-        if not self.iterations:
-            return "; ".join([*parts, "not trained"])
-        low, median, high = (
-            f"{cost:.3g}" if cost < math.inf else "infinite" for cost in _quartiles(trials)
-        )
-        spread = "" if low == high else f", quartiles {low} and {high}"
-        return "; ".join([*parts, f"median final cost {median}{spread}"])
-
-    def _finished(self, scheme: str) -> list[Trial]:
-        """Return the finished runs of a scheme, of which there must be one at least."""
-        trials = self.of(scheme)
-        if not trials:
-            raise ValueError(f"scheme: expected one with finished runs; got {scheme!r}")
-        return trials
-
-    def _row(self, trial: Trial) -> dict[str, Any]:
-        record = trial.record()
-        return {
-            "scheme": trial.cell.scheme,
-            **{name.replace("_", " "): record[name] for name in self.varying},
-            "train accuracy": trial.train_accuracy,
-            "test accuracy": trial.test_accuracy,
-            "final cost": trial.final_cost,
-            **{name: getattr(trial, attribute) for name, attribute in self._targets().items()},
-            "verdict": trial.verdict,
-        }
-
-    def _outcomes(self, trials: list[Trial]) -> dict[str, Any]:
-        low, median, high = _quartiles(trials)
-        return {
-            "runs": len(trials),
-            "train accuracy": median_accuracy([t.train_accuracy for t in trials]),
-            "test accuracy": median_accuracy([t.test_accuracy for t in trials]),
-            "cost 25%": low,
-            "median cost": median,
-            "cost 75%": high,
-            **{
-                name: median_iterations([getattr(t, attribute) for t in trials])
-                for name, attribute in self._targets().items()
-            },
-            "converged": float(np.mean([t.converged for t in trials])),
-            "diverged": float(np.mean([t.diverged_at is not None for t in trials])),
-        }
-
-    def _targets(self) -> dict[str, str]:
-        """Return the column name and the attribute of Trial of each target that was given."""
-        found = {}
-        if self.target_cost is not None:
-            found[f"iterations to cost {self.target_cost:g}"] = "iterations_to_cost"
-        if self.target_accuracy is not None:
-            found[f"iterations to accuracy {self.target_accuracy:g}"] = "iterations_to_accuracy"
-        return found
+        rows = self._rows_of(scheme)
+        columns = {name: column[rows] for name, column in self.columns().items()}
+        if len(rows) == 1:
+            only = {name: column[0] for name, column in columns.items()}
+            return "; ".join(statistics.sentences(only, self.evidence))
+        return statistics.verdict_of(columns, self.evidence)
 
     def _shown(self) -> Table:
         return self.table() if len(self.cells) == len(self.schemes) else self.summary()
@@ -298,7 +475,67 @@ class Comparison:
         return self._shown()._repr_html_()
 
 
-def _quartiles(trials: list[Trial]) -> list[float]:
-    """Return the quartiles of the final costs."""
-    found: list[float] = quantiles([trial.final_cost for trial in trials], QUARTILES).tolist()
+class Trials(Sequence[Trial]):
+    """Runs of a comparison, each created when it is read."""
+
+    def __init__(self, comparison: Comparison, rows: NDArray[np.intp]) -> None:
+        self._comparison, self._rows = comparison, rows
+        self._columns = comparison.columns()
+        self._ends = np.cumsum([len(places) for places, _ in comparison._blocks])
+        self._evidence = comparison.evidence
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Trials": ...
+    def __getitem__(self, index: int | slice) -> "Trial | Trials":
+        if isinstance(index, slice):
+            return Trials(self._comparison, self._rows[index])
+        row = self._rows[index]
+        outcome = {name: column[row] for name, column in self._columns.items()}
+        place = int(outcome.pop("place"))
+        # The number of the run among all blocks, one after another.
+        number = int(outcome.pop("_row"))
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        block = self._comparison._blocks[which][1]
+        own = number - int(self._ends[which]) + len(block)
+        return Trial(
+            cell=self._comparison.cells[place],
+            start=block.starts[own],
+            theta=block.thetas[own],
+            points=block.points,
+            costs=block.costs[own],
+            outcome=outcome,
+            verdict="; ".join(statistics.sentences(outcome, self._evidence)),
+        )
+
+    def __repr__(self) -> str:
+        return f"Trials({len(self):,} runs)"
+
+
+def _labels(values: Sequence[Any]) -> NDArray[Any]:
+    """Return the values as an array of objects."""
+    found = np.empty(len(values), object)
+    found[:] = values
     return found
+
+
+def _objects(column: NDArray[Any], missing: Any) -> NDArray[Any]:
+    """Return a column as an array of objects, None where ``missing`` says so."""
+    found = column.astype(object)
+    found[missing(column)] = None
+    return found
+
+
+def _is_negative(column: NDArray[Any]) -> NDArray[np.bool_]:
+    negative: NDArray[np.bool_] = column < 0
+    return negative
+
+
+def _median(scores: NDArray[np.float64]) -> float | None:
+    """Return the median of the scores that are known; None if there is none."""
+    known = scores[~np.isnan(scores)]
+    return float(np.median(known)) if len(known) else None

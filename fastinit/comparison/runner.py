@@ -5,41 +5,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison.grid import (
+    AnyScheme,
     Cell,
+    Grid,
     as_code,
     check_size,
-    checked_targets,
-    checked_test,
-    networks_of,
+    grid_of,
+    labelled,
     plain,
     reproducible,
-    seeds_of,
-    values_of,
 )
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import rich_table
-from fastinit.comparison.trials import Trial, stride, trials_of
-from fastinit.initializers import scheme as registry
+from fastinit.comparison.trials import Block, Data, Task, Training, run_task
 from fastinit.initializers.target import Seed
 from fastinit.kernels import usable_cores
-from fastinit.training.loop import train
+from fastinit.training.loop import AnyOrder, train
 from fastinit.training.network import Array, Matrix, Network
-from fastinit.training.optimizers import GradientDescent
+from fastinit.training.optimizers import LearningRate, Optimizer
 from fastinit.training.progress import Display
 from fastinit.training.run import Interrupted, Run, Stack
-from fastinit.validation import MOST_ITERATIONS, as_float, check_integer
+from fastinit.validation import (
+    MOST_ITERATIONS,
+    as_float,
+    check_integer,
+    is_sequence,
+)
 
 if TYPE_CHECKING:
     from fastinit.comparison.store import Store
@@ -49,33 +52,50 @@ if TYPE_CHECKING:
 STACK_WORK = 5e9
 # What an iteration costs regardless of the size of the network, in multiply-adds.
 ITERATION_WORK = 5e3
+# The largest number of tasks that an executor holds: more would only take memory.
+MOST_QUEUED = 256
 
 
 def compare(
     X: ArrayLike,
     Y: ArrayLike,
     network: Network,
-    schemes: str | Sequence[str],
+    schemes: AnyScheme | Mapping[str, AnyScheme],
     *,
     test: tuple[ArrayLike, ArrayLike] | None = None,
-    learning_rate: float | Sequence[float] = 0.01,
-    iterations: int = 15_000,
     seed: Seed | Sequence[int] = None,
     depth: int | Sequence[int] | None = None,
     width: int | Sequence[int] | None = None,
     activation: str | Sequence[str] | None = None,
+    optimizer: str | Optimizer | Sequence[str | Optimizer] | None = None,
+    learning_rate: LearningRate | Any | None = None,
+    batch_size: int | Sequence[int | None] | None = None,
+    scale: float | Sequence[float] | Any = 1.0,
+    n_samples: int | None = None,
+    iterations: int | None = None,
+    epochs: int | None = None,
+    shuffle: AnyOrder = True,
+    sample_weight: ArrayLike | None = None,
+    class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validate_every: int | None = None,
+    monitor: Literal["cost", "score"] = "cost",
+    tol: float | None = None,
+    n_iter_no_change: int | None = None,
     target_cost: float | None = None,
     target_accuracy: float | None = None,
     store: str | os.PathLike[str] | None = None,
+    shard: tuple[int, int] | None = None,
+    executor: Executor | Any | None = None,
     threads: int | None = None,
     progress: bool | Callable[[Comparison], Any] = False,
     callback: Callable[[str, Run], Any] | None = None,
 ) -> Comparison:
     """Train a network from several initialisations and compare the results.
 
-    Each run starts from one scheme and one seed and is trained by gradient descent on the full
-    batch. ``learning_rate``, ``seed``, ``depth``, ``width`` and ``activation`` are the axes of a
-    grid: each takes one value or a sequence of different values, and every combination is run.
+    Each run starts from one scheme and one seed. ``seed``, ``depth``, ``width``, ``activation``,
+    ``optimizer``, ``learning_rate``, ``batch_size`` and ``scale`` are the axes of a grid: each
+    takes one value or a sequence of different values, and every combination is run.
 
     Parameters
     ----------
@@ -85,14 +105,12 @@ def compare(
         Labels, as the output of the network takes them: see :class:`fastinit.Network`.
     network : Network
         The network to train. ``depth``, ``width`` and ``activation`` replace its own settings.
-    schemes : str or sequence of str
-        Names from :func:`fastinit.initializers.names`, each once.
+    schemes : scheme, sequence of schemes, or mapping of str to scheme
+        A scheme is a name from :func:`fastinit.initializers.names`, an initialiser such as
+        ``functools.partial(fi.normal, std=0.1)``, or, inside a sequence or a mapping, a list with
+        one of these per layer. The keys of a mapping are the labels of the schemes in the result.
     test : (X_test, Y_test), optional
-        Test data, for the test accuracies.
-    learning_rate : float or sequence of float, default 0.01
-        Learning rates of gradient descent.
-    iterations : int, default 15000
-        Number of updates of each run.
+        Test data, on which claims about accuracy are made.
     seed : int, sequence of int, SeedSequence, Generator, RandomState or None
         The same seeds are used for every scheme. One integer is drawn from a Generator or a
         RandomState. By default each scheme has its own seed: ``lesson.random`` draws from a copy of
@@ -104,6 +122,29 @@ def compare(
         ``width`` is given, the network must have hidden layers; all of them get that width.
     activation : str or sequence of str, optional
         Activation of the hidden layers, as in :class:`fastinit.Network`.
+    optimizer : str, Optimizer or sequence of these, optional
+        "sgd", "momentum", "nesterov", "adam", "adamw" or "lbfgs" with their default settings, or
+        one of :mod:`fastinit.optimizers`. By default, gradient descent.
+    learning_rate : float, callable or sequence of these, optional
+        Learning rates or schedules, in place of those of the optimisers. With `n_samples` also a
+        distribution: see there.
+    batch_size : int, None or sequence of these, optional
+        Examples per update; None uses all examples for every update. The order of the examples is
+        the same in all runs: that of :func:`fastinit.train` with ``seed=0``.
+    scale : float or sequence of float, default 1
+        Factors by which the initial weights, not the biases, are multiplied. With `n_samples` also
+        a distribution.
+    n_samples : int, optional
+        Run only so many cells of the grid: the first ones of a quasi-random order in which the
+        combinations of the axes are spread evenly, and in which each combination is run with every
+        scheme before the next one. `learning_rate` and `scale` may then be distributions with a
+        method ``ppf``, such as ``scipy.stats.loguniform(0.01, 1)``.
+    iterations : int, default 15000
+        Number of updates of each run.
+    epochs : int, optional
+        Number of passes over the examples. Pass either `epochs` or `iterations`.
+    shuffle, sample_weight, class_weight, validation, validate_every, monitor, tol, n_iter_no_change
+        As in :func:`fastinit.train`.
     target_cost, target_accuracy : float, optional
         Record the number of iterations after which each run first had a cost of at most
         ``target_cost`` or a training accuracy of at least ``target_accuracy``. The cost is checked
@@ -113,16 +154,24 @@ def compare(
         Finished runs are written to it, and runs that it already contains are not trained again.
         Several processes may share it. Short runs of one network are trained and written together,
         about a quarter of a second of training at a time.
+    shard : (int, int), optional
+        ``(i, n)`` runs only the i-th of n parts of the grid, counted from 1. The parts are disjoint
+        and the same in every process, so that n jobs without a common scheduler can share the work.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Where the runs are trained. By default, in threads of this process. Tasks are data only:
+        networks, initial parameters and settings. The store stays with the caller.
     threads : int, optional
-        Maximum number of threads; all usable cores by default. Runs are trained in parallel, unless
-        ``callback`` is given. The results do not depend on it.
+        Maximum number of threads; all usable cores by default. With an executor, the threads of
+        each task, 1 by default. Runs are trained in parallel, unless ``callback`` is given. The
+        results do not depend on it.
     progress : bool or callable, default False
-        True shows running medians and the remaining time if standard error is a terminal; this
-        requires rich. A callable is called as ``progress(comparison)`` after every finished run, in
-        the thread that trained it; no two calls overlap.
+        True shows running medians and the remaining time in a notebook or if standard error is a
+        terminal; this requires rich. A callable is called as ``progress(comparison)`` whenever runs
+        are finished, in the calling thread.
     callback : callable, optional
         Called as ``callback(scheme, run)`` about every 20 ms while a run is trained, one run after
-        another. If it returns a true value, this run ends; it is not written to the store.
+        another. If it returns a true value, this run ends; it is not written to the store. Not with
+        an executor.
 
     Returns
     -------
@@ -171,74 +220,71 @@ def compare(
         raise TypeError(f"progress: expected a bool or a callable; got {type(progress).__name__}")
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
-    check_size(
-        {
-            "schemes": schemes, "seed": seed, "depth": depth, "width": width,
-            "learning_rate": learning_rate, "activation": activation,
-        }
-    )  # fmt: skip
-    names = values_of("schemes", schemes, str)
-    for scheme in names:
-        registry.get(scheme)
-    # Copies, because what is trained must remain what the key of its result says, also if a
-    # callback changes the arrays that were given.
-    X = network.check_X(X).copy()
-    Y = network.check_Y(Y, X).copy()
-    test = checked_test(network, test)
-    for array in (X, Y, *(test or ())):
-        array.setflags(write=False)
-    iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
-    threads = usable_cores() if threads is None else check_integer("threads", threads, 1)
-    target_cost, target_accuracy = checked_targets(network, target_cost, target_accuracy)
-    rates = [as_float("learning_rate", r) for r in values_of("learning_rate", learning_rate, float)]
-    for rate in rates:
-        GradientDescent(rate)  # raises for an invalid rate
-    networks = networks_of(network, depth, width, activation)
-    seed = reproducible(seed)
-    seeds = seeds_of(names, seed)
-    cells = tuple(
-        Cell(scheme, start, each, rate)
-        for each in networks
-        for rate in rates
-        for scheme in names
-        for start in seeds[scheme]
-    )
-    if len(set(cells)) < len(cells):
-        raise ValueError("width: expected one value for depth 0; got several")
-    # Raises for a scheme that does not fit the shape of a matrix, with any seed.
-    for each in networks:
-        for scheme in names:
-            each.initialize(scheme, seed=0)
-    settings = {
-        "seed": seed, "depth": depth, "width": width, "learning_rate": learning_rate,
-        "activation": activation, "iterations": iterations,
-        "target_cost": target_cost, "target_accuracy": target_accuracy,
+    if callback is not None and executor is not None:
+        raise ValueError("callback: expected none with an executor; got one")
+    axes = {
+        "seed": seed, "depth": depth, "width": width, "activation": activation,
+        "optimizer": optimizer, "learning_rate": learning_rate, "batch_size": batch_size,
+        "scale": scale,
     }  # fmt: skip
+    check_size({"schemes": schemes, **axes} if n_samples is None else {"schemes": schemes})
+    by_label = labelled(schemes)
+    if iterations is not None and epochs is not None:
+        raise TypeError("epochs: pass either epochs or iterations, not both")
+    if epochs is not None:
+        epochs = check_integer("epochs", epochs, 0, MOST_ITERATIONS)
+    else:
+        iterations = 15_000 if iterations is None else iterations
+        iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
+    X, Y, test = _checked_data(network, X, Y, test)
+    target_cost, target_accuracy = _checked_targets(network, target_cost, target_accuracy)
+    training = Training(
+        iterations, epochs, shuffle, _kept(sample_weight), class_weight,
+        None if validation is None else validation, validate_every, monitor, tol, n_iter_no_change,
+    )  # fmt: skip
+    data = Data(X, Y, test, training, target_cost, target_accuracy)
+    if threads is not None:
+        threads = check_integer("threads", threads, 1)
+    axes["seed"] = reproducible(seed)
+    cells = grid_of(network, by_label, **axes, n_samples=n_samples)
+    _check_trainings(cells, by_label, data)
     settings = {
         name: value if isinstance(value, range) else plain(value)
-        for name, value in settings.items()
+        for name, value in (
+            *axes.items(),
+            ("n_samples", n_samples), ("iterations", iterations), ("epochs", epochs),
+            *((n, v) for n, v in training.keywords.items() if n not in ("shuffle", "monitor")),
+            ("target_cost", target_cost), ("target_accuracy", target_accuracy),
+        )
         if value is not None
-    }
-    result = Comparison(
-        X, Y, test, cells, iterations, target_cost, target_accuracy, network, settings
-    )
+    }  # fmt: skip
+    for name, default in (("shuffle", True), ("monitor", "cost")):
+        if getattr(training, name) is not default and getattr(training, name) != default:
+            settings[name] = getattr(training, name)
+    if scale == 1.0:
+        del settings["scale"]
+    result = Comparison(data, cells, network, settings)
+    places = _places(len(cells), shard)
     # In random order the finished runs of an unfinished comparison are a fair sample of it, and
     # processes that share a store seldom train the same run at the same time.
-    places = list(range(len(cells)))
-    shuffle = np.random.default_rng().shuffle if store is not None else lambda _: None
-    shuffle(places)
+    if store is not None:
+        np.random.default_rng().shuffle(places)
     # With a callback, each run is trained alone, so that it can be ended alone.
-    most = 1 if callback is not None else len(cells) // (4 * threads)
+    cores = usable_cores() if threads is None else threads
+    most = 1 if callback is not None else len(places) // (4 * cores)
     stacks = _stacks(result, places, most)
-    shuffle(stacks)
+    if store is not None:
+        order = np.random.default_rng().permutation(len(stacks))
+        stacks = [stacks[i] for i in order]
     try:
         with ExitStack() as contexts:
             runner = _Runner(
                 result,
+                by_label,
                 None if store is None else contexts.enter_context(_opened(store)),
                 contexts.enter_context(
                     Display(
-                        len(cells) * iterations,
+                        len(places),
                         lambda: rich_table(result.summary(), compact=True),
                         progress is True,
                     )
@@ -246,24 +292,133 @@ def compare(
                 progress if callable(progress) else lambda _: None,
                 callback,
             )
-            runner.finish(stacks, threads)
+            runner.finish(stacks, executor, threads)
     except KeyboardInterrupt:
-        raise Interrupted(result, f"{len(result)} of {len(cells)} runs finished") from None
+        raise Interrupted(result, f"{len(result)} of {len(places)} runs finished") from None
     return result
 
 
-def _stacks(result: Comparison, places: Iterable[int], most: int) -> list[list[int]]:
-    """Partition indices of cells into stacks of one network each, of at most ``most`` cells."""
-    groups: dict[Network, list[int]] = {}
-    for place in places:
-        groups.setdefault(result.cells[place].network, []).append(place)
+# --- checks of arguments ------------------------------------------------------------------------
+
+
+def _checked_data(
+    network: Network, X: Any, Y: Any, test: Any
+) -> tuple[Array, Array, tuple[Array, Array] | None]:
+    """Return copies of the data that cannot be written to.
+
+    Copies, because what is trained must remain what the key of its result says, also if a callback
+    changes the arrays that were given.
+    """
+    X = network.check_X(X).copy()
+    Y = network.check_Y(Y, X).copy()
+    if test is not None:
+        if not isinstance(test, (tuple, list)):
+            raise TypeError(f"test: expected a pair (X_test, Y_test); got {type(test).__name__}")
+        if len(test) != 2:
+            raise ValueError(f"test: expected a pair (X_test, Y_test); got {len(test)} entries")
+        X_test = network.check_X(test[0], name="X_test").copy()
+        test = X_test, network.check_Y(test[1], X_test, name="Y_test").copy()
+    for array in (X, Y, *(test or ())):
+        array.setflags(write=False)
+    return X, Y, test
+
+
+def _checked_targets(
+    network: Network, cost: Any, accuracy: Any
+) -> tuple[float | None, float | None]:
+    """Return the two targets as floats; raise for one that no training of the network can reach."""
+    if cost is not None:
+        cost = as_float("target_cost", cost)
+        if not math.isfinite(cost):
+            raise ValueError(f"target_cost: expected a finite number; got {cost}")
+    if accuracy is not None:
+        accuracy = as_float("target_accuracy", accuracy)
+        if not 0 < accuracy <= 1:
+            raise ValueError(f"target_accuracy: expected 0 < accuracy <= 1; got {accuracy}")
+        if not network.classifies:
+            raise ValueError(
+                f"target_accuracy: expected output sigmoid or softmax; got {network.output!r}"
+            )
+    return cost, accuracy
+
+
+def _kept(array: Any) -> Any:
+    """Return a copy of an array that the caller may change later; other values unchanged."""
+    return array.copy() if isinstance(array, np.ndarray) else array
+
+
+def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> None:
+    """Raise for what no training of the grid accepts; nothing is trained.
+
+    Each combination of network, optimiser and batch size makes no iteration, and each scheme fills
+    each network once.
+    """
+    for network in cells.networks.values():
+        for scheme in schemes.values():
+            # Raises for a scheme that does not fit the shape of a matrix, with any seed.
+            theta = network.initialize(scheme, seed=0)
+    columns = [cells.code(axis) for axis in GROUPED]
+    _, first = np.unique(np.stack(columns), axis=1, return_index=True)
+    for place in first.tolist():
+        cell = cells[place]
+        theta = cell.network.initialize("zeros", seed=0)
+        train(
+            cell.network,
+            theta,
+            data.X,
+            data.Y,
+            optimizer=cell.optimizer,
+            iterations=0,
+            batch_size=cell.batch_size,
+            **data.training.keywords,
+        )
+
+
+def _places(n_cells: int, shard: Any) -> NDArray[np.intp]:
+    """Return the indices of the cells to run: all, or those of one shard."""
+    if shard is None:
+        return np.arange(n_cells)
+    if not is_sequence(shard) or len(shard) != 2:
+        raise TypeError(f"shard: expected a pair of integers (i, n); got {shard!r}")
+    n = check_integer("shard", shard[1], 1)
+    i = check_integer("shard", shard[0], 1, n + 1)
+    # The same in every process. Without it, a part might have one scheme only.
+    return np.sort(np.random.default_rng(0).permutation(n_cells)[i - 1 :: n])
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+# Runs of one stack have the same values on these axes, except that only the class of the optimiser
+# must be the same.
+GROUPED = ("depth", "width", "activation", "optimizer", "batch_size")
+
+
+def _stacks(result: Comparison, places: NDArray[np.intp], most: int) -> list[NDArray[np.intp]]:
+    """Partition indices of cells into stacks of at most ``most`` cells."""
+    cells = result.cells
+    classes = [type(each).__name__ for each in cells.values["optimizer"]]
+    by_class = np.array([classes.index(name) for name in classes], np.int32)
+    columns = [cells.code(axis)[places] for axis in GROUPED]
+    columns[GROUPED.index("optimizer")] = by_class[columns[GROUPED.index("optimizer")]]
+    # In the order of the places within a group, and of their first places between groups.
+    _, first, inverse = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    groups = np.split(places[order], np.cumsum(np.bincount(inverse.ravel()))[:-1])
     stacks = []
-    for network, group in groups.items():
-        # Forward, the gradient by the parameters, and the gradient by the activations.
-        iteration = 3 * network.n_parameters * result.X.shape[1] + ITERATION_WORK
-        size = max(1, min(most, int(STACK_WORK / (iteration * max(result.iterations, 1)))))
+    for i in np.argsort(first):
+        group = groups[i]
+        size = max(1, min(most, int(STACK_WORK / _work(result, cells[int(group[0])]))))
         stacks += [group[start : start + size] for start in range(0, len(group), size)]
     return stacks
+
+
+def _work(result: Comparison, cell: Cell) -> float:
+    """Return the multiply-adds of one run."""
+    n_examples = result.X.shape[1]
+    batch = n_examples if cell.batch_size is None else min(cell.batch_size, n_examples)
+    # Forward, the gradient by the parameters, and the gradient by the activations.
+    iteration = 3 * cell.network.n_parameters * batch + ITERATION_WORK
+    return iteration * max(1, result.data.training.iterations_of(cell.batch_size, n_examples))
 
 
 def _opened(path: str | os.PathLike[str]) -> Store:
@@ -277,169 +432,114 @@ def _opened(path: str | os.PathLike[str]) -> Store:
 
 
 class _Runner:
-    """Turns the cells of one comparison into trials: looked up in the store, or trained."""
+    """Turns the cells of one comparison into blocks: looked up in the store, or trained."""
 
     def __init__(
         self,
         result: Comparison,
+        schemes: Mapping[str, Any],
         store: Store | None,
         display: Display,
         progress: Callable[[Comparison], Any],
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
         self.result = result
+        self.schemes = schemes
         self.store = store
+        self.keys = None if store is None else _Keys(result)
         self.display = display
         self.progress = progress
-        self.one_at_a_time = threading.Lock()
         self.callback = callback
         self.stopped = threading.Event()
-        self.threads = 1  # of each training
-        self.data = result.digest()
         # A copy, because other code may draw from the global state while the runs are trained.
         self.global_state = np.random.get_state()
 
-    def finish(self, stacks: Iterable[list[int]], threads: int) -> None:
-        """Finish all stacks, in up to ``threads`` threads."""
-        left = deque(stacks)
-        n = min(threads, len(left)) if self.callback is None else 1
-        self.threads = min(threads // n, usable_cores())
+    def finish(
+        self, stacks: Sequence[NDArray[np.intp]], executor: Executor | None, threads: int | None
+    ) -> None:
+        """Finish all stacks, in threads of this process or on an executor."""
+        if executor is not None:
+            self.finish_on(executor, stacks, threads or 1, MOST_QUEUED)
+            return
+        threads = usable_cores() if threads is None else threads
+        n = max(1, min(threads, len(stacks))) if self.callback is None else 1
         with ThreadPoolExecutor(n, thread_name_prefix="fastinit") as pool:
-            workers = []
-            with suppress(RuntimeError):  # the system refuses more threads: fewer do the work
-                for _ in range(n):
-                    workers.append(pool.submit(self.work, left))
             try:
-                if not workers:
-                    self.work(left)
-                # Short waits, because Ctrl-C does not interrupt a long one on Windows.
-                while workers and wait(workers, 0.1, FIRST_EXCEPTION).not_done:
-                    if any(worker.done() and worker.exception() for worker in workers):
-                        break
+                self.finish_on(pool, stacks, min(threads // n, usable_cores()), 2 * n)
             finally:
                 # After an error or Ctrl-C, trainings in progress stop within 20 ms or so.
                 self.stopped.set()
-        for worker in workers:
-            worker.result()
 
-    def work(self, left: deque[list[int]]) -> None:
-        """Finish stacks, in the calling thread, until none is left or the runner is stopped."""
-        while left and not self.stopped.is_set():
-            try:
-                places = left.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            self.finish_stack(places)
+    def finish_on(
+        self, executor: Executor, stacks: Sequence[NDArray[np.intp]], threads: int, most: int
+    ) -> None:
+        """Submit the tasks of all stacks, at most ``most`` at a time, and record their results."""
+        running: dict[Future[Block], _Pending] = {}
+        left = iter(stacks)
+        try:
+            while True:
+                while len(running) < most and (places := next(left, None)) is not None:
+                    pending = self.pending(places)
+                    if pending is not None:
+                        running[self.submit(executor, pending, threads)] = pending
+                if not running:
+                    return
+                # Short waits, because Ctrl-C does not interrupt a long one on Windows.
+                done, _ = wait(running, 0.1, FIRST_COMPLETED)
+                for future in done:
+                    self.record(running.pop(future), future.result())
+        except BaseException:
+            self.stopped.set()
+            for future, pending in running.items():
+                future.cancel()
+                # Nothing that is finished is lost.
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self.record(pending, future.result())
+            raise
 
-    def finish_stack(self, places: list[int]) -> None:
-        """Finish cells of one network, in the calling thread.
+    def submit(self, executor: Executor, pending: _Pending, threads: int) -> Future[Block]:
+        """Submit one task; tasks of this process report their progress."""
+        work = pending.task, self.result.data, threads
+        if not isinstance(executor, ThreadPoolExecutor):
+            return executor.submit(run_task, *work)
+        try:
+            return executor.submit(run_task, *work, pending)
+        except RuntimeError:  # the system refuses more threads: this one does the work
+            future: Future[Block] = Future()
+            future.set_result(run_task(*work, pending))
+            return future
 
-        Runs that are not in the store are trained. Those that are stopped before their end are
-        discarded.
-        """
-        result = self.result
-        missing: dict[int, tuple[bytes, Array]] = {}
-        for place in places:
-            cell = result.cells[place]
-            start = cell.network.initialize(cell.scheme, seed=self.seed(cell))
-            key = self.key(cell, start)
-            found = self.store.get(key, cell, start) if self.store is not None else None
-            if found is None:
-                missing[place] = key, start
-            else:
-                self.display.advance(result.iterations)
-                self.record(place, found)
-        if not missing:
-            return
-        cells = [result.cells[place] for place in missing]
-        trials = self.train(cells, np.array([start for _, start in missing.values()]))
-        # The search for the target accuracy may have been stopped after a complete training.
-        cut = self.stopped.is_set() and result.target_accuracy is not None
-        kept = {
-            place: trial
-            for place, trial in zip(missing, trials, strict=True)
-            if not cut and (trial.is_complete(result.iterations) or not self.stopped.is_set())
-        }
-        if self.store is not None:
-            self.store.add(
-                {missing[p][0]: t for p, t in kept.items() if t.is_complete(result.iterations)}
-            )
-        for place, trial in kept.items():
-            self.record(place, trial)
+    def pending(self, places: NDArray[np.intp]) -> _Pending | None:
+        """Return the task of the runs of a stack that are not in the store; None if all are."""
+        cells = [self.result.cells[place] for place in places.tolist()]
+        starts = self.starts(cells)
+        keys: list[bytes] = []
+        if self.store is not None and self.keys is not None:
+            keys = [self.keys.of(cell, start) for cell, start in zip(cells, starts, strict=True)]
+            known, block = self.store.get(keys, starts)
+            if known.any():
+                self.result.add(places[known], block)
+                self.display.advance(len(block))
+                self.progress(self.result)
+            if known.all():
+                return None
+            rows = np.flatnonzero(~known)
+            places, starts = places[rows], starts[rows]
+            cells, keys = [cells[i] for i in rows], [keys[i] for i in rows]
+        optimizers = tuple(cell.optimizer for cell in cells)
+        task = Task(cells[0].network, optimizers, cells[0].batch_size, starts)
+        return _Pending(self, places, cells, keys, task)
 
-    def record(self, place: int, trial: Trial) -> None:
-        """Add a trial to the result and report the progress."""
-        self.result._found[place] = trial
-        with self.one_at_a_time:
-            self.progress(self.result)
-
-    def train(self, cells: list[Cell], starts: Matrix) -> list[Trial]:
-        """Train cells of one network as a stack, until their end or until the runner is stopped."""
-        result = self.result
-        shown = 0
-
-        def advance(stack: Stack) -> bool:
-            nonlocal shown
-            done = sum(run.iterations for run in stack)
-            self.display.advance(done - shown)
-            shown = done
-            # With a callback each stack has one run.
-            ended = self.callback is not None and self.callback(cells[0].scheme, stack[0])
-            return bool(ended) or self.stopped.is_set()
-
-        stack = train(
-            cells[0].network,
-            np.array(starts),
-            result.X,
-            result.Y,
-            learning_rate=[cell.learning_rate for cell in cells],
-            iterations=result.iterations,
-            threads=self.threads,
-            callback=advance,
-            callback_every=None,
-        )
-        self.display.advance(len(cells) * result.iterations - shown)
-        return trials_of(
-            cells,
-            starts,
-            stack,
-            result.X,
-            result.Y,
-            result.test,
-            iterations=result.iterations,
-            target_cost=result.target_cost,
-            iterations_to_accuracy=[
-                self.iterations_to_accuracy(cell, start, run.iterations)
-                for cell, start, run in zip(cells, starts, stack, strict=True)
-            ],
-        )
-
-    def iterations_to_accuracy(self, cell: Cell, start: Array, iterations: int) -> int | None:
-        """Return the number of iterations at which the target accuracy is first reached.
-
-        The run is trained a second time, to the same bits, and stops at every stride and at the end
-        to compute the accuracy; the first training need not stop.
-        """
-        result, theta = self.result, start.copy()
-        if result.target_accuracy is None:
-            return None
-        step = stride(result.iterations)
-        done: int
-        for done in [*range(0, iterations, step), iterations]:
-            if cell.network.accuracy(theta, result.X, result.Y) >= result.target_accuracy:
-                return done
-            train(
-                cell.network,
-                theta,
-                result.X,
-                result.Y,
-                learning_rate=cell.learning_rate,
-                iterations=min(step, iterations - done),
-                threads=self.threads,
-                callback=lambda _: self.stopped.is_set(),
-                callback_every=None,
-            )
-        return None
+    def starts(self, cells: Sequence[Cell]) -> Matrix:
+        """Return the initial parameters of cells of one network."""
+        network = cells[0].network
+        starts = np.empty((len(cells), network.n_parameters), network.dtype)
+        for start, cell in zip(starts, cells, strict=True):
+            start[:] = network.initialize(self.schemes[cell.scheme], seed=self.seed(cell))
+        scales = np.array([cell.scale for cell in cells], network.dtype)
+        if (scales != 1).any():
+            starts[:, network._is_weight] *= scales[:, None]
+        return starts
 
     def seed(self, cell: Cell) -> Seed:
         """Return the seed of a cell; for None a copy of the global random state."""
@@ -449,21 +549,94 @@ class _Runner:
         copy.set_state(self.global_state)
         return copy
 
-    def key(self, cell: Cell, start: Array) -> bytes:
-        """Return the digest of everything that determines the outcome of a cell.
+    def record(self, pending: _Pending, block: Block) -> None:
+        """Store finished runs, add them to the result, and report the progress.
 
-        This includes the start, and with it how the installed version draws from the seed.
+        Runs that were stopped before their end are discarded, unless the callback of the user ended
+        them; these are not stored.
         """
-        result = self.result
+        complete = block.complete
+        if self.store is not None and complete.any():
+            rows = np.flatnonzero(complete)
+            self.store.add(
+                [pending.keys[i] for i in rows],
+                [pending.cells[i] for i in rows],
+                block.select(rows),
+            )
+        kept = complete | (not self.stopped.is_set())
+        if kept.any():
+            self.result.add(pending.places[kept], block if kept.all() else block.select(kept))
+            self.display.advance(len(block) - pending.shown)
+            self.progress(self.result)
+
+
+class _Pending:
+    """A task on its way, and the callback of its training if it runs in this process."""
+
+    def __init__(
+        self,
+        runner: _Runner,
+        places: NDArray[np.intp],
+        cells: Sequence[Cell],
+        keys: Sequence[bytes],
+        task: Task,
+    ) -> None:
+        self.runner = runner
+        self.places, self.cells, self.keys, self.task = places, cells, keys, task
+        data = runner.result.data
+        self.iterations = data.training.iterations_of(task.batch_size, data.X.shape[1])
+        self.shown = 0.0  # the number of runs that the display shows as done
+
+    def __call__(self, stack: Stack) -> bool:
+        done = sum(run.iterations for run in stack) / max(1, self.iterations)
+        self.runner.display.advance(done - self.shown)
+        self.shown = done
+        # With a callback each stack has one run.
+        callback = self.runner.callback
+        ended = callback is not None and callback(self.cells[0].scheme, stack[0])
+        return bool(ended) or self.runner.stopped.is_set()
+
+
+class _Keys:
+    """Digests of everything that determines the outcome of a cell.
+
+    This includes the initial parameters, and with them how the installed version draws from the
+    seed.
+    """
+
+    def __init__(self, result: Comparison) -> None:
+        data = result.data
+        self.training, self.n_examples = data.training, data.X.shape[1]
+        self.shared = [
+            result.digest(),
+            data.target_cost,
+            data.target_accuracy,
+            {name: _content(name, value) for name, value in data.training.keywords.items()},
+        ]
+
+    def of(self, cell: Cell, start: Array) -> bytes:
+        """Return the key of a cell."""
         about = [
-            self.data,
+            *self.shared,
             repr(cell.network),
-            repr(GradientDescent(cell.learning_rate)),
-            result.iterations,
-            result.target_cost,
-            result.target_accuracy,
+            _content("learning_rate", cell.optimizer),
+            cell.batch_size,
+            self.training.iterations_of(cell.batch_size, self.n_examples),
             cell.scheme,
             as_code(cell.seed),
             hashlib.sha256(start.tobytes()).hexdigest(),
         ]
         return hashlib.sha256(json.dumps(about).encode()).digest()
+
+
+def _content(name: str, value: Any) -> str:
+    """Return text that identifies a setting; raise if there is none."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if is_sequence(value):
+        return f"[{', '.join(_content(name, each) for each in value)}]"
+    text = repr(value)
+    # The repr of most functions has an address, which identifies nothing in another process.
+    if " at 0x" in text or "<lambda>" in text:
+        raise ValueError(f"{name}: expected a value with a repr of its own for a store; got {text}")
+    return text

@@ -1,215 +1,348 @@
-"""Trial: one cell of a comparison and the outcome of its run."""
+"""Runs of a comparison: pure data in, columns of outcomes out.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A :class:`Task` is a stack of runs of one network, which :func:`run_task` trains on the
+:class:`Data` that all tasks share, in any thread or process. The result is a :class:`Block`: the
+outcomes of its runs as columns, because a comparison may have a million runs. A :class:`Trial` is
+one run of a block, created when it is read.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from fastinit.comparison import statistics
 from fastinit.comparison.grid import Cell, as_code
-from fastinit.comparison.statistics import (
-    better_than_guessing,
-    outcome_in_words,
-    pace_in_words,
-    saturated_shares,
-    saturation_in_words,
-    symmetric_layers,
-    symmetry_in_words,
-)
-from fastinit.training.network import Array, Network
-from fastinit.training.run import Run, Stack, _Summarized
+from fastinit.training.loop import AnyOrder, train
+from fastinit.training.network import Array, Matrix, Network
+from fastinit.training.optimizers import Optimizer
+from fastinit.training.run import Stack, _Summarized
 
 # The largest number of evenly spaced points in a stored cost curve: more than a plot has pixels.
 POINTS = 500
+# The largest number of outputs that are computed at once for the losses of the examples: 32 MB.
+MOST_OUTPUTS = 1 << 22
+# Probabilities below are rounded up, so that the standard error of a cost stays finite.
+TINY = float(np.finfo(np.float64).tiny)
+# Why a run ended, by the code in the column ``stopped``.
+STOPPED = ("iterations", "divergence", "tol", "callback")
+# The columns of a block, and their types. Missing numbers are NaN, missing integers -1.
+COLUMNS: dict[str, np.dtype[Any]] = {
+    "iterations": np.dtype(np.int64),
+    "diverged_at": np.dtype(np.int64),
+    "stopped": np.dtype(np.int8),
+    "start_cost": np.dtype(np.float64),
+    "final_cost": np.dtype(np.float64),
+    "train_score": np.dtype(np.float64),
+    "test_cost": np.dtype(np.float64),
+    "test_cost_error": np.dtype(np.float64),
+    "test_score": np.dtype(np.float64),
+    "course": np.dtype(np.int8),
+    "change": np.dtype(np.float64),
+    "gradient_norm": np.dtype(np.float64),
+    "symmetric": np.dtype(np.int64),
+    "saturated": np.dtype(np.float64),
+    "iterations_to_cost": np.dtype(np.int64),
+    "iterations_to_accuracy": np.dtype(np.int64),
+    "seconds": np.dtype(np.float64),
+}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Trial(_Summarized):
-    """One cell and the outcome of its run.
+# --- pure data in -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """The settings of :func:`fastinit.train` that all runs of a comparison share.
+
+    Attributes are those of :func:`fastinit.train`. Either ``iterations`` or ``epochs`` is None.
+    """
+
+    iterations: int | None = None
+    epochs: int | None = None
+    shuffle: AnyOrder = True
+    sample_weight: ArrayLike | None = None
+    class_weight: Any = None
+    validation: tuple[ArrayLike, ArrayLike] | None = None
+    validate_every: int | None = None
+    monitor: Any = "cost"
+    tol: float | None = None
+    n_iter_no_change: int | None = None
+
+    def iterations_of(self, batch_size: int | None, n_examples: int) -> int:
+        """Return the number of updates of a run."""
+        if self.iterations is not None:
+            return self.iterations
+        assert self.epochs is not None
+        return self.epochs * updates_per_epoch(batch_size, n_examples)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The keywords of :func:`fastinit.train` other than the number of iterations."""
+        names = (
+            "shuffle", "sample_weight", "class_weight", "validation", "validate_every", "monitor",
+            "tol", "n_iter_no_change",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What all runs of a comparison share: training and test data, settings and targets."""
+
+    X: Array
+    Y: Array
+    test: tuple[Array, Array] | None
+    training: Training
+    target_cost: float | None = None
+    target_accuracy: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Runs of one network that are trained as one stack.
 
     Attributes
     ----------
-    cell : Cell
-    start, theta : ndarray of shape (n_parameters,)
-        The parameters before and after the training.
-    points : ndarray of shape (n_points,), intp
-        The iterations whose costs are stored: evenly spaced ones, and the last.
-    costs : ndarray of shape (n_points,), float64
-        The cost before the update of each of these iterations; NaN from the divergence on.
-    final_cost : float
-        As in :class:`fastinit.Run`; NaN if the run diverged.
-    iterations : int
-        Number of complete iterations.
-    diverged_at : int or None
-        As in :class:`fastinit.Run`.
-    converged : bool
-        Whether the cost varied by less than 1 % over the last tenth of the iterations, however high
-        it was. False for runs of fewer than ten iterations.
-    train_accuracy, test_accuracy : float or None
-        None if the network does not classify; ``test_accuracy`` also without test data.
-    iterations_to_cost, iterations_to_accuracy : int or None
-        Number of iterations until the target was first reached; None if it was not reached or not
-        given. The cost is checked at every iteration, the accuracy at every stride of ``points``;
-        both also at the end.
-    verdict : str
-        A description of the outcome in words.
-    seconds : float
-        Wall-clock time of the training. Runs that were trained as one stack have equal shares of
-        its time.
+    network : Network
+    optimizers : tuple of Optimizer
+        One for each run, all of one class.
+    batch_size : int or None
+    starts : ndarray of shape (k, n_parameters), the network's dtype
     """
 
-    cell: Cell
-    start: Array
-    theta: Array
+    network: Network
+    optimizers: tuple[Optimizer, ...]
+    batch_size: int | None
+    starts: Matrix
+
+
+def updates_per_epoch(batch_size: int | None, n_examples: int) -> int:
+    """Return the number of updates in one pass over the examples."""
+    return 1 if batch_size is None else -(-n_examples // min(batch_size, n_examples))
+
+
+# --- columns out ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Block:
+    """The outcomes of k runs of one network.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray of shape (k,)
+        Those of :data:`COLUMNS`.
+    starts, thetas : ndarray of shape (k, n_parameters)
+        The parameters before and after the training.
+    points : ndarray of shape (n_points,), intp
+        The iterations whose costs are stored.
+    costs : ndarray of shape (k, n_points), float64
+        The costs there; NaN from the end of a run on. With mini-batches each is the mean of the
+        epoch that ends with this iteration, weighted by the sizes of the batches.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    starts: Matrix
+    thetas: Matrix
     points: NDArray[np.intp]
     costs: NDArray[np.float64]
-    final_cost: float
-    iterations: int
-    diverged_at: int | None
-    converged: bool
-    train_accuracy: float | None
-    test_accuracy: float | None
-    iterations_to_cost: int | None
-    iterations_to_accuracy: int | None
-    verdict: str
-    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.thetas)
+
+    def select(self, rows: ArrayLike) -> "Block":
+        """Return the block of some of its runs."""
+        chosen = np.asarray(rows)
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return Block(
+            columns, self.starts[chosen], self.thetas[chosen], self.points, self.costs[chosen]
+        )
 
     @property
-    def network(self) -> Network:
-        """The network of the cell."""
-        return self.cell.network
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether all units of some hidden layer are identical after the training."""
-        return bool(symmetric_layers(self.network, self.theta[None]).any())
-
-    def _summary(self) -> dict[str, str]:
-        seed = self.cell.seed
-        facts = {
-            "scheme": self.cell.scheme,
-            "seed": "default" if seed is None else as_code(seed),
-            "network": str(self.network),
-            "rate": f"{self.cell.learning_rate:g}",
-            "iterations": f"{self.iterations:,}",
-            "final cost": f"{self.final_cost:.6g}",
-        }
-        for name, accuracy in (("train", self.train_accuracy), ("test", self.test_accuracy)):
-            if accuracy is not None:
-                facts[name] = f"accuracy {accuracy:.1%}"
-        return facts | {"verdict": self.verdict, "time": f"{self.seconds:.3g} s"}
-
-    def is_complete(self, iterations: int) -> bool:
-        """Return whether the run made all iterations or diverged, as opposed to being stopped."""
-        return self.diverged_at is not None or self.iterations == iterations
-
-    def record(self) -> dict[str, Any]:
-        """Return cell and outcome as one flat row."""
-        seed = self.cell.seed
-        return {
-            "scheme": self.cell.scheme,
-            "seed": seed if seed is None or isinstance(seed, int) else as_code(seed),
-            "depth": self.cell.depth,
-            "width": self.cell.width,
-            "learning_rate": self.cell.learning_rate,
-            "activation": self.cell.activation,
-            "train_accuracy": self.train_accuracy,
-            "test_accuracy": self.test_accuracy,
-            "final_cost": self.final_cost,
-            "converged": self.converged,
-            "diverged_at": self.diverged_at,
-            "iterations": self.iterations,
-            "iterations_to_cost": self.iterations_to_cost,
-            "iterations_to_accuracy": self.iterations_to_accuracy,
-            "seconds": self.seconds,
-            "verdict": self.verdict,
-        }
+    def complete(self) -> NDArray[np.bool_]:
+        """Whether each run came to its end, as opposed to being stopped by a callback."""
+        complete: NDArray[np.bool_] = self.columns["stopped"] != STOPPED.index("callback")
+        return complete
 
 
-def trials_of(
-    cells: Sequence[Cell],
-    starts: Array,
-    stack: Stack,
-    X: Array,
-    Y: Array,
-    test: tuple[Array, Array] | None,
-    *,
-    iterations: int,
-    target_cost: float | None = None,
-    iterations_to_accuracy: Sequence[int | None],
-) -> list[Trial]:
-    """Return the trials of a stack of runs: everything that needs the full cost curves.
+def run_task(
+    task: Task,
+    data: Data,
+    threads: int | None = None,
+    callback: Callable[[Stack], Any] | None = None,
+) -> Block:
+    """Train the runs of a task and return their outcomes.
 
     Parameters
     ----------
-    cells : sequence of k Cell
-        All of one network.
-    starts : ndarray of shape (k, n_parameters)
-    stack : Stack of k runs
-    X, Y, test
-        The checked data.
-    iterations : int
-        Number of iterations that were requested.
-    target_cost : float, optional
-    iterations_to_accuracy : sequence of k int or None
+    task : Task
+    data : Data
+    threads : int, optional
+        As in :func:`fastinit.train`; the outcomes do not depend on it.
+    callback : callable, optional
+        Called with the stack about every 20 ms; a true value ends the training.
+
+    Returns
+    -------
+    Block
     """
-    network = cells[0].network
-    accuracies = _accuracies(network, stack, X, Y)
-    test_accuracies = [None] * len(stack) if test is None else _accuracies(network, stack, *test)
-    better: Sequence[bool | None] = [None] * len(stack)
-    if network.classifies:
-        better = better_than_guessing(network, Y, [a for a in accuracies if a is not None])
-    symmetric = symmetric_layers(network, stack.theta)
-    saturated = saturated_shares(network, starts, X)
-    trials = []
-    for k, (cell, run, accuracy) in enumerate(zip(cells, stack, accuracies, strict=True)):
-        pace = pace_in_words(run.costs)
-        points, costs = _stored_curve(run, iterations)
-        verdict = [
-            *symmetry_in_words(symmetric[k]),
-            *saturation_in_words(saturated[k]),
-            outcome_in_words(run, better[k], pace),
-        ]
-        trial = Trial(
-            cell=cell,
-            start=starts[k],
-            theta=run.theta,
-            points=points,
-            costs=costs,
-            final_cost=float("nan") if run.diverged_at is not None else run.final_cost,
-            iterations=run.iterations,
-            diverged_at=run.diverged_at,
-            converged=run.diverged_at is None and pace == "converged",
-            train_accuracy=accuracy,
-            test_accuracy=test_accuracies[k],
-            iterations_to_cost=_iterations_to_cost(run, target_cost),
-            iterations_to_accuracy=iterations_to_accuracy[k],
-            verdict="; ".join(verdict),
-            seconds=stack.seconds / len(stack),
-        )
-        trials.append(trial)
-    return trials
+    network, starts, training = task.network, task.starts, data.training
+    n_examples = data.X.shape[1]
+    iterations = training.iterations_of(task.batch_size, n_examples)
+    search = _Search(network, data, starts, iterations)
+    began = perf_counter()
+    stack = train(
+        network,
+        starts.copy(),
+        data.X,
+        data.Y,
+        optimizer=task.optimizers,
+        iterations=iterations,
+        batch_size=task.batch_size,
+        **training.keywords,
+        threads=threads,
+        callback=search.wrapped(callback),
+        callback_every=search.every,
+    )
+    seconds = perf_counter() - began
+    thetas = stack.theta
+    diverged = np.array([-1 if at is None else at for at in stack.diverged_at], np.int64)
+    final_costs = stack.final_costs
+    costs = _recorded(stack, iterations)
+    points, curves = _stored_curves(costs, task.batch_size, n_examples, iterations)
+    columns = {
+        "iterations": np.array(stack.iterations, np.int64),
+        "diverged_at": diverged,
+        "stopped": _stopped(stack),
+        "start_cost": _costs(network, starts, data.X, data.Y),
+        "final_cost": final_costs,
+        "train_score": _scores(network, thetas, data.X, data.Y),
+        **_test_columns(network, thetas, data.test),
+        "symmetric": statistics.symmetric_layers(network, thetas) @ _powers(network),
+        "saturated": statistics.saturated_shares(network, starts, data.X),
+        "iterations_to_cost": _iterations_to_cost(
+            costs, final_costs, np.array(stack.iterations), data.target_cost
+        ),
+        "iterations_to_accuracy": search.found,
+        "seconds": np.full(len(starts), seconds / max(1, len(starts))),
+    }
+    columns |= statistics.judge_courses(
+        network,
+        thetas,
+        data.X,
+        data.Y,
+        points,
+        curves,
+        iterations=columns["iterations"],
+        diverged_at=diverged,
+    )
+    typed = {name: np.asarray(columns[name], dtype) for name, dtype in COLUMNS.items()}
+    return Block(typed, starts, thetas, points, curves)
 
 
-def _accuracies(network: Network, stack: Stack, X: Array, Y: Array) -> list[float | None]:
-    if not network.classifies:
-        return [None] * len(stack)
-    accuracies: list[float | None] = np.asarray(network.accuracy(stack.theta, X, Y)).tolist()
-    return accuracies
+class _Search:
+    """The search for the iteration at which each run first reaches the target accuracy."""
+
+    def __init__(self, network: Network, data: Data, starts: Matrix, iterations: int) -> None:
+        self.network, self.data = network, data
+        self.found = np.full(len(starts), -1, np.int64)
+        self.every = None if data.target_accuracy is None else stride(max(iterations, 1))
+        if self.every is not None:
+            self.look(starts, np.zeros(len(starts), np.int64))
+
+    def look(self, thetas: Matrix, done: NDArray[np.int64]) -> None:
+        left = np.flatnonzero(self.found < 0)
+        if not len(left):
+            return
+        scores = _scores(self.network, thetas[left], self.data.X, self.data.Y)
+        reached = left[scores >= self.data.target_accuracy]
+        self.found[reached] = done[reached]
+
+    def wrapped(self, callback: Callable[[Stack], Any] | None) -> Callable[[Stack], Any] | None:
+        """Return the callback of the training, which looks before it calls ``callback``."""
+        if self.every is None:
+            return callback
+
+        def called(stack: Stack) -> bool:
+            self.look(stack.theta, np.array(stack.iterations, np.int64))
+            return bool(callback is not None and callback(stack))
+
+        return called
 
 
-def _stored_curve(run: Run, iterations: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the points of a run's cost curve and the costs there.
+def _stopped(stack: Stack) -> NDArray[np.int8]:
+    """Return the code of why each run ended; L-BFGS ends by rules of its own."""
+    codes = {"divergence": 1, "tol": 2, "convergence": 2, "line_search": 2, "max_fun": 2}
+    codes |= {"callback": 3, "interrupt": 3}
+    return np.array([codes.get(run.stopped_by, 0) for run in stack], np.int8)
 
-    A diverged run has the points of a complete one, although its own costs may end earlier:
-    training appends a limited number of NaN after a divergence.
-    """
-    points = kept_points(run.iterations if run.diverged_at is None else iterations)
-    costs = np.full(len(points), np.nan)
-    known = points < len(run.costs)
-    costs[known] = run.costs[points[known]]
-    return points, costs
+
+def _powers(network: Network) -> NDArray[np.int64]:
+    """Return the bit of each hidden layer; layers beyond the 62nd share a bit."""
+    powers: NDArray[np.int64] = 1 << np.minimum(np.arange(network.n_layers - 1), 62)
+    return powers
+
+
+def _costs(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    return np.asarray(network.cost(thetas, X, Y), np.float64)
+
+
+def _scores(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(network.score(thetas, X, Y), np.float64)
+
+
+def _test_columns(
+    network: Network, thetas: Matrix, test: tuple[Array, Array] | None
+) -> dict[str, NDArray[np.float64]]:
+    """Return cost, its standard error, and score on the test data; NaN without any."""
+    if test is None:
+        nothing = np.full(len(thetas), np.nan)
+        return {"test_cost": nothing, "test_cost_error": nothing, "test_score": nothing}
+    return {
+        "test_cost": _costs(network, thetas, *test),
+        "test_cost_error": _cost_errors(network, thetas, *test),
+        "test_score": _scores(network, thetas, *test),
+    }
+
+
+def _cost_errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    """Return the standard error of each network's cost over the examples; NaN for one example."""
+    n = X.shape[1]
+    errors = np.full(len(thetas), np.nan)
+    if n == 1:
+        return errors
+    size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
+    for start in range(0, len(thetas), size):
+        part = slice(start, start + size)
+        outputs = network._outputs(thetas[part], X).astype(np.float64)
+        with np.errstate(all="ignore"):
+            errors[part] = _example_losses(network, outputs, Y).std(axis=1, ddof=1) / math.sqrt(n)
+    return errors
+
+
+def _example_losses(
+    network: Network, outputs: NDArray[np.float64], Y: Array
+) -> NDArray[np.float64]:
+    """Return the loss of each example, (k, n_examples), from the outputs (k, n_outputs, n)."""
+    if network.output == "identity":
+        losses = (outputs - Y) ** 2 / 2
+    elif network.output == "exponential":
+        losses = outputs - Y * np.log(np.maximum(outputs, TINY))
+    else:
+        losses = -Y * np.log(np.maximum(outputs, TINY))
+        if network.output == "sigmoid":
+            losses -= (1 - Y) * np.log(np.maximum(1 - outputs, TINY))
+    total: NDArray[np.float64] = losses.sum(axis=1)
+    return total
+
+
+# --- cost curves --------------------------------------------------------------------------------
 
 
 def stride(n: int) -> int:
@@ -222,7 +355,7 @@ def stride(n: int) -> int:
 
 
 def kept_points(n: int) -> NDArray[np.intp]:
-    """Return the iterations whose cost is stored: the multiples of the stride, and the last.
+    """Return the indices that are stored of a curve of n costs: multiples of the stride, and n - 1.
 
     Examples
     --------
@@ -233,11 +366,272 @@ def kept_points(n: int) -> NDArray[np.intp]:
     return np.append(points, n - 1) if n and points[-1] != n - 1 else points
 
 
-def _iterations_to_cost(run: Run, target: float | None) -> int | None:
-    """Return the number of iterations after which the cost was first at most the target."""
+def points_of(iterations: int, batch_size: int | None, n_examples: int) -> NDArray[np.intp]:
+    """Return the iterations whose costs are stored for a run.
+
+    With mini-batches these are the last ones of epochs, and the last of all.
+    """
+    per_epoch = updates_per_epoch(batch_size, n_examples)
+    kept = kept_points(-(-iterations // per_epoch))
+    return np.minimum((kept + 1) * per_epoch, iterations) - 1
+
+
+def _recorded(stack: Stack, iterations: int) -> NDArray[np.float64]:
+    """Return the costs of all iterations, (k, iterations); NaN from the end of a run on."""
+    costs = np.full((len(stack), iterations), np.nan)
+    for row, run in zip(costs, stack, strict=True):
+        done = run.costs[: run.iterations + 1]  # a diverged run has the cost of its last iteration
+        row[: len(done)] = done[:iterations]
+    return costs
+
+
+def _stored_curves(
+    costs: NDArray[np.float64], batch_size: int | None, n_examples: int, iterations: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the points of the cost curves and the costs there."""
+    points = points_of(iterations, batch_size, n_examples)
+    if batch_size is None or not len(points):
+        return points, np.ascontiguousarray(costs[:, points])
+    per_epoch = updates_per_epoch(batch_size, n_examples)
+    sizes = np.full(per_epoch, min(batch_size, n_examples))
+    sizes[-1] = n_examples - sizes[:-1].sum()
+    found = np.empty((len(costs), len(points)))
+    for column, last in enumerate(points):
+        first = last // per_epoch * per_epoch
+        weights = sizes[: last + 1 - first]
+        found[:, column] = costs[:, first : last + 1] @ (weights / weights.sum())
+    return points, found
+
+
+def _iterations_to_cost(
+    costs: NDArray[np.float64],
+    final_costs: NDArray[np.float64],
+    iterations: NDArray[np.int64],
+    target: float | None,
+) -> NDArray[np.int64]:
+    """Return the numbers of iterations after which the cost was first at most the target."""
     if target is None:
-        return None
-    reached = run.costs <= target
-    if reached.any():
-        return int(reached.argmax())
-    return run.iterations if run.final_cost <= target else None
+        return np.full(len(costs), -1)
+    reached = costs <= target
+    found = (
+        np.where(reached.any(axis=1), reached.argmax(axis=1), -1)
+        if costs.size
+        else (np.full(len(costs), -1))
+    )
+    return np.where((found < 0) & (final_costs <= target), iterations, found)
+
+
+# --- one run ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trial(_Summarized):
+    """One cell and the outcome of its run.
+
+    Attributes
+    ----------
+    cell : Cell
+    start, theta : ndarray of shape (n_parameters,)
+        The parameters before and after the training.
+    points : ndarray of shape (n_points,), intp
+        The iterations whose costs are stored: evenly spaced ones, and the last. With mini-batches
+        these are the last iterations of epochs.
+    costs : ndarray of shape (n_points,), float64
+        The cost before the update of each of these iterations; with mini-batches the mean cost of
+        the epoch. NaN from the end of the run on.
+    outcome : dict
+        The numbers of the run, by the names of the columns of :class:`Block`.
+    verdict : str
+        A description of the outcome in words.
+    """
+
+    cell: Cell
+    start: Array
+    theta: Array
+    points: NDArray[np.intp]
+    costs: NDArray[np.float64]
+    outcome: Mapping[str, Any] = field(repr=False)
+    verdict: str
+
+    @property
+    def network(self) -> Network:
+        """The network of the cell."""
+        return self.cell.network
+
+    @property
+    def final_cost(self) -> float:
+        """The training cost of the final parameters; NaN if the run diverged."""
+        return float(self.outcome["final_cost"])
+
+    @property
+    def iterations(self) -> int:
+        """Number of complete iterations."""
+        return int(self.outcome["iterations"])
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The iteration at which the run diverged, or None."""
+        return _integer(self.outcome["diverged_at"])
+
+    @property
+    def course(self) -> str:
+        """How the cost ended: one of :data:`fastinit.comparison.statistics.COURSES`."""
+        return statistics.COURSES[self.outcome["course"]]
+
+    @property
+    def converged(self) -> bool:
+        """Whether the run has converged."""
+        return self.course == "converged"
+
+    @property
+    def train_score(self) -> float:
+        """Accuracy or R2 on the training data: see :meth:`fastinit.Network.score`."""
+        return float(self.outcome["train_score"])
+
+    @property
+    def test_score(self) -> float | None:
+        """Accuracy or R2 on the test data; None without any."""
+        return _number(self.outcome["test_score"])
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """The training accuracy; None if the network does not classify."""
+        return self.train_score if self.network.classifies else None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """The test accuracy; None without test data or if the network does not classify."""
+        return self.test_score if self.network.classifies else None
+
+    @property
+    def test_cost(self) -> float | None:
+        """The cost on the test data; None without any."""
+        return _number(self.outcome["test_cost"])
+
+    @property
+    def iterations_to_cost(self) -> int | None:
+        """Number of iterations until the target cost was reached; None if it was not, or not given.
+
+        The cost is checked at every iteration and at the end.
+        """
+        return _integer(self.outcome["iterations_to_cost"])
+
+    @property
+    def iterations_to_accuracy(self) -> int | None:
+        """Number of iterations until the target accuracy was reached, as for the cost.
+
+        The accuracy is checked up to 500 times in a run and at the end.
+        """
+        return _integer(self.outcome["iterations_to_accuracy"])
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether all units of some hidden layer are identical after the training."""
+        return bool(self.outcome["symmetric"])
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the training; runs of one stack have equal shares of its time."""
+        return float(self.outcome["seconds"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run came to its end, as opposed to being stopped by a callback."""
+        return STOPPED[self.outcome["stopped"]] != "callback"
+
+    def _summary(self) -> dict[str, str]:
+        seed = self.cell.seed
+        facts = {
+            "scheme": self.cell.scheme,
+            "seed": "default" if seed is None else as_code(seed),
+            "network": str(self.network),
+            "optimizer": str(self.cell.optimizer),
+            "iterations": f"{self.iterations:,}",
+            "final cost": f"{self.final_cost:.6g}",
+        }
+        for name, score in (("train", self.train_score), ("test", self.test_score)):
+            if score is not None:
+                facts[name] = (
+                    f"accuracy {score:.1%}" if self.network.classifies else f"R2 {score:.4g}"
+                )
+        return facts | {"verdict": self.verdict, "time": f"{self.seconds:.3g} s"}
+
+
+def _integer(value: Any) -> int | None:
+    return None if value < 0 else int(value)
+
+
+def _number(value: Any) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+# --- metrics ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measure of a run, computed from its columns.
+
+    Attributes
+    ----------
+    name : str
+        As in the rows of :meth:`Comparison.records`, such as "test_accuracy".
+    higher_is_better : bool
+    compute : callable
+        Takes the columns and returns an array of the same length.
+    """
+
+    name: str
+    higher_is_better: bool
+    compute: Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]
+
+    @property
+    def label(self) -> str:
+        """The name in words."""
+        return self.name.replace("_", " ").replace(" r2", " R2").replace("rmse", "RMSE")
+
+
+def metrics_of(network: Network, Y: Array, test: tuple[Array, Array] | None) -> list[Metric]:
+    """Return the measures that fit the output of a network, the most important first.
+
+    Test metrics come first if there are test data. Accuracy and log loss for "sigmoid" and
+    "softmax"; R2 and root mean squared error for "identity"; R2 and mean Poisson deviance, as in
+    ``sklearn.metrics.mean_poisson_deviance``, for "exponential". Costs are always there.
+    """
+    found = []
+    parts = [("test", None if test is None else test[1]), ("train", Y)]
+    for part, labels in parts:
+        if labels is None:
+            continue
+        cost = "final_cost" if part == "train" else "test_cost"
+        score = "accuracy" if network.classifies else "r2"
+        found.append(Metric(f"{part}_{score}", True, _column(f"{part}_score")))
+        if network.output == "identity":
+            found.append(Metric(f"{part}_rmse", False, _rmse(cost, network.sizes[-1])))
+        elif network.output == "exponential":
+            found.append(Metric(f"{part}_deviance", False, _deviance(cost, labels)))
+        else:
+            found.append(Metric(f"{part}_log_loss", False, _column(cost)))
+        found.append(Metric(cost, False, _column(cost)))
+    return found
+
+
+def _column(name: str) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]:
+    return lambda columns: columns[name]
+
+
+def _rmse(cost: str, n_outputs: int) -> Callable[[Mapping[str, NDArray[Any]]], Any]:
+    # The cost is half the squared error, summed over the outputs.
+    return lambda columns: np.sqrt(2 * columns[cost] / n_outputs)
+
+
+def _deviance(cost: str, labels: Array) -> Callable[[Mapping[str, NDArray[Any]]], Any]:
+    # 2 (Y log(Y / A) - Y + A), where the cost is A - Y log A, both averaged over the examples.
+    Y = np.asarray(labels, np.float64)
+    least = float(np.sum(Y - Y * np.log(np.where(Y > 0, Y, 1))) / Y.shape[1])
+    return lambda columns: 2 * (columns[cost] - least) / Y.shape[0]
+
+
+def scores_named(network: Network, part: str) -> str:
+    """Return the name of the score of a network in tables: accuracy or R2."""
+    return f"{part}_{'accuracy' if network.classifies else 'r2'}"

@@ -48,7 +48,7 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: float) -> None:
         """Advance the bar by ``steps``. May be called from any thread."""
         if self._live is not None:
             self._progress.advance(self._task, steps)
