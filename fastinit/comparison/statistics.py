@@ -1280,10 +1280,12 @@ def rank(
       whatever the distribution [1]_. Five seeds or fewer have no such pair: the interval is the
       range, of confidence ``1 - 2 ** (1 - n)``.
     - The test is the signed-rank test of Wilcoxon [2]_ of the differences within blocks, without
-      those that are zero. Schemes that share fewer than half of their seeds are compared by the
-      rank-sum test of the same paper (Mann and Whitney), without pairs; the interval of the
-      difference is then that of two medians of confidence 97.5 %. Both use the distribution given
-      the ties: exactly up to 50 pairs or values, and by the normal approximation beyond.
+      those that are zero. Its smallest p-value of n seeds is ``2 ** (1 - n)``. Where this cannot
+      reach the corrected level, as with five seeds, or where schemes share fewer than half of their
+      seeds, the rank-sum test of the same paper (Mann and Whitney) is used, without pairs. Both use
+      the distribution given the ties: exactly up to 50 pairs or values, and by the normal
+      approximation beyond. Without common seeds, the interval of the difference is that of two
+      medians of confidence 97.5 %.
     - The best scheme is chosen from the same values. The p-values are therefore corrected for all
       pairs of schemes, by :func:`holm`, not only for those with the best. The probability that any
       two equal schemes are told apart is at most 5 %.
@@ -1324,10 +1326,12 @@ def rank(
     order = np.lexsort((_mean_ranks(medians), np.nan_to_num(overall, nan=np.inf, posinf=np.inf)))
     order = order[np.argsort(np.isnan(overall[order]), kind="stable")]
     best = int(order[0])
-    pairs = {pair: _Pair.of(table, medians, seeds, *pair) for pair in combinations(range(k), 2)}
+    level = ALPHA / max(k * (k - 1) // 2, 1)
+    pairs = {
+        pair: _Pair.of(table, medians, seeds, *pair, level) for pair in combinations(range(k), 2)
+    }
     corrected = holm([pair.p_value for pair in pairs.values()]) if pairs else np.empty(0)
     p_values = dict(zip(pairs, corrected.tolist(), strict=True))
-    level = ALPHA / max(len(pairs), 1)
     rows = []
     for scheme in order.tolist():
         interval = _median_interval(known[scheme], ALPHA)
@@ -1469,34 +1473,30 @@ class _Pair:
         seeds: _Seeds,
         first: int,
         second: int,
+        level: float,
     ) -> "_Pair":
-        """Return the comparison of two columns."""
+        """Return the comparison of two columns, by a test that can reach the level."""
         a, b = table[:, first], table[:, second]
         with np.errstate(invalid="ignore"):
             # Two failed runs are equal.
             differences = seeds.medians(np.where(a == b, 0.0, b - a))
         differences = differences[~np.isnan(differences)]
         a, b = (own[~np.isnan(own)] for own in (medians[:, first], medians[:, second]))
-        if 2 * len(differences) >= min(len(a), len(b)) > 0:
-            low, high = _median_interval(differences, ALPHA)
-            p, probability = _signed_rank(differences)
-            unequal = float(np.count_nonzero(differences)) / len(differences)
-            middle = _median(differences) if len(differences) else math.nan
-            return cls(True, len(differences), middle, low, high, p, probability, unequal)
-        if not len(a) or not len(b):
+        n, fewer = len(differences), min(len(a), len(b))
+        if not fewer:
             return cls(False, 0, math.nan, math.nan, math.nan, 1.0, 0.5, 1.0)
+        if 2 * n >= fewer:
+            middle, (low, high) = _median(differences), _median_interval(differences, ALPHA)
+        else:
+            ends_a, ends_b = _median_interval(a, ALPHA / 2), _median_interval(b, ALPHA / 2)
+            middle = _minus(_median(b), _median(a))
+            low, high = _minus(ends_b[0], ends_a[1]), _minus(ends_b[1], ends_a[0])
+        if 2 * n >= fewer and 2.0 ** (1 - n) <= level:
+            p, probability = _signed_rank(differences)
+            unequal = float(np.count_nonzero(differences)) / n
+            return cls(True, n, middle, low, high, p, probability, unequal)
         p, probability = _rank_sum(a, b)
-        ends_a, ends_b = _median_interval(a, ALPHA / 2), _median_interval(b, ALPHA / 2)
-        return cls(
-            False,
-            min(len(a), len(b)),
-            _minus(_median(b), _median(a)),
-            _minus(ends_b[0], ends_a[1]),
-            _minus(ends_b[1], ends_a[0]),
-            p,
-            probability,
-            1.0,
-        )
+        return cls(False, fewer, middle, low, high, p, probability, 1.0)
 
     def seeds_needed(self, level: float) -> int | None:
         """Return the number of seeds that would tell the difference at this two-sided level."""
@@ -1506,12 +1506,26 @@ class _Pair:
         normal = NormalDist()
         deviations = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)
         if self.paired:
-            number = deviations**2 / (3 * effect**2)
-            # The smallest p-value of n differences is 2 ** (1 - n).
-            number = max(number, 1 - math.log2(level)) / self.unequal
+            number = deviations**2 / (3 * effect**2) / self.unequal
         else:
             number = deviations**2 / (6 * effect**2)
-        return max(math.ceil(number), self.seeds + 1) if number < 1e6 else None
+        if number > 1e6:
+            return None
+        return max(math.ceil(number), fewest_seeds(level), self.seeds + 1)
+
+
+def fewest_seeds(level: float) -> int:
+    """Return the number of seeds with which the rank-sum test can reach a two-sided level.
+
+    Examples
+    --------
+    >>> fewest_seeds(0.05), fewest_seeds(0.05 / 15)
+    (4, 6)
+    """
+    n = 1
+    while 2 / math.comb(2 * n, n) > level:
+        n += 1
+    return n
 
 
 def _minus(a: float, b: float) -> float:
@@ -1621,6 +1635,12 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
         first = f"{best.scheme} has the best {median}."
     if ranking.seeds == 1:
         return f"{first} One seed: no difference can be told."
+    fewest = fewest_seeds(ALPHA / ranking.comparisons)
+    if ranking.seeds < fewest:
+        return (
+            f"{first} {ranking.seeds} seeds are too few to tell {len(ranking.rows)} schemes apart; "
+            f"at least {fewest} are needed."
+        )
     names = [row.scheme for row in tied]
     listed = names[0] if len(names) == 1 else f"any of {', '.join(names)}"
     listed = listed if len(names) <= 3 else f"{len(names)} other schemes"
