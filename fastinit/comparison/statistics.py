@@ -6,7 +6,8 @@ Every rule is a pure function of arrays. Its docstring has the rule and its sour
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import lru_cache
+from itertools import combinations, pairwise
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -281,7 +282,7 @@ def judge_courses(
                        (1e-6) of what a constant output does; or the cost is level, or its slope at
                        the end negligible, no cost lower by ``LEVEL`` (1 %) is found near the end,
                        and a network with hidden layers is better than a constant output
-    too early to tell  fewer than ``FEWEST`` (20) iterations
+    too early to tell  fewer than ``FEWEST`` (20) iterations, or fewer costs than windows
     stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
                        found near the end, or the cost is that of a constant output
     too early to tell  as for a plateau, but the cost is at most ``LEFT`` (2 %) below its start
@@ -327,7 +328,9 @@ def judge_courses(
     A curve is compared in the logarithm of the number of iterations: an exponential decay becomes
     level in it, and a power law does not. Costs are measured from the lowest possible cost, which
     is not zero for counts. The noise of mini-batches is estimated from the second differences of
-    the costs in the second half, and a change counts where it exceeds two standard errors.
+    the costs in the second half, and slow oscillations from ten parts of the last fifth. A change
+    counts where it exceeds two standard errors. Noise may hide a slow change: "oscillating" says
+    that no trend can be told.
 
     The search is limited-memory BFGS [1]_ with backtracking, for ``PROBES`` (60) evaluations of the
     gradient of all examples or as many as the run has iterations. It starts from parameters that
@@ -362,7 +365,8 @@ def judge_courses(
         norms = np.sqrt(_dots(gradients, gradients))
         lengths = np.linalg.norm(thetas.astype(np.float64), axis=1)
     constant = constant_costs(network, Y, sample_weight)
-    means, errors = _window_means(points, costs, done)
+    means, errors, recorded = _window_means(points, costs, done)
+    few = (done < FEWEST) | ~recorded
     excess = cost - constant.lowest
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         change = (means[:, 0] - means[:, 1]) / np.abs(means[:, 1])
@@ -386,7 +390,7 @@ def judge_courses(
         trend = np.where(sizes[:, :2] > errors[:, :2], falls[:, :2], 0.0)
         way = np.where(trend[:, 0] != 0, trend[:, 0], trend[:, 1])
         left = ~(start - excess <= LEFT * start)
-    defined = np.isfinite(cost) & np.isfinite(norms) & (np.isfinite(means[:, 0]) | (done < FEWEST))
+    defined = np.isfinite(cost) & np.isfinite(norms) & (np.isfinite(means[:, 0]) | few)
     trained = (done > 0) & ~diverged & defined
     zero = excess <= NEGLIGIBLE * scales
     # The fall along the gradient, over the length of theta, if its slope did not change.
@@ -395,7 +399,7 @@ def judge_courses(
     still = level & (steep <= 1e-5 * scales)
     # Without hidden layers, the cost of a constant output may be the minimum.
     blocked = (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
-    searched = trained & ~zero & (flat | (slow & (done >= FEWEST))) & ~(still & blocked)
+    searched = trained & ~zero & (flat | (slow & ~few)) & ~(still & blocked)
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
     size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
@@ -412,7 +416,7 @@ def judge_courses(
         ("not trained", done <= 0),
         ("undefined", ~trained),
         ("converged", zero | ((level | flat) & searched & ~lower & ~blocked)),
-        ("too early to tell", done < FEWEST),
+        ("too early to tell", few),
         ("stationary", still & (lower | blocked)),
         ("too early to tell", slow & lower & ~left),
         ("plateau", slow & (lower | (blocked & level))),
@@ -458,18 +462,21 @@ class _Objective:
 
 def _window_means(
     points: NDArray[np.intp], costs: NDArray[np.float64], iterations: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return the mean cost of each window of each run and its standard error, (k, n_windows).
 
-    NaN for windows without a cost. The error is zero for smooth curves: a parabola has constant
-    second differences, and those of independent noise have six times its variance.
+    NaN for windows without a cost. The third array tells whether each window has one, (k,). The
+    error is zero for smooth curves: a parabola has constant second differences, and those of
+    independent noise have six times its variance.
     """
     means = np.full((len(costs), len(_WINDOWS)), np.nan)
     errors = np.zeros(means.shape)
+    recorded = np.zeros(len(costs), dtype=np.bool_)
     for n in np.unique(iterations):
         rows = iterations == n
         own = costs[rows]
         edges = np.searchsorted(points, np.ceil(np.array(_WINDOWS) * n - 1e-9))
+        recorded[rows] = (edges[:, 1] > edges[:, 0]).all()
         # The median is not affected by the last point, whose distance may be different.
         kept = own[:, np.searchsorted(points, n // 2) : np.searchsorted(points, n)]
         noise = np.zeros(len(own))
@@ -477,11 +484,31 @@ def _window_means(
             second = np.abs(np.diff(kept, 2, axis=1))
             if second.shape[1]:
                 noise = np.median(second, axis=1) / (0.6745 * math.sqrt(6))
+            slow = _slow_noise(points, own, int(n))
             for place, (first, last) in enumerate(edges):
                 if last > first:
                     means[rows, place] = own[:, first:last].mean(axis=1)
-                    errors[rows, place] = noise / math.sqrt(last - first)
-    return means, errors
+                    errors[rows, place] = np.fmax(noise / math.sqrt(last - first), slow)
+    return means, errors, recorded
+
+
+def _slow_noise(
+    points: NDArray[np.intp], costs: NDArray[np.float64], n: int
+) -> NDArray[np.float64]:
+    """Return the standard error of the mean of a tenth, from ten parts of the last fifth.
+
+    Oscillations over many iterations do not average out as independent noise does. A straight line
+    is subtracted, because it is the change that is to be found.
+    """
+    edges = np.searchsorted(points, np.ceil(n * np.linspace(0.8, 1.0, 11) - 1e-9))
+    if (np.diff(edges) == 0).any():
+        return np.zeros(len(costs))
+    parts = np.stack([costs[:, first:last].mean(axis=1) for first, last in pairwise(edges)], axis=1)
+    line = np.arange(10) - 4.5
+    parts -= parts.mean(axis=1, keepdims=True)
+    parts -= (parts @ line)[:, None] * line / (line @ line)
+    errors: NDArray[np.float64] = np.sqrt(np.square(parts).sum(axis=1) / 8 / 5)
+    return errors
 
 
 def _probe(
@@ -618,14 +645,23 @@ def _beta_cdf(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> NDArray[np.float64]:
 
 
 def _beta_quantile(a: ArrayLike, b: ArrayLike, share: float) -> NDArray[np.float64]:
-    """Return the quantile of the beta distribution, by bisection to full precision."""
+    """Return the quantile of the beta distribution, by Newton's method within a bracket."""
     a, b = np.broadcast_arrays(_floats(a), _floats(b))
     low, high = np.zeros(a.shape), np.ones(a.shape)
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = _beta_cdf(a, b, middle) < share
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return (low + high) / 2
+    logs = _log_gamma(a + b) - _log_gamma(a) - _log_gamma(b)
+    x: NDArray[np.float64] = a / (a + b)
+    for _ in range(100):
+        excess = _beta_cdf(a, b, x) - share
+        low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            density = np.exp(logs + (a - 1) * np.log(x) + (b - 1) * np.log1p(-x))
+            following = x - excess / density
+        inside = (following > low) & (following < high)
+        following = np.where(inside, following, (low + high) / 2)
+        if (np.abs(following - x) <= 1e-14 * x).all():
+            break
+        x = following
+    return x
 
 
 def binomial_interval(
@@ -651,6 +687,13 @@ def binomial_interval(
     return np.where(hits == 0, 0.0, low), np.where(hits == n, 1.0, high)
 
 
+@lru_cache(maxsize=1024)
+def _cached_interval(hits: float, n: int) -> tuple[float, float]:
+    """Return one interval: runs with the same test data have few different accuracies."""
+    low, high = binomial_interval(hits, n)
+    return float(low), float(high)
+
+
 def binomial_tail(hits: ArrayLike, n: int, share: float) -> NDArray[np.float64]:
     """Return the probability of at least `hits` of `n` if each has the probability `share`.
 
@@ -660,9 +703,10 @@ def binomial_tail(hits: ArrayLike, n: int, share: float) -> NDArray[np.float64]:
     0.07776
     """
     hits = _floats(hits)
-    return np.where(
+    tail: NDArray[np.float64] = np.where(
         hits <= 0, 1.0, _beta_cdf(np.maximum(hits, 1), n - np.minimum(hits, n) + 1, share)
     )
+    return tail
 
 
 def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> NDArray[np.float64]:
@@ -1001,7 +1045,7 @@ def _accuracy_in_words(
         found.append(_too_few(evidence))
     else:
         test = float(row["test_score"])
-        low, high = binomial_interval(_hits(test, evidence.n_test, np.floor), evidence.n_test)
+        low, high = _cached_interval(float(_hits(test, evidence.n_test, np.floor)), evidence.n_test)
         claim = "not shown to be better"
         if p <= ALPHA / 2:
             claim = "better"
@@ -1040,8 +1084,11 @@ def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
         infinite = math.isinf(float(row["final_cost"]))
         return "cost infinite at the end" if infinite else "cost undefined in the last tenth"
     if name == "too early to tell":
-        few = int(row["iterations"])
-        reason = f"{few:,} iterations" if few < FEWEST else "the cost has hardly left its start"
+        reason = "the cost has hardly left its start"
+        if int(row["iterations"]) < FEWEST:
+            reason = f"{int(row['iterations']):,} iterations"
+        elif math.isnan(change):
+            reason = "too few costs were recorded"
         return f"too early to tell whether it converges: {reason}"
     if name in ("falling", "rising"):
         agrees = change < 0 if name == "falling" else change > 0
