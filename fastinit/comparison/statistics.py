@@ -281,7 +281,7 @@ def judge_courses(
     converged          the cost exceeds the lowest possible cost by less than ``NEGLIGIBLE``
                        (1e-6) of what a constant output does; or the cost is level, or its slope at
                        the end negligible, no cost lower by ``LEVEL`` (1 %) is found near the end,
-                       and a network with hidden layers is better than a constant output
+                       and a network with hidden layers and biases is better than a constant output
     too early to tell  fewer than ``FEWEST`` (20) iterations, or fewer costs than windows
     stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
                        found near the end, or the cost is that of a constant output
@@ -372,8 +372,9 @@ def judge_courses(
         change = (means[:, 0] - means[:, 1]) / np.abs(means[:, 1])
         start = costs[:, 0] - constant.lowest if costs.shape[1] else np.full(k, np.nan)
         scale = constant.cost - constant.lowest
-        # Labels that are all equal: a constant output fits them.
-        scales = np.where(np.isfinite(start), start, 1.0) if scale <= 0 else np.full(k, scale)
+        # A constant output fits labels that are all equal, up to rounding.
+        first = np.where(np.isfinite(start), start, 1.0)
+        scales = np.where(scale > 1e-12 * first, scale, first)
         unit = excess + NEGLIGIBLE / LEVEL * scales
         centers = np.log10([(low + high) / 2 for low, high in _WINDOWS])
         # Falls in ten times the iterations, at three scales, and their errors; shares of the cost.
@@ -397,14 +398,15 @@ def judge_courses(
     steep = norms * (lengths + 0.1 * math.sqrt(network.n_parameters))
     flat = steep <= LEVEL * unit
     still = level & (steep <= 1e-5 * scales)
-    # Without hidden layers, the cost of a constant output may be the minimum.
-    blocked = (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
+    # Without hidden layers, the cost of a constant output may be the minimum, and without biases
+    # the network may not have it.
+    blocked = network.bias & (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
     searched = trained & ~zero & (flat | (slow & ~few)) & ~(still & blocked)
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
     size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
-    for first in range(0, len(rows), size):
-        part = rows[first : first + size]
+    for place in range(0, len(rows), size):
+        part = rows[place : place + size]
         most = np.where(done[part] < FEWEST, PROBES, np.minimum(done[part], PROBES))
         enough = penalized[part] - 1.01 * LEVEL * unit[part]
         lowest = _probe(objective, thetas[part], penalized[part], enough, part, most)
@@ -888,8 +890,8 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     One-sided. For classifiers, that of the exact binomial test of the accuracy against always
     guessing one class, on the test data, or on the training data if there are none. If predictions
     are independent of the labels, the number of hits varies at most as much as a binomial one. For
-    other outputs, that of a t statistic: the difference
-    to the cost of a constant output in standard errors of the test cost; NaN without test data.
+    other outputs, that of a t statistic: the difference to the cost of a constant output in
+    standard errors of the test cost; NaN without test data.
 
     Parameters
     ----------
