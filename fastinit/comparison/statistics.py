@@ -21,6 +21,8 @@ QUARTILES = (0.25, 0.5, 0.75)
 # An activation is saturated when its derivative is below this share of the largest derivative of
 # the function; a sigmoid is saturated below 0.0025 and above 0.9975.
 SATURATED = 0.01
+# A smaller share of saturated outputs is not worth a sentence.
+FEW_SATURATED = 0.1
 # A run has converged when its cost varied by less than this share over the last tenth.
 CONVERGED = 0.01
 
@@ -149,7 +151,7 @@ def saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.fl
 
 def saturation_in_words(share: float) -> list[str]:
     """Return a sentence about saturated outputs, or an empty list if less than a tenth is."""
-    return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
+    return [f"{share:.0%} of outputs saturated at the start"] if share >= FEW_SATURATED else []
 
 
 # --- the course of a training ---------------------------------------------------------------------
@@ -1137,6 +1139,9 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     symmetric = np.asarray(columns["symmetric"]) != 0
     if symmetric.any():
         parts.append(f"symmetry unbroken in {share_in_words(symmetric)}")
+    saturated = np.asarray(columns["saturated"]) >= FEW_SATURATED
+    if saturated.any():
+        parts.append(f"outputs saturated at the start in {share_in_words(saturated)}")
     if _counted(columns).any():
         parts += _predictions_in_words(columns, evidence, k)
     for code in _ORDER:
@@ -1386,12 +1391,15 @@ def rank(
             "paired": True,
         }
         if scheme == best:
-            others = [p for pair, p in p_values.items() if best in pair]
-            tied = any(p > ALPHA for p in others)
+            tied = any(
+                _is_tied(pairs[pair], p, first_is_best=pair[0] == best)
+                for pair, p in p_values.items()
+                if best in pair
+            )
         else:
             key = min(best, scheme), max(best, scheme)
             pair, p = pairs[key], p_values[key]
-            tied = p > ALPHA
+            tied = _is_tied(pair, p, first_is_best=key[0] == best)
             # From the best to this scheme, in the units of the values.
             away = sign if key[1] == scheme else -sign
             ends = sorted((away * pair.low, away * pair.high))
@@ -1420,6 +1428,15 @@ def rank(
             )
         )
     return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs))
+
+
+def _is_tied(pair: "_Pair", p: float, *, first_is_best: bool) -> bool:
+    """Return whether the best scheme is not told from the other of a pair.
+
+    A test of the pairs that favours the scheme of the worse median tells nothing either.
+    """
+    worse = pair.probability if first_is_best else 1 - pair.probability
+    return p > ALPHA or worse <= 0.5
 
 
 def _shown(value: float, sign: float) -> float:

@@ -675,11 +675,16 @@ def test_a_regression_is_compared_with_a_constant(rng):
 
 def test_a_diverged_run_makes_no_claim():
     gone = row(
-        4, diverged_at=[-1, 7, 9, 3], course=[7, 8, 8, 8], final_cost=[0.3, np.nan, np.nan, np.nan]
+        4,
+        diverged_at=[-1, 7, 9, 3],
+        course=[7, 8, 8, 8],
+        final_cost=[0.3, np.nan, np.nan, np.nan],
+        saturated=0.5,
     )
     words = verdict_of(gone, halves())
     assert "better than always guessing one class on test data in 1 of 4 runs" in words
     assert "diverged in 3 of 4 runs" in words
+    assert "outputs saturated at the start in all runs" in words
     assert "median final cost infinite" in words
     assert verdict_of(row(diverged_at=7, course=8), halves()) == "diverged at iteration 7"
 
@@ -813,6 +818,17 @@ def test_equal_values_and_one_seed_tell_nothing():
     assert answer(rank([[0.1, 0.2], [0.1, 0.2]], clusters=[7, 7])).endswith(
         "no difference can be told."
     )
+
+
+def test_a_median_and_a_test_that_contradict_each_other_tell_nothing():
+    # The median of "a" is lower, but "b" is lower within 18 of 20 pairs.
+    a = np.concatenate([np.arange(9.0), [9.0, 9.1], np.arange(20.0, 29.0)])
+    b = a - 0.5
+    b[[9, 10]] = 40.0, 41.0
+    found = rank(np.stack([a, b], axis=1), ["a", "b"])
+    assert found.rows[1].p_value < 0.05
+    assert found.best.scheme == "a"
+    assert all(each.tied for each in found.rows)
 
 
 def test_few_seeds_are_called_too_few():
