@@ -1620,7 +1620,7 @@ def _signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
     # The signed-rank statistic counts the pairs, and single values, of positive sum.
     if n == 1:
         return min(p, 1.0), 0.5
-    singles = np.count_nonzero(unequal > 0)
+    singles = int(np.count_nonzero(unequal > 0))
     pairs = positive / 2 - singles
     return min(p, 1.0), min(max(pairs / (n * (n - 1) / 2), 0.0), 1.0)
 

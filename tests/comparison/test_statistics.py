@@ -759,6 +759,10 @@ def test_the_best_scheme_is_first(rng):
         ("c", 3, False),
     ]
     assert found.rows[1].difference == pytest.approx(np.median(costs[:, 0] - costs[:, 1]))
+    # Plain numbers, which JSON can write.
+    for each in found.rows:
+        kinds = {type(value) for value in vars(each).values()}
+        assert kinds <= {str, int, float, bool, type(None)}
     assert answer(found, "final cost").startswith(
         "a is best: median final cost 0.987 (95% interval"
     )
