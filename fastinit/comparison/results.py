@@ -16,6 +16,7 @@ from fastinit.comparison.statistics import QUARTILES, median_iterations, quantil
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import (
     COLUMNS,
+    STOPPED,
     Block,
     Data,
     Metric,
@@ -213,8 +214,8 @@ class Comparison:
         Returns
         -------
         dict of str to ndarray of shape (k, n_points)
-            The costs of k runs at the iterations :meth:`points`; NaN from the end of a run on. Runs
-            that a callback ended are left out.
+            The costs of k runs at the iterations :meth:`points`, in the order of the grid; NaN from
+            the end of a run on. Runs that a callback ended are left out.
 
         Raises
         ------
@@ -233,24 +234,29 @@ class Comparison:
         """
         self.points(**where)  # raises if they differ
         chosen = self._selected(self.cells, where)
-        found: dict[str, list[NDArray[np.float64]]] = {scheme: [] for scheme in self.schemes}
-        schemes = self.cells.code("scheme")
-        blocks = list(self._blocks)
+        columns = self.columns()
+        wanted = chosen[columns["place"]] & (columns["stopped"] != STOPPED.index("callback"))
+        found = {}
         for code, scheme in enumerate(self.schemes):
-            rows = [
-                np.flatnonzero((schemes[places] == code) & chosen[places] & block.complete)
-                for places, block in blocks
-            ]
-            ends = np.cumsum([len(own) for own in rows])
-            if most is not None and len(ends) and ends[-1] > most:
-                drawn = np.sort(np.random.default_rng(0).choice(ends[-1], most, replace=False))
-                parts = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
-                starts = ends - [len(own) for own in rows]
-                rows = [own[at - first] for own, at, first in zip(rows, parts, starts, strict=True)]
-            for own, (_, block) in zip(rows, blocks, strict=True):
-                if len(own):
-                    found[scheme].append(block.costs[own])
-        return {scheme: np.concatenate(parts) for scheme, parts in found.items() if parts}
+            rows = np.flatnonzero(wanted & (self._code("scheme") == code))
+            if most is not None and len(rows) > most:
+                rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+            if len(rows):
+                found[scheme] = self._costs(columns["_row"][rows])
+        return found
+
+    def _costs(self, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the cost curves of runs by their numbers among all blocks."""
+        found, end = [], 0
+        order = np.argsort(numbers, kind="stable")
+        for places, block in self._blocks:
+            first, end = end, end + len(places)
+            own = numbers[order[slice(*np.searchsorted(numbers, (first, end), sorter=order))]]
+            if len(own):
+                found.append(block.costs[own - first])
+        curves = np.concatenate(found)
+        curves[order] = curves.copy()
+        return curves
 
     def points(self, **where: Any) -> NDArray[np.intp]:
         """Return the iterations of the costs in :meth:`curves`, of shape (n_points,)."""

@@ -152,7 +152,9 @@ def compare(
     store : path-like, optional
         An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
         Finished runs are written to it, and runs that it already contains are not trained again.
-        Several processes may share it. Short runs of one network are trained and written together,
+        Several processes may share it, on a local disk: SQLite's locks are not reliable on network
+        drives. Write one file for each job there, and merge them:
+        :func:`fastinit.comparison.merge`. Short runs of one network are trained and written together,
         about a quarter of a second of training at a time.
     shard : (int, int), optional
         ``(i, n)`` runs only the i-th of n parts of the grid, counted from 1. The parts are disjoint
@@ -633,7 +635,8 @@ class _Keys:
             if prefix is None:
                 prefix = self.prefixes[scheme, *rest] = self.prefix(self.cells[place])
             digest = prefix.copy()
-            digest.update(f"{as_code(seeds[seed])} ".encode())
+            value = seeds[seed]
+            digest.update(f"{value if type(value) is int else as_code(value)} ".encode())
             digest.update(start)
             found.append(digest.digest())
         return found
@@ -655,7 +658,9 @@ class _Keys:
 
 def _content(name: str, value: Any) -> str:
     """Return text that identifies a setting; raise if there is none."""
-    if isinstance(value, np.ndarray):
+    # The repr of a long array, pandas.Series or torch.Tensor has dots in place of most numbers.
+    if hasattr(value, "__array__"):
+        value = np.asarray(value)
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if is_sequence(value):
         return f"[{', '.join(_content(name, each) for each in value)}]"
