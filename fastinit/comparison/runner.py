@@ -153,9 +153,9 @@ def compare(
         An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
         Finished runs are written to it, and runs that it already contains are not trained again.
         Several processes may share it, on a local disk: SQLite's locks are not reliable on network
-        drives. Write one file for each job there, and merge them:
-        :func:`fastinit.comparison.merge`. Short runs of one network are trained and written together,
-        about a quarter of a second of training at a time.
+        drives. There, write one file for each job and merge them with
+        :func:`fastinit.comparison.merge`. Short runs of one network are trained and written
+        together, about a quarter of a second of training at a time.
     shard : (int, int), optional
         ``(i, n)`` runs only the i-th of n parts of the grid, counted from 1. The parts are disjoint
         and the same in every process, so that n jobs without a common scheduler can share the work.

@@ -285,12 +285,10 @@ class Store:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.OperationalError:
             connection.close()
-            # In a folder without permission to write there cannot be auxiliary files: without a
-            # log, no process writes.
-            if os.path.exists(f"{self.path}-wal") or os.access(Path(self.path).parent, os.W_OK):
-                return connect("ro")
-            return connect("ro&immutable=1")
-        except sqlite3.DatabaseError:
+            # The log of a WAL file can only be opened by those who may write to its folder. Without
+            # a log, nothing is missing in the file.
+            return connect("ro" if os.path.exists(f"{self.path}-wal") else "ro&immutable=1")
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             pass  # explained later
         return connection
 
@@ -384,6 +382,10 @@ class Store:
                 ) from None
             raise ValueError(
                 f"store: expected a fastinit store; got {self.path}: {error}"
+            ) from None
+        except UnicodeDecodeError as error:  # the message of SQLite quotes the damaged text
+            raise ValueError(
+                f"store: expected a fastinit store; got {self.path}: {error.object!r}"
             ) from None
 
     def damaged(self, table: str, rows: Sequence[Any]) -> ValueError:
