@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import statistics
 from fastinit.comparison.grid import AXES, Grid, depth_of, rate_label, width_of
@@ -27,6 +27,9 @@ from fastinit.comparison.trials import (
 )
 from fastinit.training.network import Array, Network
 from fastinit.validation import check_name
+
+# The largest size, in bytes, of the parameters of the runs that are read from a store at once.
+MOST_READ = 1 << 22
 
 
 @dataclass(eq=False, repr=False)
@@ -110,7 +113,7 @@ class Comparison:
         pairs = np.unique(self.cells.codes[:, :2], axis=0)
         return len(pairs) <= len(self.schemes)
 
-    def add(self, places: Sequence[int], block: Block) -> None:
+    def add(self, places: ArrayLike, block: Block) -> None:
         """Add finished runs: the indices of their cells, and their outcomes."""
         self._blocks.append((np.asarray(places, np.intp), block))
 
@@ -514,7 +517,8 @@ class Trials(Sequence[Trial]):
     def __init__(self, comparison: Comparison, rows: NDArray[np.intp]) -> None:
         self._comparison, self._rows = comparison, rows
         self._columns = comparison.columns()
-        self._ends = np.cumsum([len(places) for places, _ in comparison._blocks])
+        self._blocks = [block for _, block in comparison._blocks]
+        self._ends = np.cumsum([len(block) for block in self._blocks])
         self._evidence = comparison.evidence
 
     def __len__(self) -> int:
@@ -527,23 +531,42 @@ class Trials(Sequence[Trial]):
     def __getitem__(self, index: int | slice) -> "Trial | Trials":
         if isinstance(index, slice):
             return Trials(self._comparison, self._rows[index])
-        row = self._rows[index]
-        outcome = {name: column[row] for name, column in self._columns.items()}
-        place = int(outcome.pop("place"))
-        # The number of the run among all blocks, one after another.
-        number = int(outcome.pop("_row"))
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        block = self._comparison._blocks[which][1]
-        own = number - int(self._ends[which]) + len(block)
-        return Trial(
-            cell=self._comparison.cells[place],
-            start=block.starts[own],
-            theta=block.thetas[own],
-            points=block.points,
-            costs=block.costs[own],
-            outcome=outcome,
-            verdict="; ".join(statistics.sentences(outcome, self._evidence)),
+        return self._read(self._rows[[index]])[0]
+
+    def __iter__(self) -> Iterator[Trial]:
+        # Several at a time, because those of a store are read from the file.
+        size = max(
+            1,
+            MOST_READ
+            // max(block.thetas.shape[1] * block.thetas.dtype.itemsize for block in self._blocks),
         )
+        for start in range(0, len(self), size):
+            yield from self._read(self._rows[start : start + size])
+
+    def _read(self, rows: NDArray[np.intp]) -> list[Trial]:
+        """Return the runs of some rows of the columns."""
+        columns = {name: column[rows] for name, column in self._columns.items()}
+        places = columns.pop("place")
+        # The numbers of the runs among all blocks, one after another.
+        numbers = columns.pop("_row")
+        blocks = np.searchsorted(self._ends, numbers, side="right")
+        found: dict[int, Trial] = {}
+        for which in np.unique(blocks).tolist():
+            block, chosen = self._blocks[which], np.flatnonzero(blocks == which)
+            own = numbers[chosen] - self._ends[which] + len(block)
+            arrays = zip(block.starts[own], block.thetas[own], block.costs[own], strict=True)
+            for i, (start, theta, costs) in zip(chosen.tolist(), arrays, strict=True):
+                outcome = {name: column[i] for name, column in columns.items()}
+                found[i] = Trial(
+                    cell=self._comparison.cells[int(places[i])],
+                    start=start,
+                    theta=theta,
+                    points=block.points,
+                    costs=costs,
+                    outcome=outcome,
+                    verdict="; ".join(statistics.sentences(outcome, self._evidence)),
+                )
+        return [found[i] for i in range(len(rows))]
 
     def __repr__(self) -> str:
         return f"Trials({len(self):,} runs)"

@@ -685,7 +685,7 @@ class Store:
         cells = Grid(grid["values"], _unpacked(row[6], len(grid["values"]), row[4]), networks)
         test = found["test"]
         data = Data(
-            found["X"], found["Y"], None if test is None else tuple(test),  # type: ignore[arg-type]
+            found["X"], found["Y"], None if test is None else tuple(test),
             Training(**found["training"]), found["target_cost"], found["target_accuracy"],
         )  # fmt: skip
         result = Comparison(data, cells, found["network"], found["settings"])
