@@ -562,7 +562,7 @@ class _Runner:
         if self.store is not None and complete.any():
             rows = np.flatnonzero(complete)
             self.store.add(
-                [pending.keys[i] for i in rows],
+                [pending.keys[i] for i in rows.tolist()],
                 pending.places[rows],
                 block.select(rows),
             )
