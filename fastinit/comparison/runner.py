@@ -45,7 +45,7 @@ from fastinit.validation import (
 )
 
 if TYPE_CHECKING:
-    from fastinit.comparison.store import Store
+    from fastinit.comparison.store import Writer
 
 # Multiply-adds of the training of one stack, about a quarter of a second: what a killed process
 # loses at most in each thread, unless a single run takes longer.
@@ -152,8 +152,10 @@ def compare(
     store : path-like, optional
         An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
         Finished runs are written to it, and runs that it already contains are not trained again.
-        Several processes may share it. Short runs of one network are trained and written together,
-        about a quarter of a second of training at a time.
+        Several processes may share it, on a local disk: SQLite's locks are not reliable on network
+        drives. There, write one file for each job and merge them with
+        :func:`fastinit.comparison.merge`. Short runs of one network are trained and written
+        together, about a quarter of a second of training at a time.
     shard : (int, int), optional
         ``(i, n)`` runs only the i-th of n parts of the grid, counted from 1. The parts are disjoint
         and the same in every process, so that n jobs without a common scheduler can share the work.
@@ -281,7 +283,7 @@ def compare(
             runner = _Runner(
                 result,
                 by_label,
-                None if store is None else contexts.enter_context(_opened(store)),
+                None if store is None else contexts.enter_context(_opened(store, result)),
                 contexts.enter_context(
                     Display(
                         len(places),
@@ -421,11 +423,12 @@ def _work(result: Comparison, cell: Cell) -> float:
     return iteration * max(1, result.data.training.iterations_of(cell.batch_size, n_examples))
 
 
-def _opened(path: str | os.PathLike[str]) -> Store:
+def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
     # Imported here, because not every build of Python has SQLite.
-    from fastinit.comparison.store import Store
+    from fastinit.comparison.store import Writer
 
-    return Store(path)
+    _Keys(result)  # raises for what has no key before the file is created
+    return Writer(path, result)
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -438,7 +441,7 @@ class _Runner:
         self,
         result: Comparison,
         schemes: Mapping[str, Any],
-        store: Store | None,
+        store: Writer | None,
         display: Display,
         progress: Callable[[Comparison], Any],
         callback: Callable[[str, Run], Any] | None,
@@ -515,8 +518,8 @@ class _Runner:
         starts = self.starts(cells)
         keys: list[bytes] = []
         if self.store is not None and self.keys is not None:
-            keys = [self.keys.of(cell, start) for cell, start in zip(cells, starts, strict=True)]
-            known, block = self.store.get(keys, starts)
+            keys = self.keys.of(places, starts)
+            known, block = self.store.get(keys, places, starts)
             if known.any():
                 self.result.add(places[known], block)
                 self.display.advance(len(block))
@@ -559,8 +562,8 @@ class _Runner:
         if self.store is not None and complete.any():
             rows = np.flatnonzero(complete)
             self.store.add(
-                [pending.keys[i] for i in rows],
-                [pending.cells[i] for i in rows],
+                [pending.keys[i] for i in rows.tolist()],
+                pending.places[rows],
                 block.select(rows),
             )
         kept = complete | (not self.stopped.is_set())
@@ -605,33 +608,59 @@ class _Keys:
     """
 
     def __init__(self, result: Comparison) -> None:
-        data = result.data
+        data, self.cells = result.data, result.cells
         self.training, self.n_examples = data.training, data.X.shape[1]
-        self.shared = [
+        shared = [
             result.digest(),
             data.target_cost,
             data.target_accuracy,
             {name: _content(name, value) for name, value in data.training.keywords.items()},
         ]
+        self.shared = hashlib.blake2b(json.dumps(shared).encode(), digest_size=16)
+        # Raises before the training for a schedule that has no key.
+        for name in ("optimizer", "learning_rate"):
+            _content("learning_rate", self.cells.values[name])
+        # By the codes of all axes but the seed.
+        self.prefixes: dict[tuple[int, ...], Any] = {}
 
-    def of(self, cell: Cell, start: Array) -> bytes:
-        """Return the key of a cell."""
+    def of(self, places: NDArray[np.intp], starts: Matrix) -> list[bytes]:
+        """Return the keys of cells, whose initial parameters are the rows of ``starts``."""
+        seeds = self.cells.values["seed"]
+        found = []
+        for place, codes, start in zip(
+            places.tolist(), self.cells.codes[places].tolist(), starts, strict=True
+        ):
+            scheme, seed, *rest = codes
+            prefix = self.prefixes.get((scheme, *rest))
+            if prefix is None:
+                prefix = self.prefixes[scheme, *rest] = self.prefix(self.cells[place])
+            digest = prefix.copy()
+            value = seeds[seed]
+            digest.update(f"{value if type(value) is int else as_code(value)} ".encode())
+            digest.update(start)
+            found.append(digest.digest())
+        return found
+
+    def prefix(self, cell: Cell) -> Any:
+        """Return the digest of all that cells of different seeds share."""
         about = [
-            *self.shared,
             repr(cell.network),
             _content("learning_rate", cell.optimizer),
             cell.batch_size,
             self.training.iterations_of(cell.batch_size, self.n_examples),
             cell.scheme,
-            as_code(cell.seed),
-            hashlib.sha256(start.tobytes()).hexdigest(),
+            cell.scale,
         ]
-        return hashlib.sha256(json.dumps(about).encode()).digest()
+        digest = self.shared.copy()
+        digest.update(json.dumps(about).encode())
+        return digest
 
 
 def _content(name: str, value: Any) -> str:
     """Return text that identifies a setting; raise if there is none."""
-    if isinstance(value, np.ndarray):
+    # The repr of a long array, pandas.Series or torch.Tensor has dots in place of most numbers.
+    if hasattr(value, "__array__"):
+        value = np.asarray(value)
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if is_sequence(value):
         return f"[{', '.join(_content(name, each) for each in value)}]"
