@@ -55,9 +55,8 @@ MOST_POINTS = 200  # of a band of quartiles
 MOST_DOTS = 6000  # in one figure
 MOST_FACETS = 8  # values of an axis that each have a panel
 MOST_VALUES = 12  # values of an axis at which medians are drawn
-# An axis has facets of its own beside those of the first if it explains this share of what the
-# first one explains.
-SECOND = 0.1
+# A second axis has facets if it explains this share of the variance that the first one explains.
+SECOND = 0.02
 # The range of a robust axis is at most so many times that of the lower half of the schemes; a
 # logarithmic one spans this many decades at least.
 GROWTH = 1.6
@@ -492,11 +491,18 @@ class _Rim:
         else:
             ax.set_xscale("log" if self.log else "linear")
             ax.set_xlim(*limits)
-        _plain_ticks(ax.yaxis if axis == "y" else ax.xaxis, limits, self.log)
+        _plain_ticks(ax.yaxis if axis == "y" else ax.xaxis, (self.low, self.high), self.log)
 
 
 def _plain_ticks(axis: Any, limits: tuple[float, float], log: bool) -> None:
-    """Label the ticks with plain numbers, on a logarithmic axis some between powers of ten too."""
+    """Label the ticks within the limits with plain numbers.
+
+    On a logarithmic axis there may be some between powers of ten too.
+    """
+    slack = 1e-6 * (limits[1] - limits[0])
+    axis.set_major_formatter(
+        FuncFormatter(lambda v, _: f"{v:g}" if limits[0] - slack <= v <= limits[1] + slack else "")
+    )
     if log:
         decades = math.log10(limits[1] / limits[0])
         subs = [1.0, 2.0, 5.0] if decades < 2.5 else [1.0]
@@ -505,7 +511,6 @@ def _plain_ticks(axis: Any, limits: tuple[float, float], log: bool) -> None:
         axis.set_major_locator(LogLocator(subs=subs, numticks=9))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axis.set_major_locator(MaxNLocator(5))
 
@@ -675,6 +680,8 @@ def _dot_rim(arrays: Any, higher_is_better: bool) -> _Rim:
     """Return the axis of dots; of values that are better if higher, the lower end is robust."""
     series = list(arrays)
     finite = np.concatenate([np.empty(0), *(each[np.isfinite(each)] for each in series)])
+    if higher_is_better and len(finite) and finite.min() >= 0:  # accuracies
+        return _Rim(float(min(finite.min(), 0.9)), 1.0, False)
     if higher_is_better:
         low, high = robust_limits([-each for each in series])
         return _Rim(-high, -low, False)
@@ -716,7 +723,7 @@ def _draw_dots(
                 ax.scatter(
                     places[chosen],
                     heights[chosen],
-                    s=14,
+                    s=14 if len(dots) > 10 else 26,
                     marker=marker,
                     color=color,
                     alpha=0.55,
@@ -729,7 +736,8 @@ def _draw_dots(
                 ends = rim.inside(np.array([low, high]))
                 ax.plot(ends, [row, row], color=ink, linewidth=1.6, solid_capstyle="butt")
             middle = rim.inside(np.array([median]))[0]
-            ax.plot([middle, middle], [row - 0.34, row + 0.34], color=ink, linewidth=2.2)
+            if len(known) > 1:
+                ax.plot([middle, middle], [row - 0.34, row + 0.34], color=ink, linewidth=1.8)
             text = f"{median:.3g}".replace("inf", "∞")
         if lost:
             text += f" ✕{lost:,}/{len(array):,}"
@@ -1154,7 +1162,7 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
 
     By default the axis is chosen whose values change the outcome most: by the variance of the
     median logarithmic cost over its values, averaged over the schemes. A second one is chosen if
-    its variance is a tenth of that at least. Runs of different batch sizes have different points,
+    its standard deviation is a seventh of that at least. Runs of different batch sizes have different points,
     so that a batch size that varies is one of them.
 
     Raises
@@ -1176,7 +1184,8 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
             chosen.pop()
     if "batch_size" in comparison.varying and "batch_size" not in chosen:
         chosen = [*chosen[:1], "batch_size"]
-    return chosen
+    # The columns of a figure are those of the axis of fewer values.
+    return sorted(chosen, key=lambda name: -len(comparison.cells.values[name]))
 
 
 def _effects(comparison: Comparison) -> dict[str, float]:
@@ -1374,7 +1383,7 @@ def _in_plane(comparison: Comparison) -> bool:
 def _data_drawer(comparison: Comparison) -> Callable[[Axes], Any]:
     def draw(ax: Axes) -> None:
         examples(comparison.X, _labels(comparison), ax=ax).set_aspect("equal")
-        ax.legend(frameon=False, loc="upper right")
+        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
 
     return draw
 
@@ -1404,9 +1413,10 @@ def _cost_picture(
     if any(band.runs > MOST_RUNS for band in every):
         caption += f"Of each scheme, {MOST_RUNS:,} evenly spaced runs are used in a panel. "
     caption += _shown_values(comparison, by)
-    outside = any((~(band.median <= rim.high)).any() for band in every)
-    if outside:
-        caption += "At the upper rim: ▲ costs above the axis, ✕ infinite costs of diverged runs. "
+    if any(((band.median > rim.high) & np.isfinite(band.median)).any() for band in every):
+        caption += "▲ at the rim: costs above the axis. "
+    if not all(np.isfinite(band.median).all() for band in every):
+        caption += "✕ at the rim: infinite costs, such as those of diverged runs. "
     return Picture(
         "Cost during training",
         caption.strip(),
@@ -1452,8 +1462,10 @@ def _dot_picture(
         return lambda ax: _draw_dots(ax, rows, label, higher_is_better, rim, looks, most)
 
     n = max(len(row) for _, rows in parts for row in rows.values())
-    caption = "One dot for each run; the bar is the median, also given at the right"
-    caption += ", the line its 95 % interval. " if n >= 6 else ". "
+    caption = "One dot for each run. "
+    if n > 1:
+        caption += "The bar is the median, also given at the right"
+        caption += ", the line its 95 % interval. " if n >= 6 else ". "
     each = max(20, min(300, most // max(1, len(order))))
     if n > each:
         caption += f"Of more than {each} runs in a row, dots at {each} quantiles are drawn. "
@@ -1628,7 +1640,7 @@ def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
     for number, (title, draw) in enumerate(picture.panels):
         with plt.style.context("default"), plt.rc_context(settings), _missing_glyphs():
             # Text must be legible on a page of 390 pixels.
-            size = (3.4, 3.7) if picture.square else (4.4, 0.88 * picture.size[1])
+            size = (3.4, 3.6) if picture.square else (4.4, 0.88 * picture.size[1])
             figure = Figure(figsize=size, layout="constrained", dpi=72)
             ax = figure.subplots()
             draw(ax)

@@ -37,6 +37,7 @@ body { margin: 0 auto; padding: 1rem; max-width: 66rem; background: var(--paper)
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 0.3rem; }
+h2, h3, p.soft { break-after: avoid; }
 .answer { font-size: 1.1rem; }
 .soft, caption { color: var(--soft); }
 .frame { overflow: auto; max-height: 36rem; margin: 0.8rem 0; }
@@ -46,7 +47,8 @@ th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-ali
   vertical-align: top; }
 th { font-weight: 600; }
 th[scope=row], thead th:first-child, td.text, .facts td { text-align: left; }
-.facts td, th[scope=row] { overflow-wrap: anywhere; }
+.facts td { overflow-wrap: anywhere; }
+th span { display: inline-block; max-width: 16rem; overflow-wrap: break-word; }
 thead th { position: sticky; top: 0; background: var(--paper); vertical-align: bottom; z-index: 1; }
 th button { all: unset; cursor: pointer; font-weight: 600; text-align: inherit; }
 th button:focus-visible { outline: 2px solid currentColor; }
@@ -56,7 +58,7 @@ dt { font-weight: 600; }
 dd { margin: 0 0 0.7rem; }
 .panels { display: grid; gap: 1rem; margin: 0.6rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.square { grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
+.square { grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
 figure { margin: 0; max-width: 42rem; break-inside: avoid; }
 .square figure { max-width: 26rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
@@ -70,7 +72,8 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; }
 pre { background: var(--shade); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem;
   overflow-wrap: normal; }
 @media (max-width: 40rem) { th, td { padding: 0.2rem 0.4rem; font-size: 0.85rem; }
-  th[scope=row] { position: sticky; left: 0; background: var(--paper); min-width: 6.5rem; } }
+  th[scope=row] { position: sticky; left: 0; background: var(--paper); }
+  th span { max-width: 8.5rem; } }
 @media print { body { max-width: none; padding: 0; } tr { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   .frame { overflow: visible; max-height: none; } .frame table { font-size: 0.75rem; }
@@ -488,7 +491,7 @@ def _ranking(comparison: Comparison) -> list[str]:
             "failed": row.failed,
             "difference to the best": row.difference if row is not ranking.rows[0] else None,
             "its interval": _interval(row.difference_low, row.difference_high),
-            "p-value": _known(row.p_value),
+            "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
             "told from the best": "" if row is ranking.rows[0] else "no" if row.tied else "yes",
         }
         rows.append(shown)
@@ -561,9 +564,11 @@ def _facts(comparison: Comparison) -> str:
     facts: dict[str, Any] = {
         "network given": comparison.network,
         "initialisations": ", ".join(comparison.schemes),
-        "optimizer": _several(values["optimizer"]),
     }
-    if values["learning_rate"] != (None,):
+    if values["learning_rate"] == (None,):
+        facts["optimizer"] = _several(values["optimizer"])
+    else:
+        facts["optimizer"] = _several([optimizer_label(each) for each in values["optimizer"]])
         facts["learning rate"] = _several(values["learning_rate"])
     facts["batches"] = _batches(comparison)
     facts["length"] = _length(comparison)
