@@ -1162,8 +1162,8 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
 
     By default the axis is chosen whose values change the outcome most: by the variance of the
     median logarithmic cost over its values, averaged over the schemes. A second one is chosen if
-    its standard deviation is a seventh of that at least. Runs of different batch sizes have different points,
-    so that a batch size that varies is one of them.
+    its variance is a fiftieth of that at least. Runs of different batch sizes have different
+    points, so that a batch size that varies is one of them.
 
     Raises
     ------
