@@ -1646,7 +1646,7 @@ def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
             draw(ax)
             if title:
                 ax.set_title(title, parse_math=False)
-            for artist in figure.findobj(_is_heavy):
+            for artist in filter(_is_heavy, ax.collections):
                 artist.set_rasterized(True)
             file = io.StringIO()
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
