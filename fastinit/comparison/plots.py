@@ -1182,18 +1182,23 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
         chosen = sorted(effects, key=lambda name: -effects[name])[:2]
         if len(chosen) == 2 and effects[chosen[1]] < SECOND * effects[chosen[0]]:
             chosen.pop()
-    if "batch_size" in comparison.varying and "batch_size" not in chosen:
+    if "batch_size" in _varied(comparison) and "batch_size" not in chosen:
         chosen = [*chosen[:1], "batch_size"]
     # The columns of a figure are those of the axis of fewer values.
     return sorted(chosen, key=lambda name: -len(comparison.cells.values[name]))
+
+
+def _varied(comparison: Comparison) -> list[str]:
+    """Return the axes other than the seed with several values."""
+    return [name for name in AXES[1:] if len(comparison.cells.values[name]) > 1]
 
 
 def _effects(comparison: Comparison) -> dict[str, float]:
     """Return how much each axis with few values changes the cost."""
     found = {}
     costs = comparison.columns()["final_cost"]
-    for axis in comparison.varying:
-        if axis == "seed" or len(comparison.cells.values[axis]) > MOST_FACETS:
+    for axis in _varied(comparison):
+        if len(comparison.cells.values[axis]) > MOST_FACETS:
             continue
         groups = comparison.groups(axis)
         medians = np.array([quantiles(costs[rows], [0.5])[0] for _, rows in groups])
@@ -1484,11 +1489,9 @@ def _dot_picture(
 def _axis_pictures(comparison: Comparison, by: Sequence[str]) -> dict[str, Picture]:
     """Return the cost against each axis of numbers, and heat maps of names that have no panels."""
     found = {}
-    for axis in comparison.varying:
+    for axis in _varied(comparison):
         values = comparison.cells.values[axis]
         title = f"Final cost by {axis.replace('_', ' ')}"
-        if axis == "seed":
-            continue
         if _numbers(comparison, axis) is not None and len(values) > 2:
             draw = _against_drawer(comparison, axis)
             many = "Neighbouring values are put together. " if len(values) > MOST_VALUES else ""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fastinit
 from fastinit.comparison.grid import as_code, optimizer_label
@@ -383,19 +384,23 @@ def _page(
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
+    from fastinit.comparison import plots  # optional, and slow to import
+
+    facets = plots.facet_axes(comparison, by)
+    varying = comparison.varying
     sections = [
         f"<h1>{TITLE}</h1>",
-        f"<p>{_question(comparison)}</p>",
+        f"<p>{_question(comparison, varying)}</p>",
         *_ranking(comparison),
         "<h2>Verdicts</h2>",
         _verdicts(comparison),
         "<h2>Figures</h2>",
-        *_figures(comparison, by),
+        *_figures(comparison, facets),
         "<h2>Outcomes</h2>",
-        *_outcomes(comparison, by),
+        *_outcomes(comparison, facets),
         "<h2>What was run</h2>",
         *_networks(comparison),
-        _facts(comparison),
+        _facts(comparison, varying),
         "<h2>Reproduce</h2>",
         *([f"<pre><code>{escaped(shlex.join(command))}</code></pre>"] if command else []),
         f"<pre><code>{escaped(code(comparison, data))}</code></pre>",
@@ -425,11 +430,11 @@ def _page(
     )
 
 
-def _question(comparison: Comparison) -> str:
+def _question(comparison: Comparison, varying: Sequence[str]) -> str:
     """Return what was run in a sentence or two."""
     n, missing = len(comparison), len(comparison.cells) - len(comparison)
     values = comparison.cells.values
-    networks = len(np.unique(comparison.cells.codes[:, 2:5], axis=0))
+    networks = len(_network_counts(comparison.cells.codes, comparison)[0])
     sizes = "-".join(map(str, comparison.network.sizes))
     what = f"the network {sizes}" if networks == 1 else f"{networks:,} networks"
     parts = [
@@ -443,9 +448,7 @@ def _question(comparison: Comparison) -> str:
     if comparison.data.X is not None:
         parts.append(f"on {comparison.data.X.shape[1]:,} examples")
     left = f" {missing:,} more runs were not finished." if missing else ""
-    varied = [
-        f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in comparison.varying
-    ]
+    varied = [f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in varying]
     axes = f" Varied: {', '.join(varied)}." if varied else ""
     return escaped(f"{parts[0]} {', '.join(parts[1:])}.{axes}{left}")
 
@@ -522,12 +525,9 @@ def _verdicts(comparison: Comparison) -> str:
     return "\n".join(["<dl>", *rows, "</dl>"])
 
 
-def _outcomes(comparison: Comparison, by: str | Sequence[str] | None) -> list[str]:
-    from fastinit.comparison import plots
-
+def _outcomes(comparison: Comparison, facets: Sequence[str]) -> list[str]:
     words = "Medians, quartiles and shares over the runs of each scheme"
     found = [_frame(words, comparison.summary())]
-    facets = plots.facet_axes(comparison, by)
     if facets:
         named = " and ".join(name.replace("_", " ") for name in facets)
         if len(comparison.groups(*facets)) <= MOST_ROWS:
@@ -540,8 +540,7 @@ def _outcomes(comparison: Comparison, by: str | Sequence[str] | None) -> list[st
 def _networks(comparison: Comparison) -> list[str]:
     """Return a table of the networks with their numbers of finished runs."""
     grid = comparison.cells
-    codes = grid.codes[comparison.columns()["place"]][:, 2:5]
-    found, counts = np.unique(codes, axis=0, return_counts=True)
+    found, counts = _network_counts(grid.codes[comparison.columns()["place"]], comparison)
     rows = []
     for key, runs in zip(found[:MOST_NETWORKS].tolist(), counts.tolist(), strict=False):
         network = grid.networks[tuple(key)]
@@ -558,7 +557,15 @@ def _networks(comparison: Comparison) -> list[str]:
     return [_frame(f"Networks: units of each layer{more}", Table(rows))]
 
 
-def _facts(comparison: Comparison) -> str:
+def _network_counts(codes: NDArray[np.int32], comparison: Comparison) -> tuple[Any, Any]:
+    """Return the codes of the different networks among those of cells, and their numbers."""
+    lengths = [len(comparison.cells.values[name]) for name in ("depth", "width", "activation")]
+    counts = np.bincount(np.ravel_multi_index(tuple(codes[:, 2:5].T), lengths))
+    found = np.flatnonzero(counts)
+    return np.column_stack(np.unravel_index(found, lengths)), counts[found]
+
+
+def _facts(comparison: Comparison, varying: Sequence[str]) -> str:
     values, config = comparison.cells.values, show_config("dicts") or {}
     data = comparison.data
     facts: dict[str, Any] = {
@@ -573,7 +580,7 @@ def _facts(comparison: Comparison) -> str:
     facts["batches"] = _batches(comparison)
     facts["length"] = _length(comparison)
     facts["seed"] = _several(values["seed"])
-    for name in comparison.varying:
+    for name in varying:
         if name not in ("seed", "optimizer", "learning_rate", "batch_size"):
             facts[name] = _several(values[name])
     if data.X is None:
@@ -606,11 +613,11 @@ def _setting(value: Any) -> str:
     return as_code(value) if isinstance(value, np.random.SeedSequence) else str(value)
 
 
-def _figures(comparison: Comparison, by: str | Sequence[str] | None) -> Iterator[str]:
+def _figures(comparison: Comparison, facets: Sequence[str]) -> Iterator[str]:
     """Yield the figures: each has a heading, a caption, and panels, which reflow."""
-    from fastinit.comparison import plots  # optional, and slow to import
+    from fastinit.comparison import plots
 
-    for number, (name, picture) in enumerate(plots.pictures(comparison, by).items()):
+    for number, (name, picture) in enumerate(plots.pictures(comparison, facets).items()):
         yield f"<h3>{escaped(picture.title)}</h3>"
         if picture.caption:
             yield f'<p class="soft">{escaped(picture.caption)}</p>'
