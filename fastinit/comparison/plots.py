@@ -57,9 +57,9 @@ MOST_FACETS = 8  # values of an axis that each have a panel
 MOST_VALUES = 12  # values of an axis at which medians are drawn
 # A second axis has facets if it explains this share of the variance that the first one explains.
 SECOND = 0.02
-# The range of a robust axis is at most so many times that of the lower half of the schemes; a
-# logarithmic one spans this many decades at least.
-GROWTH = 1.6
+# The range of a robust axis is at most so many times that of the lower half of the schemes,
+# measured in decades on a logarithmic one, which spans half a decade at least.
+GROWTH, GROWTH_OF_DECADES = 4.0, 2.0
 LEAST_DECADES = 0.5
 # Colours that the page of a report replaces by those of its own style.
 INK, PAPER = "#010203", "#fdfeff"
@@ -522,7 +522,7 @@ def robust_limits(
 
     The lower limit is the least value. The range up to the upper one contains the lower half of the
     series, each up to its 95th percentile, and of the other percentiles and the maxima those that
-    make it at most :data:`GROWTH` times as long.
+    make it at most four times as long, twice on a logarithmic axis.
 
     Parameters
     ----------
@@ -549,7 +549,7 @@ def robust_limits(
     low = min(float(values.min()) for values in kept)
     least = LEAST_DECADES if log else 1e-3 * max(abs(low), abs(tops[0]), 1e-12)
     high = tops[(len(tops) - 1) // 2]
-    most = low + GROWTH * max(high - low, least)
+    most = low + (GROWTH_OF_DECADES if log else GROWTH) * max(high - low, least)
     high = max([high, *(v for v in (*tops, *(float(k.max()) for k in kept)) if v <= most)])
     missing = max(0.0, least - (high - low)) / 2
     low, high = low - missing, high + missing

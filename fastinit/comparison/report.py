@@ -3,6 +3,7 @@
 import ast
 import base64
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -435,8 +436,8 @@ def _question(comparison: Comparison, varying: Sequence[str]) -> str:
     n, missing = len(comparison), len(comparison.cells) - len(comparison)
     values = comparison.cells.values
     networks = len(_network_counts(comparison.cells.codes, comparison)[0])
-    sizes = "-".join(map(str, comparison.network.sizes))
-    what = f"the network {sizes}" if networks == 1 else f"{networks:,} networks"
+    first = next(iter(comparison.cells.networks.values()))
+    what = f"the network {_layers(first.sizes)}" if networks == 1 else f"{networks:,} networks"
     parts = [
         f"{_counted(n, 'run')} of {what}",
         f"from {_counted(len(comparison.schemes), 'initialisation')}",
@@ -451,6 +452,21 @@ def _question(comparison: Comparison, varying: Sequence[str]) -> str:
     varied = [f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in varying]
     axes = f" Varied: {', '.join(varied)}." if varied else ""
     return escaped(f"{parts[0]} {', '.join(parts[1:])}.{axes}{left}")
+
+
+def _layers(sizes: Sequence[int]) -> str:
+    """Return the units of each layer.
+
+    Examples
+    --------
+    >>> _layers([2, 10, 5, 1]), _layers([2, 10, 10, 10, 1])
+    ('2-10-5-1', '2-10×3-1')
+    """
+    groups = [(size, len(list(same))) for size, same in itertools.groupby(sizes)]
+    return "-".join(
+        f"{size}\N{MULTIPLICATION SIGN}{n}" if n > 2 else "-".join([str(size)] * n)
+        for size, n in groups
+    )
 
 
 def _counted(n: int, noun: str) -> str:
@@ -473,7 +489,11 @@ def _length(comparison: Comparison) -> str:
 
 def _frame(caption: str, rows: Table) -> str:
     """Return a table in a frame that scrolls; it must be focusable to be scrolled by keyboard."""
-    table = html_table(rows.cells(FEW_DIGITS), columns=rows.columns, caption=caption, sortable=True)
+    kept = [name for name in rows.columns if any(row[name] not in (None, "") for row in rows)]
+    shown = Table([{name: row[name] for name in kept} for row in rows])
+    table = html_table(
+        shown.cells(FEW_DIGITS), columns=shown.columns, caption=caption, sortable=True
+    )
     return (
         f'<div class="frame" role="region" aria-label="{escaped(caption)}" tabindex="0">\n'
         f"{table}\n</div>"
@@ -546,7 +566,7 @@ def _networks(comparison: Comparison) -> list[str]:
         network = grid.networks[tuple(key)]
         rows.append(
             {
-                "network": "-".join(map(str, network.sizes)),
+                "network": _layers(network.sizes),
                 "activation": network.activation,
                 "output": network.output,
                 "parameters": network.n_parameters,

@@ -101,14 +101,13 @@ def test_the_networks_that_were_run_are_stated(written):
         ["zeros", "he_normal"], seed=range(3), depth=[1, 2], width=4, activation=["relu", "tanh"],
         optimizer=["sgd", "adam"], batch_size=[10, None],
     )  # fmt: skip
-    page = Page(written(comparison))
+    text = written(comparison)
+    page = Page(text)
     assert (
         "96 runs of 4 networks from 2 initialisations, relu, tanh hidden units, trained by sgd, "
         "adam, in full batches and batches of 10, for up to 200 iterations, on 40 examples."
     ) in page.text
-    rows = re.findall(
-        r"<tr><th[^>]*><span>(3-[-0-9]*)</span>.*?<td>(\d+)</td></tr>", written(comparison)
-    )
+    rows = re.findall(r"<tr><th[^>]*><span>(3-[-0-9]*)</span>.*?<td>(\d+)</td></tr>", text)
     assert sorted(rows) == [("3-4-1", "24")] * 2 + [("3-4-4-1", "24")] * 2
 
 
@@ -168,7 +167,8 @@ def test_ids_are_unique_and_references_resolve(grid, written):
 
 def test_one_picture_for_light_and_dark(grid, written):
     """Text and axes have the colour of the page's text."""
-    page = Page(written(grid))
+    content = written(grid)
+    page = Page(content)
     assert not page.all("img")
     assert not page.all("picture")
     texts = page.all("text")
@@ -180,8 +180,8 @@ def test_one_picture_for_light_and_dark(grid, written):
     from fastinit.comparison import plots
 
     assert colors <= {"currentColor", "#000000", "#ffffff", *(c.lower() for c in plots.COLORS)}
-    assert plots.INK not in written(grid)
-    assert plots.PAPER not in written(grid)
+    assert plots.INK not in content
+    assert plots.PAPER not in content
 
 
 def test_curves_have_their_values(grid, written):
