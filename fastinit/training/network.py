@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastinit.initializers import scheme as schemes
 from fastinit.initializers.scheme import Scheme
-from fastinit.initializers.target import LARGEST, Seed
+from fastinit.initializers.target import LARGEST, Seed, Sources, check_seeds, key_of
 from fastinit.kernels import dense, usable_cores
 from fastinit.training import files
 from fastinit.validation import (
@@ -341,11 +341,20 @@ class Network:
         stream: int = 0,
         n: int,
     ) -> Matrix: ...
+    @overload
     def initialize(
         self,
         scheme: AnyScheme | Sequence[AnyScheme],
         *,
-        seed: Seed = None,
+        seed: Sequence[Seed] | NDArray[np.integer[Any]],
+        stream: int = 0,
+        n: None = None,
+    ) -> Matrix: ...
+    def initialize(
+        self,
+        scheme: AnyScheme | Sequence[AnyScheme],
+        *,
+        seed: Seed | Sequence[Seed] | NDArray[np.integer[Any]] = None,
         stream: int = 0,
         n: int | None = None,
     ) -> Array:
@@ -358,27 +367,32 @@ class Network:
             of one, or a callable that takes ``seed=``, ``stream=`` and ``out=`` and fills ``out``
             in place. A sequence has one entry per layer. Biases are zero unless the scheme fills
             them.
-        seed : int, SeedSequence, Generator, RandomState or None, default None
+        seed : int, SeedSequence, Generator, RandomState or None, or a sequence, default None
             None draws fresh entropy. With the lesson's schemes, ``lesson.random`` and
             ``lesson.he``, None draws from NumPy's global random state, and an int seeds NumPy's
-            legacy generator.
+            legacy generator. A sequence of k seeds returns a stack of k networks: network ``i`` is
+            the one of ``seed=seed[i]``.
         stream : int, default 0
             Number of the network. Networks of the same seed and different streams are independent.
             Each of the arrays W1, b1, W2, b2, ... is drawn from a random stream of its own.
         n : int, optional
-            Return a stack of n networks. Network ``i`` is the one of ``stream=stream + i``.
+            Return a stack of n networks of one seed. Network ``i`` is the one of
+            ``stream=stream + i``.
 
         Returns
         -------
-        ndarray of shape (n_parameters,) or, with `n`, (n, n_parameters), the network's dtype
+        ndarray of shape (n_parameters,), the network's dtype
+            With several seeds or with `n`, a stack of shape (k, n_parameters) or
+            (n, n_parameters).
 
         Raises
         ------
         TypeError
-            If an argument has the wrong type.
+            If an argument has the wrong type, or `n` is given with several seeds.
         ValueError
-            If the scheme is unknown, a sequence does not have one scheme per layer, or `stream` or
-            `n` is given with the lesson's schemes, whose generator has no streams.
+            If the scheme is unknown, a sequence does not have one scheme per layer, a seed is out
+            of range, there are no seeds in a sequence, or `stream` or `n` is given with the
+            lesson's schemes, whose generator has no streams.
 
         Examples
         --------
@@ -390,29 +404,51 @@ class Network:
         >>> thetas = net.initialize("he_normal", seed=0, n=5)
         >>> bool((thetas[3] == net.initialize("he_normal", seed=0, stream=3)).all())
         True
+        >>> thetas = net.initialize("he_normal", seed=range(100))
+        >>> bool((thetas[7] == net.initialize("he_normal", seed=7)).all())
+        True
         """
         layers = self._schemes(scheme)
         stream = check_integer("stream", stream)
-        k = 1 if n is None else check_integer("n", n, 1)
+        several = is_sequence(seed)
+        if several and n is not None:
+            raise TypeError("seed, n: expected at most one of several seeds and n; got both")
         if any(each.sequential for each in layers) and (stream != 0 or n is not None):
             raise ValueError(
                 "scheme: expected schemes with streams if stream= or n= is given; got "
                 f"{', '.join(each.name for each in layers if each.sequential)}"
             )
+        seeds = check_seeds(seed if several else [seed])  # type: ignore[list-item, arg-type]
+        k = len(seeds) if n is None else check_integer("n", n, 1)
+        # The first stream of each network; a layer takes two.
+        between = 2 * self.n_layers
+        first, step = stream * between, 0 if n is None else between
+        check_integer("stream", first + (k - 1) * step + between - 1)
+        thetas = np.zeros((k, self.n_parameters), self.dtype)
+        views = self._views(thetas)
         # Create each generator once for all layers: deriving a key from a Generator advances it.
         kinds = dict.fromkeys(each.generator_of for each in layers)
-        generators = {generator_of: generator_of(seed) for generator_of in kinds}
-        thetas = np.zeros((k, self.n_parameters), self.dtype)
-        for network, theta in enumerate(thetas, start=stream):
-            views = self._views(theta)
-            for layer, each in enumerate(layers, start=1):
-                each.fill_layer(
-                    views[f"W{layer}"],
-                    views.get(f"b{layer}"),
-                    generators[each.generator_of],
-                    2 * (network * self.n_layers + layer - 1),
-                )
-        return thetas[0] if n is None else thetas
+        if list(kinds) == [key_of] and all(each.fills_stacks for each in layers):
+            pairs = np.empty((k, 2), np.uint64)
+            pairs[:, 0] = np.array([key_of(each) for each in seeds], np.uint64)
+            pairs[:, 1] = np.arange(k) * step
+            self._fill(layers, views, {key_of: Sources(pairs)}, first)
+        else:
+            for i in range(k):
+                if several or i == 0:
+                    generators = {kind: kind(seeds[i]) for kind in kinds}
+                own = {name: view[i] for name, view in views.items()}
+                self._fill(layers, own, generators, first + i * step)
+        return thetas if several or n is not None else thetas[0]
+
+    @staticmethod
+    def _fill(
+        layers: list[Scheme], views: dict[str, Array], generators: dict[Any, Any], stream: int
+    ) -> None:
+        """Fill the arrays of one network or of a stack; the layers take two streams each."""
+        for layer, each in enumerate(layers, start=1):
+            W, b = views[f"W{layer}"], views.get(f"b{layer}")
+            each.fill_layer(W, b, generators[each.generator_of], stream + 2 * (layer - 1))
 
     def _schemes(self, scheme: AnyScheme | Sequence[AnyScheme]) -> list[Scheme]:
         """Return the scheme of each layer."""
