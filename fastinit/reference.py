@@ -54,9 +54,31 @@ def all_finite(A: Array) -> bool:
     return bool(np.isfinite(A).all())
 
 
-def all_binary(A: Array) -> bool:
-    """Return whether all numbers are 0 or 1."""
+def _all_binary(A: Array) -> bool:
     return bool(((A == 0) | (A == 1)).all())
+
+
+_CONTENTS: dict[str, Callable[[Array], bool]] = {
+    "any": lambda A: True,
+    "finite": all_finite,
+    "not_negative": lambda A: all_finite(A) and bool((A >= 0).all()),
+    "binary": _all_binary,
+    "one_hot": lambda A: _all_binary(A) and bool((A.sum(axis=0) == 1).all()),
+}
+
+
+def usable(
+    array: Any, dtype: np.dtype[Any], shape: tuple[int, ...], content: str, written: bool = False
+) -> bool:
+    """Return whether the kernels can take an array as it is, so that it needs no other check."""
+    if type(array) is not np.ndarray or array.dtype is not dtype or array.ndim != len(shape):
+        return False
+    flags = array.flags
+    return (
+        all(n in (-1, own) for n, own in zip(shape, array.shape, strict=True))
+        and (flags.c_contiguous and flags.aligned and (flags.writeable or not written))
+        and _CONTENTS[content](array)
+    )
 
 
 @_quiet

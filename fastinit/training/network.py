@@ -42,6 +42,14 @@ LOSSES = {
     "exponential": ("poisson",),
 }
 
+# What the labels of each output hold; a name of ``dense.usable``.
+LABELS = {
+    "sigmoid": "binary",
+    "softmax": "one_hot",
+    "identity": "finite",
+    "exponential": "not_negative",
+}
+
 # Largest number of outputs in memory while many networks are scored: 16 MB of float64.
 SCORE_NUMBERS = 1 << 21
 
@@ -839,23 +847,26 @@ class Network:
         Y = self.check_Y(Y, X)
         if sample_weight is not None:
             sample_weight = self.check_sample_weight(sample_weight, X)
+        single = np.ndim(theta) != 2
         if out is None:
-            out = np.empty(np.shape(theta), self.dtype)
+            out = np.empty_like(thetas[0] if single else thetas)
+            gradients = out[None] if single else out
         elif np.shape(out) != np.shape(theta):
             raise ValueError(f"out: expected shape {np.shape(theta)}; got {np.shape(out)}")
-        gradients = self.check_stack(out, name="out", written=True)
-        for name, array in (
-            ("theta", thetas),
-            ("X", X),
-            ("Y", Y),
-            ("sample_weight", sample_weight),
-        ):
-            if array is not None and np.may_share_memory(out, array):
-                raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
+        else:
+            gradients = self.check_stack(out, name="out", written=True)
+            for name, array in (
+                ("theta", thetas),
+                ("X", X),
+                ("Y", Y),
+                ("sample_weight", sample_weight),
+            ):
+                if array is not None and np.may_share_memory(out, array):
+                    raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
         costs = dense.loss_and_gradient(
             self.layout, thetas, X, Y, sample_weight, gradients, usable_cores()
         )
-        return (costs if np.ndim(theta) == 2 else float(costs[0])), out
+        return (float(costs[0]) if single else costs), out
 
     # --- checks of arguments --------------------------------------------------------------------
 
@@ -888,6 +899,8 @@ class Network:
         >>> fi.Network([2, 1]).check_theta(np.zeros(3))
         array([0., 0., 0.])
         """
+        if dense.usable(theta, self.dtype, (self.n_parameters,), "any", written):
+            return theta
         if written and not isinstance(theta, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array; got {type(theta).__name__}")
         theta = np.asarray(theta)
@@ -969,8 +982,10 @@ class Network:
         array([[1., 2., 3.],
                [4., 5., 6.]])
         """
-        X = as_real(name, X)
         n = self.sizes[0]
+        if dense.usable(X, self.dtype, (n, -1), "finite"):
+            return X  # type: ignore[return-value]
+        X = as_real(name, X)
         if X.ndim != 2 or X.shape[0] != n:
             hint = f"; pass {name}.T" if X.ndim == 2 and X.shape[1] == n else ""
             raise ValueError(f"{name}: expected shape ({n}, n_examples); got {X.shape}{hint}")
@@ -1023,11 +1038,13 @@ class Network:
                [0., 0.],
                [0., 1.]])
         """
+        n, m = self.sizes[-1], X.shape[1]
+        if m and dense.usable(Y, self.dtype, (n, m), LABELS[self.output]):
+            return Y  # type: ignore[return-value]
         Y = as_real(name, Y)
         of_X = name.replace("Y", "X")
-        if X.shape[1] == 0:
+        if m == 0:
             raise ValueError(f"{of_X}: expected at least one example; got shape {X.shape}")
-        n, m = self.sizes[-1], X.shape[1]
         if Y.shape == (m,) and self.output == "softmax":
             return self._one_hot(Y, name)
         if Y.shape == (m,) and n == 1:
@@ -1040,17 +1057,16 @@ class Network:
             raise ValueError(
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )
-        counts = self.output == "exponential"
         if Y.dtype == self.dtype or Y.dtype.kind in "iub":
             # The labels can be checked after the conversion: no integer other than 0 and 1 is
             # rounded to 0 or 1, whereas a small float64 would become 0 in float32.
             labels = self._converted(Y)
-            fits = dense.all_binary if self.classifies else dense.all_finite
-            if fits(labels) and self.output != "softmax" and not counts:
+            if dense.usable(labels, self.dtype, (n, m), LABELS[self.output]):
                 return labels
         if self.classifies:
             wrong, expected = Y[(Y != 0) & (Y != 1)], "labels 0 and 1"
         else:
+            counts = self.output == "exponential"
             with np.errstate(over="ignore"):
                 finite = np.isfinite(Y.astype(self.dtype))
             wrong = Y[~finite | (Y < 0)] if counts else Y[~finite]
