@@ -54,9 +54,31 @@ def all_finite(A: Array) -> bool:
     return bool(np.isfinite(A).all())
 
 
-def all_binary(A: Array) -> bool:
-    """Return whether all numbers are 0 or 1."""
+def _all_binary(A: Array) -> bool:
     return bool(((A == 0) | (A == 1)).all())
+
+
+_CONTENTS: dict[str, Callable[[Array], bool]] = {
+    "any": lambda A: True,
+    "finite": all_finite,
+    "not_negative": lambda A: all_finite(A) and bool((A >= 0).all()),
+    "binary": _all_binary,
+    "one_hot": lambda A: _all_binary(A) and bool((A.sum(axis=0) == 1).all()),
+}
+
+
+def usable(
+    array: Any, dtype: np.dtype[Any], shape: tuple[int, ...], content: str, written: bool = False
+) -> bool:
+    """Return whether the kernels can take an array as it is, so that it needs no other check."""
+    if type(array) is not np.ndarray or array.dtype is not dtype or array.ndim != len(shape):
+        return False
+    flags = array.flags
+    return (
+        all(n in (-1, own) for n, own in zip(shape, array.shape, strict=True))
+        and (flags.c_contiguous and flags.aligned and (flags.writeable or not written))
+        and _CONTENTS[content](array)
+    )
 
 
 @_quiet
@@ -694,7 +716,7 @@ Polynomial = dict[Any, tuple[float, ...]]
 
 
 def _elements(
-    shape: tuple[int, ...], first: int, step: int, size: int
+    shape: tuple[int, int], first: int, step: int, size: int
 ) -> tuple[Words, NDArray[np.intp]]:
     """Return the counter block of each element, and its place among the words of a group."""
     rows, columns = (np.arange(n, dtype=np.uint64) for n in shape)
@@ -785,12 +807,14 @@ def _unit_double(bits: Words, origin: float) -> Array:
 
 
 def _drawn(
-    out: NDArray[Any], first: int, step: int, key: int, stream: int
+    out: NDArray[Any], first: int, step: int, sources: NDArray[np.uint64], stream: int
 ) -> tuple[list[Words], NDArray[np.intp]]:
     """Return each element's words, of 32 bits or 64 for doubles, and which of them it takes."""
     doubles = out.dtype == np.float64
-    block, place = _elements(out.shape, first, step, BLOCKS * (2 if doubles else 4))
-    x = _philox(block, key, stream)
+    block, place = _elements(out.shape[1:], first, step, BLOCKS * (2 if doubles else 4))
+    each = [_philox(block, key, own + stream) for key, own in sources.tolist()]
+    x = np.array(each, np.uint64).swapaxes(0, 1)
+    place = np.broadcast_to(place, out.shape)
     if doubles:
         return [x[0] | x[1] << np.uint64(32), x[2] | x[3] << np.uint64(32)], place
     return list(x), place
@@ -824,8 +848,8 @@ def permutation(out: NDArray[np.intp], key: int, stream: int) -> None:
 
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None:
     """Overwrite ``out`` with the words of the generator, in the order in which floats take them."""
-    x, place = _drawn(out, first, step, key, stream)
-    out[...] = np.choose(place, x)
+    x, place = _drawn(out[None], first, step, np.array([[key, 0]], np.uint64), stream)
+    out[...] = np.choose(place, x)[0]
 
 
 @_quiet
@@ -833,7 +857,7 @@ def uniform(
     out: NDArray[Any],
     first: int,
     step: int,
-    key: int,
+    sources: NDArray[np.uint64],
     stream: int,
     low: float,
     width: float,
@@ -842,7 +866,7 @@ def uniform(
     brain: bool,
 ) -> None:
     """Overwrite ``out`` with ``low + unit * width``, from ``lowest`` to ``largest``."""
-    x, place = _drawn(out, first, step, key, stream)
+    x, place = _drawn(out, first, step, sources, stream)
     bits = np.choose(place, x)
     values: Array
     if out.dtype == np.float64:
@@ -859,14 +883,14 @@ def normal(
     out: NDArray[Any],
     first: int,
     step: int,
-    key: int,
+    sources: NDArray[np.uint64],
     stream: int,
     mean: float,
     std: float,
     brain: bool,
 ) -> None:
     """Overwrite ``out`` with draws from the normal distribution (Box and Muller)."""
-    x, place = _drawn(out, first, step, key, stream)
+    x, place = _drawn(out, first, step, sources, stream)
     pair = place & ~1
     u: Array
     angle: Array
@@ -894,7 +918,7 @@ def truncated_normal(
     out: NDArray[Any],
     first: int,
     step: int,
-    key: int,
+    sources: NDArray[np.uint64],
     stream: int,
     mean: float,
     std: float,
@@ -908,7 +932,7 @@ def truncated_normal(
     brain: bool,
 ) -> None:
     """Overwrite ``out`` with draws from the part of the normal distribution between two bounds."""
-    x, place = _drawn(out, first, step, key, stream)
+    x, place = _drawn(out, first, step, sources, stream)
     bits = np.choose(place, x)
     v: Array
     rest: Array

@@ -608,7 +608,7 @@ def _torch_bias(fan_in: int, **keywords: Any) -> Any:
 
 
 def _sklearn_bias(fan_in: int, *, out: Any, **keywords: Any) -> Any:
-    limit = math.sqrt(6 / (fan_in + out.size))
+    limit = math.sqrt(6 / (fan_in + out.shape[-2]))
     return uniform(None, -limit, limit, out=out, **keywords)
 
 

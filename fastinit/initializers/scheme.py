@@ -44,6 +44,9 @@ class Scheme:
     sequential : bool
         Whether the tensors are drawn one after another from a single generator. Each tensor then
         depends on the previous ones, and there are no streams.
+    fills_stacks : bool
+        Whether ``fill`` and ``fill_bias`` take the common keywords of the initialisers, and thus
+        :class:`fastinit.initializers.target.Sources` as the seed of a stack of arrays.
     default_seed : int or None
         The seed that :func:`fastinit.compare` uses if none is given.
 
@@ -60,6 +63,7 @@ class Scheme:
     inputs_first: bool = False
     generator_of: Callable[[Seed], Any] = key_of
     sequential: bool = False
+    fills_stacks: bool = False
     default_seed: int | None = 0
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
@@ -67,14 +71,18 @@ class Scheme:
         return self.fill(*args, **keywords)
 
     def fill_layer(self, W: Array, b: Array | None, generator: Any, stream: int) -> None:
-        """Fill the weights, (n_out, n_in), and the biases, (n_out, 1), of one layer in place."""
-        self.fill(out=W.T if self.inputs_first else W, seed=generator, stream=stream)
+        """Fill the weights, (n_out, n_in), and the biases, (n_out, 1), of one layer in place.
+
+        If ``generator`` is Sources, the arrays have a leading axis for the networks of a stack.
+        """
+        out = W.swapaxes(-1, -2) if self.inputs_first else W
+        self.fill(out=out, seed=generator, stream=stream)
         if b is None:
             return
         if self.fill_bias is None:
             b[...] = 0
         else:
-            self.fill_bias(W.shape[1], out=b, seed=generator, stream=stream + 1)
+            self.fill_bias(W.shape[-1], out=b, seed=generator, stream=stream + 1)
 
 
 _SCHEMES: dict[str, Scheme] = {}
@@ -93,7 +101,9 @@ def register(function: Any = None, /, *, name: str | None = None, **attributes: 
     Parameters
     ----------
     function : callable
-        Called as ``function(out=, seed=, stream=)``; fills and returns ``out``.
+        Called as ``function(out=, seed=, stream=)``; fills and returns ``out``. A function whose
+        ``**keywords`` are annotated as ``Unpack[Common]`` passes them on to an initialiser, and
+        fills stacks with a single call.
     name : str, optional
         The name of the scheme; that of the function by default.
     **attributes
@@ -116,8 +126,10 @@ def register(function: Any = None, /, *, name: str | None = None, **attributes: 
         raise TypeError(f"name: expected a string; got {type(name).__name__}")
     if name in _SCHEMES:
         raise ValueError(f"name: expected one that is not registered yet; got {name!r}")
-    scheme = Scheme(name, function, **attributes)
-    _expand_keywords(function)
+    keywords = _keywords_of(function)
+    scheme = Scheme(name, function, fills_stacks=keywords is not None, **attributes)
+    if keywords is not None:
+        _expand_keywords(function, keywords)
     _SCHEMES[name] = scheme
     return function
 
@@ -184,12 +196,15 @@ _PLACEHOLDER = re.compile(
 )
 
 
-def _expand_keywords(function: Any) -> None:
-    """Replace ``**keywords`` in a signature and docstring by the keywords that they stand for."""
+def _keywords_of(function: Any) -> Any:
+    """Return Common or Fans if the annotation of ``**keywords`` is one of them, otherwise None."""
     kind, *_ = get_args(getattr(function, "__annotations__", {}).get("keywords")) or [None]
     kind = get_origin(kind) or kind  # Common of Common[Out]
-    if kind is not Common and kind is not Fans:
-        return
+    return kind if kind is Common or kind is Fans else None
+
+
+def _expand_keywords(function: Any, kind: Any) -> None:
+    """Replace ``**keywords`` in a signature and docstring by the keywords that they stand for."""
     # Annotations are left to type checkers: they would make the signature in help() unreadable.
     signature = inspect.signature(function)
     parameters = {

@@ -70,10 +70,11 @@ def orthogonal(
     if target.cells.size == 0:
         return target.result
     n_out = target.shape[out_axis]
-    Q = _haar(target, n_out, math.prod(target.shape) // n_out)
-    Q *= gain
     others = [n for axis, n in enumerate(target.shape) if axis != out_axis]
-    return target.put(np.moveaxis(Q.reshape(n_out, *others), 0, out_axis))
+    for each in target.each():
+        Q = _haar(each, n_out, math.prod(others)) * gain
+        each.put(np.moveaxis(Q.reshape(n_out, *others), 0, out_axis))
+    return target.result
 
 
 def _haar(target: Target[Any], rows: int, columns: int) -> NDArray[Any]:
@@ -256,10 +257,12 @@ def delta_orthogonal(
         raise ValueError(f"shape: expected at most as many inputs as outputs; got {target.shape}")
     if target.cells.size == 0:
         return target.result
-    Q = _haar(target, n_out, n_in) * gain
     indices = _indices(target)
-    tap = Q[indices[out_axis], indices[in_axis]]
-    return target.put_part(np.where(_centre(target, (in_axis, out_axis)), tap, 0.0))
+    centre = _centre(target, (in_axis, out_axis))
+    for each in target.each():
+        Q = _haar(each, n_out, n_in) * gain
+        each.put_part(np.where(centre, Q[indices[out_axis], indices[in_axis]], 0.0))
+    return target.result
 
 
 @register
@@ -309,9 +312,15 @@ def sparse(
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparsity: expected 0 <= sparsity <= 1; got {sparsity}")
     target.draw(kernels.random.normal, 0.0, std)
+    for each in target.each():
+        _drop(each, sparsity, out_axis == 0)
+    return target.result
+
+
+def _drop(target: Target[Any], sparsity: float, by_column: bool) -> None:
+    """Set a fraction of the weights of every input, a column or a row, to zero."""
     (i, end_i), (j, end_j) = target.window
     n_i, n_j = target.shape
-    by_column = out_axis == 0
     # Whether a weight is zero depends on all weights of its input, also those outside the window.
     if by_column:
         words = np.empty((n_i, end_j - j), np.uint32)
@@ -323,14 +332,13 @@ def sparse(
     n_out = words.shape[axis]
     lost = math.ceil(sparsity * n_out)
     if lost == 0 or words.size == 0:
-        return target.result
+        return
     # The index in the low half breaks ties, so that the mask is the same on every platform.
     place = np.arange(n_out, dtype=np.uint64)
     ranked = words.astype(np.uint64) << np.uint64(32) | (place[:, None] if by_column else place)
     last = np.partition(ranked, lost - 1, axis=axis).take([lost - 1], axis=axis)
     dead = ranked <= last
-    target.cells[dead[i:end_i] if by_column else dead[:, j:end_j]] = 0
-    return target.result
+    target.cells[0, dead[i:end_i] if by_column else dead[:, j:end_j]] = 0
 
 
 @register

@@ -4,6 +4,7 @@ An initialiser passes its common keywords to :class:`Target`, which checks them,
 that the kernels can write to, and runs a kernel over disjoint ranges of it.
 """
 
+import copy
 import math
 import operator
 import sys
@@ -13,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, SupportsIndex, TypedDict
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -59,10 +60,21 @@ else:  # a default has no effect at run time, and requires Python 3.13
     Out = typing.TypeVar("Out")
 
 
-class Common(TypedDict, Generic[Out], total=False):
-    """Keywords of every initialiser."""
+class Sources(NamedTuple):
+    """What an initialiser takes as ``seed`` to fill a stack of arrays at once.
 
-    seed: Seed
+    ``out`` then has a leading axis of length k. The shape, which determines fans and windows, is
+    that of one array. ``pairs``, of shape (k, 2), holds the key and the stream of each array; the
+    keyword ``stream`` is added to the streams.
+    """
+
+    pairs: NDArray[np.uint64]
+
+
+class Common(TypedDict, Generic[Out], total=False):
+    """Keywords of every initialiser. Only :class:`Scheme` passes :class:`Sources`."""
+
+    seed: Seed | Sources
     stream: int
     dtype: DTypeLike | None
     out: Out | None
@@ -84,14 +96,16 @@ class Target(Generic[Out]):
     Attributes
     ----------
     shape : tuple of int
-        Shape of the whole array, of which the window is a part.
+        Shape of the whole array, of which the window is a part. The arrays of a stack have the same
+        shape and window.
     window : tuple of (int, int)
         Start and stop along each axis of the whole array.
     result : Out
         The return value: ``out`` itself, or a new array.
     cells : ndarray of float32, float64 or uint16
-        The memory of ``result``. uint16 holds the bits of halves; complex arrays have an additional
-        last axis of length 2.
+        The memory of ``result``, with a leading axis for the arrays of a stack; it has length 1
+        without a stack. uint16 holds the bits of halves; complex arrays have an additional last
+        axis of length 2.
     kind : str
         Name of the dtype of a cell.
     is_complex : bool
@@ -102,6 +116,7 @@ class Target(Generic[Out]):
     __slots__ = (
         "_index_shape",
         "_key",
+        "_sources",
         "cells",
         "is_complex",
         "kind",
@@ -116,7 +131,7 @@ class Target(Generic[Out]):
         self,
         shape: Shape | None,
         *,
-        seed: Seed = None,
+        seed: Seed | Sources = None,
         stream: int = 0,
         dtype: DTypeLike | None = None,
         out: Out | None = None,
@@ -135,25 +150,33 @@ class Target(Generic[Out]):
             raise TypeError("shape: expected a shape, or an array as out=; got neither")
         elif window is not None:
             raise TypeError("window: expected the shape of the whole array as shape=; got none")
+        is_stack = isinstance(seed, Sources)
         kind = None if dtype is None else _kind_of(dtype, "dtype: expected", complex_too)
         if out is not None:
             found, own = _cells_of(out, complex_too)
             if kind is not None and kind != own:
                 raise TypeError(f"dtype: expected that of out, {own}; got {kind}")
             kind = own
+            own_shape = found.shape[1:] if is_stack else found.shape
             if shape is None:
-                self.shape = found.shape
+                self.shape = own_shape
         kind = kind or "float64"
         self.window = _check_window(window, self.shape)
         part = self.shape if window is None else tuple(stop - start for start, stop in self.window)
-        if out is not None and found.shape != part:
-            raise ValueError(f"out: expected shape {part}; got {found.shape}")
+        if out is not None and own_shape != part:
+            raise ValueError(f"out: expected shape {part}; got {own_shape}")
         self.threads = None if threads is None else check_integer("threads", threads, 1)
         self.stream = check_integer("stream", stream)
-        self._key = None if seed is None else key_of(seed)
+        self._key = self._sources = None
+        if isinstance(seed, Sources):
+            self._sources = seed.pairs
+        elif seed is not None:
+            self._key = key_of(seed)
         if out is None:
             found = np.empty(part, _dtype_of(kind))
         self.result: Out = found if out is None else out  # type: ignore[assignment]
+        if not is_stack:
+            found = found[None]
         self.is_complex = kind in PARTS
         self.kind = PARTS.get(kind, kind)
         self._index_shape = self.shape
@@ -176,6 +199,22 @@ class Target(Generic[Out]):
         if self._key is None:
             self._key = key_of(None)
         return self._key
+
+    @property
+    def sources(self) -> NDArray[np.uint64]:
+        """The key of each array, and what is added to its stream: of shape (k, 2)."""
+        if self._sources is None:
+            self._sources = np.empty((1, 2), np.uint64)
+            self._sources[0] = self.key, 0
+        return self._sources
+
+    def each(self) -> "Iterator[Target[Out]]":
+        """Yield a target for each array of a stack."""
+        for i, (key, stream) in enumerate(self.sources.tolist()):
+            one = copy.copy(self)
+            one.cells, one._sources = self.cells[i : i + 1], None
+            one._key, one.stream = key, self.stream + stream
+            yield one
 
     @property
     def share_of_std(self) -> float:
@@ -214,24 +253,24 @@ class Target(Generic[Out]):
     def draw(self, kernel: Kernel, *parameters: float) -> Out:
         """Fill with a kernel that computes each value from its index in the whole array."""
         brain = self.kind == "bfloat16"
-        key, stream, size = self.key, self.stream, self.cells.size
+        sources, stream, k = self.sources, self.stream, len(self.cells)
+        size = k * _drawn(self.cells.size // k)
         if size < 2 * THREAD_ELEMENTS:
             for cells, first, step in self._matrices():
-                kernel(cells, first, step, key, stream, *parameters, brain)
+                kernel(cells, first, step, sources, stream, *parameters, brain)
             return self.result
+        most = min(SLICE_ELEMENTS, THREAD_ELEMENTS + size // 64)
         slices = deque(
-            piece
-            for matrix in self._matrices()
-            for piece in _pieces(*matrix, min(SLICE_ELEMENTS, THREAD_ELEMENTS + size // 64))
+            piece for matrix in self._matrices() for piece in _pieces(*matrix, sources, most)
         )
 
         def work() -> None:
             while slices:
                 try:
-                    cells, first, step = slices.popleft()
+                    piece = slices.popleft()
                 except IndexError:  # another thread took the last one
                     return
-                kernel(cells, first, step, key, stream, *parameters, brain)
+                kernel(*piece, stream, *parameters, brain)
 
         wanted = usable_cores() if self.threads is None else self.threads
         # New threads for each call: a pool would not survive a fork, and is hardly cheaper.
@@ -252,22 +291,23 @@ class Target(Generic[Out]):
         return self.result
 
     def _matrices(self) -> Iterator[tuple[NDArray[Any], int, int]]:
-        """Yield matrices of cells, the index of the first cell, and the index step between rows.
+        """Yield stacks of matrices: cells, the index of the first, the index step between rows.
 
         Neighbouring columns are neighbours in the whole array; in memory they may have any stride.
         """
         cells = self.cells
         if cells.size == 0:
             return
-        if cells.flags.c_contiguous and cells.shape == self._index_shape:
-            yield cells.reshape(1, -1), 0, 0
+        k, shape, strides = len(cells), cells.shape[1:], cells.strides[1:]
+        if cells[0].flags.c_contiguous and shape == self._index_shape:
+            yield cells.reshape(k, 1, -1), 0, 0
             return
         lengths = self._index_shape
         steps = [math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
         first = sum(start * step for (start, _), step in zip(self.window, steps, strict=True))
         # Merge the axes that are contiguous in both index and memory, and loop over the others.
         axes: list[tuple[int, int, int]] = []
-        for n, step, stride in zip(cells.shape, steps, cells.strides, strict=True):
+        for n, step, stride in zip(shape, steps, strides, strict=True):
             if n == 1:
                 continue
             if axes and axes[-1][1:] == (n * step, n * stride):
@@ -279,18 +319,28 @@ class Target(Generic[Out]):
         if len(axes) == 1:
             axes.insert(0, (1, 0, 0))
         lengths, index_steps, strides = zip(*axes, strict=True)
-        merged = np.lib.stride_tricks.as_strided(cells, lengths, strides)
+        merged = np.lib.stride_tricks.as_strided(cells, (k, *lengths), (cells.strides[0], *strides))
         for outer in np.ndindex(*lengths[:-2]):
             start = sum(i * step for i, step in zip(outer, index_steps, strict=False))
-            yield merged[outer], first + start, index_steps[-2]
+            yield merged[(slice(None), *outer)], first + start, index_steps[-2]
+
+
+def _drawn(size: int) -> int:
+    """Return the number of values that a kernel draws to fill an array of some size."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _pieces(
-    cells: NDArray[Any], first: int, step: int, size: int
-) -> Iterator[tuple[NDArray[Any], int, int]]:
-    """Split a matrix of cells into matrices of about ``size`` elements."""
-    rows, columns = cells.shape
-    if columns >= size:
+    cells: NDArray[Any], first: int, step: int, sources: NDArray[np.uint64], size: int
+) -> Iterator[tuple[NDArray[Any], int, int, NDArray[np.uint64]]]:
+    """Split a stack of matrices of cells into stacks of about ``size`` elements."""
+    k, rows, columns = cells.shape
+    if k > 1:
+        some = max(size // _drawn(rows * columns), 1)
+        for i in range(0, k, some):
+            part = cells[i : i + some], first, step, sources[i : i + some]
+            yield from [part] if some > 1 else _pieces(*part, size)
+    elif columns >= size:
         # Cuts are multiples of ALIGNMENT in the whole array, not in the row.
         size -= size % ALIGNMENT
         for row in range(rows):
@@ -298,12 +348,12 @@ def _pieces(
             start = 0
             while start < columns:
                 stop = min(start + size - (index + start) % ALIGNMENT, columns)
-                yield cells[row : row + 1, start:stop], index + start, 0
+                yield cells[:, row : row + 1, start:stop], index + start, 0, sources
                 start = stop
     else:
         height = size // columns
         for row in range(0, rows, height):
-            yield cells[row : row + height], first + row * step, step
+            yield cells[:, row : row + height], first + row * step, step, sources
 
 
 def _join(helpers: Sequence[threading.Thread]) -> None:
@@ -327,6 +377,28 @@ def _join(helpers: Sequence[threading.Thread]) -> None:
 # --- checks ---------------------------------------------------------------------------------------
 
 
+def check_seed(seed: Seed) -> None:
+    """Raise an error if a seed has another type or is out of range.
+
+    Examples
+    --------
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+        ...
+    ValueError: seed: expected 0 <= seed < 2**64; got -1
+    """
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed: expected 0 <= seed < 2**64; got {seed}")
+    elif seed is not None and not isinstance(
+        seed, (np.random.SeedSequence, np.random.Generator, np.random.RandomState)
+    ):
+        raise TypeError(
+            "seed: expected int, SeedSequence, Generator, RandomState or None; "
+            f"got {type(seed).__name__}"
+        )
+
+
 def key_of(seed: Seed) -> int:
     """Return the 64-bit key of a seed; a generator advances by one draw.
 
@@ -335,9 +407,8 @@ def key_of(seed: Seed) -> int:
     >>> key_of(3)
     3
     """
-    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed: expected 0 <= seed < 2**64; got {seed}")
+    check_seed(seed)
+    if isinstance(seed, (int, np.integer)):
         return int(seed)
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(2**64, dtype=np.uint64))
@@ -345,12 +416,25 @@ def key_of(seed: Seed) -> int:
         return int(seed.randint(2**64, dtype=np.uint64))
     if seed is None:
         seed = np.random.SeedSequence()
-    if isinstance(seed, np.random.SeedSequence):
-        return int(seed.generate_state(1, np.uint64)[0])
-    raise TypeError(
-        "seed: expected int, SeedSequence, Generator, RandomState or None; "
-        f"got {type(seed).__name__}"
-    )
+    return int(seed.generate_state(1, np.uint64)[0])
+
+
+def check_seeds(seeds: Sequence[Seed]) -> Sequence[Seed]:
+    """Return several seeds after checking each of them; integers of an array become int.
+
+    Examples
+    --------
+    >>> check_seeds(np.arange(3))
+    [0, 1, 2]
+    """
+    if isinstance(seeds, np.ndarray):
+        seeds = seeds.tolist()
+    if not seeds:
+        raise ValueError("seed: expected at least one; got an empty sequence")
+    if set(map(type, seeds)) != {int} or min(seeds) < 0 or max(seeds) >= 2**64:  # type: ignore
+        for seed in seeds:
+            check_seed(seed)
+    return seeds
 
 
 def check_shape(shape: Shape) -> tuple[int, ...]:

@@ -51,7 +51,13 @@ OPTIMIZERS: Collection[str]
 __test__: dict[str, str]  # Cython adds one to every module
 
 def all_finite(A: NDArray[_Real]) -> bool: ...
-def all_binary(A: NDArray[_Real]) -> bool: ...
+def usable(
+    array: Any,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    content: str,
+    written: bool = False,
+) -> bool: ...
 def linear(
     W: NDArray[_Real], b: NDArray[_Real], A: NDArray[_Real], out: NDArray[_Real]
 ) -> None: ...

@@ -19,6 +19,7 @@ functions of the same names and arguments.
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, pow, sqrt
 from libc.math cimport log as c_log
@@ -30,6 +31,8 @@ import _thread
 import os
 
 import numpy as np
+
+cdef object np_ndarray = np.ndarray
 
 cdef extern from "lanes.h":
     enum:
@@ -126,30 +129,112 @@ cdef inline void affine(
     )
 
 
-def all_finite(const real[:, ::1] A):
-    """Return whether all numbers are finite."""
-    cdef const real* a = start_of(A)
-    cdef Py_ssize_t n = A.shape[0] * A.shape[1], k, stop, start = 0
+cdef enum:
+    CHECKED = 4096               # numbers between two looks at the result of a check
+
+
+cdef bint are_finite(const real* a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t k, stop, start = 0
     cdef int64_t wrong = 0
-    with nogil:
-        while start < n and wrong == 0:
-            stop = min(start + 4096, n)
-            # x - x is 0 for finite numbers and NaN otherwise.
-            for k in range(start, stop):
-                wrong += a[k] - a[k] != 0
-            start = stop
+    while start < n and wrong == 0:
+        stop = min(start + <Py_ssize_t>CHECKED, n)
+        # x - x is 0 for finite numbers and NaN otherwise.
+        for k in range(start, stop):
+            wrong += a[k] - a[k] != 0
+        start = stop
     return wrong == 0
 
 
-def all_binary(const real[:, ::1] A):
-    """Return whether all numbers are 0 or 1."""
-    cdef const real* a = start_of(A)
+cdef bint are_not_negative(const real* a, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t k
     cdef int64_t wrong = 0
-    with nogil:
-        for k in range(A.shape[0] * A.shape[1]):
-            wrong += (a[k] != 0) & (a[k] != 1)
+    for k in range(n):
+        wrong += a[k] < 0
     return wrong == 0
+
+
+cdef bint are_binary(const real* a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef int64_t wrong = 0
+    for k in range(n):
+        wrong += (a[k] != 0) & (a[k] != 1)
+    return wrong == 0
+
+
+cdef bint have_one_each(const real* a, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """Return whether each column of a binary matrix has exactly one 1."""
+    cdef real sums[64]
+    cdef Py_ssize_t start = 0, n, r, k
+    cdef int64_t wrong = 0
+    while start < columns:
+        n = min(<Py_ssize_t>64, columns - start)
+        for k in range(n):
+            sums[k] = 0
+        for r in range(rows):
+            for k in range(n):
+                sums[k] += a[r * columns + start + k]
+        for k in range(n):
+            wrong += sums[k] != 1
+        start += n
+    return wrong == 0
+
+
+cdef bint holds(const real* a, Py_ssize_t rows, Py_ssize_t columns, str content) noexcept:
+    cdef Py_ssize_t n = rows * columns
+    cdef bint one_hot = content == "one_hot", binary = one_hot or content == "binary"
+    cdef bint not_negative = content == "not_negative"
+    cdef bint finite = not_negative or content == "finite", found
+    with nogil:
+        found = (
+            (not finite or are_finite(a, n))
+            and (not not_negative or are_not_negative(a, n))
+            and (not binary or are_binary(a, n))
+            and (not one_hot or have_one_each(a, rows, columns))
+        )
+    return found
+
+
+def usable(array, dtype, tuple shape, str content, bint written=False):
+    """Return whether the kernels can take an array as it is, so that it needs no other check.
+
+    It is an ndarray, not of a subclass, of this dtype and shape, contiguous and aligned, and
+    writable if it is to be written. -1 in the shape is any length. ``content`` is "any", "finite",
+    "not_negative" (and finite), "binary" (0 or 1), or "one_hot" (binary, each column with one 1).
+    """
+    cdef Py_buffer view
+    cdef Py_ssize_t k, length, n = 1
+    cdef bint found
+    if type(array) is not np_ndarray or array.dtype is not dtype:
+        return False
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
+    except (ValueError, BufferError):
+        return False
+    found = (
+        view.ndim == len(shape) and not (written and view.readonly)
+        and <size_t>view.buf % <size_t>view.itemsize == 0
+    )
+    if found:
+        for k in range(view.ndim):
+            length = shape[k]
+            found = found and (length == -1 or length == view.shape[k])
+            if k > 0:
+                n *= view.shape[k]
+    if found and content != "any":
+        if view.itemsize == sizeof(float):
+            found = holds(<const float*>view.buf, view.shape[0], n, content)
+        else:
+            found = holds(<const double*>view.buf, view.shape[0], n, content)
+    PyBuffer_Release(&view)
+    return found
+
+
+def all_finite(const real[:, ::1] A):
+    """Return whether all numbers are finite."""
+    cdef bint found
+    with nogil:
+        found = are_finite(start_of(A), A.shape[0] * A.shape[1])
+    return found
 
 
 def linear(

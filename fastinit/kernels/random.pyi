@@ -1,7 +1,8 @@
 """The interface of the random kernels, the same for every CPU level and ``fastinit.reference``.
 
-``out[r, c]`` is element ``first + r * step + c`` of a whole array. If ``out`` has dtype uint16, it
-holds the bits of bfloat16 numbers if ``brain`` is true, and of float16 numbers otherwise.
+``out[i, r, c]`` is element ``first + r * step + c`` of the whole array of key ``sources[i, 0]`` and
+stream ``sources[i, 1] + stream``; ``words`` fills one matrix. If ``out`` has dtype uint16, it holds
+the bits of bfloat16 numbers if ``brain`` is true, and of float16 numbers otherwise.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ def uniform(
     out: NDArray[Any],
     first: int,
     step: int,
-    key: int,
+    sources: NDArray[np.uint64],
     stream: int,
     low: float,
     width: float,
@@ -29,7 +30,7 @@ def normal(
     out: NDArray[Any],
     first: int,
     step: int,
-    key: int,
+    sources: NDArray[np.uint64],
     stream: int,
     mean: float,
     std: float,
@@ -39,7 +40,7 @@ def truncated_normal(
     out: NDArray[Any],
     first: int,
     step: int,
-    key: int,
+    sources: NDArray[np.uint64],
     stream: int,
     mean: float,
     std: float,

@@ -452,7 +452,7 @@ cdef inline uint16_t float16_of(float x) noexcept nogil:
     return <uint16_t>(half | ((bits >> 16) & 0x8000))
 
 
-cdef void fill(
+cdef void fill_matrix(
     cell[:, :] out, uint64_t first, uint64_t step, draw_floats floats, draw_doubles doubles,
     const Draw* draw, bint brain,
 ) noexcept nogil:
@@ -509,6 +509,20 @@ cdef void fill(
             c += n
 
 
+cdef void fill(
+    cell[:, :, :] out, uint64_t first, uint64_t step, const uint64_t[:, :] sources,
+    uint64_t stream, draw_floats floats, draw_doubles doubles, Draw* draw, bint brain,
+) noexcept nogil:
+    """Overwrite ``out[i, r, c]`` with element ``first + r * step + c`` of ``sources[i]``.
+
+    A source is a key and a stream, to which ``stream`` is added.
+    """
+    cdef Py_ssize_t i
+    for i in range(out.shape[0]):
+        draw.key, draw.stream = sources[i, 0], sources[i, 1] + stream
+        fill_matrix(out[i], first, step, floats, doubles, draw, brain)
+
+
 # --- the kernels --------------------------------------------------------------------------------
 
 def permutation(Py_ssize_t[::1] out, uint64_t key, uint64_t stream):
@@ -554,33 +568,31 @@ def words(uint32_t[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint6
 
 
 def uniform(
-    cell[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream,
-    double low, double width, double lowest, double largest, bint brain,
+    cell[:, :, :] out, uint64_t first, uint64_t step, const uint64_t[:, :] sources,
+    uint64_t stream, double low, double width, double lowest, double largest, bint brain,
 ):
     """Overwrite ``out`` with ``low + unit * width``, from ``lowest`` to ``largest``."""
     cdef Draw draw
-    draw.key, draw.stream = key, stream
     draw.a, draw.b, draw.lowest, draw.largest = low, width, lowest, largest
     with nogil:
-        fill(out, first, step, uniform_floats, uniform_doubles, &draw, brain)
+        fill(out, first, step, sources, stream, uniform_floats, uniform_doubles, &draw, brain)
 
 
 def normal(
-    cell[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream,
-    double mean, double std, bint brain,
+    cell[:, :, :] out, uint64_t first, uint64_t step, const uint64_t[:, :] sources,
+    uint64_t stream, double mean, double std, bint brain,
 ):
     """Overwrite ``out`` with draws from the normal distribution."""
     cdef Draw draw
-    draw.key, draw.stream = key, stream
     draw.a, draw.b = mean, std
     with nogil:
-        fill(out, first, step, normal_floats, normal_doubles, &draw, brain)
+        fill(out, first, step, sources, stream, normal_floats, normal_doubles, &draw, brain)
 
 
 def truncated_normal(
-    cell[:, :] out, uint64_t first, uint64_t step, uint64_t key, uint64_t stream,
-    double mean, double std, double left, double right, double total, double exponent,
-    double unit, double lowest, double largest, bint brain,
+    cell[:, :, :] out, uint64_t first, uint64_t step, const uint64_t[:, :] sources,
+    uint64_t stream, double mean, double std, double left, double right, double total,
+    double exponent, double unit, double lowest, double largest, bint brain,
 ):
     """Overwrite ``out`` with draws from the part of the normal distribution between two bounds.
 
@@ -588,13 +600,15 @@ def truncated_normal(
     all divided by ``unit = 2**exponent``. Values are from ``lowest`` to ``largest``.
     """
     cdef Draw draw
-    draw.key, draw.stream = key, stream
     draw.a, draw.b = mean, std
     draw.left, draw.right, draw.total = left, right, total
     draw.exponent, draw.unit = exponent, unit
     draw.lowest, draw.largest = lowest, largest
     with nogil:
-        fill(out, first, step, truncated_normal_floats, truncated_normal_doubles, &draw, brain)
+        fill(
+            out, first, step, sources, stream, truncated_normal_floats, truncated_normal_doubles,
+            &draw, brain,
+        )
 
 
 # --- what only the tests call -------------------------------------------------------------------

@@ -628,10 +628,11 @@ class _Training:
             now = perf_counter()
             for run in self.runs:
                 run.seconds = self.seconds_before + now - self.started
-            # The growth is limited because the first iterations are not representative.
-            seconds = max((now - before) / (stop - done), 1e-9)
-            size = min(int(self._slice_seconds(len(networks)) / seconds), 64 * size)
-            size = max(1, min(size, MOST_COSTS // len(networks)))
+            if stop < total:
+                # The growth is limited because the first iterations are not representative.
+                seconds = max((now - before) / (stop - done), 1e-9)
+                size = min(int(self._slice_seconds(len(networks)) / seconds), 64 * size)
+                size = max(1, min(size, MOST_COSTS // len(networks)))
             show(stop - done)
             self._validate([k for k in networks if not self.stopped[k]], stop)
             self._call_back(stop, total, networks)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastinit.initializers import scheme as schemes
 from fastinit.initializers.scheme import Scheme
-from fastinit.initializers.target import LARGEST, Seed
+from fastinit.initializers.target import LARGEST, Seed, Sources, check_seeds, key_of
 from fastinit.kernels import dense, usable_cores
 from fastinit.training import files
 from fastinit.validation import (
@@ -40,6 +40,14 @@ LOSSES = {
     "softmax": ("softmax_cross_entropy",),
     "identity": ("squared_error",),
     "exponential": ("poisson",),
+}
+
+# What the labels of each output hold; a name of ``dense.usable``.
+LABELS = {
+    "sigmoid": "binary",
+    "softmax": "one_hot",
+    "identity": "finite",
+    "exponential": "not_negative",
 }
 
 # Largest number of outputs in memory while many networks are scored: 16 MB of float64.
@@ -341,11 +349,20 @@ class Network:
         stream: int = 0,
         n: int,
     ) -> Matrix: ...
+    @overload
     def initialize(
         self,
         scheme: AnyScheme | Sequence[AnyScheme],
         *,
-        seed: Seed = None,
+        seed: Sequence[Seed] | NDArray[np.integer[Any]],
+        stream: int = 0,
+        n: None = None,
+    ) -> Matrix: ...
+    def initialize(
+        self,
+        scheme: AnyScheme | Sequence[AnyScheme],
+        *,
+        seed: Seed | Sequence[Seed] | NDArray[np.integer[Any]] = None,
         stream: int = 0,
         n: int | None = None,
     ) -> Array:
@@ -358,27 +375,32 @@ class Network:
             of one, or a callable that takes ``seed=``, ``stream=`` and ``out=`` and fills ``out``
             in place. A sequence has one entry per layer. Biases are zero unless the scheme fills
             them.
-        seed : int, SeedSequence, Generator, RandomState or None, default None
+        seed : int, SeedSequence, Generator, RandomState or None, or a sequence, default None
             None draws fresh entropy. With the lesson's schemes, ``lesson.random`` and
             ``lesson.he``, None draws from NumPy's global random state, and an int seeds NumPy's
-            legacy generator.
+            legacy generator. A sequence of k seeds returns a stack of k networks: network ``i`` is
+            the one of ``seed=seed[i]``.
         stream : int, default 0
             Number of the network. Networks of the same seed and different streams are independent.
             Each of the arrays W1, b1, W2, b2, ... is drawn from a random stream of its own.
         n : int, optional
-            Return a stack of n networks. Network ``i`` is the one of ``stream=stream + i``.
+            Return a stack of n networks of one seed. Network ``i`` is the one of
+            ``stream=stream + i``.
 
         Returns
         -------
-        ndarray of shape (n_parameters,) or, with `n`, (n, n_parameters), the network's dtype
+        ndarray of shape (n_parameters,), the network's dtype
+            With several seeds or with `n`, a stack of shape (k, n_parameters) or
+            (n, n_parameters).
 
         Raises
         ------
         TypeError
-            If an argument has the wrong type.
+            If an argument has the wrong type, or `n` is given with several seeds.
         ValueError
-            If the scheme is unknown, a sequence does not have one scheme per layer, or `stream` or
-            `n` is given with the lesson's schemes, whose generator has no streams.
+            If the scheme is unknown, a sequence does not have one scheme per layer, a seed is out
+            of range, there are no seeds in a sequence, or `stream` or `n` is given with the
+            lesson's schemes, whose generator has no streams.
 
         Examples
         --------
@@ -390,29 +412,51 @@ class Network:
         >>> thetas = net.initialize("he_normal", seed=0, n=5)
         >>> bool((thetas[3] == net.initialize("he_normal", seed=0, stream=3)).all())
         True
+        >>> thetas = net.initialize("he_normal", seed=range(100))
+        >>> bool((thetas[7] == net.initialize("he_normal", seed=7)).all())
+        True
         """
         layers = self._schemes(scheme)
         stream = check_integer("stream", stream)
-        k = 1 if n is None else check_integer("n", n, 1)
+        several = is_sequence(seed)
+        if several and n is not None:
+            raise TypeError("seed, n: expected at most one of several seeds and n; got both")
         if any(each.sequential for each in layers) and (stream != 0 or n is not None):
             raise ValueError(
                 "scheme: expected schemes with streams if stream= or n= is given; got "
                 f"{', '.join(each.name for each in layers if each.sequential)}"
             )
+        seeds = check_seeds(seed if several else [seed])  # type: ignore[list-item, arg-type]
+        k = len(seeds) if n is None else check_integer("n", n, 1)
+        # The first stream of each network; a layer takes two.
+        between = 2 * self.n_layers
+        first, step = stream * between, 0 if n is None else between
+        check_integer("stream", first + (k - 1) * step + between - 1)
+        thetas = np.zeros((k, self.n_parameters), self.dtype)
+        views = self._views(thetas)
         # Create each generator once for all layers: deriving a key from a Generator advances it.
         kinds = dict.fromkeys(each.generator_of for each in layers)
-        generators = {generator_of: generator_of(seed) for generator_of in kinds}
-        thetas = np.zeros((k, self.n_parameters), self.dtype)
-        for network, theta in enumerate(thetas, start=stream):
-            views = self._views(theta)
-            for layer, each in enumerate(layers, start=1):
-                each.fill_layer(
-                    views[f"W{layer}"],
-                    views.get(f"b{layer}"),
-                    generators[each.generator_of],
-                    2 * (network * self.n_layers + layer - 1),
-                )
-        return thetas[0] if n is None else thetas
+        if list(kinds) == [key_of] and all(each.fills_stacks for each in layers):
+            pairs = np.empty((k, 2), np.uint64)
+            pairs[:, 0] = np.array([key_of(each) for each in seeds], np.uint64)
+            pairs[:, 1] = np.arange(k) * step
+            self._fill(layers, views, {key_of: Sources(pairs)}, first)
+        else:
+            for i in range(k):
+                if several or i == 0:
+                    generators = {kind: kind(seeds[i]) for kind in kinds}
+                own = {name: view[i] for name, view in views.items()}
+                self._fill(layers, own, generators, first + i * step)
+        return thetas if several or n is not None else thetas[0]
+
+    @staticmethod
+    def _fill(
+        layers: list[Scheme], views: dict[str, Array], generators: dict[Any, Any], stream: int
+    ) -> None:
+        """Fill the arrays of one network or of a stack; the layers take two streams each."""
+        for layer, each in enumerate(layers, start=1):
+            W, b = views[f"W{layer}"], views.get(f"b{layer}")
+            each.fill_layer(W, b, generators[each.generator_of], stream + 2 * (layer - 1))
 
     def _schemes(self, scheme: AnyScheme | Sequence[AnyScheme]) -> list[Scheme]:
         """Return the scheme of each layer."""
@@ -803,23 +847,26 @@ class Network:
         Y = self.check_Y(Y, X)
         if sample_weight is not None:
             sample_weight = self.check_sample_weight(sample_weight, X)
+        single = np.ndim(theta) != 2
         if out is None:
-            out = np.empty(np.shape(theta), self.dtype)
+            out = np.empty_like(thetas[0] if single else thetas)
+            gradients = out[None] if single else out
         elif np.shape(out) != np.shape(theta):
             raise ValueError(f"out: expected shape {np.shape(theta)}; got {np.shape(out)}")
-        gradients = self.check_stack(out, name="out", written=True)
-        for name, array in (
-            ("theta", thetas),
-            ("X", X),
-            ("Y", Y),
-            ("sample_weight", sample_weight),
-        ):
-            if array is not None and np.may_share_memory(out, array):
-                raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
+        else:
+            gradients = self.check_stack(out, name="out", written=True)
+            for name, array in (
+                ("theta", thetas),
+                ("X", X),
+                ("Y", Y),
+                ("sample_weight", sample_weight),
+            ):
+                if array is not None and np.may_share_memory(out, array):
+                    raise ValueError(f"out: expected memory of its own; got an overlap with {name}")
         costs = dense.loss_and_gradient(
             self.layout, thetas, X, Y, sample_weight, gradients, usable_cores()
         )
-        return (costs if np.ndim(theta) == 2 else float(costs[0])), out
+        return (float(costs[0]) if single else costs), out
 
     # --- checks of arguments --------------------------------------------------------------------
 
@@ -852,6 +899,8 @@ class Network:
         >>> fi.Network([2, 1]).check_theta(np.zeros(3))
         array([0., 0., 0.])
         """
+        if dense.usable(theta, self.dtype, (self.n_parameters,), "any", written):
+            return theta
         if written and not isinstance(theta, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array; got {type(theta).__name__}")
         theta = np.asarray(theta)
@@ -933,8 +982,10 @@ class Network:
         array([[1., 2., 3.],
                [4., 5., 6.]])
         """
-        X = as_real(name, X)
         n = self.sizes[0]
+        if dense.usable(X, self.dtype, (n, -1), "finite"):
+            return X  # type: ignore[return-value]
+        X = as_real(name, X)
         if X.ndim != 2 or X.shape[0] != n:
             hint = f"; pass {name}.T" if X.ndim == 2 and X.shape[1] == n else ""
             raise ValueError(f"{name}: expected shape ({n}, n_examples); got {X.shape}{hint}")
@@ -987,11 +1038,13 @@ class Network:
                [0., 0.],
                [0., 1.]])
         """
+        n, m = self.sizes[-1], X.shape[1]
+        if m and dense.usable(Y, self.dtype, (n, m), LABELS[self.output]):
+            return Y  # type: ignore[return-value]
         Y = as_real(name, Y)
         of_X = name.replace("Y", "X")
-        if X.shape[1] == 0:
+        if m == 0:
             raise ValueError(f"{of_X}: expected at least one example; got shape {X.shape}")
-        n, m = self.sizes[-1], X.shape[1]
         if Y.shape == (m,) and self.output == "softmax":
             return self._one_hot(Y, name)
         if Y.shape == (m,) and n == 1:
@@ -1004,17 +1057,16 @@ class Network:
             raise ValueError(
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )
-        counts = self.output == "exponential"
         if Y.dtype == self.dtype or Y.dtype.kind in "iub":
             # The labels can be checked after the conversion: no integer other than 0 and 1 is
             # rounded to 0 or 1, whereas a small float64 would become 0 in float32.
             labels = self._converted(Y)
-            fits = dense.all_binary if self.classifies else dense.all_finite
-            if fits(labels) and self.output != "softmax" and not counts:
+            if dense.usable(labels, self.dtype, (n, m), LABELS[self.output]):
                 return labels
         if self.classifies:
             wrong, expected = Y[(Y != 0) & (Y != 1)], "labels 0 and 1"
         else:
+            counts = self.output == "exponential"
             with np.errstate(over="ignore"):
                 finite = np.isfinite(Y.astype(self.dtype))
             wrong = Y[~finite | (Y < 0)] if counts else Y[~finite]

@@ -394,3 +394,57 @@ def test_loss_of_what_is_not_finite(dense, dtype, loss, value):
         for ours, theirs in zip(found, expected, strict=True):
             for test in (np.isnan, np.isposinf, np.isneginf):
                 assert_array_equal(test(ours), test(theirs))
+
+
+def one_hot(columns):
+    A = np.zeros((3, columns))
+    A[np.arange(columns) % 3, np.arange(columns)] = 1
+    return A
+
+
+@pytest.mark.parametrize("columns", [1, 63, 64, 65, 5000])
+def test_usable_content(dense, dtype, columns):
+    """A single wrong number is found in every place."""
+    good = one_hot(columns).astype(dtype)
+    contents = ("any", "finite", "not_negative", "binary", "one_hot")
+
+    def held(A):
+        return [content for content in contents if dense.usable(A, dtype, (3, -1), content)]
+
+    assert held(good) == list(contents)
+    for row, column in ((0, 0), (1, columns // 2), (2, columns - 1)):
+        for wrong, kept in (
+            (np.nan, 1), (np.inf, 1), (-np.inf, 1), (-1.0, 2), (np.finfo(dtype).tiny, 3),
+            (2.0, 3), (1.0 - good[row, column], 4),
+        ):  # fmt: skip
+            bad = good.copy()
+            bad[row, column] = wrong
+            assert held(bad) == list(contents[:kept]), (row, column, wrong)
+    bad = good.copy()
+    bad[:, -1] = good[:, -1][[1, 2, 0]]  # another class is no error
+    assert held(bad) == list(contents)
+
+
+def test_usable_layout(dense, dtype):
+    class Own(np.ndarray):
+        pass
+
+    A = np.zeros((3, 4), dtype)
+    read_only = A.copy()
+    read_only.flags.writeable = False
+    unaligned = np.zeros(3 * 4 * dtype.itemsize + 1, np.uint8)[1:].view(dtype).reshape(3, 4)
+    other = np.dtype("float32" if dtype == np.float64 else "float64")
+    for array, shape, expected in (
+        (A, (3, 4), True), (A, (-1, 4), True), (A, (3, -1), True), (A[:2], (2, 4), True),
+        (A, (4, 3), False), (A, (3,), False), (A, (3, 4, 1), False), (A[0], (4,), True),
+        (A[:, :0], (3, -1), True), (A[:0], (-1, 4), True),
+        (A.T, (4, 3), False), (A[:, :2], (3, 2), False), (unaligned, (3, 4), False),
+        (A.astype(other), (3, 4), False), (A.astype(int), (3, 4), False),
+        (A.astype(dtype.newbyteorder()), (3, 4), False), (A.view(Own), (3, 4), False),
+        (np.ma.masked_array(A), (3, 4), False), (A.tolist(), (3, 4), False),
+        (None, (3, 4), False), (A.astype(object), (3, 4), False),
+    ):  # fmt: skip
+        assert dense.usable(array, dtype, shape, "finite") is expected, (array, shape)
+        assert dense.usable(array, dtype, shape, "any", True) is expected, (array, shape)
+    assert dense.usable(read_only, dtype, (3, 4), "finite")
+    assert not dense.usable(read_only, dtype, (3, 4), "finite", True)

@@ -84,6 +84,9 @@ def test_words_are_the_counters_word_by_word(random):
 # --- reproducibility ------------------------------------------------------------------------------
 
 
+WORDS = st.integers(0, 2**64 - 1)
+
+
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("name", PARAMETERS)
 @settings(deadline=None, max_examples=25)
@@ -92,19 +95,20 @@ def test_words_are_the_counters_word_by_word(random):
     columns=st.integers(0, 600),
     first=st.integers(0, 2**63),
     step=st.integers(0, 2**40),
-    key=st.integers(0, 2**64 - 1),
-    stream=st.integers(0, 2**64 - 1),
+    sources=st.lists(st.tuples(WORDS, st.integers(0, 2**63)), min_size=1, max_size=3),
+    stream=st.integers(0, 2**63 - 1),
 )
-def test_every_level_is_the_reference(name, kind, rows, columns, first, step, key, stream):
+def test_every_level_is_the_reference(name, kind, rows, columns, first, step, sources, stream):
     cell, brain = CELLS[kind]
     kernel = KERNEL_OF.get(name, name)
-    arguments = (first, step, key, stream, *PARAMETERS[name], brain)
-    expected = np.full((rows, columns), 99, cell)
+    pairs = np.array(sources, np.uint64)
+    arguments = (first, step, pairs, stream, *PARAMETERS[name], brain)
+    expected = np.full((len(sources), rows, columns), 99, cell)
     getattr(reference, kernel)(expected, *arguments)
     for level in kernels.LEVELS:
         if kernels.why_not(level) is None:
             module = __import__(f"fastinit.kernels.random_{level}", fromlist=[""])
-            out = np.full((rows, columns), 99, cell)
+            out = np.full((len(sources), rows, columns), 99, cell)
             getattr(module, kernel)(out, *arguments)
             assert out.tobytes() == expected.tobytes(), level
 
@@ -215,7 +219,8 @@ def test_threads(kind, threads):
     shape = (17, 123_457)  # rows are no multiple of a group; enough elements for seven threads
     assert math.prod(shape) > 7 * target.THREAD_ELEMENTS
     expected = np.empty(shape, CELLS[kind][0])
-    kernels.random.normal(expected.reshape(1, -1), 0, 0, 8, 0, 0.0, 1.0, False)
+    source = np.array([[8, 0]], np.uint64)
+    kernels.random.normal(expected.reshape(1, 1, -1), 0, 0, source, 0, 0.0, 1.0, False)
     plain = fi.normal(shape, seed=8, dtype=kind, threads=threads)
     assert plain.tobytes() == expected.tobytes()
     turned = np.empty(shape[::-1], kind).T
@@ -234,9 +239,10 @@ def test_more_than_32_bits_of_elements():
     """The last of 2**40 elements, through a window: their counters need the high word."""
     shape = (2**20, 2**20)
     corner = fi.normal(shape, seed=1, window=np.s_[-2:, -300:])
-    expected = np.empty((2, 300))
-    reference.normal(expected, 2**40 - 2**20 - 300, 2**20, 1, 0, 0.0, 1.0, False)
-    assert_array_equal(corner, expected)
+    expected = np.empty((1, 2, 300))
+    source = np.array([[1, 0]], np.uint64)
+    reference.normal(expected, 2**40 - 2**20 - 300, 2**20, source, 0, 0.0, 1.0, False)
+    assert_array_equal(corner, expected[0])
     low = fi.normal(shape, seed=1, window=np.s_[4096:4097, :300])
     assert (low != fi.normal(shape, seed=1, window=np.s_[:1, :300])).all()
     words = np.empty((4, 1), np.uint32)

@@ -1,6 +1,7 @@
 import copy
 import pickle
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -338,11 +339,25 @@ def test_lesson_schemes_take_every_kind_of_seed(net):
 
 @pytest.mark.parametrize("scheme", ["zeros", "lesson.he", "lesson.random", "he_normal"])
 @pytest.mark.parametrize(
-    ("seed", "error"), [([1, 2], TypeError), (True, TypeError), (1.5, TypeError), (-1, ValueError)]
-)
+    ("seed", "error"),
+    [
+        (True, TypeError), (1.5, TypeError), ("12", TypeError), (-1, ValueError),
+        ([1, True], TypeError), ([1, -1], ValueError), ([0, 2**64], ValueError),
+        ([[1, 2]], TypeError), (np.eye(2, dtype=int), TypeError), (np.ones(2), TypeError),
+        ({1, 2}, TypeError), ([], ValueError), (range(0), ValueError),
+    ],
+)  # fmt: skip
 def test_bad_seeds(net, scheme, seed, error):
     with pytest.raises(error, match="seed: expected"):
         net.initialize(scheme, seed=seed)
+
+
+@pytest.mark.parametrize("scheme", ["he_normal", "lesson.he"])
+def test_all_seeds_are_checked_before_a_generator_advances(net, scheme):
+    generator = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="seed: expected 0 <= seed"):
+        net.initialize(scheme, seed=[generator, -1])
+    assert generator.bit_generator.state == np.random.default_rng(0).bit_generator.state
 
 
 def test_initialize(net):
@@ -368,6 +383,74 @@ def test_initialize_many(net):
     draws = np.concatenate([theta[theta != 0] for theta in net.initialize("normal", seed=5, n=50)])
     assert len(np.unique(draws)) == len(draws)
     assert not net.initialize("zeros", n=3).any()
+
+
+def twice_normal(*, out, seed, stream):
+    """A scheme of the user's own: it fills one array at a time."""
+    out[...] = 2 * fi.normal(out.shape, seed=seed, stream=stream, dtype=out.dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *fi.initializers.names(),
+        twice_normal,
+        partial(fi.truncated_normal, std=0.1, a=-0.05),
+        partial(fi.constant, value=[[1.0, 2.0]]),
+        ["he_normal", twice_normal, "lesson.he"],
+        ["orthogonal", "sparse", "flax_dense"],
+    ],
+)
+def test_several_seeds(scheme, dtype, bias):
+    """Row i is the network of seed i alone, bit for bit."""
+    net = fi.Network([2, 30, 2, 2], dtype=dtype, bias=bias)
+    kernels_only = ("dirac", "delta_orthogonal")
+    if scheme in kernels_only or getattr(scheme, "func", None) is fi.constant:
+        net = fi.Network([2, 1], dtype=dtype, bias=bias)
+    seeds = [3, 0, np.int64(3), np.random.SeedSequence(7), 2**32 - 1]
+    if scheme in kernels_only:
+        with pytest.raises(ValueError, match="shape: expected 3 to 5 axes"):
+            net.initialize(scheme, seed=seeds)
+        return
+    thetas = net.initialize(scheme, seed=seeds)
+    expected = [net.initialize(scheme, seed=seed) for seed in seeds]
+    assert_array_equal(thetas, expected, strict=True)
+    for few in ([5], range(5, 6), np.array([5], np.uint8), (5,)):
+        assert_array_equal(net.initialize(scheme, seed=few), [net.initialize(scheme, seed=5)])
+
+
+@pytest.mark.parametrize("scheme", ["he_normal", "lesson.he", ["he_normal", "zeros", "lesson.he"]])
+@pytest.mark.parametrize("create", [np.random.default_rng, np.random.RandomState])
+def test_several_seeds_that_are_one_generator(net, scheme, create):
+    """It advances as in calls one after another."""
+    shared, again = create(0), create(0)
+    thetas = net.initialize(scheme, seed=[shared, shared, 5, shared])
+    expected = [net.initialize(scheme, seed=seed) for seed in (again, again, 5, again)]
+    assert_array_equal(thetas, expected)
+    assert len(np.unique(thetas[[0, 1, 3], 0])) == 3
+
+
+def test_several_seeds_and_streams(net):
+    thetas = net.initialize("torch_linear", seed=[2**64 - 1, 4], stream=9)
+    for theta, seed in zip(thetas, (2**64 - 1, 4), strict=True):
+        assert_array_equal(theta, net.initialize("torch_linear", seed=seed, stream=9))
+    fresh = net.initialize("he_normal", seed=[None, None])
+    assert (fresh[0] != fresh[1]).any()
+    with pytest.raises(TypeError, match=r"seed, n: expected at most one of .* got both"):
+        net.initialize("he_normal", seed=[1, 2], n=2)
+    with pytest.raises(ValueError, match="scheme: expected schemes with streams"):
+        net.initialize("lesson.he", seed=[1, 2], stream=1)
+
+
+def test_stacks_of_many_threads():
+    """Slices cut a stack between its networks, and large networks inside."""
+    for sizes, n in (([2, 8, 1], 5_000), ([700, 700, 1], 5)):
+        net = fi.Network(sizes, dtype=np.float32)
+        thetas = net.initialize("keras_dense", seed=range(n))
+        for i in (0, n // 2, n - 1):
+            assert_array_equal(thetas[i], net.initialize("keras_dense", seed=i))
 
 
 def test_streams_of_a_network_are_those_of_its_tensors(net):
