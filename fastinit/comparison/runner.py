@@ -13,7 +13,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -705,9 +712,12 @@ class _Runner:
                     finally:
                         del running[future]
                     self.record(pending, block)
-        except BaseException:
+        except BaseException as error:
             self.stopped.set()
-            left_over = [future for future in running if not future.cancel()]
+            # A broken pool of processes ends its tasks itself; Python 3.11 waits forever if one of
+            # them was cancelled meanwhile.
+            broken = isinstance(error, BrokenExecutor)
+            left_over = [future for future in running if broken or not future.cancel()]
             # Nothing that is finished is lost. Trainings of this process stop within 20 ms or so.
             done, _ = wait(left_over, None if place.local else 0)
             for future in done:
