@@ -222,11 +222,15 @@ def run_task(
     final_costs = np.where(diverged_at < 0, costs, np.nan)
     # Parameters that were set back to the best ones are those of an earlier iteration.
     at_end = np.array([n if b is None else b for n, b in zip(done.tolist(), best, strict=True)])
-    recorded = _recorded(stack, iterations)
-    curve, after = _curve(recorded, task.batch_size, n_examples, iterations)
-    kept = kept_points(len(after))
+    # A long training may have stopped early: only what was recorded takes memory.
+    per_epoch = updates_per_epoch(task.batch_size, n_examples)
+    longest = min(-(-int(done.max()) // per_epoch) * per_epoch, iterations)
+    curve, after = _curve(_recorded(stack, longest), task.batch_size, n_examples)
     points = points_of(iterations, task.batch_size, n_examples)
-    curves = np.ascontiguousarray(curve[:, kept])
+    curves = np.full((len(starts), len(points)), np.nan)
+    kept = kept_points(-(-iterations // per_epoch))
+    kept = kept[kept < len(after)]
+    curves[:, : len(kept)] = curve[:, kept]
     columns = {
         "iterations": done,
         "diverged_at": diverged_at,
@@ -445,7 +449,7 @@ def _recorded(stack: Stack, iterations: int) -> NDArray[np.float64]:
 
 
 def _curve(
-    costs: NDArray[np.float64], batch_size: int | None, n_examples: int, iterations: int
+    costs: NDArray[np.float64], batch_size: int | None, n_examples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the cost curves, and the number of iterations after which each cost is known.
 
@@ -454,6 +458,7 @@ def _curve(
     the sizes of the batches, which are known at the end of the epoch. The last epoch may be
     incomplete.
     """
+    iterations = costs.shape[1]
     per_epoch = updates_per_epoch(batch_size, n_examples)
     if batch_size is None or per_epoch == 1:
         return costs, np.arange(iterations)
