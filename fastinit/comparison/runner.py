@@ -272,12 +272,10 @@ def compare(
     else:
         iterations = 15_000 if iterations is None else iterations
         iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
-    X, Y = _pair(network, (X, Y), "X", ("X", "Y"))
-    if test is not None:
-        test = _pair(network, test, "test", ("X_test", "Y_test"))
-    if validation is not None:
-        names = ("X of validation", "Y of validation")
-        validation = _pair(network, validation, "validation", names)
+    own_X, own_Y = _pair(network, (X, Y), "X", ("X", "Y"))
+    test_pair = _pair(network, test, "test", ("X_test", "Y_test"))
+    names = ("X of validation", "Y of validation")
+    validation = _pair(network, validation, "validation", names)
     target_cost, target_accuracy = _checked_targets(network, target_cost, target_accuracy)
     # Copies, as of the data.
     training = Training(
@@ -285,7 +283,7 @@ def compare(
         deepcopy(sample_weight), deepcopy(class_weight), validation, validate_every, monitor, tol,
         n_iter_no_change,
     )  # fmt: skip
-    data = Data(X, Y, test, training, target_cost, target_accuracy)
+    data = Data(own_X, own_Y, test_pair, training, target_cost, target_accuracy)
     if threads is not None:
         threads = check_integer("threads", threads, 1)
     if executor is not None:
@@ -365,11 +363,13 @@ def _settings(axes: Mapping[str, Any], n_samples: int | None, data: Data) -> dic
 
 
 def _pair(network: Network, pair: Any, name: str, names: tuple[str, str]) -> Any:
-    """Return copies of a pair (X, Y) that cannot be written to.
+    """Return copies of a pair (X, Y) that cannot be written to; None for None.
 
     Copies, because what is trained must remain what the key of its result says, also if a callback
     changes the arrays that were given.
     """
+    if pair is None:
+        return None
     if not isinstance(pair, (tuple, list)):
         expected = f"a pair ({', '.join(names)})"
         raise TypeError(f"{name}: expected {expected}; got {type(pair).__name__}")
@@ -474,7 +474,7 @@ def _groups(cells: Grid, places: NDArray[np.intp], kinds: NDArray[np.intp]) -> N
 
     ``kinds`` has a number for each optimiser, by which optimisers are grouped.
     """
-    codes = {axis: cells.code(axis)[places] for axis in GROUPED}
+    codes: dict[str, NDArray[Any]] = {axis: cells.code(axis)[places] for axis in GROUPED}
     codes["optimizer"] = kinds[codes["optimizer"]]
     sizes = [len(cells.values[axis]) for axis in GROUPED]
     return np.asarray(np.ravel_multi_index(tuple(codes.values()), sizes), np.intp)
@@ -509,7 +509,8 @@ def _work(result: Comparison, cell: Cell) -> float:
     batch = n_examples if cell.batch_size is None else min(cell.batch_size, n_examples)
     # Forward, the gradient by the parameters, and the gradient by the activations.
     iteration = 3 * cell.network.n_parameters * batch + ITERATION_WORK
-    return iteration * max(1, result.data.training.iterations_of(cell.batch_size, n_examples))
+    iterations = result.data.training.iterations_of(cell.batch_size, n_examples)
+    return float(iteration * max(1, iterations))
 
 
 def _opened(path: str | os.PathLike[str]) -> Store:
@@ -611,7 +612,8 @@ class _Elsewhere:
                 f" results agree up to rounding errors, which trainings may amplify",
                 stacklevel=frames_inside(),
             )
-        return replace(block, starts=pending.task.starts)
+        complete: Block = replace(block, starts=pending.task.starts)
+        return complete
 
 
 def _same(value: Any) -> Any:
@@ -737,11 +739,11 @@ class _Runner:
             known, block = self.store.get(keys, starts)
             if known.any():
                 self.known += len(block)
-                self.result.add(places[known], block)
+                self.result.add(places[known].tolist(), block)
                 self.show(len(block))
             if known.all():
                 return None
-            rows = np.flatnonzero(~known)
+            rows = np.flatnonzero(~known).tolist()
             places, starts = places[rows], starts[rows]
             cells, keys = [cells[i] for i in rows], [keys[i] for i in rows]
         optimizers = tuple([cell.optimizer for cell in cells])
@@ -787,13 +789,14 @@ class _Runner:
             self.unsaved.append((pending, block))
         kept = complete | (not self.stopped.is_set())
         if kept.any():
-            self.result.add(pending.places[kept], block if kept.all() else block.select(kept))
+            rows = block if kept.all() else block.select(kept)
+            self.result.add(pending.places[kept].tolist(), rows)
 
     def save(self) -> None:
         """Write to the store what it does not have; what is written twice is there once."""
         while self.store is not None and self.unsaved:
             pending, block = self.unsaved[0]
-            rows = np.flatnonzero(block.complete)
+            rows = np.flatnonzero(block.complete).tolist()
             keys, cells = [pending.keys[i] for i in rows], [pending.cells[i] for i in rows]
             self.store.add(keys, cells, block.select(rows))
             self.unsaved.pop(0)

@@ -303,6 +303,7 @@ class _Search:
         self.network, self.data, self.threads = task.network, data, threads
         self.found = np.full(len(task.starts), -1, np.int64)
         self.seen = np.zeros(len(task.starts), np.int64)
+        self.target = math.inf if data.target_accuracy is None else data.target_accuracy
         self.stride = stride(iterations)
         # Iterations between two calls; at most 1000, because callbacks also stop the training.
         self.every = None if data.target_accuracy is None else math.gcd(self.stride, 1000)
@@ -326,7 +327,7 @@ class _Search:
             self.seen[rows] = done[rows]
             thetas = np.ascontiguousarray(stack.theta[rows])
             _, scores = self.network._score(thetas, self.data.X, self.data.Y, None, self.threads)
-            reached = rows[scores >= self.data.target_accuracy]
+            reached = rows[scores >= self.target]
             self.found[reached] = done[reached]
 
     def ended(
@@ -336,12 +337,9 @@ class _Search:
         at_end: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Return what was found, after a look at the initial and the final parameters."""
-        target = self.data.target_accuracy
-        if target is None:
-            return self.found
         earlier = (self.found < 0) | (at_end < self.found)
-        found = np.where((scores >= target) & earlier, at_end, self.found)
-        return np.where(start_scores >= target, 0, found)
+        found = np.where((scores >= self.target) & earlier, at_end, self.found)
+        return np.where(start_scores >= self.target, 0, found)
 
 
 def _stopped(stack: Stack) -> NDArray[np.int8]:

@@ -104,7 +104,7 @@ def test_each_run_is_train(name):
         run = fi.train(
             net, theta, X, LABELS["sigmoid"], optimizer=optimizer, iterations=total, **keywords,
             callback_every=1, callback=lambda run: seen.append(  # noqa: B023
-                (run.iterations, net.accuracy(run.theta, X, LABELS["sigmoid"]))  # noqa: B023
+                (run.iterations, net.accuracy(run.theta, X, LABELS["sigmoid"]))
             ) and None,
         )  # fmt: skip
         column = {key: value[i] for key, value in block.columns.items()}
