@@ -6,6 +6,8 @@ from typing import Any, Self
 
 # The longest share of the time that is spent on what is shown above the bar.
 SHARE = 0.05
+# The shortest time between two calls: the display is refreshed four times a second.
+SECONDS = 0.25
 
 
 class Display:
@@ -68,4 +70,4 @@ class Display:
             return
         self._shown = [self._above()]
         now = perf_counter()
-        self._next = now + max(0.25, (now - before) / SHARE)
+        self._next = now + max(SECONDS, (now - before) / SHARE)
