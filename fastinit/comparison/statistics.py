@@ -1,12 +1,19 @@
-"""Medians and quantiles over runs, and the verdicts: sentences computed from the numbers."""
+"""Rules computed from the numbers of runs: quantiles, the course of a training, verdicts, ranking.
+
+Every rule is a pure function of arrays. Its docstring has the rule and its source.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.training.network import Array, Network
+from fastinit.training.network import SCORE_NUMBERS, Array, Network
 from fastinit.training.run import Run
 
 QUARTILES = (0.25, 0.5, 0.75)
@@ -18,6 +25,10 @@ CONVERGED = 0.01
 
 
 # --- statistics over runs -------------------------------------------------------------------------
+
+
+def _floats(values: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)
 
 
 def quantiles(values: ArrayLike, shares: Sequence[float]) -> NDArray[np.float64]:
@@ -65,7 +76,7 @@ def median_iterations(iterations: Sequence[int | None]) -> float:
     return round(median) if math.isfinite(median) else median
 
 
-def share_in_words(flags: Sequence[bool]) -> str:
+def share_in_words(flags: Sequence[bool] | NDArray[np.bool_]) -> str:
     """Return how many runs have a flag set.
 
     Examples
@@ -76,7 +87,7 @@ def share_in_words(flags: Sequence[bool]) -> str:
     return "all runs" if all(flags) else f"{sum(flags):,} of {len(flags):,} runs"
 
 
-# --- verdicts -----------------------------------------------------------------------------------
+# --- facts about runs -----------------------------------------------------------------------------
 
 
 def symmetric_layers(network: Network, thetas: Array) -> NDArray[np.bool_]:
@@ -99,14 +110,6 @@ def majority(network: Network, Y: Array) -> int:
         return int(np.bincount(Y.argmax(axis=0)).max())
     ones = np.count_nonzero(Y, axis=1)
     return int(np.maximum(ones, Y.shape[1] - ones).sum())
-
-
-def better_than_guessing(network: Network, Y: Array, accuracies: Sequence[float]) -> list[bool]:
-    """Return for each accuracy whether it is above that of always guessing one class."""
-    predictions = Y.shape[1] if network.output == "softmax" else Y.size
-    # Numbers of correct predictions, because equal shares may be rounded to different floats.
-    guessing = majority(network, Y)
-    return [round(accuracy * predictions) > guessing for accuracy in accuracies]
 
 
 def symmetry_in_words(layers: NDArray[np.bool_]) -> list[str]:
@@ -146,6 +149,1517 @@ def saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.fl
 def saturation_in_words(share: float) -> list[str]:
     """Return a sentence about saturated outputs, or an empty list if less than a tenth is."""
     return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
+
+
+# --- the course of a training ---------------------------------------------------------------------
+
+COURSES = (
+    "not trained",
+    "too early to tell",
+    "falling",
+    "rising",
+    "oscillating",
+    "plateau",
+    "stationary",
+    "converged",
+    "diverged",
+    "undefined",
+)
+_CODES = {name: np.int8(code) for code, name in enumerate(COURSES)}
+# Why a run ended, the codes of the column "stopped".
+STOPPED = ("iterations", "divergence", "tol")
+
+# A cost is level if it changes by less than this share when the iterations grow tenfold, and a run
+# has converged if no lower cost than by this share is found near its end.
+LEVEL = 0.01
+# A cost that changes by less than this share when the iterations grow tenfold is on a plateau if a
+# lower cost is found near its end. A constant rate of this size is 0.5 % in the last tenth.
+SLOW = 0.1
+# Costs below this share of the cost of a constant output are zero for the purpose of convergence.
+NEGLIGIBLE = 1e-6
+# A cost has left its start if it fell by this share of it.
+LEFT = 0.02
+# With fewer iterations, the course is not judged: its tenths would be single costs.
+FEWEST = 20
+# Evaluations of the gradient in the search for a lower cost, at most as many as iterations.
+PROBES = 60
+_HISTORY = 8
+# Numbers in memory during the search: 32 MB of float64.
+_PROBE_NUMBERS = 1 << 22
+# The means of the cost over these shares of the iterations are compared. The last is first.
+_WINDOWS = ((0.9, 1.0), (0.8, 0.9), (0.55, 0.65), (0.25, 0.35))
+
+
+class Constant(NamedTuple):
+    """Costs that no network needs to be trained for."""
+
+    cost: float  # of the best constant output
+    lowest: float  # of the outputs that equal the labels: 0, but for counts
+
+
+def constant_costs(
+    network: Network,
+    Y: Array,
+    sample_weight: Array | None = None,
+    fitted_on: Array | None = None,
+) -> Constant:
+    """Return the cost of the best constant output, and the lowest possible cost.
+
+    Parameters
+    ----------
+    network : Network
+    Y : ndarray of shape (n_outputs, n_examples)
+        Labels as :meth:`Network.check_Y` returns them.
+    sample_weight : ndarray of shape (n_examples,), optional
+        Weights of the examples of `Y`.
+    fitted_on : ndarray of shape (n_outputs, n_other), optional
+        Labels whose mean is the constant output; `Y` by default.
+
+    Returns
+    -------
+    Constant
+        A named tuple ``(cost, lowest)``.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> net = fi.Network([1, 1], output="identity")
+    >>> constant_costs(net, np.array([[0.0, 2.0]]))
+    Constant(cost=0.5, lowest=0.0)
+    """
+    labels = np.asarray(Y, dtype=np.float64)
+    weights = np.ones(labels.shape[1]) if sample_weight is None else _floats(sample_weight)
+    weights = weights / weights.sum()
+    own = labels @ weights
+    output = own if fitted_on is None else np.asarray(fitted_on, dtype=np.float64).mean(axis=1)
+    if network.output == "identity":
+        return Constant(float(np.square(labels - output[:, None]).sum(axis=0) @ weights) / 2, 0.0)
+    if network.output == "exponential":
+        lowest = float((labels - _times_log(labels, labels)).sum(axis=0) @ weights)
+        return Constant(float((output - _times_log(own, output)).sum()), lowest)
+    cost = -_times_log(own, output).sum()
+    if network.output == "sigmoid":
+        cost -= _times_log(1 - own, 1 - output).sum()
+    return Constant(max(float(cost), 0.0), 0.0)
+
+
+def _times_log(factor: Array, number: Array) -> Array:
+    """Return ``factor * log(number)``, zero where the factor is zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        product: Array = np.where(factor == 0, 0.0, factor * np.log(number))
+    return product
+
+
+def judge_courses(
+    network: Network,
+    thetas: Array,
+    X: Array,
+    Y: Array,
+    points: NDArray[np.intp],
+    costs: NDArray[np.float64],
+    *,
+    iterations: ArrayLike,
+    diverged_at: ArrayLike = -1,
+    l2: ArrayLike = 0.0,
+    sample_weight: Array | None = None,
+) -> dict[str, NDArray[Any]]:
+    r"""Return the course of the cost of each run of a stack.
+
+    The course is judged by the curve of the costs at several scales of the number of iterations, by
+    the gradient at the end, and, where the curve is level, by a search for a lower cost near the
+    end. The rules are tried in this order:
+
+    ================== ==========================================================================
+    course             rule
+    ================== ==========================================================================
+    diverged           `diverged_at` is not negative
+    not trained        no iterations
+    undefined          the cost at the end, or of the last tenth, is NaN or infinite
+    converged          the cost exceeds the lowest possible cost by less than ``NEGLIGIBLE``
+                       (1e-6) of what a constant output does; or it is level, and no cost lower by
+                       ``LEVEL`` (1 %) is found near the end
+    too early to tell  fewer than ``FEWEST`` (20) iterations
+    stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
+                       found near the end, or the output is the same for all examples
+    too early to tell  as for a plateau, but the cost never fell by more than ``LEFT`` (2 %)
+    plateau            the cost changes by less than ``SLOW`` (10 %) in ten times the iterations,
+                       but a cost lower by 1 % is found near the end
+    falling, rising    the cost of the last tenth, or of the last half, differs from that before by
+                       more than twice its standard error
+    oscillating        otherwise
+    ================== ==========================================================================
+
+    Parameters
+    ----------
+    network : Network
+    thetas : ndarray of shape (k, n_parameters), the network's dtype
+        The parameters at the end.
+    X, Y : ndarray
+        The training data, as :meth:`Network.check_X` and :meth:`Network.check_Y` return them.
+    points : ndarray of shape (n_points,), intp
+        The iterations of `costs`, increasing from 0.
+    costs : ndarray of shape (k, n_points), float64
+        Training costs without penalties, of full batches or of mini-batches. Entries from the end
+        of a run on are ignored.
+    iterations : int or array_like of shape (k,)
+        Number of completed iterations.
+    diverged_at : int or array_like of shape (k,), default -1
+        The iteration of the divergence; negative for none.
+    l2 : float or array_like of shape (k,), default 0
+        Coefficient of the penalty of the optimiser, ``l2 / 2 * sum(W ** 2)``.
+    sample_weight : ndarray of shape (n_examples,), optional
+        Weights of the examples in the training.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (k,)
+        ``course``, int8, the place of the course in ``COURSES``; ``change``, float64, the mean cost
+        of the last tenth of the iterations relative to that of the tenth before, minus 1, NaN if
+        there is none; ``gradient_norm``, float64, the Euclidean norm of the gradient of the
+        training cost at the end, with the penalty.
+
+    Notes
+    -----
+    A curve is compared in the logarithm of the number of iterations: an exponential decay becomes
+    level in it, and a power law does not. Costs are measured from the lowest possible cost, which
+    is not zero for counts. The noise of mini-batches is estimated from the second differences of
+    the costs in the second half, and a change counts where it exceeds two standard errors.
+
+    The search is limited-memory BFGS [1]_ with backtracking, for ``PROBES`` (60) evaluations of the
+    gradient of all examples or as many as the run has iterations. It starts from parameters that
+    are disturbed by 0.1 %, because the gradient is zero at a saddle point. The curve alone cannot
+    tell a plateau from a minimum.
+
+    References
+    ----------
+    .. [1] Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
+       Math. Program. 45, 1989.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
+    >>> net = fi.Network([2, 10, 5, 1])
+    >>> run = fi.train(net, net.initialize("lesson.he", seed=3), X, Y, iterations=1000)
+    >>> found = judge_courses(
+    ...     net, run.theta[None], X, Y, np.arange(1000), run.costs[None], iterations=1000
+    ... )
+    >>> COURSES[found["course"][0]]
+    'plateau'
+    """
+    k = len(thetas)
+    X = network.check_X(X)
+    Y = network.check_Y(Y, X)
+    done = np.broadcast_to(np.asarray(iterations, dtype=np.int64), (k,))
+    diverged = np.broadcast_to(np.asarray(diverged_at, dtype=np.int64), (k,)) >= 0
+    objective = _Objective(network, X, Y, sample_weight, l2, k)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cost, penalized, gradients = objective(thetas, np.arange(k))
+        norms = np.sqrt(_dots(gradients, gradients))
+        lengths = np.linalg.norm(thetas.astype(np.float64), axis=1)
+    constant = constant_costs(network, Y, sample_weight)
+    means, errors = _window_means(points, costs, done)
+    excess = cost - constant.lowest
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        change = (means[:, 0] - means[:, 1]) / np.abs(means[:, 1])
+        start = costs[:, 0] - constant.lowest if costs.shape[1] else np.full(k, np.nan)
+        scale = constant.cost - constant.lowest
+        # Labels that are all equal: a constant output fits them.
+        scales = np.where(np.isfinite(start), start, 1.0) if scale <= 0 else np.full(k, scale)
+        unit = excess + NEGLIGIBLE / LEVEL * scales
+        centers = np.log10([(low + high) / 2 for low, high in _WINDOWS])
+        # Falls in ten times the iterations, at three scales, and their errors; shares of the cost.
+        decades = (centers[0] - centers[1:]) * unit[:, None]
+        falls = (means[:, 1:] - means[:, :1]) / decades
+        errors = 2 * np.hypot(errors[:, 1:], errors[:, :1]) / decades
+        sizes = np.abs(falls)
+        level, slow = (
+            (sizes[:, :2] <= share + errors[:, :2]).all(axis=1)
+            # A noisy curve is level only if the noise is smaller than the share at some scale.
+            & (sizes[:, 1:] + errors[:, 1:] <= share).any(axis=1)
+            for share in (LEVEL, SLOW)
+        )
+        trend = np.where(sizes[:, :2] > errors[:, :2], falls[:, :2], 0.0)
+        way = np.where(trend[:, 0] != 0, trend[:, 0], trend[:, 1])
+        left = (start - excess) > LEFT * start
+    defined = np.isfinite(cost) & np.isfinite(norms) & np.isfinite(means[:, 0])
+    trained = (done > 0) & ~diverged & defined
+    searched = trained & (done >= FEWEST) & slow & (excess > NEGLIGIBLE * scales)
+    gains = np.zeros(k)
+    rows = np.flatnonzero(searched)
+    size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        lowest = _probe(objective, thetas[part], penalized[part], part, int(done[part].max()))
+        gains[part] = (penalized[part] - lowest) / unit[part]
+    lower = gains > LEVEL
+    still = level & (norms * (lengths + 0.1 * math.sqrt(network.n_parameters)) <= 1e-5 * scales)
+    blocked = np.zeros(k, dtype=np.bool_)
+    if network.n_layers > 1:
+        rows = np.flatnonzero(searched & still & ~lower)
+        blocked[rows] = _same_outputs(network, thetas[rows], X)
+    # The first condition that holds decides.
+    conditions = {
+        "diverged": diverged,
+        "not trained": done <= 0,
+        "undefined": ~trained,
+        "converged": excess <= NEGLIGIBLE * scales,
+        "too early to tell": done < FEWEST,
+        "stationary": still & (lower | blocked),
+    }
+    courses = np.select(
+        [
+            *conditions.values(),
+            level & ~lower,
+            slow & lower & ~left,
+            slow & lower,
+            way > 0,
+            way < 0,
+        ],
+        [
+            *(_CODES[name] for name in conditions),
+            *(_CODES[name] for name in ("converged", "too early to tell", "plateau")),
+            *(_CODES[name] for name in ("falling", "rising")),
+        ],
+        _CODES["oscillating"],
+    )
+    return {
+        "course": courses.astype(np.int8),
+        "change": np.where(np.isfinite(change), change, np.nan),
+        "gradient_norm": norms,
+    }
+
+
+class _Objective:
+    """The cost of a stack with and without the penalty, and the gradient with it."""
+
+    def __init__(
+        self, network: Network, X: Array, Y: Array, weight: Array | None, l2: ArrayLike, k: int
+    ) -> None:
+        self.network, self.X, self.Y, self.weight = network, X, Y, weight
+        self.l2 = np.broadcast_to(np.asarray(l2, dtype=np.float64), (k,))
+
+    def __call__(
+        self, thetas: Array, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return costs, penalised costs and gradients of some rows of the stack."""
+        costs, gradients = self.network.loss_and_gradient(
+            thetas, self.X, self.Y, sample_weight=self.weight
+        )
+        gradients = gradients.astype(np.float64)
+        l2, penalized = self.l2[rows], costs
+        if l2.any():
+            weights = np.where(self.network._is_weight, thetas, 0).astype(np.float64)
+            gradients += l2[:, None] * weights
+            penalized = costs + l2 / 2 * np.square(weights).sum(axis=1)
+        return costs, penalized, gradients
+
+
+def _window_means(
+    points: NDArray[np.intp], costs: NDArray[np.float64], iterations: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean cost of each window of each run and its standard error, (k, n_windows).
+
+    NaN for windows without a cost. The error is zero for smooth curves: a parabola has constant
+    second differences, and those of independent noise have six times its variance.
+    """
+    means = np.full((len(costs), len(_WINDOWS)), np.nan)
+    errors = np.zeros(means.shape)
+    for n in np.unique(iterations):
+        rows = iterations == n
+        own = costs[rows]
+        edges = np.searchsorted(points, np.ceil(np.array(_WINDOWS) * n - 1e-9))
+        # The median is not affected by the last point, whose distance may be different.
+        kept = own[:, np.searchsorted(points, n // 2) : np.searchsorted(points, n)]
+        noise = np.zeros(len(own))
+        with np.errstate(invalid="ignore", over="ignore"):
+            second = np.abs(np.diff(kept, 2, axis=1))
+            if second.shape[1]:
+                noise = np.median(second, axis=1) / (0.6745 * math.sqrt(6))
+            for place, (first, last) in enumerate(edges):
+                if last > first:
+                    means[rows, place] = own[:, first:last].mean(axis=1)
+                    errors[rows, place] = noise / math.sqrt(last - first)
+    return means, errors
+
+
+def _probe(
+    objective: _Objective,
+    thetas: Array,
+    start: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    iterations: int,
+) -> NDArray[np.float64]:
+    """Return the lowest penalised cost that a short search finds near each theta.
+
+    All runs are searched at once, each with its own step lengths and corrections.
+    """
+    k, n = thetas.shape
+    dtype = objective.network.dtype
+    x = thetas.astype(np.float64)
+    size = np.sqrt(np.square(x).mean(axis=1)) + 0.1
+    x += 1e-3 * size[:, None] * np.random.default_rng(0).standard_normal(n)
+    S, D = np.zeros((_HISTORY, k, n)), np.zeros((_HISTORY, k, n))
+    inverse = np.zeros((_HISTORY, k))
+    with np.errstate(all="ignore"):
+        _, cost, g = objective(x.astype(dtype), rows)
+        lowest = np.fmin(start, cost)
+        length = 0.01 * size * math.sqrt(n) / np.maximum(np.linalg.norm(g, axis=1), 1e-300)
+        step, direction = np.ones(k), -length[:, None] * g
+        for _ in range(min(PROBES, iterations)):
+            trial = x + step[:, None] * direction
+            _, reached, slopes = objective(trial.astype(dtype), rows)
+            expected = 1e-4 * step * _dots(g, direction)
+            taken = np.isfinite(slopes).all(axis=1) & (reached <= cost + expected)
+            s, y = trial[taken] - x[taken], slopes[taken] - g[taken]
+            x[taken], cost[taken], g[taken] = trial[taken], reached[taken], slopes[taken]
+            lowest = np.fmin(lowest, cost)
+            step = np.where(taken, 1.0, 0.3 * step)
+            sy, yy = _dots(s, y), _dots(y, y)
+            curved = sy > 1e-8 * np.sqrt(_dots(s, s) * yy)
+            # Without curvature along the step, a longer one is tried.
+            length[taken] = np.where(curved, sy / yy, 2 * length[taken])
+            kept = np.flatnonzero(taken)[curved]
+            for corrections, newest in ((S, s[curved]), (D, y[curved]), (inverse, 1 / sy[curved])):
+                corrections[:-1, kept] = corrections[1:, kept]
+                corrections[-1, kept] = newest
+            own = slice(None) if taken.all() else taken
+            direction[own] = -_two_loops(g[own], S[:, own], D[:, own], inverse[:, own], length[own])
+            upward = _dots(direction, g) >= 0
+            direction[upward] = -length[upward, None] * g[upward]
+    return lowest
+
+
+def _dots(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scalar product of each pair of rows."""
+    products: NDArray[np.float64] = np.einsum("ij,ij->i", a, b)
+    return products
+
+
+def _two_loops(
+    g: NDArray[np.float64],
+    S: NDArray[np.float64],
+    D: NDArray[np.float64],
+    inverse: NDArray[np.float64],
+    length: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the product of the inverse Hessian of limited-memory BFGS and each gradient."""
+    q = g.copy()
+    factors = np.zeros_like(inverse)
+    for i in reversed(range(len(S))):
+        factors[i] = inverse[i] * _dots(S[i], q)
+        q -= factors[i][:, None] * D[i]
+    q *= length[:, None]
+    for i in range(len(S)):
+        q += (factors[i] - inverse[i] * _dots(D[i], q))[:, None] * S[i]
+    return q
+
+
+def _same_outputs(network: Network, thetas: Array, X: Array) -> NDArray[np.bool_]:
+    """Return for each theta whether the outputs are the same for all examples."""
+    same = np.zeros(len(thetas), dtype=np.bool_)
+    size = max(1, SCORE_NUMBERS // (network.sizes[-1] * X.shape[1]))
+    for first in range(0, len(thetas), size):
+        part = slice(first, first + size)
+        outputs = network._outputs(thetas[part], X)
+        same[part] = (outputs == outputs[:, :, :1]).all(axis=(1, 2))
+    return same
+
+
+# --- exact tests ----------------------------------------------------------------------------------
+
+# Claims have this two-sided level, and intervals the confidence of the rest.
+ALPHA = 0.05
+
+_log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
+
+
+def _beta_cdf(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> NDArray[np.float64]:
+    """Return the distribution function of the beta distribution at x.
+
+    By the continued fraction of [1]_, section 6.4, for positive `a` and `b`.
+
+    References
+    ----------
+    .. [1] Press, Teukolsky, Vetterling and Flannery, "Numerical Recipes", 3rd edition, 2007.
+    """
+    a, b, x = np.broadcast_arrays(_floats(a), _floats(b), _floats(x))
+    swapped = x > (a + 1) / (a + b + 2)
+    # The fraction converges fast below the mean.
+    a, b, x = np.where(swapped, b, a), np.where(swapped, a, b), np.where(swapped, 1 - x, x)
+    tiny = 1e-300
+    c = np.ones(a.shape)
+    d = 1 - (a + b) * x / (a + 1)
+    d = 1 / np.where(np.abs(d) < tiny, tiny, d)
+    fraction = d
+    # The number of terms grows with the square root of the larger parameter.
+    for m in range(1, 100 + int(10 * math.sqrt(np.max(np.maximum(a, b), initial=1.0)))):
+        change = np.ones(a.shape)
+        for term in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 + term * d
+            c = 1 + term / c
+            c = np.where(np.abs(c) < tiny, tiny, c)
+            d = 1 / np.where(np.abs(d) < tiny, tiny, d)
+            change = d * c
+            fraction = fraction * change
+        if (np.abs(change - 1) < 1e-15).all():
+            break
+    with np.errstate(divide="ignore"):
+        logs = a * np.log(x) + b * np.log1p(-x)
+    front = np.exp(logs + _log_gamma(a + b) - _log_gamma(a) - _log_gamma(b)) / a
+    share: NDArray[np.float64] = np.where(swapped, 1 - front * fraction, front * fraction)
+    return np.clip(share, 0.0, 1.0)
+
+
+def _beta_quantile(a: ArrayLike, b: ArrayLike, share: float) -> NDArray[np.float64]:
+    """Return the quantile of the beta distribution, by bisection to full precision."""
+    a, b = np.broadcast_arrays(_floats(a), _floats(b))
+    low, high = np.zeros(a.shape), np.ones(a.shape)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = _beta_cdf(a, b, middle) < share
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
+
+
+def binomial_interval(
+    hits: ArrayLike, n: int, confidence: float = 1 - ALPHA
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the exact interval of a share of which `hits` of `n` examples are known [1]_.
+
+    References
+    ----------
+    .. [1] Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of
+       the binomial", Biometrika 26, 1934.
+
+    Examples
+    --------
+    >>> low, high = binomial_interval(93, 100)
+    >>> round(float(low), 4), round(float(high), 4)
+    (0.8611, 0.9714)
+    """
+    hits = _floats(hits)
+    tail = (1 - confidence) / 2
+    low = _beta_quantile(np.maximum(hits, 1), n - hits + 1, tail)
+    high = _beta_quantile(hits + 1, np.maximum(n - hits, 1), 1 - tail)
+    return np.where(hits == 0, 0.0, low), np.where(hits == n, 1.0, high)
+
+
+def binomial_tail(hits: ArrayLike, n: int, share: float) -> NDArray[np.float64]:
+    """Return the probability of at least `hits` of `n` if each has the probability `share`.
+
+    Examples
+    --------
+    >>> round(float(binomial_tail(5, 5, 0.6)), 5)
+    0.07776
+    """
+    hits = _floats(hits)
+    return np.where(
+        hits <= 0, 1.0, _beta_cdf(np.maximum(hits, 1), n - np.minimum(hits, n) + 1, share)
+    )
+
+
+def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> NDArray[np.float64]:
+    """Return the p-value of Fisher's exact test [1]_ that the share of `others` is smaller.
+
+    Parameters
+    ----------
+    hits, others : array_like of int
+        Numbers of hits among `n` and among `n_others` examples.
+
+    References
+    ----------
+    .. [1] Fisher, "The logic of inductive inference", J. R. Stat. Soc. 98, 1935.
+
+    Examples
+    --------
+    >>> round(float(fisher_tail(10, 10, 5, 10)), 5)
+    0.01625
+    """
+    hits, others = np.broadcast_arrays(_floats(hits), _floats(others))
+    both = hits + others
+    logs = _log_binomial(both, others) + _log_binomial(n + n_others - both, n_others - others)
+    term = np.exp(logs - _log_binomial(_floats(n + n_others), _floats(n_others)))
+    total, count = term.copy(), others.copy()
+    while (term > 1e-17 * total).any():
+        # The probability of one hit fewer among the others.
+        term = term * count / (both - count + 1) * (n - both + count) / (n_others - count + 1)
+        term, count = np.maximum(term, 0.0), count - 1
+        total = total + term
+    return np.minimum(total, 1.0)
+
+
+def _log_binomial(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = _log_gamma(n + 1) - _log_gamma(k + 1) - _log_gamma(n - k + 1)
+    return found
+
+
+def student_quantile(share: float, freedom: int) -> float:
+    """Return the quantile of Student's t distribution, for shares above one half.
+
+    Examples
+    --------
+    >>> round(student_quantile(0.975, 10), 4)
+    2.2281
+    """
+    x = float(_beta_quantile(freedom / 2, 0.5, 2 * (1 - share)))
+    return math.sqrt(freedom * (1 - x) / x)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return p-values corrected for the number of tests, along the last axis [1]_.
+
+    The probability that any claim at a level is wrong is at most that level, whatever the tests
+    depend on.
+
+    References
+    ----------
+    .. [1] Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6, 1979.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, axis=-1, kind="stable")
+    ordered = np.take_along_axis(p, order, axis=-1) * np.arange(p.shape[-1], 0, -1)
+    corrected = np.empty_like(p)
+    raised = np.minimum(np.maximum.accumulate(ordered, axis=-1), 1.0)
+    np.put_along_axis(corrected, order, raised, axis=-1)
+    return corrected
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+# A difference between training and test accuracy below this is not called overfitting.
+GAP = 0.05
+# A ratio of test and training cost (without the lowest possible cost) below this is not either.
+RATIO = 1.5
+# A training accuracy from here on counts as memorised if the test accuracy is that of guessing.
+MEMORISED = 0.99
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict needs to know about the data beside the columns of a run.
+
+    Attributes
+    ----------
+    output : str
+        The output of the network.
+    n_outputs, n_train, n_test : int
+        Numbers of outputs and of examples; ``n_test`` is 0 without test data.
+    train_chance, test_chance : float
+        Accuracy of always guessing one class on the training and test data; NaN if the network does
+        not classify or there are no such data. The class is the most frequent one of these same
+        data: a network that always guesses the other class is no better than guessing either.
+    train_constant, test_constant : float
+        Cost of a constant output, the mean of the training labels, on the training and test data.
+    train_lowest, test_lowest : float
+        The lowest possible costs.
+    """
+
+    output: str
+    n_outputs: int
+    n_train: int
+    n_test: int
+    train_chance: float
+    test_chance: float
+    train_constant: float
+    test_constant: float
+    train_lowest: float
+    test_lowest: float
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the scores are accuracies."""
+        return self.output in ("sigmoid", "softmax")
+
+
+def evidence_of(
+    network: Network,
+    Y: Array,
+    test: tuple[Array, Array] | None = None,
+    *,
+    sample_weight: Array | None = None,
+) -> Evidence:
+    """Return what a verdict needs to know about the data.
+
+    Parameters
+    ----------
+    network : Network
+    Y : ndarray of shape (n_outputs, n_examples)
+        The training labels as :meth:`Network.check_Y` returns them.
+    test : tuple (X, Y), optional
+        The test data, checked likewise.
+    sample_weight : ndarray of shape (n_examples,), optional
+        Weights of the training examples.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> evidence = evidence_of(fi.Network([1, 1]), np.array([[0, 0, 0, 1]]))
+    >>> evidence.train_chance, evidence.n_test
+    (0.75, 0)
+    """
+    train = constant_costs(network, Y, sample_weight)
+    labels = None if test is None else test[1]
+    none = Constant(math.nan, math.nan)
+    held = none if labels is None else constant_costs(network, labels, fitted_on=Y)
+    return Evidence(
+        output=network.output,
+        n_outputs=network.sizes[-1],
+        n_train=Y.shape[1],
+        n_test=0 if labels is None else labels.shape[1],
+        train_chance=_chance(network, Y),
+        test_chance=_chance(network, labels),
+        train_constant=train.cost,
+        test_constant=held.cost,
+        train_lowest=train.lowest,
+        test_lowest=held.lowest,
+    )
+
+
+def _chance(network: Network, Y: Array | None) -> float:
+    if Y is None or not network.classifies:
+        return math.nan
+    return majority(network, Y) / (Y.shape[1] if network.output == "softmax" else Y.size)
+
+
+def _hits(scores: ArrayLike, n: int, rounding: Callable[[Any], Any]) -> NDArray[np.float64]:
+    """Return numbers of examples from accuracies; NaN counts as none.
+
+    Several sigmoid outputs of one example are not independent. An example is then counted as one,
+    and the sum of its correct shares is rounded to the unfavourable side.
+    """
+    exact = np.nan_to_num(_floats(scores)) * n
+    whole = np.rint(exact)
+    return np.where(np.abs(exact - whole) < 1e-6 * max(n, 1), whole, rounding(exact))
+
+
+def _counted(columns: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Return the runs about whose predictions claims are made: trained, and not diverged."""
+    done, diverged = np.asarray(columns["iterations"]), np.asarray(columns["diverged_at"])
+    return np.atleast_1d((done > 0) & (diverged < 0))
+
+
+def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[np.float64]:
+    """Return the p-value of each run for being better than a constant prediction.
+
+    One-sided. For classifiers, that of the exact binomial test of the accuracy against always
+    guessing one class, on the test data, or on the training data if there are none. If predictions
+    are independent of the labels, the number of hits varies at most as much as a binomial one. For
+    other outputs, 0.5 % steps are not needed: the p-value is that of a t statistic, the difference
+    to the cost of a constant output in standard errors of the test cost; NaN without test data.
+
+    Parameters
+    ----------
+    columns : mapping of str to array_like of shape (k,)
+    evidence : Evidence
+
+    Returns
+    -------
+    ndarray of shape (k,), float64
+        1 for runs that diverged or were not trained.
+    """
+    counted = _counted(columns)
+    if evidence.classifies:
+        name, n, chance = ("test", evidence.n_test, evidence.test_chance)
+        if not n:
+            name, n, chance = ("train", evidence.n_train, evidence.train_chance)
+        hits = _hits(np.atleast_1d(columns[f"{name}_score"]), n, np.floor)
+        return np.where(counted, binomial_tail(hits, n, min(chance, 1.0)), 1.0)
+    if evidence.n_test < 2:
+        return np.full(len(counted), np.nan)
+    cost = np.atleast_1d(_floats(columns["test_cost"]))
+    error = np.atleast_1d(_floats(columns["test_cost_error"]))
+    return np.where(
+        counted, _t_tail(evidence.test_constant - cost, error, evidence.n_test - 1), 1.0
+    )
+
+
+def _t_tail(
+    difference: NDArray[np.float64], error: NDArray[np.float64], freedom: int
+) -> NDArray[np.float64]:
+    """Return the probability of a larger difference, by Student's t distribution."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        t = difference / error
+        share = _beta_cdf(freedom / 2, 0.5, np.nan_to_num(freedom / (freedom + t * t), nan=1.0)) / 2
+    tail = np.where(t > 0, share, 1 - share)
+    return np.where(np.isnan(t), 1.0, tail)
+
+
+def overfitting_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[np.float64]:
+    """Return the p-value of each run for a training score far above the test score.
+
+    For classifiers, that of Fisher's exact test of both accuracies; 1 where they differ by less
+    than ``GAP`` (5 points). For other outputs, that of a t statistic, test cost minus ``RATIO``
+    (1.5) times the training cost in standard errors of the test cost; costs are measured from the
+    lowest possible ones.
+
+    Returns
+    -------
+    ndarray of shape (k,), float64
+        1 for runs that diverged or were not trained, and without test data.
+    """
+    counted = _counted(columns)
+    if evidence.n_test < 2:
+        return np.ones(len(counted))
+    if evidence.classifies:
+        train, test = (np.atleast_1d(_floats(columns[f"{n}_score"])) for n in ("train", "test"))
+        counted = counted & (train - test >= GAP)
+        p = np.ones(len(counted))
+        hits = _hits(train[counted], evidence.n_train, np.floor)
+        others = _hits(test[counted], evidence.n_test, np.ceil)
+        p[counted] = fisher_tail(hits, evidence.n_train, others, evidence.n_test)
+        return p
+    cost = np.atleast_1d(_floats(columns["test_cost"])) - evidence.test_lowest
+    own = np.atleast_1d(_floats(columns["final_cost"])) - evidence.train_lowest
+    error = np.atleast_1d(_floats(columns["test_cost_error"]))
+    # A negligible cost on both data is no overfitting.
+    far = RATIO * own + NEGLIGIBLE * (evidence.train_constant - evidence.train_lowest)
+    return np.where(counted, _t_tail(cost - far, error, evidence.n_test - 1), 1.0)
+
+
+def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
+    """Return the verdict on one run, in short sentences.
+
+    ========================================== ===================================================
+    sentence                                   rule
+    ========================================== ===================================================
+    symmetry unbroken: ...                     all units of these layers are identical
+    N% of outputs saturated at the start       a tenth or more; see :func:`saturated_shares`
+    better than always guessing one class      lower limit of the exact 95 % interval of the
+                                               accuracy [1]_ is above the accuracy of the guess
+    too few to tell from guessing              all correct would not be enough for that
+    better than a constant                     t statistic of the test cost, two-sided level 5 %
+    overfits                                   Fisher's exact test [2]_ at 2.5 %, one-sided, and 5
+                                               points between the accuracies; or a test cost more
+                                               than 1.5 times the training cost, by t statistic
+    memorises the training data                overfits, the training accuracy is 99 % or more, and
+                                               the test accuracy not better than guessing
+    the course                                 :func:`judge_courses`
+    ========================================== ===================================================
+
+    Parameters
+    ----------
+    row : mapping of str to scalar
+        The columns ``iterations, diverged_at, course, change, final_cost, train_score, test_score,
+        test_cost, test_cost_error, symmetric, saturated`` of the run.
+    evidence : Evidence
+
+    References
+    ----------
+    .. [1] Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of
+       the binomial", Biometrika 26, 1934.
+    .. [2] Fisher, "The logic of inductive inference", J. R. Stat. Soc. 98, 1935.
+    """
+    return [
+        *symmetry_in_words(_layers(int(row["symmetric"]))),
+        *saturation_in_words(float(row["saturated"])),
+        *_prediction_in_words(row, evidence),
+        course_in_words(row, evidence),
+    ]
+
+
+def _layers(bits: int) -> NDArray[np.bool_]:
+    return np.array([bits >> place & 1 for place in range(max(bits.bit_length(), 1))], np.bool_)
+
+
+def _prediction_in_words(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
+    """Return sentences about the predictions of a trained run."""
+    if not _counted(row)[0]:
+        return []
+    p = float(better_p_values(row, evidence)[0])
+    overfits = float(overfitting_p_values(row, evidence)[0]) <= ALPHA / 2
+    if evidence.classifies:
+        return _accuracy_in_words(row, evidence, p, overfits)
+    name = "R2" if evidence.output == "identity" else "D2"
+    if not evidence.n_test:
+        return [f"{name} {row['train_score']:.3g} on training data (no test data were given)"]
+    if evidence.n_test < MIN_TEST:
+        return [_too_few(evidence)]
+    better = "better" if p <= ALPHA / 2 else "not shown to be better"
+    found = [f"{better} than a constant on test data ({name} {row['test_score']:.3g})"]
+    if overfits:
+        found.append(
+            f"overfits: cost {row['final_cost']:.3g} in training, "
+            f"{row['test_cost']:.3g} on test data"
+        )
+    return found
+
+
+def _accuracy_in_words(
+    row: Mapping[str, Any], evidence: Evidence, p: float, overfits: bool
+) -> list[str]:
+    train, chance = float(row["train_score"]), evidence.test_chance
+    found = []
+    if not evidence.n_test:
+        better = "better" if p <= ALPHA / 2 else "not shown to be better"
+        found.append(
+            f"{better} than always guessing one class on training data, "
+            f"{train:.1%} against {evidence.train_chance:.1%} (no test data were given)"
+        )
+    elif binomial_tail(evidence.n_test, evidence.n_test, chance) > ALPHA / 2:
+        found.append(_too_few(evidence))
+    else:
+        test = float(row["test_score"])
+        low, high = binomial_interval(_hits(test, evidence.n_test, np.floor), evidence.n_test)
+        claim = "not shown to be better"
+        if p <= ALPHA / 2:
+            claim = "better"
+        elif high < chance:
+            claim = "worse"
+        found.append(
+            f"{claim} than always guessing one class on test data, {test:.1%} "
+            f"(95% interval {low:.1%} to {high:.1%}) against {chance:.1%}"
+        )
+        if overfits and claim != "better" and train >= MEMORISED:
+            found.append(f"memorises the training data, accuracy {train:.1%}")
+        elif overfits:
+            found.append(f"overfits: accuracy {train:.1%} in training, {test:.1%} on test data")
+        return found
+    if train == 1:
+        found.append("all training examples are classified correctly")
+    return found
+
+
+def _too_few(evidence: Evidence) -> str:
+    one = evidence.n_test == 1
+    return (
+        f"{evidence.n_test:,} test example{' is' if one else 's are'} too few to tell from "
+        f"{'guessing' if evidence.classifies else 'a constant'}"
+    )
+
+
+def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
+    """Return the course of the training of one run as a sentence."""
+    name, change = COURSES[int(row["course"])], float(row["change"])
+    if name == "diverged":
+        return f"diverged at iteration {int(row['diverged_at']):,}"
+    if name == "undefined":
+        infinite = math.isinf(float(row["final_cost"]))
+        return "cost infinite at the end" if infinite else "cost undefined in the last tenth"
+    if name == "too early to tell":
+        few = int(row["iterations"])
+        reason = f"{few:,} iterations" if few < FEWEST else "the cost has hardly left its start"
+        return f"too early to tell whether it converges: {reason}"
+    if name in ("falling", "rising"):
+        agrees = change < 0 if name == "falling" else change > 0
+        # The trend may be that of the last half, where the tenths are too noisy.
+        by = f", {_percent(abs(change))} in the last tenth" if agrees else ""
+        return f"cost still {name}{by}"
+    if name == "oscillating":
+        return "cost oscillates without a trend"
+    constant, lowest = evidence.train_constant, evidence.train_lowest
+    near = abs(float(row["final_cost"]) - constant) <= LEFT * (constant - lowest)
+    at = " the cost of a constant output" if near and constant > lowest else ""
+    if name == "plateau":
+        return f"on a plateau{' at' if at else ''}{at}, not converged"
+    if name == "stationary":
+        return f"stationary{' at' if at else ''}{at}: the gradient is zero"
+    if name == "converged":
+        return f"converged{' to' if at else ''}{at}"
+    return name
+
+
+def _percent(share: float) -> str:
+    return "less than 0.1%" if share < 0.001 else f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+
+
+def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
+    """Return the verdict on the runs of one scheme.
+
+    A single run has the verdict of :func:`sentences`. For several, it says in how many runs each
+    claim holds. The runs share the test examples, so their hits are not added up: each run is
+    tested by itself, and the p-values are corrected for the number of runs by :func:`holm`. With a
+    probability of 95 %, the claim is true of all runs that are counted.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray of shape (k,)
+        The columns of :func:`sentences`.
+    evidence : Evidence
+    """
+    k = len(columns["course"])
+    if k == 1:
+        return "; ".join(sentences({name: own[0] for name, own in columns.items()}, evidence))
+    courses = np.asarray(columns["course"])
+    parts = []
+    symmetric = np.asarray(columns["symmetric"]) != 0
+    if symmetric.any():
+        parts.append(f"symmetry unbroken in {share_in_words(symmetric)}")
+    if _counted(columns).any():
+        parts += _predictions_in_words(columns, evidence, k)
+    for code in _ORDER:
+        here = courses == code
+        if here.any():
+            parts.append(f"{_IN_RUNS.get(COURSES[code], COURSES[code])} in {share_in_words(here)}")
+    if _counted(columns).any() or (courses == _CODES["diverged"]).any():
+        low, median, high = (
+            f"{cost:.3g}" if cost < math.inf else "infinite"
+            for cost in quantiles(columns["final_cost"], QUARTILES)
+        )
+        spread = "" if low == high else f", quartiles {low} and {high}"
+        parts.append(f"median final cost {median}{spread}")
+    return "; ".join(parts)
+
+
+def _predictions_in_words(
+    columns: Mapping[str, NDArray[Any]], evidence: Evidence, k: int
+) -> list[str]:
+    """Return in how many runs the claims about predictions hold."""
+    n, data = evidence.n_test, "test data"
+    guess = "always guessing one class" if evidence.classifies else "a constant"
+    if not n and not evidence.classifies:
+        return ["no test data were given"]
+    if n and (
+        n < MIN_TEST
+        if not evidence.classifies
+        else float(binomial_tail(n, n, evidence.test_chance)) > ALPHA / 2
+    ):
+        return [_too_few(evidence)]
+    if not n:
+        data = "training data (no test data were given)"
+    better = holm(better_p_values(columns, evidence)) <= ALPHA / 2
+    parts = [
+        f"better than {guess} on {data} in {share_in_words(better)}"
+        if better.any()
+        else f"not shown to be better than {guess} on {data} in any run"
+    ]
+    overfits = holm(overfitting_p_values(columns, evidence)) <= ALPHA / 2
+    memorises = np.zeros(k, dtype=np.bool_)
+    if evidence.classifies and n:
+        memorises = overfits & ~better & (np.asarray(columns["train_score"]) >= MEMORISED)
+    for words, here in (
+        ("memorises the training data", memorises),
+        ("overfits", overfits & ~memorises),
+    ):
+        if here.any():
+            parts.append(f"{words} in {share_in_words(here)}")
+    return parts
+
+
+# With fewer test examples, the standard error of their cost is not known well enough for a claim.
+MIN_TEST = 10
+_ORDER = [_CODES[name] for name in ("converged", "falling", "plateau", "stationary")]
+_ORDER += [code for code in _CODES.values() if code not in _ORDER]
+_IN_RUNS = {
+    "falling": "cost still falling",
+    "rising": "cost rising",
+    "oscillating": "cost oscillating",
+    "plateau": "on a plateau",
+    "undefined": "cost undefined",
+}
+
+
+# --- ranking --------------------------------------------------------------------------------------
+
+# Probability with which `seeds_needed` seeds would tell the difference seen.
+POWER = 0.8
+# Up to this number of pairs, or of values of both schemes, p-values are exact.
+_EXACT = 50
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The place of one scheme in a :class:`Ranking`.
+
+    Attributes
+    ----------
+    scheme : str
+    place : int
+        From 1, by the median; schemes of equal medians share a place.
+    seeds, runs : int
+        Numbers of seeds and of runs with a value.
+    failed : int
+        Number of runs whose value is infinite.
+    median, low, high : float
+        The median of the seeds, and its interval; NaN for an interval of one seed.
+    difference, difference_low, difference_high : float
+        The median of the differences to the best scheme, paired by block, and its interval; 0, NaN
+        and NaN for the best scheme. A difference of two infinite values is 0.
+    p_value : float
+        Of the test for a difference to the best scheme, corrected for the number of pairs of
+        schemes; NaN for the best scheme.
+    tied : bool
+        Whether no difference to the best scheme can be told: False for the best scheme only if all
+        others can be told from it.
+    seeds_needed : int or None
+        The number of seeds with which the difference seen would be told with a probability of 80 %;
+        None if it is told already, or the seeds give no estimate of it.
+    paired : bool
+        Whether the test pairs the runs of both schemes by block.
+    """
+
+    scheme: str
+    place: int
+    seeds: int
+    runs: int
+    failed: int
+    median: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    p_value: float
+    tied: bool
+    seeds_needed: int | None
+    paired: bool
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The schemes of a comparison, from the best to the worst by one metric.
+
+    Attributes
+    ----------
+    rows : tuple of Rank
+    higher_is_better : bool
+    seeds : int
+        Number of seeds.
+    comparisons : int
+        Number of pairs of schemes that p-values are corrected for.
+    """
+
+    rows: tuple[Rank, ...]
+    higher_is_better: bool
+    seeds: int
+    comparisons: int
+
+    @property
+    def best(self) -> Rank:
+        """The scheme of the best median."""
+        return self.rows[0]
+
+
+def rank(
+    values: ArrayLike,
+    names: Sequence[str] | None = None,
+    *,
+    higher_is_better: bool = False,
+    clusters: ArrayLike | None = None,
+) -> Ranking:
+    """Rank schemes by a metric, and test which differences can be told.
+
+    Parameters
+    ----------
+    values : array_like of shape (n_blocks, n_schemes)
+        The metric of each run. The runs of a block have the same seed and the same values of all
+        other axes. NaN: no such run. Infinite: the run failed; worse than every finite value.
+    names : sequence of str, optional
+        The names of the schemes; "0", "1", ... by default.
+    higher_is_better : bool, default False
+    clusters : array_like of shape (n_blocks,), optional
+        The seed of each block, as a number. By default, each block has a seed of its own. Blocks of
+        one seed are not independent: each seed counts as one observation, the median of its blocks.
+
+    Returns
+    -------
+    Ranking
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match, or there is no scheme.
+
+    Notes
+    -----
+    Everything depends on the order of the values only, so that failed runs count and outliers do
+    not dominate, and everything is deterministic:
+
+    - The interval of a median is the pair of order statistics with a confidence of at least 95 %
+      whatever the distribution [1]_. Five seeds or fewer have no such pair: the interval is the
+      range, of confidence ``1 - 2 ** (1 - n)``.
+    - The test is the signed-rank test of Wilcoxon [2]_ of the differences within blocks, without
+      those that are zero. Schemes that share fewer than half of their seeds are compared by the
+      rank-sum test of the same paper (Mann and Whitney), without pairs; the interval of the
+      difference is then that of two medians of confidence 97.5 %. Both use the distribution given
+      the ties: exactly up to 50 pairs or values, and by the normal approximation beyond.
+    - The best scheme is chosen from the same values. The p-values are therefore corrected for all
+      pairs of schemes, by :func:`holm`, not only for those with the best. The probability that any
+      two equal schemes are told apart is at most 5 %.
+    - ``seeds_needed`` follows from the probability that the mean of two differences is positive
+      [3]_, at the level of one of all pairs. It is an estimate from few values.
+
+    References
+    ----------
+    .. [1] Thompson, "On confidence ranges for the median and other expectation distributions for
+       populations of unknown distribution form", Ann. Math. Stat. 7, 1936.
+    .. [2] Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945.
+    .. [3] Noether, "Sample size determination for some common nonparametric tests", J. Am. Stat.
+       Assoc. 82, 1987.
+
+    Examples
+    --------
+    >>> costs = np.random.default_rng(0).normal([1.0, 1.1, 2.0], 0.2, (20, 3))
+    >>> [(row.scheme, row.tied) for row in rank(costs, ["a", "b", "c"]).rows]
+    [('a', True), ('b', True), ('c', False)]
+    """
+    table = np.array(values, dtype=np.float64)
+    if table.ndim != 2 or not table.shape[1]:
+        raise ValueError(f"values: expected shape (n_blocks, n_schemes); got {table.shape}")
+    n_blocks, k = table.shape
+    labels = [str(i) for i in range(k)] if names is None else list(names)
+    if len(labels) != k:
+        raise ValueError(f"names: expected {k} to match values; got {len(labels)}")
+    owners = np.arange(n_blocks) if clusters is None else np.asarray(clusters)
+    if owners.shape != (n_blocks,):
+        raise ValueError(f"clusters: expected shape ({n_blocks},); got {owners.shape}")
+    seeds = _Seeds(owners)
+    sign = -1.0 if higher_is_better else 1.0
+    # Lower is better from here on.
+    table = np.where(np.isinf(table), np.inf, sign * table)
+    medians = np.stack([seeds.medians(column) for column in table.T], axis=1)
+    known = [column[~np.isnan(column)] for column in medians.T]
+    overall = np.array([_median(own) for own in known])
+    order = np.lexsort((_mean_ranks(medians), np.nan_to_num(overall, nan=np.inf, posinf=np.inf)))
+    order = order[np.argsort(np.isnan(overall[order]), kind="stable")]
+    best = int(order[0])
+    pairs = {pair: _Pair.of(table, medians, seeds, *pair) for pair in combinations(range(k), 2)}
+    corrected = holm([pair.p_value for pair in pairs.values()]) if pairs else np.empty(0)
+    p_values = dict(zip(pairs, corrected.tolist(), strict=True))
+    level = ALPHA / max(len(pairs), 1)
+    rows = []
+    for scheme in order.tolist():
+        interval = _median_interval(known[scheme], ALPHA)
+        column = table[:, scheme]
+        outcome: dict[str, Any] = {
+            "difference": 0.0,
+            "difference_low": math.nan,
+            "difference_high": math.nan,
+            "p_value": math.nan,
+            "seeds_needed": None,
+            "paired": True,
+        }
+        if scheme == best:
+            others = [p for pair, p in p_values.items() if best in pair]
+            tied = any(p > ALPHA for p in others)
+        else:
+            key = min(best, scheme), max(best, scheme)
+            pair, p = pairs[key], p_values[key]
+            tied = p > ALPHA
+            # From the best to this scheme, in the units of the values.
+            away = sign if key[1] == scheme else -sign
+            ends = sorted((away * pair.low, away * pair.high))
+            outcome = {
+                "difference": away * pair.difference + 0.0,
+                "difference_low": ends[0] + 0.0,
+                "difference_high": ends[1] + 0.0,
+                "p_value": p,
+                "seeds_needed": pair.seeds_needed(level) if tied else None,
+                "paired": pair.paired,
+            }
+        rows.append(
+            Rank(
+                scheme=labels[scheme],
+                place=1 + int(np.count_nonzero(overall < overall[scheme]))
+                if len(known[scheme])
+                else k,
+                seeds=len(known[scheme]),
+                runs=int(np.count_nonzero(~np.isnan(column))),
+                failed=int(np.count_nonzero(np.isinf(column))),
+                median=_shown(overall[scheme], sign),
+                low=_shown(interval[0 if sign > 0 else 1], sign),
+                high=_shown(interval[1 if sign > 0 else 0], sign),
+                tied=tied,
+                **outcome,
+            )
+        )
+    return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs))
+
+
+def _shown(value: float, sign: float) -> float:
+    """Return a value in its own units: 0.0 instead of -0.0, and as given if it is infinite."""
+    return float(sign * value + 0.0)
+
+
+class _Seeds:
+    """Reduces values of blocks to one for each seed."""
+
+    def __init__(self, owners: Array) -> None:
+        found, self.codes = np.unique(owners, return_inverse=True)
+        self.n = len(found)
+
+    def medians(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the median of each seed, of its values that are not NaN; NaN if there is none."""
+        missing = np.isnan(column)
+        order = np.lexsort((column, missing, self.codes))
+        counts = np.bincount(self.codes, ~missing, minlength=self.n).astype(np.intp)
+        starts = np.searchsorted(self.codes[order], np.arange(self.n))
+        medians = np.full(self.n, np.nan)
+        some = counts > 0
+        low = column[order[starts[some] + (counts[some] - 1) // 2]]
+        high = column[order[starts[some] + counts[some] // 2]]
+        # Halves are added, because the sum of two large numbers overflows.
+        with np.errstate(invalid="ignore"):
+            medians[some] = np.where(low == high, low, low / 2 + high / 2)
+        return medians
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    return float(quantiles(values, [0.5])[0]) if len(values) else math.nan
+
+
+def _mean_ranks(medians: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean share of the other schemes that each is worse than, ties counted half."""
+    ranks = np.zeros(medians.shape[1])
+    for place, own in enumerate(medians.T):
+        both = ~np.isnan(own)[:, None] & ~np.isnan(medians)
+        worse = (own[:, None] > medians) + 0.5 * (own[:, None] == medians)
+        ranks[place] = worse[both].mean() if both.any() else 1.0
+    return ranks
+
+
+def _median_interval(values: NDArray[np.float64], alpha: float) -> tuple[float, float]:
+    """Return the order statistics that contain the median with confidence ``1 - alpha``.
+
+    The range if there are too few values; NaN for one.
+    """
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    ordered = np.sort(values)
+    # The largest number d with P(fewer than d of n values are below the median) <= alpha / 2.
+    below = 0
+    if n > 1000:
+        deviations = NormalDist().inv_cdf(1 - alpha / 2)
+        below = int(n / 2 - deviations * math.sqrt(n) / 2)
+    else:
+        tail, term = 0.0, 0.5**n
+        while tail + term <= alpha / 2:
+            tail += term
+            term *= (n - below) / (below + 1)
+            below += 1
+    first = max(below - 1, 0)
+    return float(ordered[first]), float(ordered[n - 1 - first])
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The comparison of two schemes: the second minus the first, where lower is better."""
+
+    paired: bool
+    seeds: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    # The probability that the mean of two differences is positive, and the share of seeds with a
+    # difference; without pairs, that a value of the second scheme is the larger one.
+    probability: float
+    unequal: float
+
+    @classmethod
+    def of(
+        cls,
+        table: NDArray[np.float64],
+        medians: NDArray[np.float64],
+        seeds: _Seeds,
+        first: int,
+        second: int,
+    ) -> "_Pair":
+        """Return the comparison of two columns."""
+        a, b = table[:, first], table[:, second]
+        with np.errstate(invalid="ignore"):
+            # Two failed runs are equal.
+            differences = seeds.medians(np.where(a == b, 0.0, b - a))
+        differences = differences[~np.isnan(differences)]
+        a, b = (own[~np.isnan(own)] for own in (medians[:, first], medians[:, second]))
+        if 2 * len(differences) >= min(len(a), len(b)) > 0:
+            low, high = _median_interval(differences, ALPHA)
+            p, probability = _signed_rank(differences)
+            unequal = float(np.count_nonzero(differences)) / len(differences)
+            middle = _median(differences) if len(differences) else math.nan
+            return cls(True, len(differences), middle, low, high, p, probability, unequal)
+        if not len(a) or not len(b):
+            return cls(False, 0, math.nan, math.nan, math.nan, 1.0, 0.5, 1.0)
+        p, probability = _rank_sum(a, b)
+        ends_a, ends_b = _median_interval(a, ALPHA / 2), _median_interval(b, ALPHA / 2)
+        return cls(
+            False,
+            min(len(a), len(b)),
+            _minus(_median(b), _median(a)),
+            _minus(ends_b[0], ends_a[1]),
+            _minus(ends_b[1], ends_a[0]),
+            p,
+            probability,
+            1.0,
+        )
+
+    def seeds_needed(self, level: float) -> int | None:
+        """Return the number of seeds that would tell the difference at this two-sided level."""
+        effect = abs(self.probability - 0.5)
+        if self.seeds < 3 or effect == 0:
+            return None
+        normal = NormalDist()
+        deviations = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)
+        if self.paired:
+            number = deviations**2 / (3 * effect**2)
+            # The smallest p-value of n differences is 2 ** (1 - n).
+            number = max(number, 1 - math.log2(level)) / self.unequal
+        else:
+            number = deviations**2 / (6 * effect**2)
+        return max(math.ceil(number), self.seeds + 1) if number < 1e6 else None
+
+
+def _minus(a: float, b: float) -> float:
+    return 0.0 if a == b else a - b
+
+
+def _mid_ranks(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return twice the ranks from 1 on, ties at their mean, and the numbers of tied values."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (2 * last - counts + 1)[places], counts
+
+
+def _signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the two-sided p-value of the signed-rank test, and P(d + d' > 0) of two seeds."""
+    unequal = differences[differences != 0]
+    n = len(unequal)
+    if n == 0:
+        return 1.0, 0.5
+    ranks, _ = _mid_ranks(np.abs(unequal))
+    positive = int(ranks[unequal > 0].sum())
+    total = int(ranks.sum())
+    if n <= _EXACT:
+        chances = np.zeros(total + 1)
+        chances[0] = 1.0
+        for own in ranks.tolist():
+            chances /= 2
+            chances[own:] += chances[: total + 1 - own].copy()
+        extreme = min(positive, total - positive)
+        p = 2 * float(chances[: extreme + 1].sum())
+    else:
+        variance = float(np.square(ranks, dtype=np.float64).sum()) / 4
+        p = _two_sided(abs(positive - total / 2), variance)
+    # The signed-rank statistic counts the pairs, and single values, of positive sum.
+    if n == 1:
+        return min(p, 1.0), 0.5
+    singles = np.count_nonzero(unequal > 0)
+    pairs = positive / 2 - singles
+    return min(p, 1.0), min(max(pairs / (n * (n - 1) / 2), 0.0), 1.0)
+
+
+def _rank_sum(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the two-sided p-value of the rank-sum test, and P(b > a) with ties counted half."""
+    n, m = len(a), len(b)
+    ranks, counts = _mid_ranks(np.concatenate([a, b]))
+    own, total = int(ranks[n:].sum()), int(ranks.sum())
+    probability = (own / 2 - m * (m + 1) / 2) / (n * m)
+    if n + m <= _EXACT:
+        ways = np.zeros((m + 1, total + 1))
+        ways[0, 0] = 1.0
+        for rank_ in ranks.tolist():
+            ways[1:, rank_:] += ways[:-1, : total + 1 - rank_].copy()
+        chances = ways[m] / ways[m].sum()
+        p = 2 * min(float(chances[: own + 1].sum()), float(chances[own:].sum()))
+    else:
+        ties = float((counts.astype(np.float64) ** 3 - counts).sum())
+        size = n + m
+        # Of twice the rank sum.
+        variance = 4 * n * m / 12 * (size + 1 - ties / (size * (size - 1)))
+        p = _two_sided(abs(own - m * (size + 1)), variance)
+    return min(p, 1.0), probability
+
+
+def _two_sided(distance: float, variance: float) -> float:
+    """Return the normal p-value of twice a rank statistic, with a correction for its steps."""
+    if variance <= 0:
+        return 1.0
+    return math.erfc(max(distance - 1, 0.0) / math.sqrt(2 * variance))
+
+
+def answer(ranking: Ranking, metric: str = "value") -> str:
+    """Return which scheme is best and which differences can be told, in two sentences.
+
+    Parameters
+    ----------
+    ranking : Ranking
+    metric : str
+        The name of the metric in the sentences, such as "test accuracy".
+
+    Examples
+    --------
+    >>> costs = np.random.default_rng(0).normal([1.0, 2.0], 0.2, (20, 2))
+    >>> for sentence in answer(rank(costs, ["a", "b"]), "final cost").split(". "):
+    ...     print(sentence)
+    a is best: median final cost 0.901 (95% interval 0.867 to 1.04, 20 seeds)
+    It can be told from b, whose median is 2.02.
+    """
+    best, others = ranking.best, ranking.rows[1:]
+    if not best.seeds:
+        return "There are no runs to rank."
+    median = f"median {metric} {_value(best.median)} ({_interval_in_words(best)})"
+    if not others:
+        return f"{best.scheme}: {median}."
+    tied = [row for row in others if row.tied]
+    if not tied:
+        second = others[0]
+        rest = f"the other {len(others)} schemes, of which {second.scheme} is next with a"
+        rest = f"{second.scheme}, whose" if len(others) == 1 else rest
+        verb = "median is" if len(others) == 1 else "median of"
+        return (
+            f"{best.scheme} is best: {median}. It can be told from {rest} {verb} "
+            f"{_value(second.median)}."
+        )
+    if all(row.median == best.median and row.difference == 0 for row in others):
+        first = f"All schemes have the same {median}."
+    else:
+        first = f"{best.scheme} has the best {median}."
+    if ranking.seeds == 1:
+        return f"{first} One seed: no difference can be told."
+    names = [row.scheme for row in tied]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    listed = listed if len(names) <= 3 else f"{len(names)} other schemes"
+    second_sentence = (
+        f"No difference can be told between {best.scheme} and {listed} "
+        f"with these {ranking.seeds:,} seeds"
+    )
+    needed = [row.seeds_needed for row in tied]
+    if len(tied) == 1 and needed[0] is not None:
+        second_sentence += f"; about {_round(needed[0]):,} would be needed for the difference seen"
+    elif len(tied) > 1 and any(n is not None for n in needed):
+        row = max((r for r in tied if r.seeds_needed), key=lambda r: -(r.seeds_needed or 0))
+        second_sentence += (
+            f"; about {_round(row.seeds_needed or 0):,} would be needed for the difference seen "
+            f"to {row.scheme}"
+        )
+    return f"{first} {second_sentence}."
+
+
+def _round(n: int) -> int:
+    """Return a number with two digits, rounded up."""
+    unit: int = 10 ** max(len(str(n)) - 2, 0)
+    return -(-n // unit) * unit
+
+
+def _value(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "infinite"
+
+
+def _interval_in_words(row: Rank) -> str:
+    if row.seeds == 1:
+        return "1 seed"
+    kind = "range" if row.seeds < 6 else "95% interval"
+    return f"{kind} {_value(row.low)} to {_value(row.high)}, {row.seeds:,} seeds"
+
+
+# --- superseded: until results.py and trials.py use the rules above -------------------------------
+
+
+def better_than_guessing(network: Network, Y: Array, accuracies: Sequence[float]) -> list[bool]:
+    """Return for each accuracy whether it is above that of always guessing one class."""
+    predictions = Y.shape[1] if network.output == "softmax" else Y.size
+    # Numbers of correct predictions, because equal shares may be rounded to different floats.
+    guessing = majority(network, Y)
+    return [round(accuracy * predictions) > guessing for accuracy in accuracies]
 
 
 def outcome_in_words(run: Run, better: bool | None, pace: str) -> str:
