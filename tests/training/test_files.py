@@ -7,11 +7,16 @@ import math
 import os
 import re
 import signal
+import socket
+import sqlite3
+import stat
 import subprocess
 import sys
 import textwrap
 import tracemalloc
 import zipfile
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,18 +298,312 @@ def test_read_only_folder(path, small):
         path.parent.chmod(0o700)
 
 
-def test_links_stay_and_permissions_are_those_of_new_files(path, small):
+def test_a_link_is_refused_and_its_target_stays(path, small):
     target = path.with_name(f"target{path.suffix}")
-    plain = path.with_name("plain")
-    plain.touch()
+    small.save(target, np.ones(3, np.float32))
+    before = target.read_bytes()
+    linked(path, target)
+    with pytest.raises(ValueError, match="path: expected a file to write; got the symbolic link"):
+        small.save(path, np.zeros(3, np.float32))
+    assert target.read_bytes() == before
+
+
+# --- outputs that cannot destroy anything ---------------------------------------------------------
+
+
+def linked(path, target):
     try:
         path.symlink_to(target)
     except OSError:
         pytest.skip("this user may not make links")
-    small.save(path, np.ones(3, np.float32))
-    assert path.is_symlink()
-    assert target.stat().st_mode == plain.stat().st_mode
-    assert fi.load(target)[0] == small
+
+
+def special(kind, path):
+    """Make something at a path that is not a regular file; return what messages call it."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        target = path.with_name("target")
+        target.write_bytes(b"kept")
+        linked(path, target)
+        return f"the symbolic link {str(path)!r}, which leads to {str(target.resolve())!r}"
+    elif kind == "dangling link":
+        linked(path, path.with_name("absent"))
+        return f"the symbolic link {str(path)!r}, which leads to"
+    elif kind == "loop":
+        linked(path, path.name)
+        return "the symbolic link"
+    elif kind == "named pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no pipes with names on this system")
+        os.mkfifo(path)
+    elif kind == "socket":
+        if not hasattr(socket, "AF_UNIX"):
+            pytest.skip("no sockets with names on this system")
+        here = os.getcwd()
+        os.chdir(path.parent)  # the name of a socket is at most 107 bytes long
+        try:
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(path.name)
+        finally:
+            os.chdir(here)
+    return f"the {kind} {str(path)!r}"
+
+
+KINDS = ["folder", "link", "dangling link", "loop", "named pipe", "socket"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_regular_files_are_replaced(tmp_path, kind):
+    path = tmp_path / "runs.csv"
+    message = re.escape(f"path: expected a file to write; got {special(kind, path)}")
+    before = os.lstat(path), sorted(os.listdir(tmp_path))
+    for write in (
+        lambda: files.replace_file(path, b"new"),
+        lambda: files.check_output("path", path),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write()
+    assert (os.lstat(path), sorted(os.listdir(tmp_path))) == before
+    if kind == "link":
+        assert path.read_bytes() == b"kept"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("device", ["/dev/full", "/dev/null", "/dev/stdout"])
+def test_devices_are_refused(device):
+    before = os.lstat(device)
+    for write in (files.replace_file, lambda path, _: files.check_output("path", path)):
+        with pytest.raises(ValueError, match=f"got the (device|symbolic link) '{device}'"):
+            write(device, b"new")
+    assert os.path.samestat(os.lstat(device), before)
+    assert os.lstat(device).st_mode == before.st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755])
+def test_permissions_are_kept(tmp_path, mode):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    files.replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
+def test_new_files_follow_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        files.replace_file(tmp_path / "runs.csv", b"new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "runs.csv").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_private_data_are_private_while_they_are_written(tmp_path, monkeypatch):
+    path = tmp_path / "runs.csv"
+    path.touch(mode=0o600)
+    modes = []
+    fsync = os.fsync
+
+    def look(descriptor):
+        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", look)
+    files.replace_file(path, b"new")
+    assert modes == [0o600]
+
+
+def test_owner_and_group_are_kept(tmp_path):
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    path = tmp_path / "runs.csv"
+    path.touch()
+    os.chown(path, 1234, 4321)
+    path.chmod(0o640)
+    files.replace_file(path, b"new")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 4321, 0o640)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_another_group_does_not_inherit_permissions(tmp_path, monkeypatch):
+    """As for a user who replaces a file of a group that is not theirs."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    path = tmp_path / "runs.csv"
+    path.touch()
+    os.chown(path, 1234, 4321)
+    path.chmod(0o4664)
+
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refused)
+    files.replace_file(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path):
+    """The folder alone would permit it."""
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        pytest.skip("this user may write everywhere")
+    path = tmp_path / "runs.csv"
+    path.touch(mode=0o400)
+    with pytest.raises(PermissionError, match="path: expected a file that may be written; got"):
+        files.replace_file(path, b"new")
+
+
+def test_full_disk_leaves_the_old_table_and_no_other_file(tmp_path):
+    pytest.importorskip("resource")
+    script = """
+        import resource, sys
+        from fastinit.training.files import replace_file
+        replace_file(sys.argv[1], b"old")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        for path in sys.argv[1:]:
+            try:
+                replace_file(path, bytes(10**6))
+            except OSError as error:
+                print(type(error).__name__)
+    """
+    paths = tmp_path / "old.csv", tmp_path / "new.csv"
+    command = [sys.executable, "-P", "-c", textwrap.dedent(script), *paths]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == "OSError\nOSError\n"
+    untouched(tmp_path, {"old.csv": b"old"})
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        (5, TypeError, "--csv: expected a str or a path; got int"),
+        (b"runs.csv", TypeError, "--csv: expected a str or a path; got bytes"),
+        ("", ValueError, "--csv: expected the path of a file; got ''"),
+        ("runs\0.csv", ValueError, "--csv: expected the path of a file; got 'runs\\x00.csv'"),
+        ("absent/runs.csv", ValueError, "--csv: expected a folder to write to; got 'absent'"),
+        ("file/runs.csv", ValueError, "--csv: expected a folder to write to; got 'file'"),
+        ("absent/", ValueError, "--csv: expected a file to write; got the folder 'absent/'"),
+        (".", ValueError, "--csv: expected a file to write; got the folder '.'"),
+    ],
+)
+def test_outputs_that_cannot_be_written(tmp_path, monkeypatch, path, error, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(error, match=re.escape(message)):
+        files.check_output("--csv", path)
+    assert os.listdir() == ["file"]
+
+
+def test_outputs_in_a_read_only_folder(tmp_path):
+    if not hasattr(os, "geteuid") or os.geteuid() == 0:
+        pytest.skip("this user may write everywhere")
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ValueError, match="--csv: expected a folder to write to"):
+            files.check_output("--csv", tmp_path / "runs.csv")
+        with pytest.raises(ValueError, match="--out: expected a folder to write to"):
+            files.check_folder("--out", tmp_path / "new" / "figures")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_folders_may_be_new(tmp_path):
+    files.check_folder("--out", tmp_path)
+    files.check_folder("--out", tmp_path / "new" / "figures")
+    (tmp_path / "file").touch()
+    linked(tmp_path / "dangling", tmp_path / "absent")
+    for bad in ("file", "file/figures", "dangling"):
+        with pytest.raises(ValueError, match="--out: expected a folder to write to; got"):
+            files.check_folder("--out", tmp_path / bad)
+
+
+def test_no_data_are_replaced_by_an_output(tmp_path, small):
+    with sqlite3.connect(tmp_path / "runs.sqlite") as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE runs (x)")
+        connection.execute("INSERT INTO runs VALUES (1)")
+        connection.commit()
+        (tmp_path / "log").write_bytes((tmp_path / "runs.sqlite-wal").read_bytes())
+    connection.close()
+    np.savez(tmp_path / "arrays", X=np.zeros(3))
+    np.savez(tmp_path / "none")
+    np.save(tmp_path / "array", np.zeros(3))
+    kinds = {
+        "runs.sqlite": "SQLite file",
+        "log": "SQLite write-ahead log",
+        "arrays.npz": ".npz file",
+        "none.npz": ".npz file",
+        "array.npy": ".npy file",
+    }
+    with suppress(ImportError):
+        small.save(tmp_path / "network.safetensors", np.ones(3, np.float32))
+        kinds["network.safetensors"] = ".safetensors file"
+    with suppress(ImportError):
+        import pandas
+
+        pandas.DataFrame({"x": [1]}).to_parquet(tmp_path / "table.parquet")
+        kinds["table.parquet"] = "Parquet file"
+    for name, kind in kinds.items():
+        message = f"--csv: expected a file that may be replaced; got the {kind} "
+        with pytest.raises(ValueError, match=re.escape(message)):
+            files.check_output("--csv", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"x", b"scheme,seed\nzeros,0\n", b"<!DOCTYPE html>", b"12345678{}", b"PKZIP"]
+)
+def test_outputs_of_an_earlier_command_are_replaced(tmp_path, text):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(text)
+    files.check_output("--csv", path)
+    files.replace_file(path, b"new")
+    untouched(tmp_path, {"runs.csv": b"new"})
+
+
+def test_one_file_under_two_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "data.csv").touch()
+    (tmp_path / "other.csv").touch()
+    os.link("data.csv", "hard.csv")
+    linked(tmp_path / "link.csv", "data.csv")
+    linked(tmp_path / "dangling.csv", "new.csv")
+    linked(tmp_path / "elsewhere", "folder")
+    for one, two in [
+        ("data.csv", "data.csv"),
+        ("data.csv", "./data.csv"),
+        ("data.csv", tmp_path / "data.csv"),
+        ("data.csv", "folder/../data.csv"),
+        ("data.csv", "hard.csv"),
+        ("data.csv", "link.csv"),
+        ("link.csv", "hard.csv"),
+        ("new.csv", "dangling.csv"),
+        ("folder/new.csv", "elsewhere/new.csv"),
+        ("folder/new.csv", "elsewhere/NEW.csv"),
+        ("absent/new.csv", "Absent/New.csv"),
+        ("gr\u00fcn.csv", "gru\u0308n.csv"),
+    ]:
+        message = re.escape(f"--csv: expected another file than that of --data; got {str(two)!r}")
+        with pytest.raises(ValueError, match=message):
+            files.check_distinct({"--data": one, "--store": None, "--csv": two})
+    distinct = ["data.csv", "other.csv", "new.csv", "folder/new.csv", "newer.csv", "absent/new.csv"]
+    files.check_distinct({f"--{name}": name for name in distinct})
+
+
+def test_names_that_differ_in_case_are_as_the_file_system_says(tmp_path):
+    """Once one of two files exists, the other does where case is ignored, and only there."""
+    (tmp_path / "data.csv").touch()
+    paths = {"--data": tmp_path / "data.csv", "--csv": tmp_path / "DATA.csv"}
+    if paths["--csv"].exists():
+        with pytest.raises(ValueError, match="--csv: expected another file than that of --data"):
+            files.check_distinct(paths)
+    else:
+        files.check_distinct(paths)
 
 
 # --- no network there -----------------------------------------------------------------------------
