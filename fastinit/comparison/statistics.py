@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.training.network import SCORE_NUMBERS, Array, Network
+from fastinit.training.network import Array, Network
 from fastinit.training.run import Run
 
 QUARTILES = (0.25, 0.5, 0.75)
@@ -177,13 +177,15 @@ LEVEL = 0.01
 SLOW = 0.1
 # Costs below this share of the cost of a constant output are zero for the purpose of convergence.
 NEGLIGIBLE = 1e-6
+# The inputs are not used if the cost is at least that of a constant output, less this share.
+UNUSED = 1e-3
 # A cost has left its start if it fell by this share of it.
 LEFT = 0.02
 # With fewer iterations, the course is not judged: its tenths would be single costs.
 FEWEST = 20
 # Evaluations of the gradient in the search for a lower cost, at most as many as iterations.
 PROBES = 60
-_HISTORY = 8
+_HISTORY = 5
 # Numbers in memory during the search: 32 MB of float64.
 _PROBE_NUMBERS = 1 << 22
 # The means of the cost over these shares of the iterations are compared. The last is first.
@@ -276,14 +278,16 @@ def judge_courses(
     not trained        no iterations
     undefined          the cost at the end, or of the last tenth, is NaN or infinite
     converged          the cost exceeds the lowest possible cost by less than ``NEGLIGIBLE``
-                       (1e-6) of what a constant output does; or it is level, and no cost lower by
-                       ``LEVEL`` (1 %) is found near the end
+                       (1e-6) of what a constant output does; or the cost is level, or its slope at
+                       the end negligible, no cost lower by ``LEVEL`` (1 %) is found near the end,
+                       and a network with hidden layers is better than a constant output
     too early to tell  fewer than ``FEWEST`` (20) iterations
     stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
-                       found near the end, or the output is the same for all examples
-    too early to tell  as for a plateau, but the cost never fell by more than ``LEFT`` (2 %)
+                       found near the end, or the cost is that of a constant output
+    too early to tell  as for a plateau, but the cost is at most ``LEFT`` (2 %) below its start
     plateau            the cost changes by less than ``SLOW`` (10 %) in ten times the iterations,
-                       but a cost lower by 1 % is found near the end
+                       but a cost lower by 1 % is found near the end; or it is level at the cost of
+                       a constant output
     falling, rising    the cost of the last tenth, or of the last half, differs from that before by
                        more than twice its standard error
     oscillating        otherwise
@@ -382,45 +386,42 @@ def judge_courses(
         trend = np.where(sizes[:, :2] > errors[:, :2], falls[:, :2], 0.0)
         way = np.where(trend[:, 0] != 0, trend[:, 0], trend[:, 1])
         left = (start - excess) > LEFT * start
-    defined = np.isfinite(cost) & np.isfinite(norms) & np.isfinite(means[:, 0])
+    defined = np.isfinite(cost) & np.isfinite(norms) & (np.isfinite(means[:, 0]) | (done < FEWEST))
     trained = (done > 0) & ~diverged & defined
-    searched = trained & (done >= FEWEST) & slow & (excess > NEGLIGIBLE * scales)
+    zero = excess <= NEGLIGIBLE * scales
+    # The fall along the gradient, over the length of theta, if its slope did not change.
+    steep = norms * (lengths + 0.1 * math.sqrt(network.n_parameters))
+    flat = steep <= LEVEL * unit
+    still = level & (steep <= 1e-5 * scales)
+    # Without hidden layers, the cost of a constant output may be the minimum.
+    blocked = (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
+    searched = trained & ~zero & (flat | (slow & (done >= FEWEST))) & ~(still & blocked)
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
     size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
-        lowest = _probe(objective, thetas[part], penalized[part], part, int(done[part].max()))
+        most = PROBES if done[part].min() < FEWEST else min(PROBES, int(done[part].max()))
+        enough = penalized[part] - 1.01 * LEVEL * unit[part]
+        lowest = _probe(objective, thetas[part], penalized[part], enough, part, most)
         gains[part] = (penalized[part] - lowest) / unit[part]
     lower = gains > LEVEL
-    still = level & (norms * (lengths + 0.1 * math.sqrt(network.n_parameters)) <= 1e-5 * scales)
-    blocked = np.zeros(k, dtype=np.bool_)
-    if network.n_layers > 1:
-        rows = np.flatnonzero(searched & still & ~lower)
-        blocked[rows] = _same_outputs(network, thetas[rows], X)
     # The first condition that holds decides.
-    conditions = {
-        "diverged": diverged,
-        "not trained": done <= 0,
-        "undefined": ~trained,
-        "converged": excess <= NEGLIGIBLE * scales,
-        "too early to tell": done < FEWEST,
-        "stationary": still & (lower | blocked),
-    }
+    conditions = [
+        ("diverged", diverged),
+        ("not trained", done <= 0),
+        ("undefined", ~trained),
+        ("converged", zero | ((level | flat) & searched & ~lower & ~blocked)),
+        ("too early to tell", done < FEWEST),
+        ("stationary", still & (lower | blocked)),
+        ("too early to tell", slow & lower & ~left),
+        ("plateau", slow & (lower | (blocked & level))),
+        ("falling", way > 0),
+        ("rising", way < 0),
+    ]
     courses = np.select(
-        [
-            *conditions.values(),
-            level & ~lower,
-            slow & lower & ~left,
-            slow & lower,
-            way > 0,
-            way < 0,
-        ],
-        [
-            *(_CODES[name] for name in conditions),
-            *(_CODES[name] for name in ("converged", "too early to tell", "plateau")),
-            *(_CODES[name] for name in ("falling", "rising")),
-        ],
+        [here for _, here in conditions],
+        [_CODES[name] for name, _ in conditions],
         _CODES["oscillating"],
     )
     return {
@@ -487,15 +488,19 @@ def _probe(
     objective: _Objective,
     thetas: Array,
     start: NDArray[np.float64],
+    enough: NDArray[np.float64],
     rows: NDArray[np.intp],
-    iterations: int,
+    evaluations: int,
 ) -> NDArray[np.float64]:
     """Return the lowest penalised cost that a short search finds near each theta.
 
-    All runs are searched at once, each with its own step lengths and corrections.
+    All runs are searched at once, each with its own step lengths and corrections, until their cost
+    is below ``enough``.
     """
     k, n = thetas.shape
     dtype = objective.network.dtype
+    found = start.copy()
+    own = np.arange(k)  # the runs that are still searched
     x = thetas.astype(np.float64)
     size = np.sqrt(np.square(x).mean(axis=1)) + 0.1
     x += 1e-3 * size[:, None] * np.random.default_rng(0).standard_normal(n)
@@ -503,17 +508,16 @@ def _probe(
     inverse = np.zeros((_HISTORY, k))
     with np.errstate(all="ignore"):
         _, cost, g = objective(x.astype(dtype), rows)
-        lowest = np.fmin(start, cost)
-        length = 0.01 * size * math.sqrt(n) / np.maximum(np.linalg.norm(g, axis=1), 1e-300)
+        length = 0.01 * size * math.sqrt(n) / np.maximum(np.sqrt(_dots(g, g)), 1e-300)
         step, direction = np.ones(k), -length[:, None] * g
-        for _ in range(min(PROBES, iterations)):
+        for _ in range(evaluations):
             trial = x + step[:, None] * direction
-            _, reached, slopes = objective(trial.astype(dtype), rows)
+            _, reached, slopes = objective(trial.astype(dtype), rows[own])
             expected = 1e-4 * step * _dots(g, direction)
             taken = np.isfinite(slopes).all(axis=1) & (reached <= cost + expected)
             s, y = trial[taken] - x[taken], slopes[taken] - g[taken]
             x[taken], cost[taken], g[taken] = trial[taken], reached[taken], slopes[taken]
-            lowest = np.fmin(lowest, cost)
+            found[own] = np.fmin(found[own], cost)
             step = np.where(taken, 1.0, 0.3 * step)
             sy, yy = _dots(s, y), _dots(y, y)
             curved = sy > 1e-8 * np.sqrt(_dots(s, s) * yy)
@@ -523,11 +527,21 @@ def _probe(
             for corrections, newest in ((S, s[curved]), (D, y[curved]), (inverse, 1 / sy[curved])):
                 corrections[:-1, kept] = corrections[1:, kept]
                 corrections[-1, kept] = newest
-            own = slice(None) if taken.all() else taken
-            direction[own] = -_two_loops(g[own], S[:, own], D[:, own], inverse[:, own], length[own])
+            left = found[own] >= enough[own]
+            if not left.any():
+                break
+            if np.count_nonzero(left) < 0.8 * len(own):
+                own, x, cost, g = own[left], x[left], cost[left], g[left]
+                step, direction, length = step[left], direction[left], length[left]
+                S, D, inverse, taken = S[:, left], D[:, left], inverse[:, left], taken[left]
+            # A step that was not taken is shortened, in the same direction.
+            moved = slice(None) if taken.all() else taken
+            direction[moved] = -_two_loops(
+                g[moved], S[:, moved], D[:, moved], inverse[:, moved], length[moved]
+            )
             upward = _dots(direction, g) >= 0
             direction[upward] = -length[upward, None] * g[upward]
-    return lowest
+    return found
 
 
 def _dots(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -553,17 +567,6 @@ def _two_loops(
     for i in range(len(S)):
         q += (factors[i] - inverse[i] * _dots(D[i], q))[:, None] * S[i]
     return q
-
-
-def _same_outputs(network: Network, thetas: Array, X: Array) -> NDArray[np.bool_]:
-    """Return for each theta whether the outputs are the same for all examples."""
-    same = np.zeros(len(thetas), dtype=np.bool_)
-    size = max(1, SCORE_NUMBERS // (network.sizes[-1] * X.shape[1]))
-    for first in range(0, len(thetas), size):
-        part = slice(first, first + size)
-        outputs = network._outputs(thetas[part], X)
-        same[part] = (outputs == outputs[:, :, :1]).all(axis=(1, 2))
-    return same
 
 
 # --- exact tests ----------------------------------------------------------------------------------
@@ -853,7 +856,7 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     One-sided. For classifiers, that of the exact binomial test of the accuracy against always
     guessing one class, on the test data, or on the training data if there are none. If predictions
     are independent of the labels, the number of hits varies at most as much as a binomial one. For
-    other outputs, 0.5 % steps are not needed: the p-value is that of a t statistic, the difference
+    other outputs, that of a t statistic: the difference
     to the cost of a constant output in standard errors of the test cost; NaN without test data.
 
     Parameters
@@ -1054,12 +1057,12 @@ def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
         by = f", {_percent(abs(change))} in the last tenth" if agrees else ""
         return f"cost still {name}{by}"
     if name == "oscillating":
-        return "cost oscillates without a trend"
+        return "cost oscillates, no trend can be told"
     constant, lowest = evidence.train_constant, evidence.train_lowest
     near = abs(float(row["final_cost"]) - constant) <= LEFT * (constant - lowest)
     at = " the cost of a constant output" if near and constant > lowest else ""
     if name == "plateau":
-        return f"on a plateau{' at' if at else ''}{at}, not converged"
+        return f"on a plateau{' at' if at else ', not converged'}{at}"
     if name == "stationary":
         return f"stationary{' at' if at else ''}{at}: the gradient is zero"
     if name == "converged":
@@ -1277,10 +1280,12 @@ def rank(
       whatever the distribution [1]_. Five seeds or fewer have no such pair: the interval is the
       range, of confidence ``1 - 2 ** (1 - n)``.
     - The test is the signed-rank test of Wilcoxon [2]_ of the differences within blocks, without
-      those that are zero. Schemes that share fewer than half of their seeds are compared by the
-      rank-sum test of the same paper (Mann and Whitney), without pairs; the interval of the
-      difference is then that of two medians of confidence 97.5 %. Both use the distribution given
-      the ties: exactly up to 50 pairs or values, and by the normal approximation beyond.
+      those that are zero. Its smallest p-value of n seeds is ``2 ** (1 - n)``. Where this cannot
+      reach the corrected level, as with five seeds, or where schemes share fewer than half of their
+      seeds, the rank-sum test of the same paper (Mann and Whitney) is used, without pairs. Both use
+      the distribution given the ties: exactly up to 50 pairs or values, and by the normal
+      approximation beyond. Without common seeds, the interval of the difference is that of two
+      medians of confidence 97.5 %.
     - The best scheme is chosen from the same values. The p-values are therefore corrected for all
       pairs of schemes, by :func:`holm`, not only for those with the best. The probability that any
       two equal schemes are told apart is at most 5 %.
@@ -1321,10 +1326,12 @@ def rank(
     order = np.lexsort((_mean_ranks(medians), np.nan_to_num(overall, nan=np.inf, posinf=np.inf)))
     order = order[np.argsort(np.isnan(overall[order]), kind="stable")]
     best = int(order[0])
-    pairs = {pair: _Pair.of(table, medians, seeds, *pair) for pair in combinations(range(k), 2)}
+    level = ALPHA / max(k * (k - 1) // 2, 1)
+    pairs = {
+        pair: _Pair.of(table, medians, seeds, *pair, level) for pair in combinations(range(k), 2)
+    }
     corrected = holm([pair.p_value for pair in pairs.values()]) if pairs else np.empty(0)
     p_values = dict(zip(pairs, corrected.tolist(), strict=True))
-    level = ALPHA / max(len(pairs), 1)
     rows = []
     for scheme in order.tolist():
         interval = _median_interval(known[scheme], ALPHA)
@@ -1388,11 +1395,14 @@ class _Seeds:
 
     def medians(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the median of each seed, of its values that are not NaN; NaN if there is none."""
+        medians = np.full(self.n, np.nan)
+        if self.n == len(column):
+            medians[self.codes] = column
+            return medians
         missing = np.isnan(column)
         order = np.lexsort((column, missing, self.codes))
         counts = np.bincount(self.codes, ~missing, minlength=self.n).astype(np.intp)
         starts = np.searchsorted(self.codes[order], np.arange(self.n))
-        medians = np.full(self.n, np.nan)
         some = counts > 0
         low = column[order[starts[some] + (counts[some] - 1) // 2]]
         high = column[order[starts[some] + counts[some] // 2]]
@@ -1463,34 +1473,30 @@ class _Pair:
         seeds: _Seeds,
         first: int,
         second: int,
+        level: float,
     ) -> "_Pair":
-        """Return the comparison of two columns."""
+        """Return the comparison of two columns, by a test that can reach the level."""
         a, b = table[:, first], table[:, second]
         with np.errstate(invalid="ignore"):
             # Two failed runs are equal.
             differences = seeds.medians(np.where(a == b, 0.0, b - a))
         differences = differences[~np.isnan(differences)]
         a, b = (own[~np.isnan(own)] for own in (medians[:, first], medians[:, second]))
-        if 2 * len(differences) >= min(len(a), len(b)) > 0:
-            low, high = _median_interval(differences, ALPHA)
-            p, probability = _signed_rank(differences)
-            unequal = float(np.count_nonzero(differences)) / len(differences)
-            middle = _median(differences) if len(differences) else math.nan
-            return cls(True, len(differences), middle, low, high, p, probability, unequal)
-        if not len(a) or not len(b):
+        n, fewer = len(differences), min(len(a), len(b))
+        if not fewer:
             return cls(False, 0, math.nan, math.nan, math.nan, 1.0, 0.5, 1.0)
+        if 2 * n >= fewer:
+            middle, (low, high) = _median(differences), _median_interval(differences, ALPHA)
+        else:
+            ends_a, ends_b = _median_interval(a, ALPHA / 2), _median_interval(b, ALPHA / 2)
+            middle = _minus(_median(b), _median(a))
+            low, high = _minus(ends_b[0], ends_a[1]), _minus(ends_b[1], ends_a[0])
+        if 2 * n >= fewer and 2.0 ** (1 - n) <= level:
+            p, probability = _signed_rank(differences)
+            unequal = float(np.count_nonzero(differences)) / n
+            return cls(True, n, middle, low, high, p, probability, unequal)
         p, probability = _rank_sum(a, b)
-        ends_a, ends_b = _median_interval(a, ALPHA / 2), _median_interval(b, ALPHA / 2)
-        return cls(
-            False,
-            min(len(a), len(b)),
-            _minus(_median(b), _median(a)),
-            _minus(ends_b[0], ends_a[1]),
-            _minus(ends_b[1], ends_a[0]),
-            p,
-            probability,
-            1.0,
-        )
+        return cls(False, fewer, middle, low, high, p, probability, 1.0)
 
     def seeds_needed(self, level: float) -> int | None:
         """Return the number of seeds that would tell the difference at this two-sided level."""
@@ -1500,12 +1506,26 @@ class _Pair:
         normal = NormalDist()
         deviations = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)
         if self.paired:
-            number = deviations**2 / (3 * effect**2)
-            # The smallest p-value of n differences is 2 ** (1 - n).
-            number = max(number, 1 - math.log2(level)) / self.unequal
+            number = deviations**2 / (3 * effect**2) / self.unequal
         else:
             number = deviations**2 / (6 * effect**2)
-        return max(math.ceil(number), self.seeds + 1) if number < 1e6 else None
+        if number > 1e6:
+            return None
+        return max(math.ceil(number), fewest_seeds(level), self.seeds + 1)
+
+
+def fewest_seeds(level: float) -> int:
+    """Return the number of seeds with which the rank-sum test can reach a two-sided level.
+
+    Examples
+    --------
+    >>> fewest_seeds(0.05), fewest_seeds(0.05 / 15)
+    (4, 6)
+    """
+    n = 1
+    while 2 / math.comb(2 * n, n) > level:
+        n += 1
+    return n
 
 
 def _minus(a: float, b: float) -> float:
@@ -1615,11 +1635,17 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
         first = f"{best.scheme} has the best {median}."
     if ranking.seeds == 1:
         return f"{first} One seed: no difference can be told."
+    fewest = fewest_seeds(ALPHA / ranking.comparisons)
+    if ranking.seeds < fewest:
+        return (
+            f"{first} {ranking.seeds} seeds are too few to tell {len(ranking.rows)} schemes apart; "
+            f"at least {fewest} are needed."
+        )
     names = [row.scheme for row in tied]
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    listed = names[0] if len(names) == 1 else f"any of {', '.join(names)}"
     listed = listed if len(names) <= 3 else f"{len(names)} other schemes"
     second_sentence = (
-        f"No difference can be told between {best.scheme} and {listed} "
+        f"No difference between {best.scheme} and {listed} can be told "
         f"with these {ranking.seeds:,} seeds"
     )
     needed = [row.seeds_needed for row in tied]
