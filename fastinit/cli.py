@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib.util
 import inspect
+import io
 import json
 import math
 import os
@@ -77,6 +78,9 @@ COMPARED = (
 )  # fmt: skip
 # Keywords of initialisers that a network sets itself.
 OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
+# The figures that a comparison may have, and the largest number of axes with panels of their own.
+PICTURES = ("data", "costs", "outcomes", "scores", "boundaries", *AXES)
+MOST_FACETS = 2
 # What the targets of each output hold, in the words of from_table.
 KIND_OF = {
     "sigmoid": "classes", "softmax": "classes", "identity": "numbers", "exponential": "counts",
@@ -777,13 +781,17 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
     X, Y, *test = load_dataset()
     code = ["X, Y, X_test, Y_test = fi.lesson.load_dataset()"]
     held_out: tuple[Any, Any] | None = (test[0], test[1])
-    output, loss = "sigmoid", "saturating_cross_entropy"
     notes: tuple[str, ...] = ()
     if arguments.data is None:
         for name in ("target", "kind", "test_size", "no_standardize"):
             if getattr(arguments, name) not in (None, False):
                 option = f"--{name.replace('_', '-')}"
                 raise ValueError(f"{option}: expected --data as well; got none")
+        network = Network(
+            [2, *arguments.hidden, 1],
+            loss=arguments.loss or "saturating_cross_entropy",
+            dtype=arguments.dtype,
+        )
     else:
         given = {
             "target": arguments.target,
@@ -793,8 +801,8 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
         }
         given = {name: value for name, value in given.items() if value is not None}
         data = read(arguments.data, **given)
-        X, Y, held_out, output, notes = data.X, data.Y, data.test, data.output, data.notes
-        loss = LOSSES[output][0]
+        X, Y, held_out, notes = data.X, data.Y, data.test, data.notes
+        network = data.network(arguments.hidden, loss=arguments.loss, dtype=arguments.dtype)
         words = [repr(str(arguments.data)), *(f"{name}={value!r}" for name, value in given.items())]
         code = [
             "from fastinit.comparison.data import read",
@@ -804,21 +812,17 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
             "X, Y = data.X, data.Y",
             *(["X_test, Y_test = data.test"] if held_out is not None else []),
         ]
-    sizes = [len(X), *arguments.hidden, int(np.max(Y)) + 1 if output == "softmax" else 1]
-    network = Network(
-        sizes, output=output, loss=arguments.loss or loss, dtype=np.dtype(arguments.dtype)
-    )
     validation = None
     if arguments.validation_size is not None:
         parts = from_table(
             X.T,
             np.ravel(Y),
-            kind=KIND_OF[output],  # type: ignore[arg-type]
+            kind=KIND_OF[network.output],  # type: ignore[arg-type]
             test_size=arguments.validation_size,
             standardize=False,
         )
         X, Y, validation = parts.X, parts.Y, parts.test
-    return _Problem(X, Y, held_out, validation, network, tuple(notes), "\n".join(code))
+    return _Problem(X, Y, held_out, validation, network, notes, "\n".join(code))
 
 
 def _present(result: Comparison, arguments: argparse.Namespace, problem: _Problem) -> None:
@@ -828,7 +832,7 @@ def _present(result: Comparison, arguments: argparse.Namespace, problem: _Proble
     if not arguments.json:
         _print_result(result, arguments.by, problem.notes)
         _print_rankings(rankings, tables=len(result.cells) > len(result.schemes))
-    pictures = _save_pictures(result, arguments.out)
+    pictures = _save_pictures(result, arguments.by, arguments.out)
     if arguments.csv is not None:
         result.to_csv(arguments.csv)
     if arguments.report is not None:
@@ -844,15 +848,21 @@ def _present(result: Comparison, arguments: argparse.Namespace, problem: _Proble
 def _check_pictures(option: str, folder: Path) -> None:
     """Raise, before the training, if the figures cannot be written to a folder."""
     check_folder(option, folder)
-    for path in sorted(folder.glob("*.png")):
-        check_output(option, path)
+    for name in PICTURES:
+        path = folder / f"{name}.png"
+        if os.path.lexists(path):
+            check_output(option, path)
 
 
-def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
+def _save_pictures(result: Comparison, by: Sequence[str], folder: Path) -> dict[str, Path]:
     """Draw all figures before any of them is written."""
     from fastinit.comparison import plots
 
-    images = plots.images(result)
+    images = {}
+    for name, figure in plots.figures(result, by[:MOST_FACETS] or None).items():
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=144)
+        images[name] = file.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
     written = {name: folder / f"{name}.png" for name in images}
     for name, path in written.items():
@@ -888,13 +898,9 @@ def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -
 
 def _print_table(rows: Table, title: str, *, compact: bool = False) -> None:
     from rich.console import Console
-    from rich.measure import Measurement
 
-    table = rich_table(rows, title=title, compact=compact)
-    console = Console()
-    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
-    console.width = max(console.width, least)  # otherwise rich would break words
-    console.print(table)
+    Console().print(rich_table(rows, title=title, compact=compact))
+    print()
 
 
 def _logged(trial: Trial) -> list[tuple[int, float]]:
@@ -937,13 +943,13 @@ def _shown(ranking: RankingTable) -> Table:
             {
                 "scheme": row["scheme"],
                 ranking.metric.label: row["median"],
-                "95% from": row["low"] if known else None,
+                "interval from": row["low"] if known else None,
                 "to": row["high"] if known else None,
                 # Rounding errors of a difference are no digits of it.
-                "behind best": None if best else round(abs(row["difference"]), 12),
+                "behind": None if best else round(abs(row["difference"]), 12),
                 "p": None if best else row["p_value"],
                 "failed": row["failed"],
-                "best?": "perhaps" if row["tied"] else "yes" if best else "no",
+                "best": "perhaps" if row["tied"] else "yes" if best else "no",
             }
         )
     return Table(rows)

@@ -485,10 +485,19 @@ class Comparison:
         metrics = self.metrics
         metric = next(iter(metrics)) if metric is None else check_name("metric", metric, metrics)
         columns = self.columns()
-        chosen = self._selected(self.cells, where)[columns["place"]]
-        if not chosen.any():
+        if not len(columns["place"]):
             raise ValueError("ranking: expected at least one finished run; got none")
-        codes = self.cells.codes[columns["place"][chosen]]
+        codes = self.cells.codes[columns["place"]]
+        chosen = np.ones(len(codes), np.bool_)
+        for axis, value in where.items():
+            check_name("where", axis, AXES)
+            found = self._axis_values(axis, codes[:, 1 + AXES.index(axis)], codes)
+            own = np.array([each == value for each in found.tolist()], np.bool_)
+            if not own.any():
+                known = list(dict.fromkeys(found.tolist()))
+                raise ValueError(f"{axis}: expected one of {known}; got {value!r}")
+            chosen &= own
+        codes = codes[chosen]
         # Default seeds differ between schemes; that does not make the runs independent.
         if self._one_seed_each:
             codes = codes.copy()
@@ -498,13 +507,13 @@ class Comparison:
         blocks, block = np.unique(codes[:, 1:], axis=0, return_inverse=True)
         table = np.full((len(blocks), len(self.schemes)), np.nan)
         table[block.ravel(), codes[:, 0]] = values[chosen]
-        found = statistics.rank(
+        ranking = statistics.rank(
             table,
             self.schemes,
             higher_is_better=metrics[metric].higher_is_better,
             clusters=blocks[:, 0],
         )
-        return RankingTable(found, metrics[metric])
+        return RankingTable(ranking, metrics[metric])
 
     # --- verdicts -----------------------------------------------------------------------------
 
