@@ -1,40 +1,69 @@
 """Plots. This is the only module that imports matplotlib.
 
-Each function draws on ``ax`` and returns it; the current axes are the default, as in pyplot. The
-colours are those of Okabe and Ito, which colour-blind readers can distinguish; line styles and
-markers distinguish curves and classes in greyscale. Text and axes have the colours of the current
-style: ``with plt.style.context("dark_background")`` gives dark figures.
+Each function draws on ``ax`` and returns it; the current axes are the default, as in pyplot. Curves
+are labelled at their right ends, outside the axes: use figures with ``layout="constrained"``. The
+colours are those of Okabe and Ito, which colour-blind readers can distinguish, two of them darkened
+so that each has a contrast of 3 on white and on black; line styles and markers distinguish curves
+and classes in greyscale. Text and axes have the colours of the current style:
+``with plt.style.context("dark_background")`` gives dark figures.
+
+A scheme may have costs a million times those of the others. The axes of costs cover the others;
+what exceeds them, and what is infinite, is drawn along the rim.
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from fastinit.comparison.grid import AXES
 from fastinit.comparison.propagation import Propagation
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.statistics import QUARTILES, quantiles
-from fastinit.comparison.trials import Trial
+from fastinit.comparison.tables import shortened
+from fastinit.comparison.trials import STOPPED, Trial
 from fastinit.training.network import Network
 from fastinit.training.run import Run
 
-# https://jfly.uni-koeln.de/color/ without black: visible on white and on black.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# https://jfly.uni-koeln.de/color/ without black and yellow; orange and sky blue are darkened.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BD8200", "#3399D6")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "o^sDvPX"
 GRID = 400  # points along each axis of a decision boundary
-BINS = 30  # of a histogram
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
 PER_ROW = 4  # decision boundaries side by side
+LABEL = 26  # characters of a scheme's label in a figure
+LABEL_SIZE = 8.5  # points
+MOST_RUNS = 2000  # of which the median curve of a scheme is computed in one panel
+MOST_POINTS = 200  # of a band of quartiles
+MOST_DOTS = 6000  # in one figure
+MOST_FACETS = 8  # values of an axis that each have a panel
+MOST_VALUES = 12  # values of an axis at which medians are drawn
+# An axis has facets of its own beside those of the first if it explains this share of what the
+# first one explains.
+SECOND = 0.1
+# The range of a robust axis is at most so many times that of the lower half of the schemes; a
+# logarithmic one spans this many decades at least.
+GROWTH = 3.0
+LEAST_DECADES = 0.5
+# Colours that the page of a report replaces by those of its own style.
+INK, PAPER = "#010203", "#fdfeff"
 
 
 class Quantity(NamedTuple):
@@ -125,17 +154,56 @@ def decision_boundary(
     return examples(X, Y, ax=ax)
 
 
+class Curve(NamedTuple):
+    """One drawn line, for readers who point at it.
+
+    Attributes
+    ----------
+    label : str
+        In full length.
+    x, y : ndarray of shape (n_points,)
+    """
+
+    label: str
+    x: NDArray[Any]
+    y: NDArray[np.float64]
+
+
+class Band(NamedTuple):
+    """The median and the quartiles of the curves of a scheme.
+
+    Attributes
+    ----------
+    x, lower, median, upper : ndarray of shape (n_points,)
+    runs, diverged : int
+        Numbers of runs.
+    """
+
+    x: NDArray[Any]
+    lower: NDArray[np.float64]
+    median: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    runs: int
+    diverged: int
+
+
 def costs(
-    comparison: Comparison, *, yscale: Literal["log", "linear"] = "log", ax: Axes | None = None
+    comparison: Comparison,
+    *,
+    yscale: Literal["log", "linear"] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """Draw the cost of each scheme's run over the iterations; infinite costs leave a gap.
+    """Draw the cost of each scheme over the iterations; of several runs the median and quartiles.
+
+    A run that ended early keeps its last cost; from the end of a diverged run on its cost is
+    infinite. Infinite costs, and those of a scheme far above all others, are drawn at the rim.
 
     Parameters
     ----------
     comparison : Comparison
-        With one run for each scheme.
-    yscale : {"log", "linear"}
-        Logarithmic by default: from large random weights the cost falls by orders of magnitude.
+    yscale : {"log", "linear"}, optional
+        Logarithmic if the costs are positive: from large random weights the cost falls by orders of
+        magnitude.
     ax : matplotlib Axes, optional
 
     Returns
@@ -147,16 +215,663 @@ def costs(
     TypeError
         If ``comparison`` is not a Comparison.
     ValueError
-        If it has several runs for each scheme.
+        If runs of several batch sizes have different points.
     """
     _check_comparison(comparison)
-    runs = comparison.runs
-    ax = plt.gca() if ax is None else ax
-    for k, (scheme, run) in enumerate(runs.items()):
-        values = np.where(np.isfinite(run.costs), run.costs, np.nan)
+    comparison.points()  # raises if they differ
+    bands = _bands(comparison, np.ones(len(comparison.cells), bool))
+    return _draw_bands(_axes(ax), bands, _x_label(comparison), yscale)
+
+
+def cost_bands(
+    curves: Mapping[str, NDArray[Any]],
+    *,
+    iterations: NDArray[Any] | None = None,
+    yscale: Literal["log", "linear"] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the median cost of each scheme over the iterations, in a band of the quartiles.
+
+    NaN counts as infinite, so that diverged runs raise the quartiles of their scheme. Infinite
+    medians, and those of a scheme far above all others, are drawn at the rim.
+
+    Parameters
+    ----------
+    curves : mapping of str to ndarray of shape (k, n_points)
+        The costs of k runs, by the name of their scheme.
+    iterations : ndarray of shape (n_points,), optional
+        The iterations of the points; 0, 1, 2, ... by default.
+    yscale : {"log", "linear"}, optional
+        Logarithmic if the costs are positive.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> falling = np.exp(-np.arange(100) / 30) * rng.uniform(1, 2, size=(20, 1))
+    >>> curves = {"he": falling, "zeros": np.full((20, 100), np.log(2))}
+    >>> ax = cost_bands(curves, ax=Figure().subplots())
+    >>> ax.get_ylabel(), [text.get_text() for text in ax.texts]
+    ('cost: median and quartiles of 20 runs', ['he', 'zeros'])
+    """
+    bands = {}
+    for name, values in curves.items():
+        values = np.asarray(values, float)
+        if values.ndim != 2:
+            raise ValueError(f"curves[{name!r}]: expected shape (k, n_points); got {values.shape}")
+        x = np.arange(values.shape[1]) if iterations is None else np.asarray(iterations)
+        if x.shape != values.shape[1:]:
+            raise ValueError(
+                f"iterations: expected shape {values.shape[1:]} to match curves[{name!r}]; "
+                f"got {x.shape}"
+            )
+        bands[name] = _band(x, values, int(np.isnan(values[:, -1:]).sum()))
+    return _draw_bands(_axes(ax), {n: b for n, b in bands.items() if b.runs}, "iteration", yscale)
+
+
+def _band(x: NDArray[Any], values: NDArray[np.float64], diverged: int) -> Band:
+    runs = len(values)
+    if runs == 1:
+        only = np.where(np.isnan(values[0]), np.inf, values[0])
+        return Band(x, only, only, only, 1, diverged)
+    lower, median, upper = quantiles(values, QUARTILES) if runs else np.empty((3, len(x)))
+    return Band(x, lower, median, upper, runs, diverged)
+
+
+def _bands(comparison: Comparison, chosen: NDArray[np.bool_]) -> dict[str, Band]:
+    """Return the band of each scheme over its runs in the chosen cells, which share their points.
+
+    Of more than :data:`MOST_RUNS` runs of a scheme, evenly spaced ones are used.
+    """
+    schemes, found = comparison.cells.code("scheme"), {}
+    parts: dict[int, list[tuple[Any, NDArray[np.intp]]]] = {}
+    for places, block in list(comparison._blocks):
+        rows = np.flatnonzero(chosen[places] & block.complete)
+        codes = schemes[places[rows]]
+        for code in np.unique(codes):
+            parts.setdefault(int(code), []).append((block, rows[codes == code]))
+    for code, own in sorted(parts.items()):
+        total = sum(len(rows) for _, rows in own)
+        step = -(-total // MOST_RUNS)
+        taken = [(block, rows[::step]) for block, rows in own]
+        values = [_held(block, rows) for block, rows in taken]
+        diverged = sum(int((b.columns["diverged_at"][r] >= 0).sum()) for b, r in own)
+        x = _x_values(comparison, taken[0][0].points)
+        if len(x):
+            band = _band(x, np.concatenate(values), diverged)
+            found[comparison.schemes[code]] = band._replace(runs=total)
+    return found
+
+
+def _held(block: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return cost curves in which runs that ended early keep their final cost."""
+    found: NDArray[np.float64] = block.costs[rows]
+    ended = block.columns["stopped"][rows] == STOPPED.index("tol")
+    if not ended.any():
+        return found
+    final = block.columns["final_cost"][rows][:, None]
+    after = block.points >= block.columns["iterations"][rows][:, None]
+    held: NDArray[np.float64] = np.where(after & ended[:, None], final, found)
+    return held
+
+
+def _x_values(comparison: Comparison, points: NDArray[np.intp]) -> NDArray[Any]:
+    """Return the places of points: iterations, or epochs if these were given."""
+    epochs = comparison.data.training.epochs
+    return (points + 1) * epochs / (points[-1] + 1) if epochs and len(points) else points
+
+
+def _x_label(comparison: Comparison) -> str:
+    return "epoch" if comparison.data.training.epochs else "iteration"
+
+
+def _draw_bands(
+    ax: Axes,
+    bands: Mapping[str, Band],
+    xlabel: str,
+    yscale: Literal["log", "linear"] | None = None,
+    rim: "_Rim | None" = None,
+    looks: Mapping[str, int] | None = None,
+) -> Axes:
+    """Draw medians in bands of their quartiles, with the labels at their ends."""
+    if rim is None:
+        rim = _rim_of(list(bands.values()), None if yscale is None else yscale == "log")
+    short = dict(zip(bands, shortened(list(bands), LABEL), strict=True))
+    # Many bands on top of each other would be grey.
+    alpha = 0.2 * min(1.0, 3 / max(1, len(bands)))
+    ends = []
+    for k, (name, band) in enumerate(bands.items()):
+        k = looks[name] if looks else k
         color, style = _look(k)
-        ax.plot(run.points, values, color=color, linestyle=style, label=scheme)
-    return _cost_axes(ax, "cost", yscale)
+        ax.plot(
+            band.x, rim.inside(band.median), color=color, linestyle=style, label=name, gid=f"c{k}"
+        )
+        _mark_outside(ax, rim, band.x, band.median, color, k)
+        if band.runs > 1:
+            x, lower, upper = _thinned(band.x, rim.inside(band.lower), rim.inside(band.upper))
+            ax.fill_between(x, lower, upper, color=color, alpha=alpha, linewidth=0)
+        ends.append((rim.at_end(band.median), _ending(short[name], band, rim), color, k))
+    rim.set(ax)
+    ax.set(xlabel=xlabel, ylabel=_cost_label([band.runs for band in bands.values()]))
+    ax.margins(x=0.01)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.grid(alpha=0.3)
+    _end_labels(ax, ends)
+    return ax
+
+
+def _rim_of(bands: Sequence[Band], log: bool | None = None) -> "_Rim":
+    """Return the axis of curves: robust limits of the medians, and most of the lower quartiles."""
+    medians = [band.median for band in bands]
+    log = _is_log(medians) if log is None else log
+    low, high = robust_limits(medians, log=log)
+    for band in bands:
+        known = band.lower[np.isfinite(band.lower) & ((band.lower > 0) | (not log))]
+        if len(known):
+            low = min(low, float(np.quantile(known, 0.05)))
+    return _Rim(low, high, log)
+
+
+def _cost_label(runs: Sequence[int]) -> str:
+    if max(runs, default=1) == 1:
+        return "cost"
+    number = f"{max(runs):,}" if min(runs) == max(runs) else f"{min(runs):,} to {max(runs):,}"
+    return f"cost: median and quartiles of {number} runs"
+
+
+def _ending(label: str, band: Band, rim: "_Rim") -> str:
+    """Return the label of a curve, with its last value if that is outside the axis."""
+    last = float(band.median[-1])
+    if band.diverged:
+        label += " ✕" if band.runs == 1 else f" ✕{band.diverged}/{band.runs}"
+    if not math.isfinite(last):
+        return f"{label} ↑∞"
+    return f"{label} {'↑' if last > rim.high else '↓'}{last:.2g}" if rim.is_outside(last) else label
+
+
+def _thinned(
+    x: NDArray[Any], lower: NDArray[np.float64], upper: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+    """Return a band of at most MOST_POINTS points that contains the given one."""
+    step = -(-len(x) // MOST_POINTS)
+    if step == 1:
+        return x, lower, upper
+    starts = np.arange(0, len(x), step)
+    places = np.append(x[starts[:-1]], x[-1])
+    return places, np.minimum.reduceat(lower, starts), np.maximum.reduceat(upper, starts)
+
+
+def _mark_outside(
+    ax: Axes, rim: "_Rim", x: NDArray[Any], y: NDArray[np.float64], color: str, k: int
+) -> None:
+    """Mark where a curve is at the rim: triangles for finite values, crosses for infinite ones."""
+    for marker, where in (
+        ("^", (y > rim.high) & np.isfinite(y)),
+        ("x", ~np.isfinite(y)),
+        ("v", y < rim.low),
+    ):
+        places = np.flatnonzero(where)
+        if len(places):
+            # About eight marks over the axis, those of different curves side by side.
+            step = max(1, len(x) // 8)
+            chosen = places[(k * max(1, step // 5)) % min(step, len(places)) :: step]
+            ax.plot(
+                x[chosen],
+                rim.inside(y[chosen]),
+                marker=marker,
+                markersize=5,
+                linestyle="none",
+                color=color,
+                clip_on=False,
+            )
+
+
+@dataclass(frozen=True)
+class _Rim:
+    """A robust axis: what is drawn between ``low`` and ``high``, and what beyond at the rim."""
+
+    low: float
+    high: float
+    log: bool
+
+    @classmethod
+    def of(cls, series: Sequence[NDArray[np.float64]], log: bool) -> "_Rim":
+        return cls(*robust_limits(series, log=log), log)
+
+    def _scaled(self, value: float, by: float) -> float:
+        """Return the value, moved by a share of the range."""
+        if self.log:
+            return float(value * (self.high / self.low) ** by)
+        return value + by * (self.high - self.low)
+
+    @property
+    def top(self) -> float:
+        """Where values above are drawn."""
+        return self._scaled(self.high, 0.06)
+
+    @property
+    def bottom(self) -> float:
+        """Where values below are drawn."""
+        return self._scaled(self.low, -0.06)
+
+    def inside(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values, those outside at the rim; NaN counts as infinite."""
+        known = np.where(np.isnan(values), np.inf, values)
+        return np.clip(known, self.bottom, self.top)
+
+    def at_end(self, values: NDArray[np.float64]) -> float:
+        return float(self.inside(values[-1:])[0])
+
+    def is_outside(self, value: float) -> bool:
+        return not self.low <= value <= self.high
+
+    def set(self, ax: Axes, axis: Literal["x", "y"] = "y") -> None:
+        """Set scale, limits and ticks of an axis."""
+        limits = self._scaled(self.low, -0.08), self._scaled(self.high, 0.1)
+        if axis == "y":
+            ax.set_yscale("log" if self.log else "linear")
+            ax.set_ylim(*limits)
+        else:
+            ax.set_xscale("log" if self.log else "linear")
+            ax.set_xlim(*limits)
+        _plain_ticks(ax.yaxis if axis == "y" else ax.xaxis, limits, self.log)
+
+
+def _plain_ticks(axis: Any, limits: tuple[float, float], log: bool) -> None:
+    """Label the ticks with plain numbers, on a logarithmic axis some between powers of ten too."""
+    if log:
+        decades = math.log10(limits[1] / limits[0])
+        subs = [1.0, 2.0, 5.0] if decades < 2.5 else [1.0]
+        if decades < 0.8:
+            subs = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+        axis.set_major_locator(LogLocator(subs=subs, numticks=9))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+
+
+def robust_limits(
+    series: Sequence[NDArray[np.float64]], *, log: bool = False
+) -> tuple[float, float]:
+    """Return limits of an axis that one series of large values cannot stretch.
+
+    The lower limit is the least value. The range up to the upper one contains the lower half of the
+    series, each up to its 95th percentile, and of the other percentiles and the maxima those that
+    make it at most three times longer.
+
+    Parameters
+    ----------
+    series : sequence of ndarray
+        Values that are not finite are left out, on a logarithmic axis also those that are not
+        positive.
+    log : bool
+        Whether lengths are those on a logarithmic axis.
+
+    Returns
+    -------
+    low, high : float
+
+    Examples
+    --------
+    >>> robust_limits([np.array([0.1, 0.7]), np.array([0.2, 0.7]), np.array([1e6])])
+    (0.1, 0.7)
+    """
+    cleaned = [values[np.isfinite(values) & ((values > 0) | (not log))] for values in series]
+    kept = [np.log10(v) if log else v for v in cleaned if len(v)]
+    if not kept:
+        return (0.1, 1.0) if log else (0.0, 1.0)
+    tops = sorted(float(np.quantile(values, 0.95)) for values in kept)
+    low = min(float(values.min()) for values in kept)
+    least = LEAST_DECADES if log else 1e-3 * max(abs(low), abs(tops[0]), 1e-12)
+    high = tops[(len(tops) - 1) // 2]
+    most = low + GROWTH * max(high - low, least)
+    high = max([high, *(v for v in (*tops, *(float(k.max()) for k in kept)) if v <= most)])
+    missing = max(0.0, least - (high - low)) / 2
+    low, high = low - missing, high + missing
+    return (10**low, 10**high) if log else (low, high)
+
+
+def _is_log(series: Sequence[NDArray[np.float64]]) -> bool:
+    """Return whether there are positive values, and none below zero."""
+    values = np.concatenate([np.empty(0), *series])
+    return bool((values > 0).any() and not (values < 0).any())
+
+
+def _end_labels(ax: Axes, ends: Sequence[tuple[float, str, str, int]]) -> None:
+    """Write labels at the right ends of curves, apart from each other.
+
+    ``ends`` has the last value, the text, the colour and the number of each curve.
+    """
+    if not ends:
+        return
+    figure: Any = ax.figure
+    # The final height of the axes is unknown before the layout; it is rarely less than this.
+    height = ax.get_position().height * figure.get_figheight() * 72 * 0.88
+    size = min(LABEL_SIZE, height / (1.2 * len(ends)))
+    to_axes = ax.transScale + ax.transLimits
+    wanted = np.array([to_axes.transform((0, end[0]))[1] for end in ends])
+    places = spread(wanted, 1.25 * size / height)
+    for (_, text, color, k), y, place in zip(ends, wanted, places, strict=True):
+        if abs(place - y) > 0.01:
+            ax.plot(
+                [1.0, 1.02],
+                [y, place],
+                transform=ax.transAxes,
+                color=color,
+                linewidth=0.7,
+                clip_on=False,
+            )
+        ax.text(
+            1.025,
+            place,
+            text,
+            transform=ax.transAxes,
+            color=color if color != plt.rcParams["text.color"] else None,
+            fontsize=size,
+            va="center",
+            parse_math=False,
+            gid=f"l{k}",
+        )
+
+
+def spread(wanted: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
+    """Return the places nearest to the wanted ones, in least squares, that are a gap apart.
+
+    Parameters
+    ----------
+    wanted : ndarray of shape (n,)
+        In [0, 1].
+    gap : float
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        In [0, 1] if n places fit; ordered as the wanted ones.
+
+    Examples
+    --------
+    >>> spread(np.array([0.5, 0.5, 0.9]), 0.1).round(2)
+    array([0.45, 0.55, 0.9 ])
+    """
+    order = np.argsort(wanted, kind="stable")
+    shifts = gap * np.arange(len(wanted))
+    # Isotonic regression of what remains without the gaps, by pooling adjacent violators.
+    pools: list[list[float]] = []
+    for value in wanted[order] - shifts:
+        pools.append([value, 1])
+        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
+            (a, m), (b, n) = pools[-2], pools.pop()
+            pools[-1] = [(a * m + b * n) / (m + n), m + n]
+    placed = np.concatenate([np.full(int(n), value) for value, n in pools])
+    found = np.empty(len(wanted))
+    found[order] = np.clip(placed, 0, max(0.0, 1 - shifts[-1])) + shifts
+    return found
+
+
+def outcomes(
+    values: Mapping[str, NDArray[Any]],
+    *,
+    label: str = "final cost",
+    higher_is_better: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one row for each scheme: a dot for each run, the median, and its interval.
+
+    The interval is the exact one of 95 % confidence for a median; there is none for fewer than six
+    runs. Of many runs, dots at evenly spaced quantiles are drawn. Values far from those of the
+    other schemes, and infinite ones, are drawn at the rim and counted.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray of shape (k,)
+        One value for each of k runs, by the name of the scheme, from top to bottom. The axis is
+        logarithmic if all values are positive and span more than two decades. NaN is a run that
+        diverged.
+    label : str, default "final cost"
+        Label of the axis.
+    higher_is_better : bool, default False
+        The axis is robust against bad values only.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> costs = {"he": np.array([0.06, 0.07, 0.09]), "random": np.array([0.2, 0.4, np.inf])}
+    >>> ax = outcomes(costs, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.texts]
+    ['0.07', '0.4 ✕1/3']
+    """
+    arrays = {name: np.ravel(array).astype(float) for name, array in values.items()}
+    return _draw_dots(
+        _axes(ax), arrays, label, higher_is_better, _dot_rim(arrays.values(), higher_is_better)
+    )
+
+
+def _dot_rim(arrays: Any, higher_is_better: bool) -> _Rim:
+    """Return the axis of dots; of values that are better if higher, the lower end is robust."""
+    series = list(arrays)
+    finite = np.concatenate([np.empty(0), *(each[np.isfinite(each)] for each in series)])
+    if higher_is_better:
+        low, high = robust_limits([-each for each in series])
+        return _Rim(-high, -low, False)
+    low, high = robust_limits(series)
+    within = finite[(finite >= low) & (finite <= high)]
+    if _spans_decades(finite) and (finite > 0).all():
+        return _Rim.of(series, True)
+    return _Rim(low, high, False) if len(within) else _Rim(0.0, 1.0, False)
+
+
+def _draw_dots(
+    ax: Axes,
+    arrays: Mapping[str, NDArray[np.float64]],
+    label: str,
+    higher_is_better: bool,
+    rim: _Rim,
+    looks: Mapping[str, int] | None = None,
+    most: int = MOST_DOTS,
+) -> Axes:
+    ink = plt.rcParams["text.color"]
+    each = max(20, min(300, most // max(1, len(arrays))))
+    bad = -np.inf if higher_is_better else np.inf
+    for row, (name, array) in enumerate(arrays.items()):
+        color, _ = _look(looks[name] if looks else row)
+        known = np.where(np.isfinite(array), array, bad)
+        lost = int(np.count_nonzero(~np.isfinite(array)))
+        dots = np.sort(known)
+        if len(dots) > each:
+            dots = dots[np.linspace(0, len(dots) - 1, each).round().astype(int)]
+        places = rim.inside(dots)
+        heights = row + _swarm(places, rim)
+        for marker, chosen in (
+            ("o", (dots >= rim.low) & (dots <= rim.high)),
+            (">", (dots > rim.high) & np.isfinite(dots)),
+            ("<", (dots < rim.low) & np.isfinite(dots)),
+            ("x", ~np.isfinite(dots)),
+        ):
+            if chosen.any():
+                ax.scatter(
+                    places[chosen],
+                    heights[chosen],
+                    s=14,
+                    marker=marker,
+                    color=color,
+                    alpha=0.55,
+                    linewidths=1 if marker == "x" else 0,
+                )
+        text = ""
+        if len(known):
+            low, median, high = median_interval(known)
+            if low is not None and high is not None:
+                ends = rim.inside(np.array([low, high]))
+                ax.plot(ends, [row, row], color=ink, linewidth=1.6, solid_capstyle="butt")
+            middle = rim.inside(np.array([median]))[0]
+            ax.plot([middle, middle], [row - 0.34, row + 0.34], color=ink, linewidth=2.2)
+            text = f"{median:.3g}".replace("inf", "∞")
+        if lost:
+            text += f" ✕{lost:,}/{len(array):,}"
+        ax.text(
+            1.015,
+            row,
+            text,
+            transform=ax.get_yaxis_transform(),
+            fontsize=LABEL_SIZE,
+            va="center",
+        )
+    rim.set(ax, "x")
+    ax.set_yticks(range(len(arrays)), shortened(list(arrays), LABEL))
+    for tick in ax.get_yticklabels():
+        tick.set(parse_math=False, fontsize=LABEL_SIZE)
+    ax.set_ylim(len(arrays) - 0.4, -0.6)
+    ax.set_xlabel(label)
+    ax.grid(axis="x", alpha=0.3)
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def _swarm(places: NDArray[np.float64], rim: _Rim) -> NDArray[np.float64]:
+    """Return offsets of dots from the middle of their row, so that equal values lie side by side.
+
+    ``places`` are in order.
+    """
+    scaled = np.log10(places) if rim.log else places
+    length = math.log10(rim.high / rim.low) if rim.log else rim.high - rim.low
+    bins = np.round((scaled - scaled[:1]) / length * 60) if len(places) else scaled
+    _, first, counts = np.unique(bins, return_index=True, return_counts=True)
+    number = np.arange(len(places)) - np.repeat(first, counts)
+    # 0, 1, -1, 2, -2, ...
+    signed = np.where(number % 2, (number + 1) // 2, -(number // 2))
+    widest = max(1.0, counts.max(initial=1) / 2)
+    offsets: NDArray[np.float64] = signed * min(0.09, 0.3 / widest)
+    return offsets
+
+
+def median_interval(values: ArrayLike) -> tuple[float | None, float, float | None]:
+    """Return the median and its distribution-free interval of 95 % confidence [1]_.
+
+    The ends are order statistics: the number of values below the true median has a binomial
+    distribution. They are None for fewer than six values, whose range has less confidence.
+
+    References
+    ----------
+    .. [1] Conover, "Practical Nonparametric Statistics", 3rd ed., 1999, section 3.2.
+
+    Examples
+    --------
+    >>> median_interval(range(1, 11))
+    (2.0, 5.5, 9.0)
+    """
+    ordered = np.sort(np.asarray(values, float))
+    n = len(ordered)
+    median = float(quantiles(ordered, [0.5])[0])
+    if n > 1000:  # the normal approximation is exact to less than one rank
+        rank = math.floor((n - 1.96 * math.sqrt(n)) / 2)
+    else:
+        tail, rank = 0.0, 0
+        # The largest rank with at most 2.5 % below.
+        while tail + math.comb(n, rank) / 2**n <= 0.025:
+            tail += math.comb(n, rank) / 2**n
+            rank += 1
+    if rank == 0:
+        return None, median, None
+    return float(ordered[rank - 1]), median, float(ordered[n - rank])
+
+
+def cost_against(
+    comparison: Comparison,
+    axis: str,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the median final cost of each scheme against an axis of numbers, in a band of quartiles.
+
+    Of an axis with many values, such as a distribution of learning rates, neighbouring values are
+    put together in groups of equal numbers of runs.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    axis : {"depth", "width", "learning_rate", "batch_size", "scale"}
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If the values of the axis are not numbers.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
+    >>> net = fi.Network([2, 3, 1])
+    >>> result = fi.compare(X, Y, net, "he_normal", seed=range(3), width=[2, 4, 8], iterations=10)
+    >>> cost_against(result, "width", ax=Figure().subplots()).lines[0].get_xdata().tolist()
+    [2.0, 4.0, 8.0]
+    """
+    _check_comparison(comparison)
+    values = _numbers(comparison, axis)
+    if values is None:
+        raise ValueError(f"axis: expected one of numbers; got {axis!r}")
+    columns = comparison.columns()
+    x = values[comparison.cells.code(axis)[columns["place"]]]
+    schemes = comparison.cells.code("scheme")[columns["place"]]
+    bands = {}
+    for code, name in enumerate(comparison.schemes):
+        rows = np.flatnonzero(schemes == code)
+        if len(rows):
+            bands[name] = _band_over(x[rows], columns["final_cost"][rows])
+    drawn = _axes(ax)
+    looks = {name: k for k, name in enumerate(comparison.schemes)}
+    _draw_bands(drawn, bands, axis.replace("_", " "), looks=looks)
+    for line in drawn.lines:
+        if line.get_gid():
+            line.set(marker=MARKERS[int(str(line.get_gid())[1:]) % len(MARKERS)], markersize=4)
+    if _spans_decades(x):
+        drawn.set_xscale("log")
+        _plain_ticks(drawn.xaxis, (x.min(), x.max()), True)
+    elif len(values) <= MOST_VALUES:
+        drawn.set_xticks(values, [f"{value:g}" for value in values])
+    several = max(band.runs for band in bands.values()) > 1
+    drawn.set_ylabel(f"final {'cost: median and quartiles' if several else 'cost'}")
+    return drawn
+
+
+def _numbers(comparison: Comparison, axis: str) -> NDArray[np.float64] | None:
+    """Return the values of an axis as numbers, full batches as the largest; None if they are not.
+
+    The number of examples is unknown without data.
+    """
+    labels = comparison.cells.labels(axis)
+    if axis == "batch_size" and None in labels and comparison.data.X is not None:
+        labels = [comparison.data.X.shape[1] if each is None else each for each in labels]
+    if not all(isinstance(each, (int, float)) for each in labels):
+        return None
+    return np.array(labels, float)
+
+
+def _band_over(x: NDArray[np.float64], values: NDArray[np.float64]) -> Band:
+    order = np.argsort(x, kind="stable")
+    x, values = x[order], values[order]
+    places, starts = np.unique(x, return_index=True)
+    if len(places) > MOST_VALUES:
+        starts = np.linspace(0, len(x), MOST_VALUES, endpoint=False).astype(int)
+        places = np.array([np.median(part) for part in np.split(x, starts[1:])])
+    parts = [quantiles(part, QUARTILES) for part in np.split(values, starts[1:])]
+    lower, median, upper = np.array(parts).T
+    # A run that diverged is in the quartiles; how many there are, the dots say.
+    return Band(places, lower, median, upper, len(x) if len(x) > len(places) else 1, 0)
 
 
 def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) -> Axes:
@@ -181,7 +896,8 @@ def boundary_of(comparison: Comparison, scheme: str, *, ax: Axes | None = None) 
     accuracies = [f"train {run.train_accuracy:.1%}"]
     if run.test_accuracy is not None:
         accuracies.append(f"test {run.test_accuracy:.1%}")
-    ax.set_title(f"{scheme}: {', '.join(accuracies)}")
+    name = shortened([scheme], LABEL)[0]
+    ax.set_title(f"{name}\n{', '.join(accuracies)}", parse_math=False)
     return ax
 
 
@@ -260,120 +976,6 @@ def _two_features(X: ArrayLike) -> NDArray[Any]:
 
 def _classifier(run: Run | Trial) -> Callable[[Any], Any]:
     return lambda points: run.network.predict(run.theta, points.T)
-
-
-def cost_bands(
-    curves: Mapping[str, NDArray[Any]],
-    *,
-    iterations: NDArray[Any] | None = None,
-    yscale: Literal["log", "linear"] = "log",
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the median cost of each scheme over the iterations, in a band of the quartiles.
-
-    NaN counts as infinite, so that diverged runs raise the quartiles of their scheme. Quartiles
-    that are not finite leave a gap.
-
-    Parameters
-    ----------
-    curves : mapping of str to ndarray of shape (k, n_points)
-        The costs of k runs, by the name of their scheme.
-    iterations : ndarray of shape (n_points,), optional
-        The iterations of the points; 0, 1, 2, ... by default.
-    yscale : {"log", "linear"}
-    ax : matplotlib Axes, optional
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> falling = np.exp(-np.arange(100) / 30) * rng.uniform(1, 2, size=(20, 1))
-    >>> curves = {"he": falling, "zeros": np.full((20, 100), np.log(2))}
-    >>> ax = cost_bands(curves, ax=Figure().subplots())
-    >>> ax.get_yscale()
-    'log'
-    """
-    ax = plt.gca() if ax is None else ax
-    for k, (name, values) in enumerate(curves.items()):
-        values = np.asarray(values)
-        if values.ndim != 2:
-            raise ValueError(f"curves[{name!r}]: expected shape (k, n_points); got {values.shape}")
-        x = np.arange(values.shape[1]) if iterations is None else np.asarray(iterations)
-        if x.shape != values.shape[1:]:
-            raise ValueError(
-                f"iterations: expected shape {values.shape[1:]} to match curves[{name!r}]; "
-                f"got {x.shape}"
-            )
-        lower, median, upper = _finite_quartiles(values)
-        color, style = _look(k)
-        ax.plot(x, median, color=color, linestyle=style, label=name)
-        ax.fill_between(x, lower, upper, color=color, alpha=0.2, linewidth=0)
-    return _cost_axes(ax, "cost: median and quartiles", yscale)
-
-
-def _cost_axes(ax: Axes, label: str, yscale: Literal["log", "linear"]) -> Axes:
-    ax.set(xlabel="iteration", ylabel=label, yscale=yscale)
-    ax.grid(alpha=0.3)
-    ax.legend(title="initialisation", frameon=False)
-    return ax
-
-
-def outcomes(
-    values: Mapping[str, NDArray[Any]], *, label: str = "final cost", ax: Axes | None = None
-) -> Axes:
-    """Draw one histogram for each scheme, over common bins.
-
-    Parameters
-    ----------
-    values : mapping of str to ndarray of shape (k,)
-        One value for each of k runs, by the name of the scheme. The axis is logarithmic if all
-        values are positive and span more than two decades. Values that are not finite are counted
-        in the legend.
-    label : str, default "final cost"
-        Label of the axis.
-    ax : matplotlib Axes, optional
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Examples
-    --------
-    >>> costs = {"he": np.array([0.06, 0.07, 0.09]), "random": np.array([0.2, 0.4, np.inf])}
-    >>> ax = outcomes(costs, ax=Figure().subplots())
-    >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['he', 'random (1 of 3 not finite)']
-    """
-    ax = plt.gca() if ax is None else ax
-    arrays = {name: np.ravel(array).astype(float) for name, array in values.items()}
-    finite = {name: array[np.isfinite(array)] for name, array in arrays.items()}
-    everything = np.concatenate([np.empty(0), *finite.values()])
-    logarithmic = _spans_decades(everything)
-    edges = np.histogram_bin_edges(np.log10(everything) if logarithmic else everything, BINS)
-    if logarithmic:
-        edges = 10**edges
-        # Rounding must not exclude the extremes from the outer bins.
-        edges[0], edges[-1] = everything.min(), everything.max()
-    for k, (name, array) in enumerate(finite.items()):
-        color, style = _look(k)
-        total, excluded = len(arrays[name]), len(arrays[name]) - len(array)
-        counts, _ = np.histogram(array, edges)
-        ax.stairs(counts, edges, fill=True, color=color, alpha=0.2, linewidth=0)
-        ax.stairs(
-            counts,
-            edges,
-            color=color,
-            linestyle=style,
-            linewidth=1.5,
-            label=f"{name} ({excluded} of {total} not finite)" if excluded else name,
-        )
-    ax.set(xlabel=label, ylabel="runs", xscale="log" if logarithmic else "linear")
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(title="initialisation", frameon=False)
-    return ax
 
 
 def heat_map(
@@ -532,50 +1134,371 @@ def profiles(
     return ax
 
 
-def figures(comparison: Comparison) -> dict[str, Figure]:
+def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) -> list[str]:
+    """Return the axes, two at most, whose values have panels of their own.
+
+    By default the axis is chosen whose values change the outcome most: by the variance of the
+    median logarithmic cost over its values, averaged over the schemes. A second one is chosen if
+    its variance is a tenth of that at least. Runs of different batch sizes have different points,
+    so that a batch size that varies is one of them.
+
+    Raises
+    ------
+    ValueError
+        For an unknown axis, or more than two.
+    """
+    if by is not None:
+        chosen = [by] if isinstance(by, str) else list(by)
+        for name in chosen:
+            if name not in AXES:
+                raise ValueError(f"by: expected one of {', '.join(AXES)}; got {name!r}")
+        if len(chosen) > 2:
+            raise ValueError(f"by: expected at most two axes; got {len(chosen)}")
+    else:
+        effects = _effects(comparison)
+        chosen = sorted(effects, key=lambda name: -effects[name])[:2]
+        if len(chosen) == 2 and effects[chosen[1]] < SECOND * effects[chosen[0]]:
+            chosen.pop()
+    if "batch_size" in comparison.varying and "batch_size" not in chosen:
+        chosen = [*chosen[:1], "batch_size"]
+    return chosen
+
+
+def _effects(comparison: Comparison) -> dict[str, float]:
+    """Return how much each axis with few values changes the cost."""
+    found = {}
+    costs = comparison.columns()["final_cost"]
+    for axis in comparison.varying:
+        if axis == "seed" or len(comparison.cells.values[axis]) > MOST_FACETS:
+            continue
+        groups = comparison.groups(axis)
+        medians = np.array([quantiles(costs[rows], [0.5])[0] for _, rows in groups])
+        # Clipped, so that one wild scheme does not decide.
+        log = _is_log([medians])
+        low, high = robust_limits([medians], log=log)
+        medians = np.clip(medians, low, high)
+        medians = np.log10(medians) if log else medians
+        schemes = np.array([key["scheme"] for key, _ in groups], object)
+        variances = [np.var(medians[schemes == name]) for name in dict.fromkeys(schemes)]
+        found[axis] = float(np.mean(variances))
+    return found
+
+
+class Facet(NamedTuple):
+    """The runs that share the values of the facets' axes.
+
+    Attributes
+    ----------
+    title : str
+    cells : ndarray of shape (n_cells,), bool
+        Which cells of the grid these are.
+    """
+
+    title: str
+    cells: NDArray[np.bool_]
+
+
+def _facets(comparison: Comparison, by: Sequence[str]) -> tuple[list[Facet], int]:
+    """Return the facets that have finished runs, row by row, and the number of columns.
+
+    Of an axis with many values, evenly spaced ones are shown.
+    """
+    grid = comparison.cells
+    chosen = []
+    for axis in by:
+        codes = np.arange(len(grid.values[axis]))
+        if len(codes) > MOST_FACETS:
+            codes = codes[np.linspace(0, len(codes) - 1, MOST_FACETS).round().astype(int)]
+        chosen.append([(axis, int(code)) for code in codes])
+    finished = np.zeros(len(grid), bool)
+    finished[comparison.columns()["place"]] = True
+    found = []
+    for values in product(*chosen):
+        cells = finished.copy()
+        for axis, code in values:
+            cells &= grid.code(axis) == code
+        if cells.any():
+            found.append(Facet(", ".join(_named(grid, *value) for value in values), cells))
+    columns = len(chosen[-1]) if len(by) == 2 else min(len(found), 3)
+    return found, max(1, columns)
+
+
+def _named(grid: Any, axis: str, code: int) -> str:
+    label = grid.labels(axis)[code]
+    if axis == "batch_size":
+        return "full batches" if label is None else f"batches of {label}"
+    if axis in ("activation", "optimizer"):
+        return str(label)
+    return (
+        f"{axis.replace('_', ' ')} {label:g}"
+        if isinstance(label, float)
+        else (f"{axis.replace('_', ' ')} {label}")
+    )
+
+
+@dataclass
+class Picture:
+    """A figure of one or more panels.
+
+    Attributes
+    ----------
+    title, caption : str
+    panels : list of (str, callable)
+        The title of each panel, and a function that draws it on axes.
+    columns : int
+        Panels side by side.
+    size : (float, float)
+        Width and height of a panel in inches.
+    """
+
+    title: str
+    caption: str
+    panels: list[tuple[str, Callable[[Axes], Any]]]
+    columns: int = 1
+    size: tuple[float, float] = (5.4, 3.4)
+    square: bool = field(default=False)
+
+    def figure(self) -> Figure:
+        """Return all panels as one figure."""
+        rows, columns = -(-len(self.panels) // self.columns), self.columns
+        width, height = self.size
+        if len(self.panels) == 1 and not self.square:
+            width, height = max(width, 8.0), max(height, 4.6)
+        size = width * columns, height * rows + 0.4
+        figure = Figure(figsize=size, layout="compressed" if self.square else "constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax in axes[len(self.panels) :]:
+            ax.remove()
+        for ax, (title, draw) in zip(axes, self.panels, strict=False):
+            draw(ax)
+            if title:
+                ax.set_title(title, parse_math=False)
+        if len(self.panels) > 1:
+            figure.suptitle(self.title)
+        elif not axes[0].get_title():
+            axes[0].set_title(self.title)
+        return figure
+
+
+def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> dict[str, Picture]:
+    """Return what :func:`figures` draws, panel by panel."""
+    _check_comparison(comparison)
+    if not len(comparison):
+        raise ValueError("comparison: expected at least one finished run; got none")
+    chosen = facet_axes(comparison, by)
+    facets, columns = _facets(comparison, chosen)
+    several = len(comparison.cells) > len(comparison.schemes)
+    found: dict[str, Picture] = {}
+    if _in_plane(comparison):
+        found["data"] = Picture("Training data", "", [("", _data_drawer(comparison))])
+        found["data"].size, found["data"].square = (5.0, 5.0), True
+    trained = _cost_picture(comparison, facets, columns, chosen)
+    if trained.panels:
+        found["costs"] = trained
+    if several:
+        found["outcomes"] = _dot_picture(
+            comparison, facets, columns, "final_cost", "final cost", False
+        )
+    if np.isfinite(comparison.columns()["test_score"]).any():
+        name = "test accuracy" if comparison.network.classifies else "test R2"
+        found["scores"] = _dot_picture(comparison, facets, columns, "test_score", name, True)
+    found |= _axis_pictures(comparison, chosen)
+    if "data" in found:
+        found["boundaries"] = _boundary_picture(comparison)
+    return found
+
+
+def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> dict[str, Figure]:
     """Return the figures of a comparison by name.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        With at least one finished run.
+    by : str or sequence of two str, optional
+        The axes whose values have panels of their own: "depth", "width", "activation", "optimizer",
+        "learning_rate", "batch_size", "scale" or "seed". By default those whose values change the
+        final cost most.
 
     Returns
     -------
     dict of str to matplotlib Figure
-        ``data`` and ``boundaries`` for networks with two features that classify, ``costs`` if
-        anything was trained, and for several runs of a scheme ``outcomes``, the final costs, and
-        the median final cost by each axis that varies, except the seed.
+        ``costs``, the cost curves, if anything was trained; ``outcomes``, the final costs, for
+        several runs of a scheme; ``scores``, with test data; by its name each axis that varies and
+        is not shown by the panels; ``data`` and ``boundaries`` for networks with two features that
+        classify.
+
+    Raises
+    ------
+    TypeError
+        If ``comparison`` is not a Comparison.
+    ValueError
+        For an unknown axis, or if no run is finished.
     """
-    _check_comparison(comparison)
-    found = {}
-    trials = {name: comparison.of(name) for name in comparison.schemes if comparison.of(name)}
-    several = len(comparison.cells) > len(comparison.schemes)
+    return {name: picture.figure() for name, picture in pictures(comparison, by).items()}
+
+
+def order_of(comparison: Comparison) -> list[str]:
+    """Return the schemes with finished runs, the least median final cost first."""
+    costs = comparison.columns()["final_cost"]
+    medians = {
+        key["scheme"]: float(quantiles(costs[rows], [0.5])[0]) for key, rows in comparison.groups()
+    }
+    return sorted(medians, key=lambda name: medians[name])
+
+
+def _in_plane(comparison: Comparison) -> bool:
     network = comparison.network
     one_label = network.output == "softmax" or (network.classifies and network.sizes[-1] == 1)
-    if network.sizes[0] == 2 and one_label:
-        found["data"] = Figure(figsize=(5, 5), layout="compressed")
-        ax = examples(comparison.X, _labels(comparison), ax=found["data"].subplots())
-        ax.set(title="Training data", aspect="equal")
+    return network.sizes[0] == 2 and one_label and comparison.data.X is not None
+
+
+def _data_drawer(comparison: Comparison) -> Callable[[Axes], Any]:
+    def draw(ax: Axes) -> None:
+        examples(comparison.X, _labels(comparison), ax=ax).set_aspect("equal")
         ax.legend(frameon=False, loc="upper right")
-    if comparison.iterations:
-        found["costs"], ax = _panel("Cost during training")
-        if several:
-            cost_bands(comparison.curves(), iterations=comparison.points, ax=ax)
-        else:
-            costs(comparison, ax=ax)
-    if several:
-        found["outcomes"], ax = _panel("Final costs")
-        finals = {name: np.array([t.final_cost for t in own]) for name, own in trials.items()}
-        outcomes(finals, ax=ax)
-    if "data" in found:
-        rows, columns = -(-len(trials) // PER_ROW), min(len(trials), PER_ROW)
-        found["boundaries"] = Figure(figsize=(4.2 * columns, 4.6 * rows), layout="compressed")
-        axes = found["boundaries"].subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for ax in axes.flat[len(trials) :]:
-            ax.remove()
-        for ax, scheme in zip(axes.flat, trials, strict=False):
-            boundary_of(comparison, scheme, ax=ax).set_aspect("equal")
+
+    return draw
+
+
+def _panel_size(comparison: Comparison) -> tuple[float, float]:
+    return 5.4, max(3.4, 1.1 + 0.17 * len(comparison.schemes))
+
+
+def _cost_picture(
+    comparison: Comparison, facets: Sequence[Facet], columns: int, by: Sequence[str]
+) -> Picture:
+    bands = [(facet.title, _bands(comparison, facet.cells)) for facet in facets]
+    every = [band for _, own in bands for band in own.values()]
+    rim = _rim_of(every)
+    looks = {name: k for k, name in enumerate(comparison.schemes)}
+    xlabel = _x_label(comparison)
+
+    def drawer(own: Mapping[str, Band]) -> Callable[[Axes], Any]:
+        return lambda ax: _draw_bands(ax, own, xlabel, rim=rim, looks=looks)
+
+    pooled = [
+        f"{axis.replace('_', ' ')} ({len(comparison.cells.values[axis]):,} values)"
+        for axis in comparison.varying
+        if axis not in by
+    ]
+    caption = f"Curves are over all values of {', '.join(pooled)}. " if pooled else ""
+    if any(band.runs > MOST_RUNS for band in every):
+        caption += f"Of each scheme, {MOST_RUNS:,} evenly spaced runs are used in a panel. "
+    caption += _shown_values(comparison, by)
+    outside = any((~(band.median <= rim.high)).any() for band in every)
+    if outside:
+        caption += "At the upper rim: ▲ costs above the axis, ✕ infinite costs of diverged runs. "
+    return Picture(
+        "Cost during training",
+        caption.strip(),
+        [(title, drawer(own)) for title, own in bands if own],
+        columns,
+        _panel_size(comparison),
+    )
+
+
+def _shown_values(comparison: Comparison, by: Sequence[str]) -> str:
+    """Return a sentence about axes of which not all values have a panel."""
+    return "".join(
+        f"{MOST_FACETS} of {len(comparison.cells.values[axis]):,} values of "
+        f"{axis.replace('_', ' ')} are shown. "
+        for axis in by
+        if len(comparison.cells.values[axis]) > MOST_FACETS
+    )
+
+
+def _dot_picture(
+    comparison: Comparison,
+    facets: Sequence[Facet],
+    columns: int,
+    column: str,
+    label: str,
+    higher_is_better: bool,
+) -> Picture:
+    outcome = comparison.columns()
+    place, values = outcome["place"], outcome[column]
+    schemes = comparison.cells.code("scheme")[place]
+    order = [(name, comparison.schemes.index(name)) for name in order_of(comparison)]
+    looks = dict(order)
+    parts = []
+    for facet in facets:
+        own = facet.cells[place]
+        rows = {name: values[own & (schemes == code)] for name, code in order}
+        parts.append((facet.title, {name: row for name, row in rows.items() if len(row)}))
+    rim = _dot_rim([row for _, rows in parts for row in rows.values()], higher_is_better)
+    most = MOST_DOTS // max(1, len(parts))
+
+    def drawer(rows: Mapping[str, NDArray[np.float64]]) -> Callable[[Axes], Any]:
+        return lambda ax: _draw_dots(ax, rows, label, higher_is_better, rim, looks, most)
+
+    n = max(len(row) for _, rows in parts for row in rows.values())
+    caption = "One dot for each run; the bar is the median, also given at the right"
+    caption += ", the line its 95 % interval. " if n >= 6 else ". "
+    each = max(20, min(300, most // max(1, len(order))))
+    if n > each:
+        caption += f"Of more than {each} runs in a row, dots at {each} quantiles are drawn. "
+    if not np.isfinite(values).all():
+        caption += "✕ runs that diverged, with their number. "
+    height = max(1.6, 0.9 + 0.3 * len(order))
+    return Picture(
+        f"{label[0].upper()}{label[1:]}",
+        caption.strip(),
+        [(title, drawer(rows)) for title, rows in parts],
+        columns,
+        (5.4, height),
+    )
+
+
+def _axis_pictures(comparison: Comparison, by: Sequence[str]) -> dict[str, Picture]:
+    """Return the cost against each axis of numbers, and heat maps of names that have no panels."""
+    found = {}
     for axis in comparison.varying:
-        if axis != "seed":
-            found[axis], ax = _panel(f"Median final cost by {axis.replace('_', ' ')}")
-            medians_by(comparison, axis, ax=ax)
+        values = comparison.cells.values[axis]
+        title = f"Final cost by {axis.replace('_', ' ')}"
+        if axis == "seed":
+            continue
+        if _numbers(comparison, axis) is not None and len(values) > 2:
+            draw = _against_drawer(comparison, axis)
+            many = "Neighbouring values are put together. " if len(values) > MOST_VALUES else ""
+            caption = f"{many}Bands are from quartile to quartile."
+            found[axis] = Picture(
+                title, caption, [("", draw)], 1, (5.4, _panel_size(comparison)[1])
+            )
+        elif axis not in by and len(values) <= MOST_VALUES:
+            height = max(2.2, 1.2 + 0.32 * len(comparison.schemes))
+            draw = _map_drawer(comparison, axis)
+            found[axis] = Picture(
+                f"Median final cost by {axis.replace('_', ' ')}", "", [("", draw)]
+            )
+            found[axis].size = (5.4, height)
     return found
+
+
+def _against_drawer(comparison: Comparison, axis: str) -> Callable[[Axes], Any]:
+    return lambda ax: cost_against(comparison, axis, ax=ax)
+
+
+def _map_drawer(comparison: Comparison, axis: str) -> Callable[[Axes], Any]:
+    return lambda ax: medians_by(comparison, axis, ax=ax)
+
+
+def _boundary_picture(comparison: Comparison) -> Picture:
+    names = order_of(comparison)
+
+    def drawer(name: str) -> Callable[[Axes], Any]:
+        return lambda ax: boundary_of(comparison, name, ax=ax).set_aspect("equal")
+
+    several = len(comparison.cells) > len(comparison.schemes)
+    caption = "Of each scheme, the run of median final cost." if several else ""
+    return Picture(
+        "Predicted classes",
+        caption,
+        [("", drawer(name)) for name in names],
+        min(len(names), PER_ROW),
+        (4.2, 4.5),
+        square=True,
+    )
 
 
 def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> Axes:
@@ -584,7 +1507,8 @@ def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> 
     Parameters
     ----------
     comparison : Comparison
-    axis : {"depth", "width", "learning_rate", "activation"}
+    axis : str
+        One of the axes of the grid, such as "activation".
     ax : matplotlib Axes, optional
 
     Returns
@@ -601,21 +1525,26 @@ def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> 
     2
     """
     _check_comparison(comparison)
-    name = axis.replace("_", " ")
-    medians = {(r["scheme"], r[name]): r["median cost"] for r in comparison.summary(axis)}
-    schemes = list(dict.fromkeys(scheme for scheme, _ in medians))
-    values = list(dict.fromkeys(getattr(cell, axis) for cell in comparison.cells))
-    return heat_map(
-        schemes,
-        values,
-        np.array(
-            [[medians.get((scheme, value), np.nan) for value in values] for scheme in schemes]
-        ),
-        row_label="initialisation",
-        column_label=name,
+    costs = comparison.columns()["final_cost"]
+    medians = {
+        (key["scheme"], key[axis]): float(quantiles(costs[rows], [0.5])[0])
+        for key, rows in comparison.groups(axis)
+    }
+    names = order_of(comparison)
+    values = list(dict.fromkeys(value for _, value in medians))
+    found = np.array([[medians.get((name, value), np.nan) for value in values] for name in names])
+    drawn = heat_map(
+        shortened(names, LABEL),
+        [f"{v:g}" if isinstance(v, float) else "full" if v is None else v for v in values],
+        found,
+        row_label="",
+        column_label=axis.replace("_", " "),
         label="median final cost",
         ax=ax,
     )
+    for tick in drawn.get_yticklabels():
+        tick.set_parse_math(False)
+    return drawn
 
 
 def _labels(comparison: Comparison) -> NDArray[Any]:
@@ -627,7 +1556,7 @@ def _labels(comparison: Comparison) -> NDArray[Any]:
 def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
     """Return :func:`figures` as the bytes of PNG files, with a white or a black background."""
     files = {}
-    with plt.style.context("dark_background" if dark else "default"):
+    with plt.style.context("dark_background" if dark else "default"), _missing_glyphs():
         for name, figure in figures(comparison).items():
             file = io.BytesIO()
             figure.savefig(file, format="png", dpi=100)
@@ -635,11 +1564,138 @@ def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
     return files
 
 
-def _panel(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
-    ax = figure.subplots()
-    ax.set_title(title)
-    return figure, ax
+class Vector(NamedTuple):
+    """A panel as an element ``<svg>`` of an HTML page.
+
+    Attributes
+    ----------
+    svg : str
+        Its colours are ``currentColor`` and ``var(--paper)``, its text is text, and its ids begin
+        with a prefix. The line of a curve has the class "curve", its label "label", both with an
+        attribute ``data-k``, the number of the curve.
+    curves : dict of int to Curve
+        By their numbers.
+    view : dict
+        ``x`` and ``y``: the limits of the axes, and their places in the coordinates of the image;
+        ``logx`` and ``logy``.
+    """
+
+    svg: str
+    curves: dict[int, Curve]
+    view: dict[str, Any]
+
+
+def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
+    """Yield each panel of a picture as an element ``<svg>``.
+
+    Parameters
+    ----------
+    picture : Picture
+    prefix : str
+        Of all ids.
+    """
+    colors = dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    )
+    settings: dict[Any, Any] = colors | {
+        "axes.facecolor": PAPER, "figure.facecolor": PAPER, "svg.fonttype": "none",
+        "svg.hashsalt": prefix, "font.size": 9.0, "axes.titlesize": 10.0, "grid.color": "#808080",
+        "path.simplify_threshold": 0.3, "axes.spines.top": False, "axes.spines.right": False,
+    }  # fmt: skip
+    for number, (title, draw) in enumerate(picture.panels):
+        with plt.style.context("default"), plt.rc_context(settings), _missing_glyphs():
+            size = picture.size
+            if picture.square:
+                size = (3.4, 3.6)
+            figure = Figure(figsize=size, layout="constrained", dpi=72)
+            ax = figure.subplots()
+            draw(ax)
+            if title:
+                ax.set_title(title, parse_math=False)
+            for artist in figure.findobj(_is_heavy):
+                artist.set_rasterized(True)
+            file = io.StringIO()
+            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            figure.savefig(file, format="svg", metadata=nothing, transparent=True, dpi=72)
+        yield Vector(_inline(file.getvalue(), f"{prefix}{number}-"), _curves(ax), _view(ax))
+
+
+def _is_heavy(artist: Any) -> bool:
+    """Return whether an artist would be large as vectors."""
+    if isinstance(artist, ContourSet):
+        return True
+    offsets = getattr(artist, "get_offsets", None)
+    return offsets is not None and len(offsets()) > 1000
+
+
+def _curves(ax: Axes) -> dict[int, Curve]:
+    """Return the curves of axes, thinned; places outside the axis are at the rim."""
+    found = {}
+    for line in ax.lines:
+        gid = line.get_gid()
+        if gid and gid.startswith("c"):
+            x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata(), float)
+            step = -(-len(x) // MOST_POINTS)
+            kept = np.unique(np.append(np.arange(0, len(x), step), len(x) - 1))
+            found[int(gid[1:])] = Curve(str(line.get_label()), x[kept], y[kept])
+    return found
+
+
+def _view(ax: Axes) -> dict[str, Any]:
+    height = ax.figure.bbox.height
+    box = ax.bbox
+    return {
+        "x": [*ax.get_xlim(), round(box.x0, 2), round(box.x1, 2)],
+        "y": [*ax.get_ylim(), round(height - box.y0, 2), round(height - box.y1, 2)],
+        "logx": ax.get_xscale() == "log",
+        "logy": ax.get_yscale() == "log",
+    }
+
+
+def _inline(svg: str, prefix: str) -> str:
+    """Return an SVG file as an element for an HTML page."""
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+
+    def mended(match: re.Match[str]) -> str:
+        tag = match[0]
+        if tag.startswith("<svg"):
+            box = re.search(r'viewBox="[^"]*"', tag)
+            return f"<svg {box[0] if box else ''}>"
+        tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", tag)
+        tag = tag.replace("xlink:href", "href")
+        tag = re.sub(r' id="([^"]*)"', lambda m: _identified(m[1], used, prefix), tag)
+        # Hundredths of a point are less than a pixel at any zoom.
+        tag = re.sub(r' (?:d|x|y|points)="[^"]*"', lambda m: _rounded(m[0]), tag)
+        return tag.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+
+    svg = re.sub(r"<[^>]+>", mended, svg)
+    return re.sub(r">\s+<", ">\n<", svg)
+
+
+def _identified(name: str, used: set[str], prefix: str) -> str:
+    """Return the attribute in place of an id: none is kept that nothing refers to."""
+    if name in used:
+        return f' id="{prefix}{name}"'
+    number = re.fullmatch(r"([cl])(\d+)", name)
+    if number:
+        return f' class="{"curve" if number[1] == "c" else "label"}" data-k="{number[2]}"'
+    return ""
+
+
+def _rounded(text: str) -> str:
+    return re.sub(r"(\.\d\d)\d+", r"\1", text)
+
+
+@contextmanager
+def _missing_glyphs() -> Iterator[None]:
+    """Let labels contain characters that the font lacks: browsers have other fonts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
 
 
 def show() -> None:
@@ -653,6 +1709,13 @@ def show() -> None:
 def _n_classes(labels: ArrayLike) -> int:
     """Return the number of classes; at least two, even if one does not occur."""
     return max(2, int(np.max(labels, initial=0)) + 1)
+
+
+def _axes(ax: Axes | None) -> Axes:
+    """Return the axes, or the current ones; a new figure leaves room for the labels of curves."""
+    if ax is not None:
+        return ax
+    return plt.gca() if plt.get_fignums() else plt.figure(layout="constrained").gca()
 
 
 def _look(k: int) -> tuple[str, str]:

@@ -4,24 +4,39 @@ import csv
 import importlib
 import io
 import os
+import re
+import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import dataclass
+from typing import Any, overload
 
 from fastinit.markup import html_table
 from fastinit.training.files import replace_file
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
-
-# With these abbreviations, the summary fits into 80 columns.
+# Headers of tables that are too wide have these abbreviations.
 SHORTER = {
-    "accuracy": "acc.", "converged": "conv.", "diverged": "div.", "iterations": "iter.",
+    "accuracy": "acc.", "activation": "activ.", "converged": "conv.",
+    "difference": "diff.", "diverged": "div.", "iterations": "iter.", "learning": "learn.",
+    "optimizer": "optim.",
 }  # fmt: skip
+WIDTH = 80
+GAP = 2  # spaces between columns
+DIGITS, FEW_DIGITS = 6, 3
+MOST_WORD = 30  # characters of a word; longer ones are shortened, and given below the table
+# The columns that are repeated in each block of a table that is too wide.
+KEYS = (
+    "scheme", "seed", "depth", "width", "activation", "optimizer", "learning rate", "batch size",
+    "scale",
+)  # fmt: skip
 
 
 class Table(Sequence[dict[str, Any]]):
     """Rows of named values that print as a table in a terminal and in a notebook.
+
+    A table that is wider than 80 columns is printed with three significant digits, headers in
+    several lines, and without the columns that have one value in all rows, which a line below the
+    table gives; if this is not enough, in blocks one below the other. Words are never broken.
 
     Parameters
     ----------
@@ -68,13 +83,11 @@ class Table(Sequence[dict[str, Any]]):
         Yields
         ------
         list of str
-            None is an empty string.
+            None is an empty string. Characters that cannot be printed are replaced, because labels
+            are the user's.
         """
         for row in self._rows:
-            yield [
-                "" if v is None else f"{v:.{digits}g}" if isinstance(v, float) else str(v)
-                for v in row.values()
-            ]
+            yield [_printable(_text(value, digits)) for value in row.values()]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as CSV in UTF-8, floats with all their digits and None as an empty field.
@@ -96,39 +109,293 @@ class Table(Sequence[dict[str, Any]]):
     def __repr__(self) -> str:
         if not self._rows:
             return "(no rows)"
-        lines = [self.columns, *self.cells()]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        lines.insert(1, ["-" * width for width in widths])
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
+        blocks, notes = fitted(self, WIDTH)
+        return "\n\n".join(["\n".join(block.lines()) for block in blocks] + notes)
 
     def _repr_html_(self) -> str:
         return html_table(self.cells(), columns=self.columns)
 
 
-def rich_table(rows: Table, title: str | None = None, *, compact: bool = False) -> "RichTable":
-    """Return the rows as a table of rich, with numbers aligned to the right.
+def rich_table(rows: Table, title: str | None = None, *, compact: bool = False) -> "Fitted":
+    """Return the rows as a renderable of rich that fits itself to the width of the terminal.
 
-    Columns are as wide as the longest word; those of :data:`SHORTER` are abbreviated in headers. A
-    compact table has three significant digits and no frame, so that more columns fit into a
-    terminal.
+    Numbers are aligned to the right. A compact table has three significant digits.
     """
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    return Fitted(rows, title, compact)
 
-    table = RichTable(title=title)
-    if compact:
-        table.box, table.padding = box.SIMPLE, (0, 0)
-    lines = list(rows.cells(3) if compact else rows.cells())
-    for i, name in enumerate(rows.columns):
-        header = [SHORTER.get(word, word) for word in name.split()]
-        longest = max(map(len, [*header, *(cells[i] for cells in lines)]))
-        table.add_column(
-            " ".join(header), justify="left" if name == "scheme" else "right", width=longest
-        )
-    for cells in lines:
-        table.add_row(*map(Text, cells))
-    return table
+
+@dataclass
+class Fitted:
+    """A table that rich prints, as wide as the terminal allows."""
+
+    rows: Table
+    title: str | None
+    compact: bool
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        if self.title:
+            yield Text(self.title, style="bold")
+        if not len(self.rows):
+            yield Text("(no rows)")
+            return
+        digits = FEW_DIGITS if self.compact else DIGITS
+        blocks, notes = fitted(self.rows, max(40, options.max_width), digits)
+        for block in blocks:
+            yield Text()
+            lines = block.lines(right=True)
+            for line in lines[: block.height]:
+                yield Text(line, style="bold", no_wrap=True, overflow="ignore")
+            for line in lines[block.height :]:
+                yield Text(line, no_wrap=True, overflow="ignore")
+        for note in notes:
+            yield Text()
+            yield Text(note, style="dim")
+
+
+# --- fitting a table to a width -------------------------------------------------------------------
+
+
+@dataclass
+class Block:
+    """Columns side by side: the lines of each header and of each cell, and the widths."""
+
+    headers: list[list[str]]
+    cells: list[list[list[str]]]  # by row, then by column
+    widths: list[int]
+
+    @property
+    def height(self) -> int:
+        """The number of lines above the first row."""
+        return max(map(len, self.headers)) + 1
+
+    def lines(self, *, right: bool = False) -> list[str]:
+        """Return the lines of text; ``right`` aligns columns of numbers to the right."""
+        aligned = [
+            right and all(_is_number(row[i]) for row in self.cells) for i in range(len(self.widths))
+        ]
+        found = self._joined(self.headers, aligned, bottom=True)
+        found += self._joined([["-" * width] for width in self.widths], aligned)
+        for row in self.cells:
+            found += self._joined(row, aligned)
+        return found
+
+    def _joined(
+        self, row: Sequence[Sequence[str]], aligned: Sequence[bool], *, bottom: bool = False
+    ) -> list[str]:
+        height = max(map(len, row))
+        columns = []
+        for lines, width, right in zip(row, self.widths, aligned, strict=True):
+            missing = [""] * (height - len(lines))
+            full = [*missing, *lines] if bottom else [*lines, *missing]
+            columns.append([_padded(line, width, right) for line in full])
+        return [(" " * GAP).join(parts).rstrip() for parts in zip(*columns, strict=True)]
+
+
+def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[Block], list[str]]:
+    """Return a table as blocks of columns that fit into a width, and notes below it.
+
+    Parameters
+    ----------
+    rows : Table
+        With at least one row.
+    width : int
+    digits : int, default 6
+        Significant digits, if there is room for them.
+
+    Returns
+    -------
+    blocks : list of Block
+    notes : list of str
+    """
+    columns, notes = rows.columns, []
+    cells = list(rows.cells(digits))
+    block = _block(columns, cells)
+    if _total(block.widths) <= width:
+        return [block], []
+    cells = list(rows.cells(FEW_DIGITS))
+    legend = _shorten_words(cells)
+    short = [" ".join(SHORTER.get(word, word) for word in name.split()) for name in columns]
+    least = _least_widths(short, cells)
+    kept = list(range(len(columns)))
+    if _total(least) > width and len(cells) > 1:
+        kept = [i for i in kept if i == 0 or len({row[i] for row in cells}) > 1]
+        same = [f"{columns[i]} {cells[0][i] or '-'}" for i in range(len(columns)) if i not in kept]
+        if same:
+            notes.append(_filled(f"In all rows: {', '.join(same)}.", width))
+    notes += [_filled(line, width) for line in legend]
+    blocks = []
+    for chosen in _in_blocks(columns, least, kept, width):
+        parts = [[row[i] for i in chosen] for row in cells]
+        widths = _shared([least[i] for i in chosen], [short[i] for i in chosen], parts, width)
+        blocks.append(_block([short[i] for i in chosen], parts, widths))
+    return blocks, notes
+
+
+def _block(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int] | None = None
+) -> Block:
+    if widths is None:
+        lines = zip(columns, *cells, strict=True)
+        widths = [max(map(_width, column)) for column in lines]
+    return Block(
+        [_wrapped(name, width) for name, width in zip(columns, widths, strict=True)],
+        [[_wrapped(c, width) for c, width in zip(row, widths, strict=True)] for row in cells],
+        list(widths),
+    )
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _least_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """Return for each column the length of its longest word."""
+    return [
+        max(_width(word) for text in column for word in _words(text) or [""])
+        for column in zip(columns, *cells, strict=True)
+    ]
+
+
+def _in_blocks(
+    columns: Sequence[str], least: Sequence[int], kept: Sequence[int], width: int
+) -> list[list[int]]:
+    """Return the columns of each block; each begins with the columns that tell the rows apart."""
+    keys = [i for i in kept if i == 0 or columns[i] in KEYS]
+    if _total([least[i] for i in keys]) > width - 12:
+        keys = keys[:1]
+    found, current = [], list(keys)
+    for i in kept:
+        if i in keys:
+            continue
+        if len(current) > len(keys) and _total([least[j] for j in [*current, i]]) > width:
+            found.append(current)
+            current = list(keys)
+        current.append(i)
+    return [*found, current]
+
+
+def _shared(
+    least: Sequence[int], columns: Sequence[str], cells: Sequence[Sequence[str]], width: int
+) -> list[int]:
+    """Return widths of columns: what is left of the width goes to cells of several lines."""
+    widths = list(least)
+    wanted = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    left = width - _total(widths)
+    while left > 0:
+        narrow = [i for i in range(len(widths)) if wanted[i] > widths[i]]
+        if not narrow:
+            break
+        # The column that needs the fewest lines less than the others comes last.
+        i = max(narrow, key=lambda j: wanted[j] / widths[j])
+        widths[i] += 1
+        left -= 1
+    return widths
+
+
+def _shorten_words(cells: list[list[str]]) -> list[str]:
+    """Shorten words that are too long for a column in place, and return what they stand for."""
+    legend = []
+    for i in range(len(cells[0])):
+        column = [row[i] for row in cells]
+        if max((_width(word) for text in column for word in _words(text)), default=0) > MOST_WORD:
+            unique = list(dict.fromkeys(column))
+            short = dict(zip(unique, shortened(unique, MOST_WORD), strict=True))
+            legend += [f"{short[text]}: {text}" for text in unique if short[text] != text]
+            for row in cells:
+                row[i] = short[row[i]]
+    return legend
+
+
+def shortened(labels: Sequence[str], width: int) -> list[str]:
+    """Return labels of at most ``width`` characters, different ones for different labels.
+
+    Examples
+    --------
+    >>> shortened(["he_normal", "variance_scaling(scale=2.0)"], 20)
+    ['he_normal', 'variance_sc…ale=2.0)']
+    """
+    found = []
+    for label in map(_printable, labels):
+        if _width(label) > width:
+            tail = (width - 1) * 9 // 20
+            label = f"{_cut(label, width - 1 - tail)}…{_cut(label[::-1], tail)[::-1]}"
+        found.append(label)
+    # Labels that differ only in what was left out are numbered.
+    for i, label in enumerate(found):
+        if label in found[:i]:
+            number = f"…{i + 1}"
+            found[i] = _cut(label, width - len(number)) + number
+    return found
+
+
+def _cut(text: str, width: int) -> str:
+    """Return the beginning of a text that is at most so wide."""
+    while _width(text) > width:
+        text = text[: min(len(text) - 1, width)]
+    return text
+
+
+def _width(text: str) -> int:
+    """Return the number of columns that a terminal needs for a text."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    missing = " " * (width - _width(text))
+    return missing + text if right else text + missing
+
+
+def _words(text: str) -> list[str]:
+    """Return the parts of a text between which a line may end: words, and arguments of calls."""
+    return [word.strip() for word in _pieces(text)]
+
+
+def _pieces(text: str) -> list[str]:
+    if _is_number([text]):
+        return [text]
+    return [piece for piece in re.findall(r"\s*[^\s(,/]*[(,/]?", text) if piece.strip()]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines that are at most so wide."""
+    lines = [""]
+    for piece in [text] if _width(text) <= width else _pieces(text):
+        if _width(lines[-1] + piece) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+    return lines
+
+
+def _filled(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False)
+
+
+def _is_number(lines: Sequence[str]) -> bool:
+    """Return whether a cell, given by its lines, is a number or empty."""
+    if len(lines) > 1:
+        return False
+    try:
+        float(lines[0].replace(",", "") or "0")
+    except ValueError:
+        return False
+    return True
+
+
+def _text(value: Any, digits: int) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _printable(text: str) -> str:
+    """Return the text without control characters and halves of surrogate pairs."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
