@@ -22,6 +22,9 @@ from fastinit.training.optimizers import (
     Momentum,
     Optimizer,
 )
+from fastinit.training.optimizers import (
+    OPTIMIZERS as CLASSES,
+)
 from fastinit.validation import as_float, check_integer, check_name, is_sequence
 
 # The axes other than the scheme, in the order of the table's columns.
@@ -124,11 +127,8 @@ class Grid(Sequence[Cell]):
         self.values = {name: tuple(found) for name, found in values.items()}
         self.codes = codes
         self.networks = dict(networks)
-        # A learning rate of None is that of the optimiser.
-        self._optimizers = [
-            [with_rate(optimizer, rate) for rate in self.values["learning_rate"]]
-            for optimizer in self.values["optimizer"]
-        ]
+        # Created when they are read, because a sample may have as many learning rates as cells.
+        self._optimizers: dict[tuple[int, int], Optimizer] = {}
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -152,10 +152,19 @@ class Grid(Sequence[Cell]):
             values["scheme"][scheme],
             values["seed"][seed],
             self.networks[depth, width, activation],
-            self._optimizers[optimizer][rate],
+            self._optimizer(optimizer, rate),
             values["batch_size"][batch_size],
             values["scale"][scale],
         )
+
+    def _optimizer(self, optimizer: int, rate: int) -> Optimizer:
+        """Return the optimiser with a learning rate; the same object for the same codes."""
+        found = self._optimizers.get((optimizer, rate))
+        if found is None:
+            values = self.values["optimizer"][optimizer], self.values["learning_rate"][rate]
+            # Two threads agree on one object.
+            found = self._optimizers.setdefault((optimizer, rate), with_rate(*values))
+        return found
 
     def code(self, axis: str) -> NDArray[np.int32]:
         """Return the code of each cell on one axis, "scheme" included; shape (n_cells,)."""
@@ -168,7 +177,8 @@ class Grid(Sequence[Cell]):
             return [optimizer_label(each) for each in found]
         if axis == "learning_rate" and found == (None,):
             # One row of the table may have several optimisers, each with its own rate.
-            return [None if len(self._optimizers) > 1 else rate_label(self._optimizers[0][0])]
+            optimizers = self.values["optimizer"]
+            return [None if len(optimizers) > 1 else rate_label(optimizers[0])]
         if axis == "learning_rate":
             return [each if isinstance(each, float) else repr(each) for each in found]
         if axis == "seed":
@@ -301,6 +311,8 @@ def values_of(name: str, value: Any, kind: type) -> list[Any]:
     and each different from the others.
     """
     one, several = NOUNS[kind]
+    if kind is int and isinstance(value, range):
+        return _distinct(name, list(value), one.split()[1])
     found = [
         entry.item() if isinstance(entry, np.generic) else entry
         for entry in (value if is_sequence(value) else [value])
@@ -314,11 +326,17 @@ def values_of(name: str, value: Any, kind: type) -> list[Any]:
     return _distinct(name, found, one.split()[1])
 
 
-def _distinct(name: str, found: list[Any], noun: str) -> list[Any]:
+def _distinct(name: str, found: list[Any], noun: str, text: Callable[[Any], Any] = repr) -> Any:
+    """Return the values of an axis; raise if there is none, or one twice by its ``text``."""
     if not found:
         raise ValueError(f"{name}: expected at least one {noun}; got none")
-    if len({repr(entry) for entry in found}) < len(found):
-        raise ValueError(f"{name}: expected each {noun} once; got {', '.join(map(str, found))}")
+    seen: set[Any] = set()
+    for each in found:
+        # Numbers and strings are compared themselves: there may be ten million seeds.
+        key = each if type(each) in (int, float, str) else text(each)
+        if key in seen:
+            raise ValueError(f"{name}: expected each {noun} once; got {text(each)} twice")
+        seen.add(key)
     return found
 
 
@@ -328,7 +346,7 @@ def optimizers_of(optimizer: Any) -> list[Optimizer]:
     for each in optimizer if is_sequence(optimizer) else [optimizer]:
         if isinstance(each, str):
             each = OPTIMIZERS[check_name("optimizer", each, OPTIMIZERS)]
-        if not isinstance(each, Optimizer):
+        if type(each) not in CLASSES:
             raise TypeError(f"optimizer: expected a name or an Optimizer; got {each!r}")
         found.append(each)
     return _distinct("optimizer", found, "optimizer")
@@ -340,10 +358,22 @@ def rates_of(learning_rate: Any, optimizers: Sequence[Optimizer]) -> list[Any]:
         return [None]
     if any(isinstance(each, LBFGS) for each in optimizers):
         raise ValueError(f"learning_rate: expected none with LBFGS; got {learning_rate!r}")
-    entries = learning_rate if is_sequence(learning_rate) else [learning_rate]
-    found = [e if callable(e) else values_of("learning_rate", e, float)[0] for e in entries]
-    for rate in found:
-        GradientDescent(rate)  # raises for an invalid rate
+    found = []
+    for each in learning_rate if is_sequence(learning_rate) else [learning_rate]:
+        if is_sequence(each):
+            raise TypeError(
+                "learning_rate: expected numbers or callables, and rates for each layer in an "
+                f"optimizer; got {each!r}"
+            )
+        # Raises for an invalid rate.
+        rate = each if callable(each) else values_of("learning_rate", each, float)[0]
+        found.append(GradientDescent(rate).learning_rate)
+    bare = [with_rate(each, 0.0) for each in optimizers]
+    if len(set(bare)) < len(bare):
+        raise ValueError(
+            "optimizer: expected optimisers that differ in more than the learning rate, which "
+            "learning_rate replaces; got two that do not"
+        )
     return _distinct("learning_rate", found, "number")
 
 
@@ -370,15 +400,26 @@ def seeds_of(schemes: Mapping[str, Any], seed: Any) -> dict[str, list[Seed]]:
     """Return the seeds of each scheme: the same for all, or each scheme's default for None."""
     if seed is None:
         return {label: [default_seed(scheme)] for label, scheme in schemes.items()}
-    several = is_sequence(seed) or isinstance(seed, (int, np.integer))
-    seeds: list[Seed] = values_of("seed", seed, int) if several else [seed]
+    seeds: list[Seed]
+    if isinstance(seed, (int, np.integer)) or not is_sequence(seed):
+        seeds = values_of("seed", seed, int) if isinstance(seed, (int, np.integer)) else [seed]
+    elif any(isinstance(each, np.random.SeedSequence) for each in seed):
+        # As SeedSequence.spawn returns them.
+        for each in seed:
+            if not isinstance(each, np.random.SeedSequence):
+                raise TypeError(f"seed: expected only SeedSequence in the sequence; got {each!r}")
+        seeds = _distinct("seed", list(seed), "SeedSequence", as_code)
+    else:
+        seeds = values_of("seed", seed, int)
+    # Which integers a generator takes is a range.
+    ends = {min(seeds), max(seeds)} if isinstance(seeds[0], int) else seeds  # type: ignore[type-var]
     kinds = {
         registry.get(each).generator_of
         for scheme in schemes.values()
         for each in (scheme if is_sequence(scheme) else [scheme])
     }
     for generator_of in kinds:
-        for each in seeds:
+        for each in ends:
             generator_of(each)  # raises if the schemes do not accept it
     return dict.fromkeys(schemes, seeds)
 
@@ -401,8 +442,9 @@ def networks_of(
             )
         depths = depths if depth is None else values_of("depth", depth, int)
         widths = [hidden[0]] if width is None else values_of("width", width, int)
-        if min(depths) < 0:
-            raise ValueError(f"depth: expected at least 0; got {min(depths)}")
+        for name, found, least in (("depth", depths, 0), ("width", widths, 1)):
+            if min(found) < least:
+                raise ValueError(f"{name}: expected at least {least}; got {min(found)}")
         if 0 in depths and len(widths) > 1:
             raise ValueError("width: expected one value for depth 0; got several")
         shapes = {
@@ -457,7 +499,7 @@ def grid_of(
     Grid
     """
     seeds = seeds_of(schemes, seed)
-    optimizers = optimizers_of(GradientDescent() if optimizer is None else optimizer)
+    optimizers = optimizers_of("sgd" if optimizer is None else optimizer)
     distributions = {
         name: value
         for name, value in (("learning_rate", learning_rate), ("scale", scale))
@@ -466,6 +508,8 @@ def grid_of(
     if distributions and n_samples is None:
         name = next(iter(distributions))
         raise ValueError(f"{name}: expected n_samples as well for a distribution; got none")
+    if "learning_rate" in distributions:
+        rates_of(0.0, optimizers)  # raises if an optimiser has none
     shapes, networks = networks_of(network, depth, width, activation)
     unique_seeds = _distinct_seeds(seeds)
     values: dict[str, list[Any]] = {
@@ -489,8 +533,6 @@ def grid_of(
     lengths = [len(values[axis]) for axis in AXES[1:]]
     outer = math.prod(lengths)
     cells = outer * len(schemes) * n_seeds
-    if cells > MOST_CELLS and n_samples is None:
-        raise ValueError(f"seed: expected a grid of at most {MOST_CELLS:,} cells; got {cells:,}")
     if n_samples is None:
         others = np.indices(lengths, np.int32).reshape(len(lengths), outer).T
         codes = np.empty((outer, len(schemes), n_seeds, 2 + len(lengths)), np.int32)
@@ -504,10 +546,7 @@ def grid_of(
     combinations = -(-n_samples // len(schemes))
     sampled, drawn = _sampled(lengths, n_seeds, distributions, combinations)
     for name, found in drawn.items():
-        values[name] = found
-    rates = [r for r in values["learning_rate"] if r is not None]
-    rates_of(rates or None, optimizers)  # raises for an invalid rate of a distribution
-    scales_of(values["scale"])
+        values[name] = rates_of(found, optimizers) if name == "learning_rate" else scales_of(found)
     codes = np.empty((combinations, len(schemes), 2 + len(lengths)), np.int32)
     codes[..., 2:] = sampled[:, None, 1:]
     codes[..., 0] = np.arange(len(schemes))
@@ -543,29 +582,60 @@ def _sampled(
         The n values of each axis that is a distribution.
     """
     sizes = [n_seeds, *lengths]
-    continuous = [AXES.index(name) for name in distributions]
-    found: NDArray[np.int32]
-    if continuous:
-        points = quasi_random(n, len(sizes))
-        found = (points * sizes).astype(np.int32)
-        drawn = {}
-        for column, (name, distribution) in zip(continuous, distributions.items(), strict=True):
-            drawn[name] = [float(x) for x in np.asarray(distribution.ppf(points[:, column]))]
-            found[:, column] = np.arange(n)
-        return found, drawn
-    # Several points may fall into one combination; the first ones are taken, and the remaining
-    # combinations in a fixed random order when the points get few new ones.
+    if not distributions:
+        return _sampled_integers(sizes, n), {}
+    points = quasi_random(n, len(sizes))
+    found = (points * sizes).astype(np.int32)
+    drawn = {}
+    for name, distribution in distributions.items():
+        column = AXES.index(name)
+        numbers = np.asarray(distribution.ppf(points[:, column]), np.float64)
+        if numbers.shape != (n,):
+            raise ValueError(f"{name}: expected ppf to return shape ({n},); got {numbers.shape}")
+        # A discrete distribution returns a number several times.
+        codes: dict[float, int] = {}
+        found[:, column] = [codes.setdefault(each, len(codes)) for each in numbers.tolist()]
+        drawn[name] = list(codes)
+    return found, drawn
+
+
+def _sampled_integers(sizes: Sequence[int], n: int) -> NDArray[np.int32]:
+    """Return the codes of the first n different combinations, of shape (n, n_axes).
+
+    Several points may fall into one combination; the first one counts. After four points for each
+    combination, those that got none follow in a fixed order. The first combinations do not depend
+    on n.
+    """
     total = math.prod(sizes)
-    flat = np.ravel_multi_index(
-        tuple((quasi_random(4 * n, len(sizes)) * sizes).astype(np.intp).T), sizes
-    )
-    _, first = np.unique(flat, return_index=True)
-    chosen = flat[np.sort(first)][:n]
-    if len(chosen) < n:
-        rest = np.setdiff1d(np.arange(total), chosen)
-        more = np.random.default_rng(0).permutation(rest)[: n - len(chosen)]
-        chosen = np.concatenate([chosen, more])
-    return np.array(np.unravel_index(chosen, sizes), np.int32).T, {}
+    n_points = 0
+    found = np.empty((0, len(sizes)), np.int32)
+    while len(found) < n and n_points < 4 * total:
+        n_points = min(max(4 * n, 2 * n_points), 4 * total)
+        codes = (quasi_random(n_points, len(sizes)) * sizes).astype(np.int32)
+        _, first = np.unique(codes, axis=0, return_index=True)
+        found = codes[np.sort(first)]
+    if len(found) < n:
+        taken = np.zeros(total, bool)
+        taken[np.ravel_multi_index(tuple(found.T), sizes)] = True
+        order = scattered(total)
+        rest = np.unravel_index(order[~taken[order]], sizes)
+        found = np.concatenate([found, np.stack(rest, axis=1).astype(np.int32)])
+    return found[:n]
+
+
+def scattered(n: int) -> NDArray[np.intp]:
+    """Return the integers below n in an order in which neighbours are far apart.
+
+    It is the same on every machine and with every version of NumPy.
+
+    Examples
+    --------
+    >>> scattered(8)
+    array([0, 5, 2, 7, 4, 1, 6, 3])
+    """
+    # Multiples of the golden ratio modulo 1, in 64 bits.
+    places = np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return np.argsort(places, kind="stable")
 
 
 def quasi_random(n: int, dimensions: int) -> NDArray[np.float64]:
@@ -603,13 +673,21 @@ def quasi_random(n: int, dimensions: int) -> NDArray[np.float64]:
 # --- size, code and reproducibility ---------------------------------------------------------------
 
 
-def check_size(axes: Mapping[str, Any]) -> None:
-    """Raise if the grid is too large to be built; nothing of the axes is read but their lengths."""
-    sizes = {name: _length(value) for name, value in axes.items() if is_sequence(value)}
+def check_size(axes: Mapping[str, Any], sampled: bool = False) -> None:
+    """Raise if the grid is too large to be built; nothing of the axes is read but their lengths.
+
+    Of a grid that is ``sampled``, only each axis must not be too large.
+    """
+    sizes = {
+        name: _length(value)
+        for name, value in axes.items()
+        if is_sequence(value) or isinstance(value, Mapping)
+    }
+    largest = max(sizes, key=lambda name: sizes[name], default="seed")
     # An empty axis is refused later, under its own name.
-    cells = math.prod(max(size, 1) for size in sizes.values())
+    lengths = [max(size, 1) for size in sizes.values()]
+    cells = max(lengths, default=1) if sampled else math.prod(lengths)
     if cells > MOST_CELLS:
-        largest = max(sizes, key=lambda name: sizes[name])
         raise ValueError(
             f"{largest}: expected a grid of at most {MOST_CELLS:,} cells; got {cells:,}"
         )
@@ -655,9 +733,16 @@ def as_code(value: Any) -> str:
         return f"np.random.SeedSequence({', '.join(arguments)})"
     if isinstance(value, Optimizer):
         return f"fi.{value!r}"
-    if is_sequence(value) and any(isinstance(each, Optimizer) for each in value):
+    if hasattr(value, "ppf") and hasattr(value, "dist"):
+        settings = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.kwds.items())]
+        return f"scipy.stats.{value.dist.name}({', '.join(settings)})"
+    if isinstance(value, (list, tuple)) and not all(map(_is_plain, value)):
         return f"[{', '.join(map(as_code, value))}]"
     return repr(value if isinstance(value, range) else plain(value))
+
+
+def _is_plain(value: Any) -> bool:
+    return not (isinstance(value, (Optimizer, np.random.SeedSequence)) or hasattr(value, "ppf"))
 
 
 def reproducible(seed: Seed | Sequence[int]) -> Any:

@@ -3,14 +3,21 @@
 # help() and editors then show the names of types, such as ArrayLike, not what they stand for.
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import json
 import math
 import os
+import pickle
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from copy import deepcopy
+from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,14 +33,15 @@ from fastinit.comparison.grid import (
     labelled,
     plain,
     reproducible,
+    scattered,
 )
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import rich_table
-from fastinit.comparison.trials import Block, Data, Task, Training, run_task
+from fastinit.comparison.trials import Block, Data, Task, Training, run_elsewhere, run_task
 from fastinit.initializers.target import Seed
-from fastinit.kernels import usable_cores
+from fastinit.kernels import level, usable_cores
 from fastinit.training.loop import AnyOrder, train
-from fastinit.training.network import Array, Matrix, Network
+from fastinit.training.network import Matrix, Network
 from fastinit.training.optimizers import LearningRate, Optimizer
 from fastinit.training.progress import Display
 from fastinit.training.run import Interrupted, Run, Stack
@@ -41,19 +49,26 @@ from fastinit.validation import (
     MOST_ITERATIONS,
     as_float,
     check_integer,
+    frames_inside,
     is_sequence,
 )
 
 if TYPE_CHECKING:
     from fastinit.comparison.store import Store
 
-# Multiply-adds of the training of one stack, about a quarter of a second: what a killed process
-# loses at most in each thread, unless a single run takes longer.
-STACK_WORK = 5e9
+# Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses in
+# each thread.
+STACK_WORK = 5e8
+# A stack of this size trains small networks 2.7 times as fast as one by one. It may take longer, but
+# not above about 2 s, unless a single run does.
+STACK_SIZE = 16
+MOST_STACK_WORK = 2e10
 # What an iteration costs regardless of the size of the network, in multiply-adds.
 ITERATION_WORK = 5e3
-# The largest number of tasks that an executor holds: more would only take memory.
-MOST_QUEUED = 256
+# Tasks that an executor holds at least: Dask may start more workers because of them.
+LEAST_QUEUED = 64
+# The shortest time between two updates of the progress bar by one task.
+CALLBACK_SECONDS = 0.02
 
 
 def compare(
@@ -148,30 +163,34 @@ def compare(
     target_cost, target_accuracy : float, optional
         Record the number of iterations after which each run first had a cost of at most
         ``target_cost`` or a training accuracy of at least ``target_accuracy``. The cost is checked
-        at every iteration, the accuracy up to 500 times in a run; both also at the end.
+        at every iteration, the accuracy up to 500 times in a run; both also at the end. With
+        mini-batches the cost is the mean of an epoch, known at its end.
     store : path-like, optional
         An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
         Finished runs are written to it, and runs that it already contains are not trained again.
         Several processes may share it. Short runs of one network are trained and written together,
-        about a quarter of a second of training at a time.
+        up to about two seconds of training at a time.
     shard : (int, int), optional
         ``(i, n)`` runs only the i-th of n parts of the grid, counted from 1. The parts are disjoint
         and the same in every process, so that n jobs without a common scheduler can share the work.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
-        Where the runs are trained. By default, in threads of this process. Tasks are data only:
-        networks, initial parameters and settings. The store stays with the caller.
+        Where the runs are trained, such as a ``ProcessPoolExecutor``, or an executor of loky or
+        mpi4py. By default, in threads of this process. Tasks are data only: networks, initial
+        parameters and settings. The store stays with the caller, and the executor remains open.
+        Its workers must have the same version of fastinit. Schemes are called in this process;
+        schedules and a ``shuffle`` callable must be picklable.
     threads : int, optional
         Maximum number of threads; all usable cores by default. With an executor, the threads of
         each task, 1 by default. Runs are trained in parallel, unless ``callback`` is given. The
         results do not depend on it.
     progress : bool or callable, default False
-        True shows running medians and the remaining time in a notebook or if standard error is a
-        terminal; this requires rich. A callable is called as ``progress(comparison)`` whenever runs
-        are finished, in the calling thread.
+        True shows running medians and the remaining time if standard error is a terminal, or in a
+        notebook. This requires rich, and ipywidgets in a notebook. A callable is called as
+        ``progress(comparison)`` whenever runs are finished, in the calling thread.
     callback : callable, optional
         Called as ``callback(scheme, run)`` about every 20 ms while a run is trained, one run after
-        another. If it returns a true value, this run ends; it is not written to the store. Not with
-        an executor.
+        another, in the calling thread. If it returns a true value, this run ends; it is not written
+        to the store. Not with an executor.
 
     Returns
     -------
@@ -186,11 +205,21 @@ def compare(
         If the store cannot be read or written; runs that it contains are kept.
     Interrupted
         On Ctrl-C: a KeyboardInterrupt whose attribute ``result`` has the finished runs.
+    Exception
+        Errors of a run, of a callback or of the executor, such as MemoryError or
+        ``concurrent.futures.BrokenExecutor``, are raised as they are. Their attribute ``result``
+        has the finished runs, and the store has them too.
+
+    Warns
+    -----
+    UserWarning
+        If workers of the executor have kernels of another CPU level than this process. Results
+        agree bit for bit only on the same level.
 
     Notes
     -----
-    The result of a run does not depend on the other cells of the grid, on ``threads`` or on
-    ``store``.
+    The result of a run does not depend on the other cells of the grid, on ``threads``, on
+    ``executor`` or on ``store``.
 
     Large random weights amplify rounding errors: changing one input by one unit in the last place
     moves the lesson's cost at iteration 1000, 0.386, to anywhere from 0.370 to 0.425. Accuracies
@@ -227,7 +256,7 @@ def compare(
         "optimizer": optimizer, "learning_rate": learning_rate, "batch_size": batch_size,
         "scale": scale,
     }  # fmt: skip
-    check_size({"schemes": schemes, **axes} if n_samples is None else {"schemes": schemes})
+    check_size({"schemes": schemes, **axes}, n_samples is not None)
     by_label = labelled(schemes)
     if iterations is not None and epochs is not None:
         raise TypeError("epochs: pass either epochs or iterations, not both")
@@ -236,91 +265,115 @@ def compare(
     else:
         iterations = 15_000 if iterations is None else iterations
         iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
-    X, Y, test = _checked_data(network, X, Y, test)
+    X, Y = _pair(network, (X, Y), "X", ("X", "Y"))
+    if test is not None:
+        test = _pair(network, test, "test", ("X_test", "Y_test"))
+    if validation is not None:
+        names = ("X of validation", "Y of validation")
+        validation = _pair(network, validation, "validation", names)
     target_cost, target_accuracy = _checked_targets(network, target_cost, target_accuracy)
+    # Copies, as of the data.
     training = Training(
-        iterations, epochs, shuffle, _kept(sample_weight), class_weight,
-        None if validation is None else validation, validate_every, monitor, tol, n_iter_no_change,
+        iterations, epochs, shuffle if callable(shuffle) else deepcopy(shuffle),
+        deepcopy(sample_weight), deepcopy(class_weight), validation, validate_every, monitor, tol,
+        n_iter_no_change,
     )  # fmt: skip
     data = Data(X, Y, test, training, target_cost, target_accuracy)
     if threads is not None:
         threads = check_integer("threads", threads, 1)
+    if executor is not None:
+        executor, client, workers = _checked_executor(executor)
     axes["seed"] = reproducible(seed)
     cells = grid_of(network, by_label, **axes, n_samples=n_samples)
     _check_trainings(cells, by_label, data)
-    settings = {
-        name: value if isinstance(value, range) else plain(value)
-        for name, value in (
-            *axes.items(),
-            ("n_samples", n_samples), ("iterations", iterations), ("epochs", epochs),
-            *((n, v) for n, v in training.keywords.items() if n not in ("shuffle", "monitor")),
-            ("target_cost", target_cost), ("target_accuracy", target_accuracy),
-        )
-        if value is not None
-    }  # fmt: skip
-    for name, default in (("shuffle", True), ("monitor", "cost")):
-        if getattr(training, name) is not default and getattr(training, name) != default:
-            settings[name] = getattr(training, name)
-    if scale == 1.0:
-        del settings["scale"]
-    result = Comparison(data, cells, network, settings)
+    if executor is not None and not _is_here(executor):
+        _check_pickles(executor, cells, data)
+    result = Comparison(data, cells, network, _settings(axes, n_samples, data))
+    keys = None if store is None else _Keys(result)
     places = _places(len(cells), shard)
-    # In random order the finished runs of an unfinished comparison are a fair sample of it, and
-    # processes that share a store seldom train the same run at the same time.
     if store is not None:
+        # In random order the finished runs of an unfinished comparison are a fair sample of it, and
+        # processes that share a store seldom train the same run at the same time.
         np.random.default_rng().shuffle(places)
+    cores = threads or usable_cores()
+    if executor is None:
+        workers = cores
     # With a callback, each run is trained alone, so that it can be ended alone.
-    cores = usable_cores() if threads is None else threads
-    most = 1 if callback is not None else len(places) // (4 * cores)
-    stacks = _stacks(result, places, most)
+    stacks = _stacks(result, places, 1 if callback is not None else len(places) // (2 * workers))
     if store is not None:
         order = np.random.default_rng().permutation(len(stacks))
         stacks = [stacks[i] for i in order]
     try:
         with ExitStack() as contexts:
+            opened = None if store is None else contexts.enter_context(_opened(store))
             runner = _Runner(
-                result,
-                by_label,
-                None if store is None else contexts.enter_context(_opened(store)),
-                contexts.enter_context(
-                    Display(
-                        len(places),
-                        lambda: rich_table(result.summary(), compact=True),
-                        progress is True,
-                    )
-                ),
-                progress if callable(progress) else lambda _: None,
-                callback,
+                result, by_label, keys, opened, progress if callable(progress) else None, callback
             )
-            runner.finish(stacks, executor, threads)
+            display = Display(len(places), runner.shown, progress is True)
+            runner.display = contexts.enter_context(display)
+            place: _Here | _Elsewhere
+            if executor is None:
+                n = 1 if callback is not None else max(1, min(cores, len(stacks)))
+                pool = None
+                if n > 1:
+                    pool = ThreadPoolExecutor(n, thread_name_prefix="fastinit")
+                    contexts.enter_context(pool)
+                place = _Here(pool, n, cores // n, True)
+            elif _is_here(executor):
+                place = _Here(executor, workers, threads or 1, False)
+            else:
+                place = _Elsewhere(executor, client, threads or 1, workers, data)
+            runner.finish(stacks, place)
     except KeyboardInterrupt:
         raise Interrupted(result, f"{len(result)} of {len(places)} runs finished") from None
+    except Exception as error:
+        error.result = result  # type: ignore[attr-defined]
+        if len(result):
+            error.add_note(
+                f"{len(result):,} of {len(places):,} runs are finished; they are in the attribute "
+                f"result of this exception"
+            )
+        raise
     return result
+
+
+def _settings(axes: Mapping[str, Any], n_samples: int | None, data: Data) -> dict[str, Any]:
+    """Return the keywords of :func:`compare` that are not the defaults."""
+    training = data.training
+    given = {
+        **axes, "n_samples": n_samples, "iterations": training.iterations,
+        "epochs": training.epochs, **training.keywords, "target_cost": data.target_cost,
+        "target_accuracy": data.target_accuracy,
+    }  # fmt: skip
+    defaults = {"scale": 1.0, "shuffle": True, "monitor": "cost"}
+    return {
+        name: value if isinstance(value, range) else plain(value)
+        for name, value in given.items()
+        if value is not None
+        and not (name in defaults and not is_sequence(value) and value == defaults[name])
+    }
 
 
 # --- checks of arguments ------------------------------------------------------------------------
 
 
-def _checked_data(
-    network: Network, X: Any, Y: Any, test: Any
-) -> tuple[Array, Array, tuple[Array, Array] | None]:
-    """Return copies of the data that cannot be written to.
+def _pair(network: Network, pair: Any, name: str, names: tuple[str, str]) -> Any:
+    """Return copies of a pair (X, Y) that cannot be written to.
 
     Copies, because what is trained must remain what the key of its result says, also if a callback
     changes the arrays that were given.
     """
-    X = network.check_X(X).copy()
-    Y = network.check_Y(Y, X).copy()
-    if test is not None:
-        if not isinstance(test, (tuple, list)):
-            raise TypeError(f"test: expected a pair (X_test, Y_test); got {type(test).__name__}")
-        if len(test) != 2:
-            raise ValueError(f"test: expected a pair (X_test, Y_test); got {len(test)} entries")
-        X_test = network.check_X(test[0], name="X_test").copy()
-        test = X_test, network.check_Y(test[1], X_test, name="Y_test").copy()
-    for array in (X, Y, *(test or ())):
+    if not isinstance(pair, (tuple, list)):
+        expected = f"a pair ({', '.join(names)})"
+        raise TypeError(f"{name}: expected {expected}; got {type(pair).__name__}")
+    if len(pair) != 2:
+        expected = f"a pair ({', '.join(names)})"
+        raise ValueError(f"{name}: expected {expected}; got {len(pair)} entries")
+    X = network.check_X(pair[0], name=names[0]).copy()
+    Y = network.check_Y(pair[1], X, name=names[1]).copy()
+    for array in (X, Y):
         array.setflags(write=False)
-    return X, Y, test
+    return X, Y
 
 
 def _checked_targets(
@@ -342,29 +395,29 @@ def _checked_targets(
     return cost, accuracy
 
 
-def _kept(array: Any) -> Any:
-    """Return a copy of an array that the caller may change later; other values unchanged."""
-    return array.copy() if isinstance(array, np.ndarray) else array
-
-
 def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> None:
     """Raise for what no training of the grid accepts; nothing is trained.
 
     Each combination of network, optimiser and batch size makes no iteration, and each scheme fills
     each network once.
     """
+    largest = max(cells.values["scale"])
     for network in cells.networks.values():
-        for scheme in schemes.values():
+        for label, scheme in schemes.items():
             # Raises for a scheme that does not fit the shape of a matrix, with any seed.
-            theta = network.initialize(scheme, seed=0)
-    columns = [cells.code(axis) for axis in GROUPED]
-    _, first = np.unique(np.stack(columns), axis=1, return_index=True)
-    for place in first.tolist():
+            theta = _scaled(network, network.initialize(scheme, seed=0)[None], [largest])
+            if not np.isfinite(theta).all():
+                raise ValueError(
+                    f"scale: expected finite {network.dtype} weights; got {largest:g} times those "
+                    f"of {label}"
+                )
+    for place in _first_of_groups(cells).tolist():
         cell = cells[place]
-        theta = cell.network.initialize("zeros", seed=0)
+        iterations = data.training.iterations_of(cell.batch_size, data.X.shape[1])
+        check_integer("epochs", iterations, 0, MOST_ITERATIONS)
         train(
             cell.network,
-            theta,
+            cell.network.initialize("zeros", seed=0),
             data.X,
             data.Y,
             optimizer=cell.optimizer,
@@ -374,40 +427,71 @@ def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> Non
         )
 
 
+def _first_of_groups(cells: Grid) -> NDArray[np.intp]:
+    """Return the index of the first cell of each group."""
+    kinds = np.arange(len(cells.values["optimizer"]))
+    _, first = np.unique(_groups(cells, np.arange(len(cells)), kinds), return_index=True)
+    return first
+
+
+def _scaled(network: Network, thetas: Matrix, scales: Sequence[float]) -> Matrix:
+    """Return the parameters with the weights, not the biases, multiplied by a factor each."""
+    factors = np.array(scales, network.dtype)
+    if (factors != 1).any():
+        with np.errstate(over="ignore"):
+            thetas[:, network._is_weight] *= factors[:, None]
+    return thetas
+
+
 def _places(n_cells: int, shard: Any) -> NDArray[np.intp]:
     """Return the indices of the cells to run: all, or those of one shard."""
     if shard is None:
         return np.arange(n_cells)
-    if not is_sequence(shard) or len(shard) != 2:
+    if not is_sequence(shard):
         raise TypeError(f"shard: expected a pair of integers (i, n); got {shard!r}")
+    if len(shard) != 2:
+        raise ValueError(f"shard: expected a pair of integers (i, n); got {len(shard)} entries")
     n = check_integer("shard", shard[1], 1)
     i = check_integer("shard", shard[0], 1, n + 1)
-    # The same in every process. Without it, a part might have one scheme only.
-    return np.sort(np.random.default_rng(0).permutation(n_cells)[i - 1 :: n])
+    # Every n-th cell would give a part one scheme only, or one width.
+    return np.sort(scattered(n_cells)[i - 1 :: n])
 
 
 # --- tasks ----------------------------------------------------------------------------------------
 
-# Runs of one stack have the same values on these axes, except that only the class of the optimiser
-# must be the same.
 GROUPED = ("depth", "width", "activation", "optimizer", "batch_size")
 
 
+def _groups(cells: Grid, places: NDArray[np.intp], kinds: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return a number for each place that is the same for cells with the same GROUPED values.
+
+    ``kinds`` has a number for each optimiser, by which optimisers are grouped.
+    """
+    codes = {axis: cells.code(axis)[places] for axis in GROUPED}
+    codes["optimizer"] = kinds[codes["optimizer"]]
+    sizes = [len(cells.values[axis]) for axis in GROUPED]
+    return np.asarray(np.ravel_multi_index(tuple(codes.values()), sizes), np.intp)
+
+
 def _stacks(result: Comparison, places: NDArray[np.intp], most: int) -> list[NDArray[np.intp]]:
-    """Partition indices of cells into stacks of at most ``most`` cells."""
-    cells = result.cells
-    classes = [type(each).__name__ for each in cells.values["optimizer"]]
-    by_class = np.array([classes.index(name) for name in classes], np.int32)
-    columns = [cells.code(axis)[places] for axis in GROUPED]
-    columns[GROUPED.index("optimizer")] = by_class[columns[GROUPED.index("optimizer")]]
+    """Partition indices of cells into stacks of at most ``most`` cells.
+
+    Runs of one stack have one network and batch size, and optimisers of one class.
+    """
+    classes = [type(each).__name__ for each in result.cells.values["optimizer"]]
+    kinds = np.array([classes.index(name) for name in classes])
     # In the order of the places within a group, and of their first places between groups.
-    _, first, inverse = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
-    order = np.argsort(inverse.ravel(), kind="stable")
-    groups = np.split(places[order], np.cumsum(np.bincount(inverse.ravel()))[:-1])
+    _, first, inverse = np.unique(
+        _groups(result.cells, places, kinds), return_index=True, return_inverse=True
+    )
+    order = np.argsort(inverse, kind="stable")
+    groups = np.split(places[order], np.cumsum(np.bincount(inverse))[:-1])
     stacks = []
     for i in np.argsort(first):
         group = groups[i]
-        size = max(1, min(most, int(STACK_WORK / _work(result, cells[int(group[0])]))))
+        work = _work(result, result.cells[int(group[0])])
+        size = max(STACK_WORK / work, min(STACK_SIZE, MOST_STACK_WORK / work))
+        size = max(1, min(most, int(size)))
         stacks += [group[start : start + size] for start in range(0, len(group), size)]
     return stacks
 
@@ -428,6 +512,150 @@ def _opened(path: str | os.PathLike[str]) -> Store:
     return Store(path)
 
 
+# --- where tasks run ------------------------------------------------------------------------------
+
+
+class _Here:
+    """Runs tasks in threads of this process, or in the calling thread.
+
+    Parameters
+    ----------
+    pool : Executor or None
+        A pool of threads; None for the calling thread.
+    n : int
+        Number of threads of the pool.
+    threads : int
+        The threads of each task.
+    is_own : bool
+        Whether the pool was created for this comparison.
+    """
+
+    local = True
+
+    def __init__(self, pool: Executor | None, n: int, threads: int, is_own: bool) -> None:
+        self.pool, self.threads, self.is_own = pool, threads, is_own
+        # One task is waiting for each one that runs.
+        self.most = 1 if pool is None else 2 * n
+
+    def submit(self, pending: _Pending, data: Data) -> Future[Any]:
+        """Return the future of the block of a task."""
+        future: Future[Any] = Future()
+        claim = threading.Lock()
+
+        def work() -> None:
+            if not claim.acquire(blocking=False) or not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(run_task(pending.task, data, self.threads, pending))
+            except BaseException as error:  # KeyboardInterrupt too: the caller raises it
+                future.set_exception(error)
+
+        if self.pool is None:
+            work()
+            return future
+        try:
+            self.pool.submit(work)
+        except RuntimeError:
+            if not self.is_own:
+                raise
+            # The system refuses more threads. The task is in the queue of those that there are:
+            # whoever claims it first does it.
+            work()
+        return future
+
+    def block(self, pending: _Pending, future: Future[Any]) -> Block:
+        """Return the block of a finished task, or raise its error."""
+        block: Block = future.result()
+        return block
+
+
+class _Elsewhere:
+    """Runs tasks on an executor whose workers are other processes."""
+
+    local = False
+
+    def __init__(self, executor: Executor, client: Any, threads: int, n: int, data: Data) -> None:
+        from fastinit import __version__  # the package imports this module
+
+        self.executor, self.threads, self.version = executor, threads, __version__
+        self.most = max(LEAST_QUEUED, 2 * n)
+        self.warned = False
+        # Dask keeps the data with each of its workers, and computes them again if a worker is
+        # killed. Other executors receive them with each task, which takes less time than a few
+        # iterations.
+        self.shared: Any = None
+        if client is not None:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sending large graph")
+                self.shared = client.submit(_same, data, pure=False)
+
+    def submit(self, pending: _Pending, data: Data) -> Future[Any]:
+        """Return the future of the level of the worker and the block of a task."""
+        shared = data if self.shared is None else self.shared
+        return self.executor.submit(run_elsewhere, pending.task, shared, self.threads, self.version)
+
+    def block(self, pending: _Pending, future: Future[Any]) -> Block:
+        """Return the block of a finished task, or raise its error."""
+        found, block = future.result()
+        if found != level and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"executor: expected workers with the kernels {level} of this process; got {found}:"
+                f" results agree up to rounding errors, which trainings may amplify",
+                stacklevel=frames_inside(),
+            )
+        return replace(block, starts=pending.task.starts)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _checked_executor(executor: Any) -> tuple[Executor, Any, int]:
+    """Return an executor, the client of Dask or None, and the number of its workers."""
+    distributed = sys.modules.get("distributed")
+    if distributed is not None and isinstance(executor, distributed.Client):
+        if executor.asynchronous:
+            raise ValueError("executor: expected a synchronous Client; got an asynchronous one")
+        return (
+            executor.get_executor(pure=False), executor, sum(executor.nthreads().values()),
+        )  # fmt: skip
+    if not isinstance(executor, Executor):
+        raise TypeError(
+            "executor: expected a concurrent.futures.Executor or a dask.distributed.Client; got "
+            f"{type(executor).__name__}"
+        )
+    # The standard library and loky, and mpi4py.
+    counts = [getattr(executor, name, None) for name in ("_max_workers", "num_workers")]
+    n = next((each for each in counts if isinstance(each, int)), usable_cores())
+    return executor, None, n
+
+
+def _is_here(executor: Executor) -> bool:
+    """Return whether an executor runs its tasks in threads of this interpreter."""
+    others: Any = getattr(concurrent.futures, "InterpreterPoolExecutor", ())
+    return isinstance(executor, ThreadPoolExecutor) and not isinstance(executor, others)
+
+
+def _check_pickles(executor: Executor, cells: Grid, data: Data) -> None:
+    """Raise for a setting that cannot be sent to the workers of an executor."""
+    # These use cloudpickle, which pickles functions by value.
+    if type(executor).__module__.partition(".")[0] in ("distributed", "loky"):
+        return
+    settings = {"shuffle": data.training.shuffle}
+    for name in ("optimizer", "learning_rate"):
+        settings |= {f"{name} {i}": value for i, value in enumerate(cells.values[name])}
+    for name, value in settings.items():
+        try:
+            pickle.dumps(value)
+        except Exception as error:  # pickle raises errors of many types
+            name = "learning_rate" if name.startswith("optimizer") else name.split()[0]
+            raise TypeError(
+                f"{name}: expected functions that can be pickled, for the processes of the "
+                f"executor; got {value!r}: {error}"
+            ) from None
+
+
 # --- training -----------------------------------------------------------------------------------
 
 
@@ -438,76 +666,56 @@ class _Runner:
         self,
         result: Comparison,
         schemes: Mapping[str, Any],
+        keys: _Keys | None,
         store: Store | None,
-        display: Display,
-        progress: Callable[[Comparison], Any],
+        progress: Callable[[Comparison], Any] | None,
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
         self.result = result
         self.schemes = schemes
+        self.keys = keys
         self.store = store
-        self.keys = None if store is None else _Keys(result)
-        self.display = display
         self.progress = progress
         self.callback = callback
+        self.display = Display(0, None, False)
         self.stopped = threading.Event()
+        self.known = 0  # number of runs that were in the store
+        self.unsaved: list[tuple[_Pending, Block]] = []
         # A copy, because other code may draw from the global state while the runs are trained.
         self.global_state = np.random.get_state()
 
-    def finish(
-        self, stacks: Sequence[NDArray[np.intp]], executor: Executor | None, threads: int | None
-    ) -> None:
-        """Finish all stacks, in threads of this process or on an executor."""
-        if executor is not None:
-            self.finish_on(executor, stacks, threads or 1, MOST_QUEUED)
-            return
-        threads = usable_cores() if threads is None else threads
-        n = max(1, min(threads, len(stacks))) if self.callback is None else 1
-        with ThreadPoolExecutor(n, thread_name_prefix="fastinit") as pool:
-            try:
-                self.finish_on(pool, stacks, min(threads // n, usable_cores()), 2 * n)
-            finally:
-                # After an error or Ctrl-C, trainings in progress stop within 20 ms or so.
-                self.stopped.set()
-
-    def finish_on(
-        self, executor: Executor, stacks: Sequence[NDArray[np.intp]], threads: int, most: int
-    ) -> None:
-        """Submit the tasks of all stacks, at most ``most`` at a time, and record their results."""
-        running: dict[Future[Block], _Pending] = {}
+    def finish(self, stacks: Sequence[NDArray[np.intp]], place: _Here | _Elsewhere) -> None:
+        """Submit the tasks of all stacks, a limited number at a time, and record their results."""
+        running: dict[Future[Any], _Pending] = {}
         left = iter(stacks)
         try:
             while True:
-                while len(running) < most and (places := next(left, None)) is not None:
+                while len(running) < place.most and (places := next(left, None)) is not None:
                     pending = self.pending(places)
                     if pending is not None:
-                        running[self.submit(executor, pending, threads)] = pending
+                        running[place.submit(pending, self.result.data)] = pending
                 if not running:
                     return
                 # Short waits, because Ctrl-C does not interrupt a long one on Windows.
                 done, _ = wait(running, 0.1, FIRST_COMPLETED)
                 for future in done:
-                    self.record(running.pop(future), future.result())
+                    pending = running[future]
+                    try:
+                        block = place.block(pending, future)
+                    finally:
+                        del running[future]
+                    self.record(pending, block)
         except BaseException:
             self.stopped.set()
-            for future, pending in running.items():
-                future.cancel()
-                # Nothing that is finished is lost.
-                if future.done() and not future.cancelled() and future.exception() is None:
-                    self.record(pending, future.result())
+            left_over = [future for future in running if not future.cancel()]
+            # Nothing that is finished is lost. Trainings of this process stop within 20 ms or so.
+            done, _ = wait(left_over, None if place.local else 0)
+            for future in done:
+                if future.exception() is None:
+                    self.keep(running[future], place.block(running[future], future))
+            with suppress(Exception):  # the error that is raised says more
+                self.save()
             raise
-
-    def submit(self, executor: Executor, pending: _Pending, threads: int) -> Future[Block]:
-        """Submit one task; tasks of this process report their progress."""
-        work = pending.task, self.result.data, threads
-        if not isinstance(executor, ThreadPoolExecutor):
-            return executor.submit(run_task, *work)
-        try:
-            return executor.submit(run_task, *work, pending)
-        except RuntimeError:  # the system refuses more threads: this one does the work
-            future: Future[Block] = Future()
-            future.set_result(run_task(*work, pending))
-            return future
 
     def pending(self, places: NDArray[np.intp]) -> _Pending | None:
         """Return the task of the runs of a stack that are not in the store; None if all are."""
@@ -515,18 +723,18 @@ class _Runner:
         starts = self.starts(cells)
         keys: list[bytes] = []
         if self.store is not None and self.keys is not None:
-            keys = [self.keys.of(cell, start) for cell, start in zip(cells, starts, strict=True)]
+            keys = self.keys.of(cells, starts)
             known, block = self.store.get(keys, starts)
             if known.any():
+                self.known += len(block)
                 self.result.add(places[known], block)
-                self.display.advance(len(block))
-                self.progress(self.result)
+                self.show(len(block))
             if known.all():
                 return None
             rows = np.flatnonzero(~known)
             places, starts = places[rows], starts[rows]
             cells, keys = [cells[i] for i in rows], [keys[i] for i in rows]
-        optimizers = tuple(cell.optimizer for cell in cells)
+        optimizers = tuple([cell.optimizer for cell in cells])
         task = Task(cells[0].network, optimizers, cells[0].batch_size, starts)
         return _Pending(self, places, cells, keys, task)
 
@@ -534,12 +742,13 @@ class _Runner:
         """Return the initial parameters of cells of one network."""
         network = cells[0].network
         starts = np.empty((len(cells), network.n_parameters), network.dtype)
-        for start, cell in zip(starts, cells, strict=True):
-            start[:] = network.initialize(self.schemes[cell.scheme], seed=self.seed(cell))
-        scales = np.array([cell.scale for cell in cells], network.dtype)
-        if (scales != 1).any():
-            starts[:, network._is_weight] *= scales[:, None]
-        return starts
+        rows: dict[str, list[int]] = {}
+        for row, cell in enumerate(cells):
+            rows.setdefault(cell.scheme, []).append(row)
+        for label, own in rows.items():
+            seeds = [self.seed(cells[row]) for row in own]
+            starts[own] = _initialized(network, self.schemes[label], seeds)
+        return _scaled(network, starts, [cell.scale for cell in cells])
 
     def seed(self, cell: Cell) -> Seed:
         """Return the seed of a cell; for None a copy of the global random state."""
@@ -550,24 +759,53 @@ class _Runner:
         return copy
 
     def record(self, pending: _Pending, block: Block) -> None:
-        """Store finished runs, add them to the result, and report the progress.
+        """Add finished runs to the result and to the store, and report the progress."""
+        n = len(self.result)
+        self.keep(pending, block)
+        self.save()
+        if len(self.result) > n:
+            self.show(len(block) - pending.shown)
+
+    def keep(self, pending: _Pending, block: Block) -> None:
+        """Add finished runs to the result, and note those that the store shall have.
 
         Runs that were stopped before their end are discarded, unless the callback of the user ended
         them; these are not stored.
         """
         complete = block.complete
         if self.store is not None and complete.any():
-            rows = np.flatnonzero(complete)
-            self.store.add(
-                [pending.keys[i] for i in rows],
-                [pending.cells[i] for i in rows],
-                block.select(rows),
-            )
+            self.unsaved.append((pending, block))
         kept = complete | (not self.stopped.is_set())
         if kept.any():
             self.result.add(pending.places[kept], block if kept.all() else block.select(kept))
-            self.display.advance(len(block) - pending.shown)
+
+    def save(self) -> None:
+        """Write to the store what it does not have; what is written twice is there once."""
+        while self.store is not None and self.unsaved:
+            pending, block = self.unsaved[0]
+            rows = np.flatnonzero(block.complete)
+            keys, cells = [pending.keys[i] for i in rows], [pending.cells[i] for i in rows]
+            self.store.add(keys, cells, block.select(rows))
+            self.unsaved.pop(0)
+
+    def show(self, runs: float) -> None:
+        """Report that so many more runs are finished."""
+        self.display.advance(runs)
+        self.display.update()
+        if self.progress is not None:
             self.progress(self.result)
+
+    def shown(self) -> Any:
+        """Return what is shown above the progress bar."""
+        from rich.console import Group
+
+        table = rich_table(self.result.summary(), compact=True)
+        return Group(table, f"{self.known:,} runs from the store") if self.known else table
+
+
+def _initialized(network: Network, scheme: Any, seeds: Sequence[Seed]) -> Matrix:
+    """Return the initial parameters of each seed, of shape (k, n_parameters)."""
+    return np.array([network.initialize(scheme, seed=seed) for seed in seeds])
 
 
 class _Pending:
@@ -586,15 +824,19 @@ class _Pending:
         data = runner.result.data
         self.iterations = data.training.iterations_of(task.batch_size, data.X.shape[1])
         self.shown = 0.0  # the number of runs that the display shows as done
+        self.time = 0.0
 
     def __call__(self, stack: Stack) -> bool:
-        done = sum(run.iterations for run in stack) / max(1, self.iterations)
-        self.runner.display.advance(done - self.shown)
-        self.shown = done
-        # With a callback each stack has one run.
-        callback = self.runner.callback
-        ended = callback is not None and callback(self.cells[0].scheme, stack[0])
-        return bool(ended) or self.runner.stopped.is_set()
+        if self.runner.callback is not None:  # each stack has one run then
+            ended = bool(self.runner.callback(self.cells[0].scheme, stack[0]))
+            return ended or self.runner.stopped.is_set()
+        # In a search for a target accuracy, the calls are frequent.
+        if (now := perf_counter()) - self.time > CALLBACK_SECONDS:
+            self.time = now
+            done = sum(stack.iterations) / max(1, self.iterations)
+            self.runner.display.advance(done - self.shown)
+            self.shown = done
+        return self.runner.stopped.is_set()
 
 
 class _Keys:
@@ -606,27 +848,47 @@ class _Keys:
 
     def __init__(self, result: Comparison) -> None:
         data = result.data
-        self.training, self.n_examples = data.training, data.X.shape[1]
-        self.shared = [
+        self.data = data
+        shared = [
             result.digest(),
             data.target_cost,
             data.target_accuracy,
             {name: _content(name, value) for name, value in data.training.keywords.items()},
         ]
+        self.shared = hashlib.sha256(json.dumps(shared).encode())
+        # Raises for what has no text of its own, before anything is trained or written.
+        for name in ("optimizer", "learning_rate"):
+            for each in result.cells.values[name]:
+                _content("learning_rate", each)
+        self.found: dict[tuple[Any, ...], Any] = {}  # by what many cells share
 
-    def of(self, cell: Cell, start: Array) -> bytes:
-        """Return the key of a cell."""
-        about = [
-            *self.shared,
-            repr(cell.network),
-            _content("learning_rate", cell.optimizer),
-            cell.batch_size,
-            self.training.iterations_of(cell.batch_size, self.n_examples),
-            cell.scheme,
-            as_code(cell.seed),
-            hashlib.sha256(start.tobytes()).hexdigest(),
-        ]
-        return hashlib.sha256(json.dumps(about).encode()).digest()
+    def of(self, cells: Sequence[Cell], starts: Matrix) -> list[bytes]:
+        """Return the keys of cells."""
+        keys = []
+        for cell, start in zip(cells, starts, strict=True):
+            digest = self.digest(cell).copy()
+            digest.update(as_code(cell.seed).encode())
+            digest.update(start.tobytes())
+            keys.append(digest.digest())
+        return keys
+
+    def digest(self, cell: Cell) -> Any:
+        """Return the digest of all about a cell but its seed and its initial parameters."""
+        # By identity: the grid returns the same objects for the same values.
+        about = (cell.scheme, id(cell.network), id(cell.optimizer), cell.batch_size)
+        if about not in self.found:
+            n_examples = self.data.X.shape[1]
+            text = [
+                repr(cell.network),
+                _content("learning_rate", cell.optimizer),
+                cell.batch_size,
+                self.data.training.iterations_of(cell.batch_size, n_examples),
+                cell.scheme,
+            ]
+            digest = self.shared.copy()
+            digest.update(json.dumps(text).encode())
+            self.found[about] = digest
+        return self.found[about]
 
 
 def _content(name: str, value: Any) -> str:

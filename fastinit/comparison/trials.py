@@ -8,7 +8,7 @@ one run of a block, created when it is read.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import statistics
 from fastinit.comparison.grid import Cell, as_code
+from fastinit.kernels import level, usable_cores
 from fastinit.training.loop import AnyOrder, train
 from fastinit.training.network import Array, Matrix, Network
 from fastinit.training.optimizers import Optimizer
@@ -26,8 +27,6 @@ from fastinit.training.run import Stack, _Summarized
 POINTS = 500
 # The largest number of outputs that are computed at once for the losses of the examples: 32 MB.
 MOST_OUTPUTS = 1 << 22
-# Probabilities below are rounded up, so that the standard error of a cost stays finite.
-TINY = float(np.finfo(np.float64).tiny)
 # Why a run ended, by the code in the column ``stopped``.
 STOPPED = ("iterations", "divergence", "tol", "callback")
 # The columns of a block, and their types. Missing numbers are NaN, missing integers -1.
@@ -185,7 +184,8 @@ def run_task(
     threads : int, optional
         As in :func:`fastinit.train`; the outcomes do not depend on it.
     callback : callable, optional
-        Called with the stack about every 20 ms; a true value ends the training.
+        Called with the stack about every 20 ms; a true value ends the training. With a target
+        accuracy it is called every so many iterations instead.
 
     Returns
     -------
@@ -194,7 +194,8 @@ def run_task(
     network, starts, training = task.network, task.starts, data.training
     n_examples = data.X.shape[1]
     iterations = training.iterations_of(task.batch_size, n_examples)
-    search = _Search(network, data, starts, iterations)
+    threads = usable_cores() if threads is None else threads
+    search = _Search(task, data, iterations, threads)
     began = perf_counter()
     stack = train(
         network,
@@ -211,25 +212,36 @@ def run_task(
     )
     seconds = perf_counter() - began
     thetas = stack.theta
-    diverged = np.array([-1 if at is None else at for at in stack.diverged_at], np.int64)
-    final_costs = stack.final_costs
-    costs = _recorded(stack, iterations)
-    points, curves = _stored_curves(costs, task.batch_size, n_examples, iterations)
+    done = np.array(stack.iterations, np.int64)
+    diverged_at = np.array([-1 if at is None else at for at in stack.diverged_at], np.int64)
+    best = [run.best_iteration for run in stack]
+    # The weights of samples and of classes; scores have none.
+    weights = None if stack[0]._data is None else stack[0]._data.sample_weight
+    start_costs, start_scores = network._score(starts, data.X, data.Y, weights, threads)
+    costs, scores = network._score(thetas, data.X, data.Y, weights, threads)
+    final_costs = np.where(diverged_at < 0, costs, np.nan)
+    # Parameters that were set back to the best ones are those of an earlier iteration.
+    at_end = np.array([n if b is None else b for n, b in zip(done.tolist(), best, strict=True)])
+    recorded = _recorded(stack, iterations)
+    curve, after = _curve(recorded, task.batch_size, n_examples, iterations)
+    kept = kept_points(len(after))
+    points = points_of(iterations, task.batch_size, n_examples)
+    curves = np.ascontiguousarray(curve[:, kept])
     columns = {
-        "iterations": np.array(stack.iterations, np.int64),
-        "diverged_at": diverged,
+        "iterations": done,
+        "diverged_at": diverged_at,
         "stopped": _stopped(stack),
-        "start_cost": _costs(network, starts, data.X, data.Y),
+        "start_cost": start_costs,
         "final_cost": final_costs,
-        "train_score": _scores(network, thetas, data.X, data.Y),
-        **_test_columns(network, thetas, data.test),
+        "train_score": scores,
+        **_test_columns(network, thetas, data.test, threads),
         "symmetric": statistics.symmetric_layers(network, thetas) @ _powers(network),
         "saturated": statistics.saturated_shares(network, starts, data.X),
         "iterations_to_cost": _iterations_to_cost(
-            costs, final_costs, np.array(stack.iterations), data.target_cost
+            curve, after, final_costs, at_end, data.target_cost
         ),
-        "iterations_to_accuracy": search.found,
-        "seconds": np.full(len(starts), seconds / max(1, len(starts))),
+        "iterations_to_accuracy": search.ended(start_scores, scores, at_end),
+        "seconds": np.full(len(starts), seconds / len(starts)),
     }
     columns |= statistics.judge_courses(
         network,
@@ -238,30 +250,58 @@ def run_task(
         data.Y,
         points,
         curves,
-        iterations=columns["iterations"],
-        diverged_at=diverged,
+        iterations=done,
+        diverged_at=diverged_at,
+        l2=[getattr(each, "l2", 0.0) for each in task.optimizers],
+        sample_weight=weights,
     )
     typed = {name: np.asarray(columns[name], dtype) for name, dtype in COLUMNS.items()}
     return Block(typed, starts, thetas, points, curves)
 
 
+def run_elsewhere(task: Task, data: Data, threads: int, version: str) -> tuple[str, Block]:
+    """Train the runs of a task in another process.
+
+    Parameters
+    ----------
+    task, data, threads
+        As in :func:`run_task`.
+    version : str
+        The version of fastinit in the calling process.
+
+    Returns
+    -------
+    level : str
+        The CPU level of the kernels of this process, on which the last bits depend.
+    block : Block
+        Without ``starts``, which the caller has.
+
+    Raises
+    ------
+    RuntimeError
+        If this process has another version of fastinit.
+    """
+    from fastinit import __version__  # the package imports this module
+
+    if version != __version__:
+        raise RuntimeError(
+            f"executor: expected fastinit {version} in its workers, as in the calling process; "
+            f"got {__version__}"
+        )
+    block = run_task(task, data, threads)
+    return level, replace(block, starts=block.starts[:0])
+
+
 class _Search:
     """The search for the iteration at which each run first reaches the target accuracy."""
 
-    def __init__(self, network: Network, data: Data, starts: Matrix, iterations: int) -> None:
-        self.network, self.data = network, data
-        self.found = np.full(len(starts), -1, np.int64)
-        self.every = None if data.target_accuracy is None else stride(max(iterations, 1))
-        if self.every is not None:
-            self.look(starts, np.zeros(len(starts), np.int64))
-
-    def look(self, thetas: Matrix, done: NDArray[np.int64]) -> None:
-        left = np.flatnonzero(self.found < 0)
-        if not len(left):
-            return
-        scores = _scores(self.network, thetas[left], self.data.X, self.data.Y)
-        reached = left[scores >= self.data.target_accuracy]
-        self.found[reached] = done[reached]
+    def __init__(self, task: Task, data: Data, iterations: int, threads: int) -> None:
+        self.network, self.data, self.threads = task.network, data, threads
+        self.found = np.full(len(task.starts), -1, np.int64)
+        self.seen = np.zeros(len(task.starts), np.int64)
+        self.stride = stride(iterations)
+        # Iterations between two calls; at most 1000, because callbacks also stop the training.
+        self.every = None if data.target_accuracy is None else math.gcd(self.stride, 1000)
 
     def wrapped(self, callback: Callable[[Stack], Any] | None) -> Callable[[Stack], Any] | None:
         """Return the callback of the training, which looks before it calls ``callback``."""
@@ -269,17 +309,42 @@ class _Search:
             return callback
 
         def called(stack: Stack) -> bool:
-            self.look(stack.theta, np.array(stack.iterations, np.int64))
+            self.look(stack)
             return bool(callback is not None and callback(stack))
 
         return called
 
+    def look(self, stack: Stack) -> None:
+        """Look at the runs that stand at a new multiple of the stride."""
+        done = np.array(stack.iterations, np.int64)
+        rows = np.flatnonzero((self.found < 0) & (done > self.seen) & (done % self.stride == 0))
+        if len(rows):
+            self.seen[rows] = done[rows]
+            thetas = np.ascontiguousarray(stack.theta[rows])
+            _, scores = self.network._score(thetas, self.data.X, self.data.Y, None, self.threads)
+            reached = rows[scores >= self.data.target_accuracy]
+            self.found[reached] = done[reached]
+
+    def ended(
+        self,
+        start_scores: NDArray[np.float64],
+        scores: NDArray[np.float64],
+        at_end: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Return what was found, after a look at the initial and the final parameters."""
+        target = self.data.target_accuracy
+        if target is None:
+            return self.found
+        earlier = (self.found < 0) | (at_end < self.found)
+        found = np.where((scores >= target) & earlier, at_end, self.found)
+        return np.where(start_scores >= target, 0, found)
+
 
 def _stopped(stack: Stack) -> NDArray[np.int8]:
-    """Return the code of why each run ended; L-BFGS ends by rules of its own."""
-    codes = {"divergence": 1, "tol": 2, "convergence": 2, "line_search": 2, "max_fun": 2}
-    codes |= {"callback": 3, "interrupt": 3}
-    return np.array([codes.get(run.stopped_by, 0) for run in stack], np.int8)
+    """Return the code of why each run ended; the rules of L-BFGS count as a tolerance."""
+    codes = {name: code for code, name in enumerate(STOPPED)}
+    codes |= {"interrupt": codes["callback"]}
+    return np.array([codes.get(run.stopped_by, codes["tol"]) for run in stack], np.int8)
 
 
 def _powers(network: Network) -> NDArray[np.int64]:
@@ -288,27 +353,16 @@ def _powers(network: Network) -> NDArray[np.int64]:
     return powers
 
 
-def _costs(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
-    return np.asarray(network.cost(thetas, X, Y), np.float64)
-
-
-def _scores(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray(network.score(thetas, X, Y), np.float64)
-
-
 def _test_columns(
-    network: Network, thetas: Matrix, test: tuple[Array, Array] | None
+    network: Network, thetas: Matrix, test: tuple[Array, Array] | None, threads: int
 ) -> dict[str, NDArray[np.float64]]:
     """Return cost, its standard error, and score on the test data; NaN without any."""
+    names = ("test_cost", "test_score", "test_cost_error")
     if test is None:
-        nothing = np.full(len(thetas), np.nan)
-        return {"test_cost": nothing, "test_cost_error": nothing, "test_score": nothing}
-    return {
-        "test_cost": _costs(network, thetas, *test),
-        "test_cost_error": _cost_errors(network, thetas, *test),
-        "test_score": _scores(network, thetas, *test),
-    }
+        return {name: np.full(len(thetas), np.nan) for name in names}
+    costs, scores = network._score(thetas, *test, None, threads)
+    errors = np.where(np.isfinite(costs), _cost_errors(network, thetas, *test), np.nan)
+    return dict(zip(names, (costs, scores, errors), strict=True))
 
 
 def _cost_errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
@@ -317,28 +371,33 @@ def _cost_errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArra
     errors = np.full(len(thetas), np.nan)
     if n == 1:
         return errors
+    # Losses are computed from logits: those of probabilities that are rounded to 0 are infinite.
+    settings = network._architecture | {"output": "identity", "loss": None}
+    logits = Network(**settings)
     size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
     for start in range(0, len(thetas), size):
         part = slice(start, start + size)
-        outputs = network._outputs(thetas[part], X).astype(np.float64)
+        Z = logits._outputs(thetas[part], X).astype(np.float64)
         with np.errstate(all="ignore"):
-            errors[part] = _example_losses(network, outputs, Y).std(axis=1, ddof=1) / math.sqrt(n)
+            losses = _example_losses(network.output, Z, Y)
+            errors[part] = losses.std(axis=1, ddof=1) / math.sqrt(n)
     return errors
 
 
-def _example_losses(
-    network: Network, outputs: NDArray[np.float64], Y: Array
-) -> NDArray[np.float64]:
-    """Return the loss of each example, (k, n_examples), from the outputs (k, n_outputs, n)."""
-    if network.output == "identity":
-        losses = (outputs - Y) ** 2 / 2
-    elif network.output == "exponential":
-        losses = outputs - Y * np.log(np.maximum(outputs, TINY))
+def _example_losses(output: str, Z: NDArray[np.float64], Y: Array) -> NDArray[np.float64]:
+    """Return the loss of each example, (k, n_examples), from the logits (k, n_outputs, n)."""
+    total: NDArray[np.float64]
+    if output == "softmax":
+        highest = Z.max(axis=1)
+        total = np.log(np.exp(Z - highest[:, None]).sum(axis=1)) + highest - (Y * Z).sum(axis=1)
+        return total
+    if output == "identity":
+        losses = (Z - Y) ** 2 / 2
+    elif output == "exponential":
+        losses = np.exp(Z) - Y * Z
     else:
-        losses = -Y * np.log(np.maximum(outputs, TINY))
-        if network.output == "sigmoid":
-            losses -= (1 - Y) * np.log(np.maximum(1 - outputs, TINY))
-    total: NDArray[np.float64] = losses.sum(axis=1)
+        losses = np.maximum(Z, 0) - Y * Z + np.log1p(np.exp(-np.abs(Z)))
+    total = losses.sum(axis=1)
     return total
 
 
@@ -380,45 +439,56 @@ def _recorded(stack: Stack, iterations: int) -> NDArray[np.float64]:
     """Return the costs of all iterations, (k, iterations); NaN from the end of a run on."""
     costs = np.full((len(stack), iterations), np.nan)
     for row, run in zip(costs, stack, strict=True):
-        done = run.costs[: run.iterations + 1]  # a diverged run has the cost of its last iteration
-        row[: len(done)] = done[:iterations]
+        done = min(run.iterations, iterations)
+        row[:done] = run.costs[:done]
     return costs
 
 
-def _stored_curves(
+def _curve(
     costs: NDArray[np.float64], batch_size: int | None, n_examples: int, iterations: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the points of the cost curves and the costs there."""
-    points = points_of(iterations, batch_size, n_examples)
-    if batch_size is None or not len(points):
-        return points, np.ascontiguousarray(costs[:, points])
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the cost curves, and the number of iterations after which each cost is known.
+
+    With full batches these are the costs themselves: that of iteration i is the cost of the
+    parameters after i iterations. With mini-batches they are the means of the epochs, weighted by
+    the sizes of the batches, which are known at the end of the epoch. The last epoch may be
+    incomplete.
+    """
     per_epoch = updates_per_epoch(batch_size, n_examples)
-    sizes = np.full(per_epoch, min(batch_size, n_examples))
+    if batch_size is None or per_epoch == 1:
+        return costs, np.arange(iterations)
+    sizes = np.full(per_epoch, float(batch_size))
     sizes[-1] = n_examples - sizes[:-1].sum()
-    found = np.empty((len(costs), len(points)))
-    for column, last in enumerate(points):
-        first = last // per_epoch * per_epoch
-        weights = sizes[: last + 1 - first]
-        found[:, column] = costs[:, first : last + 1] @ (weights / weights.sum())
-    return points, found
+    full, rest = divmod(iterations, per_epoch)
+    curve = np.empty((len(costs), full + (rest > 0)))
+    with np.errstate(over="ignore"):
+        epochs = costs[:, : full * per_epoch].reshape(len(costs), full, per_epoch)
+        curve[:, :full] = (epochs * sizes).sum(axis=2) / sizes.sum()
+        if rest:
+            last = costs[:, full * per_epoch :] * sizes[:rest]
+            curve[:, full] = last.sum(axis=1) / sizes[:rest].sum()
+    return curve, np.minimum(np.arange(1, curve.shape[1] + 1) * per_epoch, iterations)
 
 
 def _iterations_to_cost(
-    costs: NDArray[np.float64],
+    curve: NDArray[np.float64],
+    after: NDArray[np.int64],
     final_costs: NDArray[np.float64],
-    iterations: NDArray[np.int64],
+    at_end: NDArray[np.int64],
     target: float | None,
 ) -> NDArray[np.int64]:
     """Return the numbers of iterations after which the cost was first at most the target."""
+    # The final cost is the last entry of each curve.
+    costs = np.column_stack([curve, final_costs])
+    known = np.append(after, 0)
     if target is None:
         return np.full(len(costs), -1)
     reached = costs <= target
-    found = (
-        np.where(reached.any(axis=1), reached.argmax(axis=1), -1)
-        if costs.size
-        else (np.full(len(costs), -1))
-    )
-    return np.where((found < 0) & (final_costs <= target), iterations, found)
+    first = reached.argmax(axis=1)
+    found = np.where(first < len(after), known[first], at_end)
+    # Parameters that were set back to the best ones are those of an earlier iteration.
+    found = np.where(reached[:, -1], np.minimum(found, at_end), found)
+    return np.where(reached.any(axis=1), found, -1)
 
 
 # --- one run ----------------------------------------------------------------------------------
