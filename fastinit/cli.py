@@ -1,4 +1,4 @@
-"""The command line: train and compare, on one computer or on many, and report from a store."""
+"""The command line: compare, also in parts that are merged, and report from a store."""
 
 import argparse
 import ast
@@ -62,6 +62,17 @@ examples:
       output for other programs
 """
 
+MERGE_EXAMPLES = """\
+examples:
+  fastinit merge part1.sqlite part2.sqlite -o all.sqlite
+"""
+
+REPORT_EXAMPLES = """\
+examples:
+  fastinit report all.sqlite -o report.html
+  fastinit report all.sqlite --by depth --metric final_cost --csv runs.csv
+"""
+
 EXIT_CODES = """
 exit codes:
   0    success
@@ -123,6 +134,45 @@ def _parser() -> argparse.ArgumentParser:
     compare_parser.register("action", None, _Once)
     compare_parser.set_defaults(run=_compare)
     _add_options(compare_parser)
+    merge_parser = commands.add_parser(
+        "merge",
+        help="join stores, such as those of --shard",
+        description="Copy the runs of several stores into one; equal runs once.",
+        epilog=MERGE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    merge_parser.add_argument("stores", nargs="+", type=Path, metavar="STORE")
+    merge_parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE",
+        help="the store to write; runs that it already contains are kept",
+    )  # fmt: skip
+    merge_parser.set_defaults(run=_merge)
+    report_parser = commands.add_parser(
+        "report",
+        help="show the comparison in a store, without training anything",
+        description="Show the comparison in a store, as far as it is finished.",
+        epilog=REPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report_parser.register("action", None, _Once)
+    report_parser.add_argument("store", type=Path, metavar="STORE")
+    report_parser.add_argument(
+        "-o", "--output", type=Path, dest="report", metavar="FILE",
+        help="write a self-contained HTML page",
+    )  # fmt: skip
+    which = report_parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--which",
+        type=int,
+        metavar="N",
+        help="the number of the comparison, if the store has several (default: the last one)",
+    )
+    which.add_argument("--list", action="store_true", help="list the comparisons in the store")
+    _add_results(report_parser)
+    report_parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the figures to this folder"
+    )
+    report_parser.set_defaults(run=_report)
     info = commands.add_parser(
         "info",
         help="show versions and the kernels that are used on this machine",
@@ -303,20 +353,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="what early stopping monitors on the rows of --validation-size (default: cost)",
     )
 
-    results = parser.add_argument_group("results")
-    results.add_argument(
-        "--metric",
-        metavar="NAME",
-        help="rank by this metric, such as test_accuracy or final_cost (default: the test score, "
-        "or the training score if there are no test data)",
-    )
-    results.add_argument(
-        "--by",
-        type=_names,
-        default=[],
-        metavar="AXIS,...",
-        help=f"group the tables by these axes: {', '.join(AXES)}",
-    )
+    results = _add_results(parser)
     results.add_argument(
         "--target-cost",
         type=float,
@@ -338,12 +375,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     results.add_argument(
         "--report", type=Path, metavar="FILE", help="write a self-contained HTML page"
-    )
-    results.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write a table with one row for each run"
-    )
-    results.add_argument(
-        "--json", action="store_true", help="print the result as JSON instead of text"
     )
 
     execution = parser.add_argument_group("execution")
@@ -371,6 +402,31 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="maximum number of threads, with --scheduler those of each task; the results do not "
         "depend on it (default: all usable cores, with --scheduler 1)",
     )
+
+
+def _add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options of how a result is shown."""
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="rank by this metric, such as test_accuracy or final_cost (default: the test score, "
+        "or the training score if there are no test data)",
+    )
+    results.add_argument(
+        "--by",
+        type=_names,
+        default=[],
+        metavar="AXIS,...",
+        help=f"group the tables by these axes, and the figures by the first two: {', '.join(AXES)}",
+    )
+    results.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write a table with one row for each run"
+    )
+    results.add_argument(
+        "--json", action="store_true", help="print the result as JSON instead of text"
+    )
+    return results
 
 
 # --- values of options ----------------------------------------------------------------------------
@@ -705,15 +761,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     _require("rich", "matplotlib", extra="cli")
     if arguments.shard is not None and arguments.store is None:
         raise ValueError("--shard: expected --store as well; got none")
-    check_distinct(
-        {f"--{name}": getattr(arguments, name) for name in ("data", "store", "report", "csv")}
-    )
-    for name in ("report", "csv"):
-        if getattr(arguments, name) is not None:
-            check_output(f"--{name}", getattr(arguments, name))
-    _check_pictures("--out", arguments.out)
-    for name in arguments.by:
-        check_name("--by", name, AXES)
+    _check_outputs(arguments, {"--data": arguments.data, "--store": arguments.store})
     problem = _problem(arguments)
     if arguments.metric is not None:
         check_name("--metric", arguments.metric, problem.metrics)
@@ -736,10 +784,8 @@ def _compare(arguments: argparse.Namespace) -> None:
             )
         except Interrupted as stop:
             interrupted, result = stop, stop.result
-    if len(result):
-        _present(result, arguments, problem)
-    elif interrupted is None:
-        print(f"0 of {len(result.cells):,} runs")
+    if len(result) or interrupted is None:
+        _present(result, arguments, problem.notes, problem.code)
     if interrupted is not None:
         raise interrupted
 
@@ -825,33 +871,80 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
     return _Problem(X, Y, held_out, validation, network, notes, "\n".join(code))
 
 
-def _present(result: Comparison, arguments: argparse.Namespace, problem: _Problem) -> None:
-    """Print the result, and write the figures and the files."""
-    rankings = _rankings(result, arguments)
+# --- merge and report -----------------------------------------------------------------------------
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    # Imported here, because not every build of Python has SQLite.
+    from fastinit.comparison.store import Store, merge
+
+    added = merge(arguments.stores, arguments.output)
+    with Store(arguments.output, writable=False) as store:
+        print(f"{added:,} runs added to {arguments.output}, which now has {len(store):,}")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from fastinit.comparison.store import comparisons, open_comparison
+
+    _require("rich", "matplotlib", extra="cli")
+    _check_outputs(arguments, {"STORE": arguments.store})
+    if arguments.list:
+        _print_table(comparisons(arguments.store), f"Comparisons in {arguments.store}")
+        return
+    result = open_comparison(arguments.store, arguments.which)
+    if arguments.metric is not None:
+        check_name("--metric", arguments.metric, result.metrics)
+    _present(result, arguments)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _check_outputs(arguments: argparse.Namespace, inputs: dict[str, Path | None]) -> None:
+    """Raise, before anything is trained or opened, if a file cannot or must not be written."""
+    for name in arguments.by:
+        check_name("--by", name, AXES)
+    option = "--report" if arguments.command == "compare" else "--output"
+    outputs = {option: arguments.report, "--csv": arguments.csv}
+    check_distinct({**inputs, **outputs})
+    for name, path in outputs.items():
+        if path is not None:
+            check_output(name, path)
+    if arguments.out is None:
+        return
+    for name in PICTURES:
+        path = arguments.out / f"{name}.png"
+        check_distinct({**inputs, **outputs, "--out": path})
+        if os.path.lexists(path):
+            check_output("--out", path)
+    check_folder("--out", arguments.out)
+
+
+def _present(
+    result: Comparison,
+    arguments: argparse.Namespace,
+    notes: Sequence[str] = (),
+    code: str | None = None,
+) -> None:
+    """Print a result, and write the figures and the files."""
+    rankings = _rankings(result, arguments.metric, arguments.by)
     # Printed before anything is written, because the disk may be full.
     if not arguments.json:
-        _print_result(result, arguments.by, problem.notes)
+        _print_result(result, arguments.by, notes)
         _print_rankings(rankings, tables=len(result.cells) > len(result.schemes))
-    pictures = _save_pictures(result, arguments.by, arguments.out)
+    pictures = {}
+    # A part of a comparison may have no runs.
+    if arguments.out is not None and len(result):
+        pictures = _save_pictures(result, arguments.by, arguments.out)
     if arguments.csv is not None:
         result.to_csv(arguments.csv)
-    if arguments.report is not None:
-        report.write(result, arguments.report, data=problem.code, command=arguments.words)
+    if arguments.report is not None and len(result):
+        report.write(result, arguments.report, data=code, command=arguments.words)
     if arguments.json:
-        document = _document(result, rankings, problem.notes, pictures)
-        print(json.dumps(document, indent=2, allow_nan=False))
-    else:
+        print(json.dumps(_document(result, rankings, notes, pictures), indent=2, allow_nan=False))
+    elif pictures:
         names = ", ".join(path.name for path in pictures.values())
         print(f"Figures: {names} in {arguments.out}")
-
-
-def _check_pictures(option: str, folder: Path) -> None:
-    """Raise, before the training, if the figures cannot be written to a folder."""
-    check_folder(option, folder)
-    for name in PICTURES:
-        path = folder / f"{name}.png"
-        if os.path.lexists(path):
-            check_output(option, path)
 
 
 def _save_pictures(result: Comparison, by: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -916,10 +1009,10 @@ class _Group(NamedTuple):
     ranking: RankingTable
 
 
-def _rankings(result: Comparison, arguments: argparse.Namespace) -> list[_Group]:
-    keys = [{name: key[name] for name in arguments.by} for key, _ in result.groups(*arguments.by)]
+def _rankings(result: Comparison, metric: str | None, by: Sequence[str]) -> list[_Group]:
+    keys = [{name: key[name] for name in by} for key, _ in result.groups(*by)]
     distinct = [key for i, key in enumerate(keys) if key not in keys[:i]]
-    return [_Group(key, result.ranking(arguments.metric, **key)) for key in distinct]
+    return [_Group(key, result.ranking(metric, **key)) for key in distinct]
 
 
 def _print_rankings(groups: Sequence[_Group], *, tables: bool) -> None:
