@@ -6,10 +6,24 @@ finished trials in SQLite, ``propagation`` measures signal and gradient layer by
 ``plots`` and ``report`` present the results.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from fastinit.comparison.grid import Cell
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.runner import compare
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import Trial
 
-__all__ = ["Cell", "Comparison", "Table", "Trial", "compare"]
+if TYPE_CHECKING:
+    from fastinit.comparison.store import merge, open_comparison
+
+__all__ = ["Cell", "Comparison", "Table", "Trial", "compare", "merge", "open_comparison"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, because not every build of Python has SQLite.
+    if name in ("merge", "open_comparison"):
+        from fastinit.comparison import store
+
+        return getattr(store, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

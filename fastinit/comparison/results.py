@@ -55,6 +55,8 @@ class Comparison:
     _blocks: list[tuple[NDArray[np.intp], Block]] = field(default_factory=list)
     _columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # of the first _known blocks
     _known: int = -1
+    # The digest of data that a store does not have.
+    _digest: str | None = None
 
     # --- data ---------------------------------------------------------------------------------
 
@@ -71,8 +73,15 @@ class Comparison:
         """The test data ``(X_test, Y_test)``, or None."""
         return self.data.test
 
+    @property
+    def has_data(self) -> bool:
+        """Whether the data are there; those of a store may be too large, and are NaN then."""
+        return self._digest is None
+
     def digest(self) -> str:
         """Return the SHA-256 of the training and test data, in hexadecimal."""
+        if self._digest is not None:
+            return self._digest
         found = hashlib.sha256()
         for array in (self.X, self.Y, *(self.test or ())):
             found.update(f"{array.dtype} {array.shape}".encode())
@@ -124,7 +133,12 @@ class Comparison:
             columns = {"place": places[order]}
             for name, dtype in COLUMNS.items():
                 parts = [block.columns[name] for _, block in blocks]
-                columns[name] = np.concatenate(parts or [np.empty(0, dtype)])[order]
+                # One block in the order of the grid, as it comes from a store, is not copied.
+                columns[name] = (
+                    parts[0]
+                    if n == 1 and np.array_equal(places, columns["place"])
+                    else np.concatenate(parts or [np.empty(0, dtype)])[order]
+                )
             columns["_row"] = order
             self._columns, self._known = columns, n
         return dict(self._columns)
@@ -185,11 +199,14 @@ class Comparison:
 
     # --- cost curves ----------------------------------------------------------------------------
 
-    def curves(self, **where: Any) -> dict[str, NDArray[np.float64]]:
+    def curves(self, *, most: int | None = None, **where: Any) -> dict[str, NDArray[np.float64]]:
         """Return the cost curves of the complete runs of each scheme.
 
         Parameters
         ----------
+        most : int, optional
+            Return the curves of at most so many runs of each scheme, drawn at random and always the
+            same: those of a million runs are seldom needed, and may take gigabytes.
         **where
             Values of axes, such as ``depth=2``: only these runs are returned.
 
@@ -218,11 +235,21 @@ class Comparison:
         chosen = self._selected(self.cells, where)
         found: dict[str, list[NDArray[np.float64]]] = {scheme: [] for scheme in self.schemes}
         schemes = self.cells.code("scheme")
-        for places, block in list(self._blocks):
-            for code in np.unique(schemes[places]):
-                rows = (schemes[places] == code) & chosen[places] & block.complete
-                if rows.any():
-                    found[self.schemes[code]].append(block.costs[rows])
+        blocks = list(self._blocks)
+        for code, scheme in enumerate(self.schemes):
+            rows = [
+                np.flatnonzero((schemes[places] == code) & chosen[places] & block.complete)
+                for places, block in blocks
+            ]
+            ends = np.cumsum([len(own) for own in rows])
+            if most is not None and len(ends) and ends[-1] > most:
+                drawn = np.sort(np.random.default_rng(0).choice(ends[-1], most, replace=False))
+                parts = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
+                starts = ends - [len(own) for own in rows]
+                rows = [own[at - first] for own, at, first in zip(rows, parts, starts, strict=True)]
+            for own, (_, block) in zip(rows, blocks, strict=True):
+                if len(own):
+                    found[scheme].append(block.costs[own])
         return {scheme: np.concatenate(parts) for scheme, parts in found.items() if parts}
 
     def points(self, **where: Any) -> NDArray[np.intp]:

@@ -54,7 +54,7 @@ from fastinit.validation import (
 )
 
 if TYPE_CHECKING:
-    from fastinit.comparison.store import Store
+    from fastinit.comparison.store import Writer
 
 # Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses in
 # each thread.
@@ -305,7 +305,7 @@ def compare(
         stacks = [stacks[i] for i in order]
     try:
         with ExitStack() as contexts:
-            opened = None if store is None else contexts.enter_context(_opened(store))
+            opened = None if store is None else contexts.enter_context(_opened(store, result))
             runner = _Runner(
                 result, by_label, keys, opened, progress if callable(progress) else None, callback
             )
@@ -505,11 +505,11 @@ def _work(result: Comparison, cell: Cell) -> float:
     return iteration * max(1, result.data.training.iterations_of(cell.batch_size, n_examples))
 
 
-def _opened(path: str | os.PathLike[str]) -> Store:
+def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
     # Imported here, because not every build of Python has SQLite.
-    from fastinit.comparison.store import Store
+    from fastinit.comparison.store import Writer
 
-    return Store(path)
+    return Writer(path, result)
 
 
 # --- where tasks run ------------------------------------------------------------------------------
@@ -667,7 +667,7 @@ class _Runner:
         result: Comparison,
         schemes: Mapping[str, Any],
         keys: _Keys | None,
-        store: Store | None,
+        store: Writer | None,
         progress: Callable[[Comparison], Any] | None,
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
@@ -723,8 +723,8 @@ class _Runner:
         starts = self.starts(cells)
         keys: list[bytes] = []
         if self.store is not None and self.keys is not None:
-            keys = self.keys.of(cells, starts)
-            known, block = self.store.get(keys, starts)
+            keys = self.keys.of(places, starts)
+            known, block = self.store.get(keys, places, starts)
             if known.any():
                 self.known += len(block)
                 self.result.add(places[known], block)
@@ -784,8 +784,8 @@ class _Runner:
         while self.store is not None and self.unsaved:
             pending, block = self.unsaved[0]
             rows = np.flatnonzero(block.complete)
-            keys, cells = [pending.keys[i] for i in rows], [pending.cells[i] for i in rows]
-            self.store.add(keys, cells, block.select(rows))
+            keys = [pending.keys[i] for i in rows]
+            self.store.add(keys, pending.places[rows], block.select(rows))
             self.unsaved.pop(0)
 
     def show(self, runs: float) -> None:
@@ -847,48 +847,51 @@ class _Keys:
     """
 
     def __init__(self, result: Comparison) -> None:
-        data = result.data
-        self.data = data
+        data, self.cells = result.data, result.cells
+        self.training, self.n_examples = data.training, data.X.shape[1]
         shared = [
             result.digest(),
             data.target_cost,
             data.target_accuracy,
             {name: _content(name, value) for name, value in data.training.keywords.items()},
         ]
-        self.shared = hashlib.sha256(json.dumps(shared).encode())
-        # Raises for what has no text of its own, before anything is trained or written.
+        self.shared = hashlib.blake2b(json.dumps(shared).encode(), digest_size=16)
+        # Raises before the training for a schedule that has no key.
         for name in ("optimizer", "learning_rate"):
-            for each in result.cells.values[name]:
-                _content("learning_rate", each)
-        self.found: dict[tuple[Any, ...], Any] = {}  # by what many cells share
+            _content("learning_rate", self.cells.values[name])
+        # By the codes of all axes but the seed.
+        self.prefixes: dict[tuple[int, ...], Any] = {}
 
-    def of(self, cells: Sequence[Cell], starts: Matrix) -> list[bytes]:
-        """Return the keys of cells."""
-        keys = []
-        for cell, start in zip(cells, starts, strict=True):
-            digest = self.digest(cell).copy()
-            digest.update(as_code(cell.seed).encode())
-            digest.update(start.tobytes())
-            keys.append(digest.digest())
-        return keys
+    def of(self, places: NDArray[np.intp], starts: Matrix) -> list[bytes]:
+        """Return the keys of cells, whose initial parameters are the rows of ``starts``."""
+        seeds = self.cells.values["seed"]
+        found = []
+        for place, codes, start in zip(
+            places.tolist(), self.cells.codes[places].tolist(), starts, strict=True
+        ):
+            scheme, seed, *rest = codes
+            prefix = self.prefixes.get((scheme, *rest))
+            if prefix is None:
+                prefix = self.prefixes[scheme, *rest] = self.prefix(self.cells[place])
+            digest = prefix.copy()
+            digest.update(f"{as_code(seeds[seed])} ".encode())
+            digest.update(start)
+            found.append(digest.digest())
+        return found
 
-    def digest(self, cell: Cell) -> Any:
-        """Return the digest of all about a cell but its seed and its initial parameters."""
-        # By identity: the grid returns the same objects for the same values.
-        about = (cell.scheme, id(cell.network), id(cell.optimizer), cell.batch_size)
-        if about not in self.found:
-            n_examples = self.data.X.shape[1]
-            text = [
-                repr(cell.network),
-                _content("learning_rate", cell.optimizer),
-                cell.batch_size,
-                self.data.training.iterations_of(cell.batch_size, n_examples),
-                cell.scheme,
-            ]
-            digest = self.shared.copy()
-            digest.update(json.dumps(text).encode())
-            self.found[about] = digest
-        return self.found[about]
+    def prefix(self, cell: Cell) -> Any:
+        """Return the digest of all that cells of different seeds share."""
+        about = [
+            repr(cell.network),
+            _content("learning_rate", cell.optimizer),
+            cell.batch_size,
+            self.training.iterations_of(cell.batch_size, self.n_examples),
+            cell.scheme,
+            cell.scale,
+        ]
+        digest = self.shared.copy()
+        digest.update(json.dumps(about).encode())
+        return digest
 
 
 def _content(name: str, value: Any) -> str:
