@@ -906,18 +906,17 @@ def _check_outputs(arguments: argparse.Namespace, inputs: dict[str, Path | None]
         check_name("--by", name, AXES)
     option = "--report" if arguments.command == "compare" else "--output"
     outputs = {option: arguments.report, "--csv": arguments.csv}
-    check_distinct({**inputs, **outputs})
+    pictures = [] if arguments.out is None else [arguments.out / f"{n}.png" for n in PICTURES]
+    for picture in pictures or [None]:
+        check_distinct({**inputs, **outputs, "--out": picture})
     for name, path in outputs.items():
         if path is not None:
             check_output(name, path)
-    if arguments.out is None:
-        return
-    for name in PICTURES:
-        path = arguments.out / f"{name}.png"
-        check_distinct({**inputs, **outputs, "--out": path})
-        if os.path.lexists(path):
-            check_output("--out", path)
-    check_folder("--out", arguments.out)
+    if arguments.out is not None:
+        check_folder("--out", arguments.out)
+    for picture in pictures:
+        if os.path.lexists(picture):
+            check_output("--out", picture)
 
 
 def _present(
