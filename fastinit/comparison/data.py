@@ -411,7 +411,7 @@ def _examples(
         columns = _array_columns(of_table, table)
         names = [f"x{i}" for i in range(len(columns))]
         subjects = [f"{of_table}, column {i}" for i in range(len(columns))]
-    if is_sequence(target) or hasattr(target, "__array__"):
+    if not isinstance(target, str) and (is_sequence(target) or hasattr(target, "__array__")):
         y, target_name = _vector(of_target, target)
         subject = of_target
     elif framed:
@@ -539,9 +539,8 @@ def _check_missing(columns: Sequence[tuple[str, _Values]], where: Where) -> None
             row = int(missing.argmax())
             value = None if isinstance(values, _Labels) else values[row]
             infinite = isinstance(value, numbers.Real) and math.isinf(value)
-            first = f"{subject}, {where(row)}: expected a value; got " + (
-                str(float(value)) if infinite else "a missing one"  # type: ignore[arg-type]
-            )
+            found = "infinity" if infinite else "a missing value"
+            first = f"{subject}, {where(row)}: expected a finite number or text; got {found}"
         n_values, n_columns = n_values + n_missing, n_columns + bool(n_missing)
     if first:
         more = f"; {n_values:,} values are missing or infinite, in {_counted(n_columns, 'column')}"
@@ -628,9 +627,10 @@ def _type_of(value: Any) -> str:
 def _joined(subject: str, train: _Values, test: _Values) -> _Values:
     """Return the values of the training rows and, below them, those of the test rows."""
     if isinstance(train, _Labels) and isinstance(test, _Labels):
-        names = tuple(dict.fromkeys([*train.names, *test.names]))
-        codes = np.array([names.index(name) for name in test.names], dtype=np.int64)[test.codes]
-        return _Labels(names, np.concatenate([train.codes, codes]), train.is_text)
+        names = dict.fromkeys([*train.names, *test.names])
+        position = {name: code for code, name in enumerate(names)}
+        codes = np.array([position[name] for name in test.names], dtype=np.int64)[test.codes]
+        return _Labels(tuple(names), np.concatenate([train.codes, codes]), train.is_text)
     if isinstance(train, _Labels) or isinstance(test, _Labels):
         raise ValueError(f"test: expected numbers or text as in the training rows of {subject}")
     return np.concatenate([train, test])
@@ -651,7 +651,11 @@ def _dataset(
                 f"test: expected the features {_listed(main.names)}; got {_listed(held_out.names)}"
             )
         total += len(held_out.target)
+        train_where, test_where = main.where, held_out.where
         main = main._replace(
+            where=lambda row: (
+                train_where(row) if row < n else f"{test_where(row - n)} of the test rows"
+            ),
             features=[
                 _joined(subject, train, test)
                 for subject, train, test in zip(
@@ -999,6 +1003,9 @@ def _read_text(path: str, length: int, suffix: str) -> tuple[Any, Where, list[st
     comma = comma and not any(map(NUMBER_WITH_POINT.fullmatch, fields))
     if comma:
         notes.append("decimal mark: ','")
+    # Since version 3.1, pandas always reads the nearest number.
+    old = tuple(map(int, pandas.__version__.split(".")[:2])) < (3, 1)
+    exact = {"float_precision": "round_trip"} if old else {}
     with open(path, encoding="utf-8-sig", newline="") as file:
         frame = pandas.read_csv(
             file,
@@ -1006,7 +1013,7 @@ def _read_text(path: str, length: int, suffix: str) -> tuple[Any, Where, list[st
             decimal="," if comma else ".",
             skipinitialspace=True,
             low_memory=False,
-            float_precision="round_trip",
+            **exact,
         )
     # Where all lines have more fields than the first, pandas takes the first ones for an index.
     if not isinstance(frame.index, pandas.RangeIndex) or len(frame.columns) != len(names):
@@ -1114,6 +1121,7 @@ def _read_parquet(path: str) -> tuple[Any, list[str]]:
     # Text as a dictionary, in which a long text that many rows share is in memory once.
     with parquet.ParquetFile(path, read_dictionary=texts) as file:
         frame = file.read().to_pandas()
+    frame = frame.astype({name: object for name in texts if name in frame.columns})
     plain = isinstance(frame.index, pandas.RangeIndex) and frame.index.name is None
     return frame, [] if plain else ["index of the data frame left out"]
 
