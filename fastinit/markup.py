@@ -2,10 +2,24 @@
 
 import html
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def escaped(value: Any) -> str:
+    """Return the value as text of an HTML page: names and paths come from the user.
+
+    Characters that HTML does not allow are replaced.
+    """
+    text = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(value))
+    return html.escape(text)
 
 
 def html_table(
-    rows: Iterable[Sequence[str]], *, columns: Sequence[str] = (), caption: str = ""
+    rows: Iterable[Sequence[str]],
+    *,
+    columns: Sequence[str] = (),
+    caption: str = "",
+    sortable: bool = False,
 ) -> str:
     """Return an HTML table. All text is escaped.
 
@@ -17,6 +31,8 @@ def html_table(
         The header of each column.
     caption : str, optional
         The caption of the table.
+    sortable : bool, default False
+        Whether the table has the class "sortable", and cells that are not numbers the class "text".
 
     Returns
     -------
@@ -33,14 +49,28 @@ def html_table(
     </tbody>
     </table>
     """
-    lines = ["<table>"]
+    lines = ['<table class="sortable">' if sortable else "<table>"]
     if caption:
-        lines.append(f"<caption>{html.escape(caption)}</caption>")
+        lines.append(f"<caption>{escaped(caption)}</caption>")
     if columns:
-        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+        head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in columns)
         lines.append(f"<thead><tr>{head}</tr></thead>")
     lines.append("<tbody>")
     for first, *others in rows:
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in others)
-        lines.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
+        cells = "".join(_cell(cell, sortable) for cell in others)
+        lines.append(f'<tr><th scope="row">{escaped(first)}</th>{cells}</tr>')
     return "\n".join([*lines, "</tbody>", "</table>"])
+
+
+def _cell(text: str, sortable: bool) -> str:
+    start = '<td class="text">' if sortable and not is_number(text) else "<td>"
+    return f"{start}{escaped(text)}</td>"
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell is a number, or empty."""
+    try:
+        float(text.replace(",", "") or "0")
+    except ValueError:
+        return False
+    return True

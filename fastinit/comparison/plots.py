@@ -48,7 +48,7 @@ MARKERS = "o^sDvPX"
 GRID = 400  # points along each axis of a decision boundary
 DECADES = 2  # positive values that span more are drawn on a logarithmic scale
 PER_ROW = 4  # decision boundaries side by side
-LABEL = 26  # characters of a scheme's label in a figure
+LABEL = 22  # characters of a scheme's label in a figure
 LABEL_SIZE = 8.5  # points
 MOST_RUNS = 2000  # of which the median curve of a scheme is computed in one panel
 MOST_POINTS = 200  # of a band of quartiles
@@ -60,7 +60,7 @@ MOST_VALUES = 12  # values of an axis at which medians are drawn
 SECOND = 0.1
 # The range of a robust axis is at most so many times that of the lower half of the schemes; a
 # logarithmic one spans this many decades at least.
-GROWTH = 3.0
+GROWTH = 1.6
 LEAST_DECADES = 0.5
 # Colours that the page of a report replaces by those of its own style.
 INK, PAPER = "#010203", "#fdfeff"
@@ -167,6 +167,18 @@ class Curve(NamedTuple):
     label: str
     x: NDArray[Any]
     y: NDArray[np.float64]
+
+
+class MedianLine(Line2D):
+    """A drawn curve, which may be cut off at the rim.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_points,)
+        What it would be without the rim.
+    """
+
+    values: NDArray[np.float64]
 
 
 class Band(NamedTuple):
@@ -347,9 +359,10 @@ def _draw_bands(
     for k, (name, band) in enumerate(bands.items()):
         k = looks[name] if looks else k
         color, style = _look(k)
-        ax.plot(
-            band.x, rim.inside(band.median), color=color, linestyle=style, label=name, gid=f"c{k}"
-        )
+        line = MedianLine(band.x, rim.inside(band.median), color=color, linestyle=style, label=name)
+        line.set_gid(f"c{k}")
+        line.values = band.median
+        ax.add_line(line)
         _mark_outside(ax, rim, band.x, band.median, color, k)
         if band.runs > 1:
             x, lower, upper = _thinned(band.x, rim.inside(band.lower), rim.inside(band.upper))
@@ -358,6 +371,7 @@ def _draw_bands(
     rim.set(ax)
     ax.set(xlabel=xlabel, ylabel=_cost_label([band.runs for band in bands.values()]))
     ax.margins(x=0.01)
+    ax.autoscale_view(scaley=False)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.grid(alpha=0.3)
     _end_labels(ax, ends)
@@ -491,19 +505,19 @@ def _plain_ticks(axis: Any, limits: tuple[float, float], log: bool) -> None:
         axis.set_major_locator(LogLocator(subs=subs, numticks=9))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axis.set_major_locator(MaxNLocator(5))
 
 
 def robust_limits(
-    series: Sequence[NDArray[np.float64]], *, log: bool = False
+    series: Sequence[NDArray[np.float64]] | NDArray[np.float64], *, log: bool = False
 ) -> tuple[float, float]:
     """Return limits of an axis that one series of large values cannot stretch.
 
     The lower limit is the least value. The range up to the upper one contains the lower half of the
     series, each up to its 95th percentile, and of the other percentiles and the maxima those that
-    make it at most three times longer.
+    make it at most :data:`GROWTH` times as long.
 
     Parameters
     ----------
@@ -534,7 +548,8 @@ def robust_limits(
     high = max([high, *(v for v in (*tops, *(float(k.max()) for k in kept)) if v <= most)])
     missing = max(0.0, least - (high - low)) / 2
     low, high = low - missing, high + missing
-    return (10**low, 10**high) if log else (low, high)
+    # Rounding must not put the extremes outside.
+    return (10**low * (1 - 1e-9), 10**high * (1 + 1e-9)) if log else (low, high)
 
 
 def _is_log(series: Sequence[NDArray[np.float64]]) -> bool:
@@ -836,7 +851,7 @@ def cost_against(
     looks = {name: k for k, name in enumerate(comparison.schemes)}
     _draw_bands(drawn, bands, axis.replace("_", " "), looks=looks)
     for line in drawn.lines:
-        if line.get_gid():
+        if isinstance(line, MedianLine):
             line.set(marker=MARKERS[int(str(line.get_gid())[1:]) % len(MARKERS)], markersize=4)
     if _spans_decades(x):
         drawn.set_xscale("log")
@@ -1175,7 +1190,7 @@ def _effects(comparison: Comparison) -> dict[str, float]:
         medians = np.array([quantiles(costs[rows], [0.5])[0] for _, rows in groups])
         # Clipped, so that one wild scheme does not decide.
         log = _is_log([medians])
-        low, high = robust_limits([medians], log=log)
+        low, high = robust_limits(medians[:, None], log=log)
         medians = np.clip(medians, low, high)
         medians = np.log10(medians) if log else medians
         schemes = np.array([key["scheme"] for key, _ in groups], object)
@@ -1287,6 +1302,7 @@ def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> d
         raise ValueError("comparison: expected at least one finished run; got none")
     chosen = facet_axes(comparison, by)
     facets, columns = _facets(comparison, chosen)
+    order = order_of(comparison)
     several = len(comparison.cells) > len(comparison.schemes)
     found: dict[str, Picture] = {}
     if _in_plane(comparison):
@@ -1297,14 +1313,14 @@ def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> d
         found["costs"] = trained
     if several:
         found["outcomes"] = _dot_picture(
-            comparison, facets, columns, "final_cost", "final cost", False
+            comparison, order, facets, columns, "final_cost", "final cost", False
         )
     if np.isfinite(comparison.columns()["test_score"]).any():
         name = "test accuracy" if comparison.network.classifies else "test R2"
-        found["scores"] = _dot_picture(comparison, facets, columns, "test_score", name, True)
+        found["scores"] = _dot_picture(comparison, order, facets, columns, "test_score", name, True)
     found |= _axis_pictures(comparison, chosen)
     if "data" in found:
-        found["boundaries"] = _boundary_picture(comparison)
+        found["boundaries"] = _boundary_picture(comparison, order)
     return found
 
 
@@ -1339,7 +1355,9 @@ def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> di
 
 
 def order_of(comparison: Comparison) -> list[str]:
-    """Return the schemes with finished runs, the least median final cost first."""
+    """Return the schemes with finished runs in the order of the ranking, the best first."""
+    if hasattr(comparison, "ranking"):
+        return [row.scheme for row in comparison.ranking().rows]
     costs = comparison.columns()["final_cost"]
     medians = {
         key["scheme"]: float(quantiles(costs[rows], [0.5])[0]) for key, rows in comparison.groups()
@@ -1410,6 +1428,7 @@ def _shown_values(comparison: Comparison, by: Sequence[str]) -> str:
 
 def _dot_picture(
     comparison: Comparison,
+    ranked: Sequence[str],
     facets: Sequence[Facet],
     columns: int,
     column: str,
@@ -1419,7 +1438,7 @@ def _dot_picture(
     outcome = comparison.columns()
     place, values = outcome["place"], outcome[column]
     schemes = comparison.cells.code("scheme")[place]
-    order = [(name, comparison.schemes.index(name)) for name in order_of(comparison)]
+    order = [(name, comparison.schemes.index(name)) for name in ranked]
     looks = dict(order)
     parts = []
     for facet in facets:
@@ -1483,9 +1502,7 @@ def _map_drawer(comparison: Comparison, axis: str) -> Callable[[Axes], Any]:
     return lambda ax: medians_by(comparison, axis, ax=ax)
 
 
-def _boundary_picture(comparison: Comparison) -> Picture:
-    names = order_of(comparison)
-
+def _boundary_picture(comparison: Comparison, names: Sequence[str]) -> Picture:
     def drawer(name: str) -> Callable[[Axes], Any]:
         return lambda ax: boundary_of(comparison, name, ax=ax).set_aspect("equal")
 
@@ -1530,7 +1547,7 @@ def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> 
         (key["scheme"], key[axis]): float(quantiles(costs[rows], [0.5])[0])
         for key, rows in comparison.groups(axis)
     }
-    names = order_of(comparison)
+    names = list(dict.fromkeys(name for name, _ in medians))
     values = list(dict.fromkeys(value for _, value in medians))
     found = np.array([[medians.get((name, value), np.nan) for value in values] for name in names])
     drawn = heat_map(
@@ -1575,6 +1592,10 @@ class Vector(NamedTuple):
         attribute ``data-k``, the number of the curve.
     curves : dict of int to Curve
         By their numbers.
+    names : dict
+        What ``x`` and ``y`` of the curves are.
+    description : str
+        The drawn medians, for readers who cannot see them.
     view : dict
         ``x`` and ``y``: the limits of the axes, and their places in the coordinates of the image;
         ``logx`` and ``logy``.
@@ -1582,6 +1603,8 @@ class Vector(NamedTuple):
 
     svg: str
     curves: dict[int, Curve]
+    names: dict[str, str]
+    description: str
     view: dict[str, Any]
 
 
@@ -1604,9 +1627,8 @@ def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
     }  # fmt: skip
     for number, (title, draw) in enumerate(picture.panels):
         with plt.style.context("default"), plt.rc_context(settings), _missing_glyphs():
-            size = picture.size
-            if picture.square:
-                size = (3.4, 3.6)
+            # Text must be legible on a page of 390 pixels.
+            size = (3.4, 3.7) if picture.square else (4.4, 0.88 * picture.size[1])
             figure = Figure(figsize=size, layout="constrained", dpi=72)
             ax = figure.subplots()
             draw(ax)
@@ -1617,7 +1639,13 @@ def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
             file = io.StringIO()
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             figure.savefig(file, format="svg", metadata=nothing, transparent=True, dpi=72)
-        yield Vector(_inline(file.getvalue(), f"{prefix}{number}-"), _curves(ax), _view(ax))
+        yield Vector(
+            _inline(file.getvalue(), f"{prefix}{number}-"),
+            _curves(ax),
+            _names(ax),
+            _described(ax),
+            _view(ax),
+        )
 
 
 def _is_heavy(artist: Any) -> bool:
@@ -1629,16 +1657,31 @@ def _is_heavy(artist: Any) -> bool:
 
 
 def _curves(ax: Axes) -> dict[int, Curve]:
-    """Return the curves of axes, thinned; places outside the axis are at the rim."""
+    """Return the curves of axes, thinned, by their numbers."""
     found = {}
     for line in ax.lines:
-        gid = line.get_gid()
-        if gid and gid.startswith("c"):
-            x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata(), float)
+        if isinstance(line, MedianLine):
+            x, y = np.asarray(line.get_xdata()), line.values
             step = -(-len(x) // MOST_POINTS)
             kept = np.unique(np.append(np.arange(0, len(x), step), len(x) - 1))
-            found[int(gid[1:])] = Curve(str(line.get_label()), x[kept], y[kept])
+            found[int(str(line.get_gid())[1:])] = Curve(str(line.get_label()), x[kept], y[kept])
     return found
+
+
+def _names(ax: Axes) -> dict[str, str]:
+    return {"x": ax.get_xlabel(), "y": re.sub(r"[: ]*median and.*", " (median)", ax.get_ylabel())}
+
+
+def _described(ax: Axes) -> str:
+    """Return the last value of each curve, or the text beside each row of dots."""
+    curves = _curves(ax).values()
+    if curves:
+        return ", ".join(f"{curve.label} {curve.y[-1]:.3g}" for curve in curves)
+    names = [tick.get_text() for tick in ax.get_yticklabels()]
+    texts = [text.get_text() for text in ax.texts]
+    if len(names) == len(texts):
+        return ", ".join(f"{name} {text}" for name, text in zip(names, texts, strict=True))
+    return str(ax.get_title())
 
 
 def _view(ax: Axes) -> dict[str, Any]:
@@ -1718,7 +1761,7 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.gca() if plt.get_fignums() else plt.figure(layout="constrained").gca()
 
 
-def _look(k: int) -> tuple[str, str]:
+def _look(k: int) -> tuple[str, Any]:
     """Return the colour and the line style of curve k; the seventh has the colour of the text."""
     colors = (*COLORS, plt.rcParams["text.color"])
     return colors[k % len(colors)], STYLES[k % len(STYLES)]

@@ -1,48 +1,205 @@
 """Report: a comparison as one self-contained HTML file."""
 
+import ast
 import base64
-import html
+import hashlib
+import json
+import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from fastinit.comparison.grid import as_code
+import fastinit
+from fastinit.comparison.grid import as_code, optimizer_label
 from fastinit.comparison.results import Comparison
+from fastinit.comparison.tables import FEW_DIGITS, Table
+from fastinit.initializers import scheme as registry
 from fastinit.kernels import show_config
-from fastinit.markup import html_table
+from fastinit.markup import escaped, html_table
 from fastinit.training.files import replace_file
 
+TITLE = "What does the weight initialisation do?"
+MOST_NETWORKS = 200  # that are listed
+MOST_ROWS = 600  # of a table; a longer one is left to CSV files
+MOST_CODE = 2000  # characters of one argument
+
 STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1b; --soft: #5a5a5a; --line: #d0d0d0;
+:root { color-scheme: light dark; --paper: #fff; --ink: #1b1b1b; --soft: #565656; --line: #d0d0d0;
   --shade: #f4f4f4; }
-@media (prefers-color-scheme: dark) { :root { --paper: #000; --ink: #e8e8e8; --soft: #a8a8a8;
-  --line: #444; --shade: #1a1a1a; } }
+@media screen and (prefers-color-scheme: dark) { :root { --paper: #000; --ink: #e8e8e8;
+  --soft: #a8a8a8; --line: #444; --shade: #1a1a1a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
+body { margin: 0 auto; padding: 1rem; max-width: 66rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; }
-h2 { font-size: 1.2rem; margin-top: 2rem; border-bottom: 1px solid var(--line); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding-bottom: 0.3rem; }
+h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.6rem 0 0.3rem; }
+.answer { font-size: 1.1rem; }
+.soft, caption { color: var(--soft); }
+.frame { overflow: auto; max-height: 36rem; margin: 0.8rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+caption { text-align: left; padding-bottom: 0.3rem; }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; }
 th { font-weight: 600; }
 th[scope=row], thead th:first-child, td.text, .facts td { text-align: left; }
-.facts td { overflow-wrap: anywhere; }
+.facts td, th[scope=row] { overflow-wrap: anywhere; }
+thead th { position: sticky; top: 0; background: var(--paper); vertical-align: bottom; z-index: 1; }
+th button { all: unset; cursor: pointer; font-weight: 600; text-align: inherit; }
+th button:focus-visible { outline: 2px solid currentColor; }
+th[aria-sort=ascending] button::after { content: " \\2191"; }
+th[aria-sort=descending] button::after { content: " \\2193"; }
 dt { font-weight: 600; }
 dd { margin: 0 0 0.7rem; }
-figure { margin: 1.5rem 0; }
-img { display: block; max-width: 100%; height: auto; }
-/* On a phone a figure is scrolled, because its text would be too small to read. */
-@media screen and (max-width: 36rem) { img:not(.data) { max-width: none; width: 36rem; } }
-figcaption { color: var(--soft); }
-pre { background: var(--shade); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem; }
-@media print { body { max-width: none; padding: 0; } figure, tr { break-inside: avoid; }
-  pre { white-space: pre-wrap; } .wide { overflow: visible; } }
+.panels { display: grid; gap: 1rem; margin: 0.6rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
+.square { grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
+figure { margin: 0; max-width: 42rem; break-inside: avoid; }
+.square figure { max-width: 26rem; }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
+svg * { stroke-linejoin: round; stroke-linecap: butt; }
+.curves { touch-action: pan-y; outline-offset: 2px; }
+.active .curve, .active .label { opacity: 0.25; }
+.active .on { opacity: 1; }
+.active .curve.on path { stroke-width: 3 !important; }
+.active .label.on text { font-weight: 700; }
+.readout { min-height: 1.5em; margin: 0; color: var(--soft); font-size: 0.9rem; }
+pre { background: var(--shade); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem;
+  overflow-wrap: normal; }
+@media (max-width: 40rem) { th, td { padding: 0.2rem 0.4rem; font-size: 0.85rem; }
+  th[scope=row] { position: sticky; left: 0; background: var(--paper); min-width: 6.5rem; } }
+@media print { body { max-width: none; padding: 0; } tr { break-inside: avoid; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  .frame { overflow: visible; max-height: none; } .frame table { font-size: 0.75rem; }
+  .panels { grid-template-columns: 1fr 1fr; }
+  .square { grid-template-columns: 1fr 1fr 1fr; } thead th { position: static; } }
+"""
+
+SCRIPT = r"""
+"use strict";
+// Tables: a click on a header sorts by its column, upwards, downwards, and as at first.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const original = [...body.rows];
+  const heads = [...table.tHead.rows[0].cells];
+  const value = (row, i) => {
+    const text = row.cells[i].textContent.trim();
+    if (text === "") return null;
+    const number = Number(text.replace(/,/g, "").replace(/^(-?)inf$/, "$1Infinity"));
+    return Number.isNaN(number) ? text : number;
+  };
+  const order = (a, b) => {
+    if (typeof a === "number" && typeof b === "number") return a === b ? 0 : a < b ? -1 : 1;
+    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    return a.localeCompare(b, undefined, { numeric: true });
+  };
+  heads.forEach((head, i) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    head.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => {
+      const next = { none: "ascending", ascending: "descending", descending: "none" };
+      const way = next[head.getAttribute("aria-sort")];
+      heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+      head.setAttribute("aria-sort", way);
+      const sign = way === "descending" ? -1 : 1;
+      const keyed = original.map((row) => [value(row, i), row]);
+      if (way !== "none") {
+        // Empty cells come last either way.
+        keyed.sort(([a], [b]) =>
+          a === null || b === null ? (a === null) - (b === null) : sign * order(a, b));
+      }
+      body.append(...keyed.map(([, row]) => row));
+    });
+  });
+}
+// Curves: the one nearest to the pointer is highlighted, with its value there.
+for (const figure of document.querySelectorAll("figure.curves")) {
+  const svg = figure.querySelector("svg");
+  const readout = figure.querySelector(".readout");
+  const { view, curves, of } = JSON.parse(figure.querySelector("script").textContent);
+  const place = ([low, high, start, end], log) => (v) => {
+    const f = log ? Math.log : (u) => u;
+    const share = v > 0 || !log ? (f(v) - f(low)) / (f(high) - f(low)) : 0;
+    return start + Math.min(1.02, Math.max(-0.02, share)) * (end - start);
+  };
+  const toX = place(view.x, view.logx), toY = place(view.y, view.logy);
+  for (const curve of curves) {
+    curve.px = curve.x.map(toX);
+    curve.py = curve.y.map(toY);
+    curve.parts = svg.querySelectorAll(`[data-k="${curve.k}"]`);
+  }
+  const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+  dot.setAttribute("r", "3.5");
+  dot.setAttribute("fill", "currentColor");
+  dot.setAttribute("visibility", "hidden");
+  svg.append(dot);
+  let chosen = 0, at = null;
+  const nearest = (curve, x) => {
+    let low = 0, high = curve.px.length - 1;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (curve.px[middle] < x) low = middle; else high = middle;
+    }
+    return x - curve.px[low] < curve.px[high] - x ? low : high;
+  };
+  const written = (v) => v === Infinity ? "\u221e" : String(Number(v.toPrecision(3)));
+  const show = () => {
+    const curve = curves[chosen], i = Math.min(at, curve.x.length - 1);
+    figure.classList.add("active");
+    for (const other of curves)
+      other.parts.forEach((part) => part.classList.toggle("on", other === curve));
+    dot.setAttribute("cx", curve.px[i]);
+    dot.setAttribute("cy", curve.py[i]);
+    dot.setAttribute("visibility", "visible");
+    const x = String(Number(curve.x[i].toPrecision(6)));
+    readout.textContent = `${curve.label}: ${of.x} ${x}, ${of.y} ${written(curve.y[i])}`;
+  };
+  const clear = () => {
+    figure.classList.remove("active");
+    dot.setAttribute("visibility", "hidden");
+    readout.textContent = "";
+    at = null;
+  };
+  const point = (event) => {
+    const here = new DOMPoint(event.clientX, event.clientY)
+      .matrixTransform(svg.getScreenCTM().inverse());
+    let least = Infinity;
+    const label = event.target.closest?.(".label");
+    curves.forEach((curve, number) => {
+      const i = nearest(curve, here.x);
+      let far = Math.hypot((curve.px[i] - here.x) / 4, curve.py[i] - here.y);
+      if (label && label.dataset.k === String(curve.k)) far = -1;
+      if (far < least) [least, chosen, at] = [far, number, i];
+    });
+    show();
+  };
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
+  svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") clear(); });
+  figure.addEventListener("focus", () => {
+    if (at === null) { at = curves[chosen].x.length - 1; show(); }
+  });
+  figure.addEventListener("blur", clear);
+  figure.addEventListener("keydown", (event) => {
+    const length = curves[chosen].x.length, n = curves.length;
+    if (at === null) at = length - 1;
+    const step = event.shiftKey ? Math.ceil(length / 10) : 1;
+    if (event.key === "ArrowLeft") at = Math.max(0, at - step);
+    else if (event.key === "ArrowRight") at = Math.min(length - 1, at + step);
+    else if (event.key === "ArrowDown") chosen = (chosen + 1) % n;
+    else if (event.key === "ArrowUp") chosen = (chosen + n - 1) % n;
+    else if (event.key === "Escape") return clear();
+    else return;
+    event.preventDefault();
+    show();
+  });
+}
 """
 
 
@@ -52,12 +209,14 @@ def write(
     *,
     data: str | None = None,
     command: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
 ) -> None:
     """Write a comparison as one self-contained HTML file.
 
-    The report contains the verdict of each scheme, the summary, the figures for light and dark
-    screens, settings and versions, and the code that reproduces the comparison. It requires
-    matplotlib.
+    The report contains the networks that were run, the ranking, the verdict of each scheme, the
+    figures, tables that a click sorts, settings and versions, and the code that reproduces the
+    comparison. Curves answer the mouse, touch, and the arrow keys. It loads nothing else, follows
+    the colours of the system, and can be printed. It requires matplotlib.
 
     Parameters
     ----------
@@ -70,13 +229,16 @@ def write(
         and ``fi``. By default the code in the report identifies the data by their SHA-256.
     command : sequence of str, optional
         The arguments of the command line that made the comparison.
+    by : str or sequence of two str, optional
+        The axes whose values have panels of their own, as in
+        :func:`fastinit.comparison.plots.figures`.
 
     Raises
     ------
     OSError
         If the file cannot be written; an existing one is kept.
     ValueError
-        If no run is finished.
+        If no run is finished, or for an unknown axis.
 
     Examples
     --------
@@ -92,7 +254,7 @@ def write(
     """
     if not len(comparison):
         raise ValueError("comparison: expected at least one finished run; got none")
-    replace_file(path, _page(comparison, data, command).encode())
+    replace_file(path, _page(comparison, data, command, by).encode())
 
 
 def code(comparison: Comparison, data: str | None = None) -> str:
@@ -124,43 +286,116 @@ def code(comparison: Comparison, data: str | None = None) -> str:
         fi.Network([2, 3, 1], activation='relu', output='sigmoid', dtype='float64'),
         ['lesson.he'],
         seed=[0, 1],
-        learning_rate=0.01,
         iterations=10,
     )
     """
-    loads = data or f"# X, Y: the arrays of SHA-256 {comparison.digest()}"
-    test = ["test=(X_test, Y_test)"] if comparison.test is not None else []
-    settings = [f"{name}={as_code(value)}" for name, value in comparison.settings.items()]
-    arguments = ["X", "Y", f"fi.{comparison.network!r}", repr(comparison.schemes), *test, *settings]
+    digest = "" if comparison.data.X is None else f" of SHA-256 {comparison.digest()}"
+    loads = data or f"# X, Y: the arrays{digest}"
+    test = ["test=(X_test, Y_test)"] if comparison.data.test is not None else []
+    lines = ["X", "Y", f"fi.{comparison.network!r}", _schemes_code(comparison.schemes), *test]
+    written = [f"    {line}," for line in lines]
+    if "..." in lines[3]:
+        written[3] += "  # replace ... by the schemes: these have no code"
+    for name, value in comparison.settings.items():
+        text = as_code(value)
+        if _is_code(text):
+            written.append(f"    {name}={text},")
+        else:
+            shown = " ".join(text.split())
+            shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+            written.append(f"    {name}=...,  # no code for {shown}")
+    imports = ["import functools"] if "functools." in lines[3] else []
     return "\n".join(
         [
+            *imports,
             "import numpy as np",
             "import fastinit as fi",
             "",
             loads,
             "result = fi.compare(",
-            *(f"    {argument}," for argument in arguments),
+            *written,
             ")",
         ]
     )
 
 
-def _page(comparison: Comparison, data: str | None, command: Sequence[str] | None) -> str:
-    title = "What does the weight initialisation do?"
+def _is_code(text: str) -> bool:
+    """Return whether a text is an expression of literals, ``np`` and ``fi``, short enough to read.
+
+    A callable or a distribution has no code, and sample weights have as many numbers as examples.
+    """
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return len(text) <= MOST_CODE and names <= {"fi", "np", "range"}
+
+
+def _schemes_code(labels: Sequence[str]) -> str:
+    """Return the schemes as code: a list, or a mapping if one is unlike its label."""
+    codes = {label: _scheme_code(label) for label in labels}
+    if None not in codes.values():
+        return f"[{', '.join(str(each) for each in codes.values())}]"
+    entries = [f"{label!r}: {each or '...'}" for label, each in codes.items()]
+    return f"{{{', '.join(entries)}}}"
+
+
+def _scheme_code(label: str) -> str | None:
+    """Return the code of a scheme by its label: a name, a partial, or one for each layer."""
+    if _is_scheme(label):
+        return repr(label)
+    if "/" in label:
+        parts = [_scheme_code(part) for part in label.split("/")]
+        return None if None in parts else f"[{', '.join(map(str, parts))}]"
+    try:
+        call = ast.parse(label, mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        return None
+    given = [*call.args, *(word.value for word in call.keywords)]
+    literal = all(isinstance(each, ast.Constant | ast.UnaryOp) for each in given)
+    if not (literal and _is_scheme(call.func.id) and hasattr(fastinit, call.func.id)):
+        return None
+    return f"functools.partial(fi.{call.func.id}, {label[len(call.func.id) + 1 :]}"
+
+
+def _is_scheme(name: str) -> bool:
+    try:
+        registry.get(name)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _page(
+    comparison: Comparison,
+    data: str | None,
+    command: Sequence[str] | None,
+    by: str | Sequence[str] | None,
+) -> str:
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
     sections = [
-        f"<h1>{title}</h1>",
+        f"<h1>{TITLE}</h1>",
         f"<p>{_question(comparison)}</p>",
+        *_ranking(comparison),
         "<h2>Verdicts</h2>",
         _verdicts(comparison),
-        "<h2>Outcomes</h2>",
-        _summary(comparison),
         "<h2>Figures</h2>",
-        *_figures(comparison),
-        "<h2>Settings</h2>",
+        *_figures(comparison, by),
+        "<h2>Outcomes</h2>",
+        *_outcomes(comparison, by),
+        "<h2>What was run</h2>",
+        *_networks(comparison),
         _facts(comparison),
         "<h2>Reproduce</h2>",
-        *([f"<pre><code>{_text(shlex.join(command))}</code></pre>"] if command else []),
-        f"<pre><code>{_text(code(comparison, data))}</code></pre>",
+        *([f"<pre><code>{escaped(shlex.join(command))}</code></pre>"] if command else []),
+        f"<pre><code>{escaped(code(comparison, data))}</code></pre>",
     ]
     return "\n".join(
         [
@@ -169,15 +404,17 @@ def _page(comparison: Comparison, data: str | None, command: Sequence[str] | Non
             "<head>",
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             # An empty icon, so that the browser does not request one.
             '<link rel="icon" href="data:,">',
-            f"<title>{title}</title>",
+            f"<title>{TITLE}</title>",
             f"<style>{STYLE}</style>",
             "</head>",
             "<body>",
             "<main>",
             *sections,
             "</main>",
+            f"<script>{SCRIPT}</script>",
             "</body>",
             "</html>",
             "",
@@ -185,66 +422,177 @@ def _page(comparison: Comparison, data: str | None, command: Sequence[str] | Non
     )
 
 
-def _text(value: Any) -> str:
-    """Return the value as escaped text: names and paths come from the user."""
-    return html.escape(str(value))
-
-
 def _question(comparison: Comparison) -> str:
+    """Return what was run in a sentence or two."""
     n, missing = len(comparison), len(comparison.cells) - len(comparison)
-    runs = f"{n:,} run{'' if n == 1 else 's'}"
-    left = f"; {missing:,} more were not finished" if missing else ""
-    return _text(
-        f"{runs} of up to {comparison.iterations:,} iterations on {comparison.X.shape[1]:,} "
-        f"examples, from {', '.join(comparison.schemes)}{left}."
+    values = comparison.cells.values
+    networks = len(np.unique(comparison.cells.codes[:, 2:5], axis=0))
+    sizes = "-".join(map(str, comparison.network.sizes))
+    what = f"the network {sizes}" if networks == 1 else f"{networks:,} networks"
+    parts = [
+        f"{_counted(n, 'run')} of {what}",
+        f"from {_counted(len(comparison.schemes), 'initialisation')}",
+        f"{', '.join(map(str, values['activation']))} hidden units",
+        f"trained by {', '.join(optimizer_label(each) for each in values['optimizer'])}",
+        f"in {_batches(comparison)}",
+        f"for up to {_length(comparison)}",
+    ]
+    if comparison.data.X is not None:
+        parts.append(f"on {comparison.data.X.shape[1]:,} examples")
+    left = f" {missing:,} more runs were not finished." if missing else ""
+    varied = [
+        f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in comparison.varying
+    ]
+    axes = f" Varied: {', '.join(varied)}." if varied else ""
+    return escaped(f"{parts[0]} {', '.join(parts[1:])}.{axes}{left}")
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _batches(comparison: Comparison) -> str:
+    sizes = comparison.cells.values["batch_size"]
+    found = ["full batches"] if None in sizes else []
+    numbers = [f"{each:,}" for each in sizes if each is not None]
+    return " and ".join([*found, *([f"batches of {', '.join(numbers)}"] if numbers else [])])
+
+
+def _length(comparison: Comparison) -> str:
+    training = comparison.data.training
+    if training.epochs is not None:
+        return _counted(training.epochs, "epoch")
+    return _counted(training.iterations or 0, "iteration")
+
+
+def _frame(caption: str, rows: Table) -> str:
+    """Return a table in a frame that scrolls; it must be focusable to be scrolled by keyboard."""
+    table = html_table(rows.cells(FEW_DIGITS), columns=rows.columns, caption=caption, sortable=True)
+    return (
+        f'<div class="frame" role="region" aria-label="{escaped(caption)}" tabindex="0">\n'
+        f"{table}\n</div>"
     )
 
 
+def _ranking(comparison: Comparison) -> list[str]:
+    if not hasattr(comparison, "ranking"):
+        return []
+    ranking: Any = comparison.ranking()
+    rows = []
+    for row in ranking.rows:
+        shown = {
+            "scheme": row.scheme,
+            "median": row.median,
+            "95 % interval": _interval(row.low, row.high),
+            "runs": row.runs,
+            "failed": row.failed,
+            "difference to the best": row.difference if row is not ranking.rows[0] else None,
+            "its interval": _interval(row.difference_low, row.difference_high),
+            "p-value": _known(row.p_value),
+            "told from the best": "" if row is ranking.rows[0] else "no" if row.tied else "yes",
+        }
+        rows.append(shown)
+    caption = "From the best to the worst"
+    heading = "<h2>Ranking</h2>"
+    return [
+        heading,
+        f'<p class="answer">{escaped(ranking.answer)}</p>',
+        _frame(caption, Table(rows)),
+    ]
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f"{low:.3g} to {high:.3g}"
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
 def _verdicts(comparison: Comparison) -> str:
+    finished = {key["scheme"] for key, _ in comparison.groups()}
     rows = [
-        f"<dt>{_text(scheme)}</dt><dd>{_text(comparison.verdict(scheme))}.</dd>"
+        f"<dt>{escaped(scheme)}</dt><dd>{escaped(comparison.verdict(scheme))}.</dd>"
         for scheme in comparison.schemes
-        if comparison.of(scheme)
+        if scheme in finished
     ]
     return "\n".join(["<dl>", *rows, "</dl>"])
 
 
-def _summary(comparison: Comparison) -> str:
-    caption = "Medians, quartiles and shares over the runs of each scheme"
-    rows = comparison.summary()
-    return "\n".join(
-        [
-            # A wide table must be focusable to be scrolled by keyboard.
-            f'<div class="wide" role="region" aria-label="{_text(caption)}" tabindex="0">',
-            html_table(rows.cells(4), columns=rows.columns, caption=caption),
-            "</div>",
-        ]
-    )
+def _outcomes(comparison: Comparison, by: str | Sequence[str] | None) -> list[str]:
+    from fastinit.comparison import plots
+
+    words = "Medians, quartiles and shares over the runs of each scheme"
+    found = [_frame(words, comparison.summary())]
+    facets = plots.facet_axes(comparison, by)
+    if facets:
+        named = " and ".join(name.replace("_", " ") for name in facets)
+        if len(comparison.groups(*facets)) <= MOST_ROWS:
+            found.append(_frame(f"{words} by {named}", comparison.summary(*facets)))
+        else:
+            found.append(f'<p class="soft">There are too many values of {named} for a table.</p>')
+    return found
+
+
+def _networks(comparison: Comparison) -> list[str]:
+    """Return a table of the networks with their numbers of finished runs."""
+    grid = comparison.cells
+    codes = grid.codes[comparison.columns()["place"]][:, 2:5]
+    found, counts = np.unique(codes, axis=0, return_counts=True)
+    rows = []
+    for key, runs in zip(found[:MOST_NETWORKS].tolist(), counts.tolist(), strict=False):
+        network = grid.networks[tuple(key)]
+        rows.append(
+            {
+                "network": "-".join(map(str, network.sizes)),
+                "activation": network.activation,
+                "output": network.output,
+                "parameters": network.n_parameters,
+                "runs": runs,
+            }
+        )
+    more = f", the first {MOST_NETWORKS} of {len(found):,}" if len(found) > MOST_NETWORKS else ""
+    return [_frame(f"Networks: units of each layer{more}", Table(rows))]
 
 
 def _facts(comparison: Comparison) -> str:
-    cells, config = comparison.cells, show_config("dicts") or {}
-    tested = "no" if comparison.test is None else f"{comparison.test[0].shape[1]:,}"
-    n_features, n_examples = comparison.X.shape
-    facts = {
-        "network": comparison.network,
-        **{
-            name.replace("_", " "): _several([getattr(cell, name) for cell in cells])
-            for name in dict.fromkeys(("seed", "learning_rate", *comparison.varying))
-        },
-        "data": f"{n_examples:,} examples of {n_features:,} features, {tested} test examples",
-        "SHA-256 of the data": comparison.digest(),
-        "time of all runs": f"{sum(trial.seconds for trial in comparison.trials):.3g} s",
-        **{name: config[name] for name in ("fastinit", "kernels", "numpy", "python")},
+    values, config = comparison.cells.values, show_config("dicts") or {}
+    data = comparison.data
+    facts: dict[str, Any] = {
+        "network given": comparison.network,
+        "initialisations": ", ".join(comparison.schemes),
+        "optimizer": _several(values["optimizer"]),
     }
+    if values["learning_rate"] != (None,):
+        facts["learning rate"] = _several(values["learning_rate"])
+    facts["batches"] = _batches(comparison)
+    facts["length"] = _length(comparison)
+    facts["seed"] = _several(values["seed"])
+    for name in comparison.varying:
+        if name not in ("seed", "optimizer", "learning_rate", "batch_size"):
+            facts[name] = _several(values[name])
+    if data.X is None:
+        facts["data"] = "not in the store"
+    else:
+        n_features, n_examples = data.X.shape
+        tested = "no" if data.test is None else f"{data.test[0].shape[1]:,}"
+        facts["data"] = (
+            f"{n_examples:,} examples of {n_features:,} features, {tested} test examples"
+        )
+        facts["SHA-256 of the data"] = comparison.digest()
+    facts["time of all runs"] = f"{comparison.columns()['seconds'].sum():.3g} s"
+    facts |= {name: config[name] for name in ("fastinit", "kernels", "numpy", "python")}
     table = html_table([name, str(fact)] for name, fact in facts.items())
     return f'<div class="facts">\n{table}\n</div>'
 
 
 def _several(values: Sequence[Any]) -> str:
-    """Return the distinct values, shortened: an axis may have thousands."""
-    found = list(dict.fromkeys(_setting(v) for v in values))
-    return ", ".join(found if len(found) <= 8 else [*found[:3], "...", found[-1]])
+    """Return the values, shortened: an axis may have thousands."""
+    shown = [*values[:3], *values[-1:]] if len(values) > 8 else values
+    found = [_setting(value) for value in shown]
+    if len(values) > 8:
+        return f"{', '.join(found[:3])}, ..., {found[3]} ({len(values):,} values)"
+    return ", ".join(found)
 
 
 def _setting(value: Any) -> str:
@@ -253,58 +601,53 @@ def _setting(value: Any) -> str:
     return as_code(value) if isinstance(value, np.random.SeedSequence) else str(value)
 
 
-def _figures(comparison: Comparison) -> list[str]:
-    """Return each figure in two versions, between which the browser chooses: light and dark."""
+def _figures(comparison: Comparison, by: str | Sequence[str] | None) -> Iterator[str]:
+    """Yield the figures: each has a heading, a caption, and panels, which reflow."""
     from fastinit.comparison import plots  # optional, and slow to import
 
-    light, dark = plots.images(comparison), plots.images(comparison, dark=True)
-    pictures = []
-    for name in light:
-        caption, alternative = _words(comparison, name)
-        pictures += [
-            '<figure class="wide" tabindex="0"><picture>',
-            f'<source srcset="{_url(dark[name])}" media="(prefers-color-scheme: dark)">',
-            f'<img class="{name}" src="{_url(light[name])}" alt="{_text(alternative)}">',
-            f"</picture><figcaption>{_text(caption)}</figcaption></figure>",
-        ]
-    return pictures
+    for number, (name, picture) in enumerate(plots.pictures(comparison, by).items()):
+        yield f"<h3>{escaped(picture.title)}</h3>"
+        if picture.caption:
+            yield f'<p class="soft">{escaped(picture.caption)}</p>'
+        yield f'<div class="panels {"square " if picture.square else ""}{name}">'
+        for (title, _), vector in zip(
+            picture.panels, plots.vectors(picture, f"f{number}-"), strict=True
+        ):
+            words = ". ".join(part for part in (picture.title, title, vector.description) if part)
+            svg = vector.svg.replace("<svg", f'<svg role="img" aria-label="{escaped(words)}"', 1)
+            if vector.curves:
+                yield '<figure class="curves" tabindex="0">'
+                yield svg
+                yield '<p class="readout" aria-live="polite"></p>'
+                yield f'<script type="application/json">{_curve_data(vector)}</script>'
+            else:
+                yield f"<figure>{svg}"
+            yield "</figure>"
+        yield "</div>"
 
 
-def _url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _words(comparison: Comparison, name: str) -> tuple[str, str]:
-    """Return the caption of a figure and its description for readers who cannot see it."""
-    typical = [
-        comparison.median_trial(scheme) for scheme in comparison.schemes if comparison.of(scheme)
+def _curve_data(vector: Any) -> str:
+    """Return the values of curves as JSON that cannot end the element that contains it."""
+    curves = [
+        {
+            "k": k,
+            "label": curve.label,
+            "x": [_short(value) for value in curve.x],
+            "y": [_short(value) for value in curve.y],
+        }
+        for k, curve in vector.curves.items()
     ]
-    finals = ", ".join(f"{trial.cell.scheme} {trial.final_cost:.3g}" for trial in typical)
-    accuracies = ", ".join(
-        f"{t.cell.scheme} {t.train_accuracy:.0%}" for t in typical if t.train_accuracy is not None
+    text = json.dumps(
+        {"view": vector.view, "curves": curves, "of": vector.names}, separators=(",", ":")
     )
-    axis = name.replace("_", " ")
-    return {
-        "data": (
-            "The training data.",
-            f"Scatter plot of {comparison.X.shape[1]:,} examples by class.",
-        ),
-        "costs": (
-            "Cost over the iterations; for several runs the median, in a band of the quartiles.",
-            f"Curves of the cost. Final cost of the median run: {finals}.",
-        ),
-        "outcomes": (
-            "Distribution of the final costs.",
-            f"Histogram of the final costs. Final cost of the median run: {finals}.",
-        ),
-        "boundaries": (
-            "Regions of the predicted classes; for several runs those of the run of median cost.",
-            f"Maps of the predicted classes. Training accuracies: {accuracies}.",
-        ),
-    }.get(
-        name,
-        (
-            f"Median final cost of each scheme by {axis}.",
-            f"Heat map of the median final cost by initialisation and {axis}.",
-        ),
-    )
+    # JSON has no infinity; a number that is too large is read as infinity.
+    text = text.replace("Infinity", "1e999")
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _short(value: Any) -> float | int:
+    """Return a number of four significant digits, an integer as it is; NaN is infinite."""
+    number = float(value)
+    if not math.isfinite(number):
+        return math.inf if math.isnan(number) else number
+    return int(number) if number.is_integer() and abs(number) < 1e9 else float(f"{number:.4g}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from fastinit.markup import html_table
+from fastinit.markup import html_table, is_number
 from fastinit.training.files import replace_file
 
 # Headers of tables that are too wide have these abbreviations.
@@ -173,7 +173,8 @@ class Block:
     def lines(self, *, right: bool = False) -> list[str]:
         """Return the lines of text; ``right`` aligns columns of numbers to the right."""
         aligned = [
-            right and all(_is_number(row[i]) for row in self.cells) for i in range(len(self.widths))
+            right and all(len(row[i]) == 1 and is_number(row[i][0]) for row in self.cells)
+            for i in range(len(self.widths))
         ]
         found = self._joined(self.headers, aligned, bottom=True)
         found += self._joined([["-" * width] for width in self.widths], aligned)
@@ -358,7 +359,7 @@ def _words(text: str) -> list[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    if _is_number([text]):
+    if is_number(text):
         return [text]
     return [piece for piece in re.findall(r"\s*[^\s(,/]*[(,/]?", text) if piece.strip()]
 
@@ -375,17 +376,6 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _filled(text: str, width: int) -> str:
     return textwrap.fill(text, width, break_on_hyphens=False)
-
-
-def _is_number(lines: Sequence[str]) -> bool:
-    """Return whether a cell, given by its lines, is a number or empty."""
-    if len(lines) > 1:
-        return False
-    try:
-        float(lines[0].replace(",", "") or "0")
-    except ValueError:
-        return False
-    return True
 
 
 def _text(value: Any, digits: int) -> str:
