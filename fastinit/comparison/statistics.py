@@ -385,7 +385,7 @@ def judge_courses(
         )
         trend = np.where(sizes[:, :2] > errors[:, :2], falls[:, :2], 0.0)
         way = np.where(trend[:, 0] != 0, trend[:, 0], trend[:, 1])
-        left = (start - excess) > LEFT * start
+        left = ~(start - excess <= LEFT * start)
     defined = np.isfinite(cost) & np.isfinite(norms) & (np.isfinite(means[:, 0]) | (done < FEWEST))
     trained = (done > 0) & ~diverged & defined
     zero = excess <= NEGLIGIBLE * scales
@@ -401,7 +401,7 @@ def judge_courses(
     size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
-        most = PROBES if done[part].min() < FEWEST else min(PROBES, int(done[part].max()))
+        most = np.where(done[part] < FEWEST, PROBES, np.minimum(done[part], PROBES))
         enough = penalized[part] - 1.01 * LEVEL * unit[part]
         lowest = _probe(objective, thetas[part], penalized[part], enough, part, most)
         gains[part] = (penalized[part] - lowest) / unit[part]
@@ -490,12 +490,12 @@ def _probe(
     start: NDArray[np.float64],
     enough: NDArray[np.float64],
     rows: NDArray[np.intp],
-    evaluations: int,
+    evaluations: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Return the lowest penalised cost that a short search finds near each theta.
 
     All runs are searched at once, each with its own step lengths and corrections, until their cost
-    is below ``enough``.
+    is below ``enough``, or for as many ``evaluations`` of the gradient.
     """
     k, n = thetas.shape
     dtype = objective.network.dtype
@@ -510,7 +510,7 @@ def _probe(
         _, cost, g = objective(x.astype(dtype), rows)
         length = 0.01 * size * math.sqrt(n) / np.maximum(np.sqrt(_dots(g, g)), 1e-300)
         step, direction = np.ones(k), -length[:, None] * g
-        for _ in range(evaluations):
+        for done in range(1, int(evaluations.max()) + 1):
             trial = x + step[:, None] * direction
             _, reached, slopes = objective(trial.astype(dtype), rows[own])
             expected = 1e-4 * step * _dots(g, direction)
@@ -527,10 +527,10 @@ def _probe(
             for corrections, newest in ((S, s[curved]), (D, y[curved]), (inverse, 1 / sy[curved])):
                 corrections[:-1, kept] = corrections[1:, kept]
                 corrections[-1, kept] = newest
-            left = found[own] >= enough[own]
+            left = (found[own] >= enough[own]) & (evaluations[own] > done)
             if not left.any():
                 break
-            if np.count_nonzero(left) < 0.8 * len(own):
+            if bool((evaluations[own] == done).any()) or np.count_nonzero(left) < 0.8 * len(own):
                 own, x, cost, g = own[left], x[left], cost[left], g[left]
                 step, direction, length = step[left], direction[left], length[left]
                 S, D, inverse, taken = S[:, left], D[:, left], inverse[:, left], taken[left]
@@ -698,18 +698,6 @@ def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> ND
 def _log_binomial(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
     found: NDArray[np.float64] = _log_gamma(n + 1) - _log_gamma(k + 1) - _log_gamma(n - k + 1)
     return found
-
-
-def student_quantile(share: float, freedom: int) -> float:
-    """Return the quantile of Student's t distribution, for shares above one half.
-
-    Examples
-    --------
-    >>> round(student_quantile(0.975, 10), 4)
-    2.2281
-    """
-    x = float(_beta_quantile(freedom / 2, 0.5, 2 * (1 - share)))
-    return math.sqrt(freedom * (1 - x) / x)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -925,7 +913,9 @@ def overfitting_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDAr
     error = np.atleast_1d(_floats(columns["test_cost_error"]))
     # A negligible cost on both data is no overfitting.
     far = RATIO * own + NEGLIGIBLE * (evidence.train_constant - evidence.train_lowest)
-    return np.where(counted, _t_tail(cost - far, error, evidence.n_test - 1), 1.0)
+    with np.errstate(invalid="ignore"):
+        excess = cost - far
+    return np.where(counted, _t_tail(excess, error, evidence.n_test - 1), 1.0)
 
 
 def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
@@ -1032,6 +1022,8 @@ def _accuracy_in_words(
 
 
 def _too_few(evidence: Evidence) -> str:
+    if evidence.test_chance == 1:
+        return "the test data have one class only, which guessing always finds"
     one = evidence.n_test == 1
     return (
         f"{evidence.n_test:,} test example{' is' if one else 's are'} too few to tell from "

@@ -1,0 +1,930 @@
+"""The verdicts on trainings made to break them, and the statistics against SciPy."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastinit as fi
+from fastinit.comparison.statistics import (
+    COURSES,
+    answer,
+    binomial_interval,
+    binomial_tail,
+    constant_costs,
+    evidence_of,
+    fewest_seeds,
+    fisher_tail,
+    holm,
+    judge_courses,
+    overfitting_p_values,
+    rank,
+    saturated_shares,
+    symmetric_layers,
+    verdict_of,
+)
+
+scipy_special = pytest.importorskip("scipy.special")
+scipy_stats = pytest.importorskip("scipy.stats")
+
+
+# --- trainings ------------------------------------------------------------------------------------
+
+
+def judged(net, stack, X, Y, points=None, l2=0.0):
+    """Return the course columns of a stack of runs of equal length."""
+    X = net.check_X(X)
+    costs = stack.costs
+    points = np.arange(costs.shape[1]) if points is None else points
+    return judge_courses(
+        net,
+        stack.theta,
+        X,
+        net.check_Y(Y, X),
+        points,
+        costs[:, points],
+        iterations=stack.iterations,
+        diverged_at=[-1 if at is None else at for at in stack.diverged_at],
+        l2=l2,
+    )
+
+
+def trained(net, starts, X, Y, **settings):
+    return fi.train(net, starts.copy(), X, Y, threads=1, **settings)
+
+
+def columns_of(net, starts, X, Y, test=None, l2=0.0, **settings):
+    """Train a stack, and return the columns and the evidence of its verdict."""
+    stack = trained(net, starts, X, Y, **settings)
+    found = judged(net, stack, X, Y, l2=l2)
+    symmetric = symmetric_layers(net, stack.theta)
+    none = np.full(len(stack), np.nan)
+    found |= {
+        "iterations": np.array(stack.iterations),
+        "diverged_at": np.array([-1 if at is None else at for at in stack.diverged_at]),
+        "final_cost": stack.final_costs,
+        "train_score": net.score(stack.theta, X, Y),
+        "test_score": none,
+        "test_cost": none,
+        "test_cost_error": none,
+        "symmetric": symmetric @ (1 << np.arange(symmetric.shape[1])),
+        "saturated": saturated_shares(net, starts, net.check_X(X)),
+    }
+    X = net.check_X(X)
+    checked = None
+    if test is not None:
+        Xt = net.check_X(test[0])
+        checked = Xt, net.check_Y(test[1], Xt)
+        each = np.array(
+            [
+                [
+                    net.cost(theta, Xt[:, i : i + 1], checked[1][:, i : i + 1])
+                    for theta in stack.theta
+                ]
+                for i in range(Xt.shape[1])
+            ]
+        )
+        found["test_score"] = net.score(stack.theta, *checked)
+        with np.errstate(invalid="ignore"):
+            found["test_cost"] = each.mean(axis=0)
+            found["test_cost_error"] = each.std(axis=0, ddof=1) / math.sqrt(len(each))
+    return found, evidence_of(net, net.check_Y(Y, X), checked)
+
+
+def verdict(net, starts, X, Y, test=None, **settings):
+    return verdict_of(*columns_of(net, starts, X, Y, test, **settings))
+
+
+def course(net, starts, X, Y, l2=0.0, **settings):
+    """Return the names of the courses of a stack."""
+    return [
+        COURSES[code]
+        for code in judged(net, trained(net, starts, X, Y, **settings), X, Y, l2=l2)["course"]
+    ]
+
+
+@pytest.fixture
+def lesson_start(net):
+    return net.initialize("lesson.he", seed=3)[None]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def noise_labels(rng, m):
+    return rng.integers(0, 2, (1, m))
+
+
+# --- the course -----------------------------------------------------------------------------------
+
+
+def test_a_plateau_is_neither_converged_nor_better_than_guessing(net, lesson_start, circles):
+    X, Y, *test = circles
+    words = verdict(net, lesson_start, X, Y, test, iterations=1000)
+    assert "on a plateau at the cost of a constant output" in words
+    assert "not shown to be better than always guessing one class on test data" in words
+    assert "converged" not in words
+
+
+def test_the_same_network_gets_better_later(net, lesson_start, circles):
+    X, Y, *test = circles
+    words = verdict(net, lesson_start, X, Y, test, iterations=15_000)
+    assert words.startswith("better than always guessing one class on test data, 96.0%")
+    assert "cost still falling, 19% in the last tenth" in words
+
+
+@pytest.mark.parametrize("scheme", ["he_normal", "identity", "orthogonal", "zeros"])
+def test_ten_iterations_are_too_few(net, circles, scheme):
+    X, Y, *test = circles
+    words = verdict(net, net.initialize(scheme, seed=0)[None], X, Y, test, iterations=10)
+    assert words.endswith("too early to tell whether it converges: 10 iterations")
+
+
+def test_a_cost_that_has_hardly_left_its_start(circles):
+    X, Y, *_ = circles
+    net = fi.Network([2, 10, 5, 1], activation="tanh")
+    start = net.initialize("he_normal", seed=0)[None] * 0.05
+    assert course(net, start, X, Y, iterations=200, learning_rate=1e-3) == ["too early to tell"]
+
+
+def test_zeros_are_stationary_and_symmetric(net, circles):
+    X, Y, *test = circles
+    words = verdict(net, net.initialize("zeros")[None], X, Y, test, iterations=1000)
+    assert words.startswith("symmetry unbroken: the units of layers 1 and 2 are still identical")
+    assert words.endswith("stationary at the cost of a constant output: the gradient is zero")
+
+
+def test_units_that_are_all_dead_are_stationary(net, circles):
+    X, Y, *_ = circles
+    parameters = {
+        name: array.copy()
+        for name, array in net.unpack(net.initialize("he_normal", seed=0)).items()
+    }
+    parameters["b1"] -= 100.0
+    start = net.pack(parameters)[None]
+    assert course(net, start, X, Y, iterations=2000, learning_rate=0.5) == ["stationary"]
+
+
+def test_a_logistic_regression_converges(rng):
+    X = rng.standard_normal((3, 200))
+    Y = (X[:1] + rng.standard_normal((1, 200)) > 0).astype(int)
+    net = fi.Network([3, 1])
+    start = net.initialize("he_normal", seed=0)[None]
+    assert course(net, start, X, Y, iterations=1000, learning_rate=1.0) == ["converged"]
+    assert course(net, start, X, Y, iterations=1000, learning_rate=1e-3) == ["falling"]
+
+
+def test_a_linear_model_without_signal_converges_to_a_constant(circles):
+    X, Y, *test = circles
+    net = fi.Network([2, 1])
+    words = verdict(
+        net,
+        net.initialize("he_normal", seed=0)[None],
+        X,
+        Y,
+        test,
+        iterations=2000,
+        learning_rate=0.5,
+    )
+    assert words.endswith("converged to the cost of a constant output")
+    assert words.startswith("not shown to be better than always guessing one class")
+
+
+def test_lbfgs_of_few_iterations_converges(rng):
+    X = rng.standard_normal((3, 100))
+    Y = X[:1] - 2 * X[1:2] + rng.standard_normal((1, 100))
+    net = fi.Network([3, 1], output="identity")
+    start = net.initialize("he_normal", seed=0)[None]
+    assert course(net, start, X, Y, iterations=500, optimizer=fi.LBFGS()) == ["converged"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("output", ["identity", "exponential", "softmax"])
+def test_models_without_hidden_layers_converge(rng, output, dtype):
+    X = rng.standard_normal((3, 200))
+    Y = {
+        "identity": X[:1] + 0.3 * rng.standard_normal((1, 200)),
+        "exponential": rng.poisson(np.exp(0.5 * X[:1])),
+        "softmax": (X[0] + rng.standard_normal(200) > 0) + (rng.random(200) < 0.3).astype(int),
+    }[output]
+    net = fi.Network([3, 3 if output == "softmax" else 1], output=output, dtype=dtype)
+    start = net.initialize("he_normal", seed=0)[None]
+    assert course(net, start, X, Y, iterations=5000, learning_rate=0.05) == ["converged"]
+
+
+def test_a_penalty_is_part_of_the_gradient(rng):
+    X = rng.standard_normal((3, 100))
+    Y = X[:1] + 0.3 * rng.standard_normal((1, 100))
+    net = fi.Network([3, 1], output="identity")
+    stack = trained(
+        net,
+        net.initialize("he_normal", seed=0)[None],
+        X,
+        Y,
+        iterations=2000,
+        optimizer=fi.GradientDescent(0.1, l2=0.5),
+    )
+    with_penalty, without = judged(net, stack, X, Y, l2=0.5), judged(net, stack, X, Y)
+    assert COURSES[with_penalty["course"][0]] == "converged"
+    assert COURSES[without["course"][0]] == "plateau"
+    assert with_penalty["gradient_norm"][0] < 1e-12 < without["gradient_norm"][0]
+
+
+def test_the_gradient_norm_is_that_of_the_cost(net, lesson_start, circles):
+    X, Y, *_ = circles
+    stack = trained(net, lesson_start, X, Y, iterations=30)
+    _, gradient = net.loss_and_gradient(stack.theta, X, Y)
+    np.testing.assert_allclose(
+        judged(net, stack, X, Y)["gradient_norm"], np.linalg.norm(gradient), rtol=1e-12
+    )
+
+
+def test_an_exactly_fitted_regression_converges(rng):
+    X = rng.standard_normal((2, 50))
+    net = fi.Network([2, 2], output="identity")
+    start = net.initialize("he_normal", seed=0)[None]
+    assert course(net, start, X, X[::-1] + 1, iterations=2000, learning_rate=0.2) == ["converged"]
+
+
+def test_separable_data_never_converge():
+    X = np.concatenate([np.linspace(-2, -1, 20), np.linspace(1, 2, 20)])[None]
+    Y = (X > 0).astype(int)
+    net = fi.Network([1, 1])
+    words = verdict(
+        net, net.initialize("he_normal", seed=0)[None], X, Y, iterations=5000, learning_rate=1.0
+    )
+    assert "better than always guessing one class on training data" in words
+    assert "(no test data were given)" in words
+    assert "all training examples are classified correctly" in words
+    assert "cost still falling" in words
+
+
+def test_a_large_learning_rate_oscillates(rng):
+    # Half a period of the step is reflected at the minimum: the curvature is 2 / rate.
+    X = rng.standard_normal((2, 100))
+    net = fi.Network([2, 5, 1], activation="tanh", output="identity")
+    start = net.initialize("he_normal", seed=0)[None]
+    found = course(net, start, X, np.sin(2 * X[:1]), iterations=500, learning_rate=1.3)
+    assert found[0] in ("oscillating", "rising", "falling", "plateau")
+    assert found != ["converged"]
+
+
+def test_made_up_courses():
+    # The curves are made up, at parameters far from a minimum.
+    net = fi.Network([1, 1], output="identity")
+    X, Y = np.array([[-1.0, 1.0]]), np.array([[-1.0, 1.0]])
+    theta = np.array([[0.0, 0.0]])  # cost 0.5
+    points = np.arange(1000)
+    curves = {
+        "oscillating": 0.5 + 0.2 * (-1.0) ** points,
+        "falling": 0.5 + (1 - points / 1000),
+        "rising": 0.5 - 0.4 * (1 - points / 1000),
+        "plateau": 0.5 + 5 * np.exp(-points / 20),
+        "too early to tell": np.full(1000, 0.5),
+    }
+    for name, costs in curves.items():
+        found = judge_courses(net, theta, X, Y, points, costs[None], iterations=1000)
+        assert COURSES[found["course"][0]] == name
+    change = judge_courses(net, theta, X, Y, points, curves["falling"][None], iterations=1000)[
+        "change"
+    ]
+    assert change == pytest.approx(0.5505 / 0.6505 - 1)
+
+
+def test_late_divergence_and_no_training(net, lesson_start, circles):
+    X, Y, *test = circles
+
+    def schedule(iteration):
+        return 0.1 if iteration < 400 else 1e200
+
+    words = verdict(
+        net, lesson_start, X, Y, test, iterations=500, optimizer=fi.GradientDescent(schedule)
+    )
+    assert words.startswith("diverged at iteration 40")
+    assert verdict(net, lesson_start, X, Y, test, iterations=0) == "not trained"
+
+
+def test_an_infinite_cost_is_said(circles):
+    X, Y, *test = circles
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
+    start = net.initialize("lesson.random", seed=3)[None] * 1000
+    words = verdict(net, start, X, Y, test, iterations=50, learning_rate=1e-9)
+    assert words.startswith("100% of outputs saturated at the start")
+    assert words.endswith("cost infinite at the end")
+
+
+def test_a_finite_end_after_an_infinite_start(circles):
+    X, Y, *_ = circles
+    net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
+    start = net.initialize("lesson.random", seed=3)[None]
+    stack = trained(net, start, X, Y, iterations=3000)
+    assert np.isinf(stack.costs[0, 0])
+    assert COURSES[judged(net, stack, X, Y)["course"][0]] == "falling"
+
+
+def test_mini_batches_of_a_converged_model_are_not_called_falling(rng):
+    X = rng.standard_normal((3, 320))
+    Y = X[:1] + rng.standard_normal((1, 320))
+    net = fi.Network([3, 1], output="identity")
+    starts = net.initialize("he_normal", seed=0, n=8)
+    found = course(net, starts, X, Y, iterations=3000, learning_rate=0.01, batch_size=32)
+    # The test of a trend has a level of about 5 % at each of two scales.
+    assert sum(each in ("converged", "oscillating", "plateau") for each in found) >= 6
+
+
+def test_mini_batches_of_a_falling_cost_are_called_falling(rng):
+    X = rng.standard_normal((3, 320))
+    Y = 5 * X[:1] + 0.1 * rng.standard_normal((1, 320))
+    net = fi.Network([3, 1], output="identity", dtype="float32")
+    starts = net.initialize("he_normal", seed=0, n=4)
+    assert set(course(net, starts, X, Y, iterations=300, learning_rate=0.003, batch_size=32)) == {
+        "falling"
+    }
+
+
+def test_a_run_is_judged_in_a_stack_as_alone(net, circles):
+    X, Y, *_ = circles
+    starts = np.concatenate(
+        [
+            net.initialize("he_normal", seed=0, n=4),
+            net.initialize("zeros")[None],
+            net.initialize("he_normal", seed=9, n=2) * 0.1,
+        ]
+    )
+    rates = [0.01, 0.1, 1.0, 10.0, 0.1, 0.01, 0.1]
+    stack = trained(net, starts, X, Y, iterations=400, learning_rate=rates)
+    whole = judged(net, stack, X, Y)
+    for i, run in enumerate(stack):
+        own = judge_courses(
+            net,
+            run.theta[None].copy(),
+            X,
+            Y,
+            np.arange(len(run.costs)),
+            run.costs[None],
+            iterations=run.iterations,
+            diverged_at=-1 if run.diverged_at is None else run.diverged_at,
+        )
+        for name, column in own.items():
+            np.testing.assert_array_equal(column[0], whole[name][i])
+
+
+def test_runs_of_different_lengths_are_judged_by_their_own(rng):
+    net = fi.Network([1, 1], output="identity")
+    X, Y = np.array([[-1.0, 1.0]]), np.array([[-1.0, 1.0]])
+    points = np.arange(1000)
+    costs = np.stack([0.5 + np.exp(-points / 20), np.full(1000, np.nan)])
+    costs[1, :100] = 0.5 + (1 - points[:100] / 100)
+    found = judge_courses(net, np.zeros((2, 2)), X, Y, points, costs, iterations=[1000, 100])
+    assert [COURSES[code] for code in found["course"]] == ["plateau", "falling"]
+
+
+def random_training(rng):
+    """Return one of many trainings: network, start, data, settings."""
+    m = int(rng.choice([40, 150]))
+    X = rng.standard_normal((3, m))
+    kind = rng.choice(["noise", "linear", "xor", "regression", "counts", "classes", "unbalanced"])
+    Y, output = {
+        "noise": (noise_labels(rng, m), "sigmoid"),
+        "linear": ((X[:1] + 0.5 * rng.standard_normal((1, m)) > 0).astype(int), "sigmoid"),
+        "xor": ((X[:1] * X[1:2] > 0).astype(int), "sigmoid"),
+        "regression": (np.sin(X[:1]) + 0.3 * rng.standard_normal((1, m)), "identity"),
+        "counts": (rng.poisson(np.exp(0.5 * X[:1])), "exponential"),
+        "classes": (rng.integers(0, 3, m), "softmax"),
+        "unbalanced": ((X[:1] > 1.6).astype(int), "sigmoid"),
+    }[str(kind)]
+    hidden = [[], [5], [10, 5], [4, 4, 4, 4]][rng.integers(4)]
+    net = fi.Network(
+        [3, *hidden, 3 if output == "softmax" else 1],
+        output=output,
+        activation=str(rng.choice(["relu", "tanh", "sigmoid", "identity"])),
+        dtype=str(rng.choice(["float64", "float32"])),
+    )
+    scheme = str(rng.choice(["he_normal", "glorot_uniform", "orthogonal", "zeros"]))
+    start = net.initialize(scheme, seed=int(rng.integers(1000))) * net.dtype.type(
+        rng.choice([0.1, 1.0, 1.0, 3.0])
+    )
+    rate = float(rng.choice([0.01, 0.1, 0.5]))
+    l2 = float(rng.choice([0.0, 0.0, 1e-2]))
+    optimizer = [
+        fi.GradientDescent(rate, l2=l2),
+        fi.Momentum(rate / 5, l2=l2),
+        fi.Adam(rate / 20, l2=l2),
+    ][rng.integers(3)]
+    settings = {"optimizer": optimizer, "iterations": int(rng.choice([30, 100, 300, 1000]))}
+    if rng.random() < 0.3:
+        settings["batch_size"] = 32
+    return net, start[None], X, Y, l2, settings
+
+
+def test_runs_called_converged_do_not_improve():
+    """Ten times the iterations lower the penalised cost by at most 2 %, in 97 % of trainings."""
+    found, wrong, kinds = 0, 0, set()
+    for seed in range(250):
+        net, start, X, Y, l2, settings = random_training(np.random.default_rng(seed))
+        stack = trained(net, start, X, Y, **settings)
+        name = COURSES[judged(net, stack, X, Y, l2=l2)["course"][0]]
+        kinds.add(name)
+        if name != "converged":
+            continue
+        found += 1
+        longer = settings | {"iterations": 10 * settings["iterations"]}
+        later = trained(net, start, X, Y, **longer)
+        weights = np.concatenate(
+            [
+                np.full(array[0].size, name[0] == "W")
+                for name, array in net.unpack(stack.theta).items()
+            ]
+        )
+        lowest = constant_costs(net, net.check_Y(Y, net.check_X(X))).lowest
+        costs = [
+            each.final_costs[0] + l2 / 2 * np.square(np.float64(each.theta[0][weights])).sum()
+            for each in (stack, later)
+        ]
+        wrong += costs[0] - costs[1] > 0.02 * (stack.final_costs[0] - lowest) + 1e-5
+    assert found >= 40
+    assert wrong <= 0.03 * found
+    assert kinds >= {
+        "falling",
+        "plateau",
+        "stationary",
+        "converged",
+        "oscillating",
+        "too early to tell",
+    }
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exponential"])
+def test_constant_costs(rng, output):
+    """The best bias of a network without inputs that matter, by SciPy."""
+    optimize = pytest.importorskip("scipy.optimize")
+    net = fi.Network([1, 3], output=output)
+    labels = {
+        "sigmoid": rng.integers(0, 2, (3, 40)),
+        "softmax": rng.integers(0, 3, 40),
+        "identity": rng.standard_normal((3, 40)),
+        "exponential": rng.poisson(2.0, (3, 40)),
+    }[output]
+    X = np.zeros((1, 40))
+    Y = net.check_Y(labels, X)
+    weight = rng.random(40)
+    best = optimize.minimize(
+        lambda theta: net.cost(theta, X, Y, sample_weight=weight), net.initialize("zeros"), tol=1e-9
+    ).fun
+    found = constant_costs(net, Y, weight)
+    assert found.cost == pytest.approx(best, rel=1e-6)
+    perfect = {"exponential": Y - scipy_special.xlogy(Y, Y)}.get(output, 0 * Y)
+    assert found.lowest == pytest.approx(
+        float(np.average(perfect.sum(axis=0), weights=weight)), abs=1e-12
+    )
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def test_noise_labels_are_not_learned(net, circles, rng):
+    X, _, X_test, _ = circles
+    starts = net.initialize("he_normal", seed=0, n=10)
+    Y, Y_test = noise_labels(rng, 300), noise_labels(rng, 100)
+    words = verdict(net, starts, X, Y, (X_test, Y_test), iterations=3000, learning_rate=0.1)
+    assert "not shown to be better than always guessing one class on test data in any run" in words
+
+
+def test_memorised_labels_are_named(rng):
+    net = fi.Network([20, 50, 1], activation="tanh")
+    X, X_test = rng.standard_normal((20, 60)), rng.standard_normal((20, 100))
+    data = X, noise_labels(rng, 60), (X_test, noise_labels(rng, 100))
+    words = verdict(
+        net, net.initialize("he_normal", seed=0)[None], *data, iterations=2000, learning_rate=0.5
+    )
+    assert "memorises the training data, accuracy 100.0%" in words
+    assert "not shown to be better than always guessing" in words
+    starts = net.initialize("he_normal", seed=0, n=3)
+    words = verdict(net, starts, *data, iterations=2000, learning_rate=0.5)
+    assert "memorises the training data in all runs" in words
+
+
+def test_unbalanced_classes_are_compared_with_the_majority(rng):
+    X = rng.standard_normal((3, 600))
+    Y = (rng.random((1, 600)) < 0.05).astype(int)
+    net = fi.Network([3, 5, 1])
+    words = verdict(
+        net,
+        net.initialize("he_normal", seed=0)[None],
+        X[:, :300],
+        Y[:, :300],
+        (X[:, 300:], Y[:, 300:]),
+        iterations=3000,
+        learning_rate=0.1,
+    )
+    assert words.startswith("not shown to be better than always guessing one class on test data, 9")
+
+
+def test_the_other_class_is_no_better_than_guessing():
+    # The class that is most frequent in the training labels is not in the test labels.
+    net = fi.Network([1, 1])
+    Y, Y_test = np.array([[0] * 51 + [1] * 49]), np.array([[0] * 400 + [1] * 600])
+    evidence = evidence_of(net, Y, (np.zeros((1, 1000)), Y_test))
+    assert evidence.test_chance == 0.6
+    words = verdict_of(row(test_score=0.6), evidence)
+    assert words.startswith("not shown to be better")
+
+
+def row(k=1, **changes):
+    columns = {
+        "iterations": 1000,
+        "diverged_at": -1,
+        "course": COURSES.index("converged"),
+        "change": 0.0,
+        "final_cost": 0.3,
+        "train_score": 0.9,
+        "test_score": 0.9,
+        "test_cost": 0.3,
+        "test_cost_error": 0.01,
+        "symmetric": 0,
+        "saturated": 0.0,
+    } | changes
+    return {name: np.broadcast_to(np.asarray(value), (k,)) for name, value in columns.items()}
+
+
+def halves(n_train=100, n_test=100, output="sigmoid"):
+    net = fi.Network([1, 1], output=output)
+    labels = [np.arange(n)[None] % 2 for n in (n_train, n_test)]
+    test = (np.zeros((1, n_test)), labels[1]) if n_test else None
+    return evidence_of(net, labels[0], test)
+
+
+@pytest.mark.parametrize("n", [2, 4, 5])
+def test_few_test_examples_support_no_claim(n):
+    words = verdict_of(row(test_score=1.0), halves(n_test=n))
+    assert words.startswith(f"{n} test examples are too few to tell from guessing; ")
+    assert f"{n} test examples are too few" in verdict_of(row(3, test_score=1.0), halves(n_test=n))
+    assert "1 test example is too few" in verdict_of(row(test_score=1.0), halves(n_test=1))
+
+
+def test_one_class_in_the_test_data_supports_no_claim():
+    net = fi.Network([1, 1])
+    evidence = evidence_of(net, np.array([[0, 1]]), (np.zeros((1, 50)), np.zeros((1, 50), int)))
+    assert "one class only" in verdict_of(row(test_score=1.0), evidence)
+
+
+@given(st.integers(6, 300), st.data())
+def test_the_claim_is_that_of_the_exact_test(n, data):
+    hits = data.draw(st.integers(0, n))
+    evidence = halves(n_test=n)
+    p = scipy_stats.binomtest(hits, n, evidence.test_chance, alternative="greater").pvalue
+    words = verdict_of(row(test_score=hits / n), evidence)
+    assert words.startswith("better than always") == (p <= 0.025)
+    low, high = scipy_stats.binomtest(hits, n).proportion_ci(0.95, "exact")
+    if "too few" not in words:
+        assert f"(95% interval {low:.1%} to {high:.1%})" in words
+        assert words.startswith("worse than always") == (high < evidence.test_chance)
+
+
+def test_several_outputs_of_one_example_count_once():
+    # 60 % of 3 x 50 labels would be significant if they were independent.
+    net = fi.Network([1, 3])
+    labels = np.tile(np.arange(50) % 2, (3, 1))
+    evidence = evidence_of(net, labels, (np.zeros((1, 50)), labels))
+    assert scipy_stats.binomtest(90, 150, 0.5, alternative="greater").pvalue < 0.025
+    assert verdict_of(row(test_score=0.6), evidence).startswith("not shown to be better")
+
+
+def test_claims_about_many_runs_are_corrected():
+    # One run in a hundred is above the limit of a single test by chance.
+    scores = np.full(100, 0.5)
+    scores[0] = 0.61
+    evidence = halves()
+    assert verdict_of(row(test_score=0.61), evidence).startswith("better than always")
+    words = verdict_of(row(100, test_score=scores), evidence)
+    assert words.startswith(
+        "not shown to be better than always guessing one class on test data in any"
+    )
+    scores[:40] = 0.9
+    words = verdict_of(row(100, test_score=scores), evidence)
+    assert words.startswith("better than always guessing one class on test data in 40 of 100 runs")
+
+
+def test_chance_is_rarely_called_better():
+    scores = np.random.default_rng(1).binomial(100, 0.5, 2000) / 100
+    better = sum(
+        verdict_of(row(test_score=score), halves()).startswith("better") for score in scores
+    )
+    assert better <= scipy_stats.binom.ppf(0.999, 2000, 0.025)
+
+
+def test_overfitting_is_said():
+    words = verdict_of(row(train_score=0.99, test_score=0.8), halves())
+    assert "overfits: accuracy 99.0% in training, 80.0% on test data" in words
+    assert "overfits" not in verdict_of(row(train_score=0.9, test_score=0.88), halves())
+    assert "overfits" not in verdict_of(row(train_score=0.9, test_score=0.6), halves(20, 10))
+    # A difference of 1 % is significant in large data, but not far.
+    assert "overfits" not in verdict_of(
+        row(train_score=0.99, test_score=0.98), halves(10**5, 10**5)
+    )
+
+
+def test_overfitting_of_a_regression(rng):
+    net = fi.Network([3, 50, 1], activation="tanh", output="identity")
+    X = rng.standard_normal((3, 200))
+    Y = rng.standard_normal((1, 200))
+    words = verdict(
+        net,
+        net.initialize("he_normal", seed=0)[None],
+        X[:, :60],
+        Y[:, :60],
+        (X[:, 60:], Y[:, 60:]),
+        iterations=5000,
+        learning_rate=0.1,
+    )
+    assert words.startswith("not shown to be better than a constant on test data (R2 -")
+    assert "overfits: cost" in words
+
+
+def test_a_regression_is_compared_with_a_constant(rng):
+    net = fi.Network([3, 1], output="identity")
+    X = rng.standard_normal((3, 200))
+    Y = X[:1] + 0.3 * rng.standard_normal((1, 200))
+    start = net.initialize("he_normal", seed=0)[None]
+    data = X[:, :100], Y[:, :100]
+    words = verdict(net, start, *data, (X[:, 100:], Y[:, 100:]), iterations=500, learning_rate=0.1)
+    assert words.startswith("better than a constant on test data (R2 0.9")
+    assert words.endswith("converged")
+    assert "on training data (no test data were given)" in verdict(
+        net, start, *data, iterations=500
+    )
+    few = verdict(net, start, *data, (X[:, 100:104], Y[:, 100:104]), iterations=500)
+    assert few.startswith("4 test examples are too few to tell from a constant")
+
+
+def test_a_diverged_run_makes_no_claim():
+    gone = row(
+        4, diverged_at=[-1, 7, 9, 3], course=[7, 8, 8, 8], final_cost=[0.3, np.nan, np.nan, np.nan]
+    )
+    words = verdict_of(gone, halves())
+    assert "better than always guessing one class on test data in 1 of 4 runs" in words
+    assert "diverged in 3 of 4 runs" in words
+    assert "median final cost infinite" in words
+    assert verdict_of(row(diverged_at=7, course=8), halves()) == "diverged at iteration 7"
+
+
+# --- exact tests ----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 3000), st.data())
+def test_binomial_intervals_and_tails(n, data):
+    hits = data.draw(st.integers(0, n))
+    share = data.draw(st.floats(0.01, 0.99))
+    test = scipy_stats.binomtest(hits, n, share, alternative="greater")
+    assert float(binomial_tail(hits, n, share)) == pytest.approx(test.pvalue, rel=1e-9, abs=1e-300)
+    expected = scipy_stats.binomtest(hits, n).proportion_ci(0.95, "exact")
+    np.testing.assert_allclose(
+        np.array(binomial_interval(hits, n)), expected, rtol=1e-9, atol=1e-12
+    )
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.data())
+def test_fishers_test(n, n_others, data):
+    hits, others = data.draw(st.integers(0, n)), data.draw(st.integers(0, n_others))
+    expected = scipy_stats.fisher_exact([[hits, n - hits], [others, n_others - others]], "greater")[
+        1
+    ]
+    assert float(fisher_tail(hits, n, others, n_others)) == pytest.approx(
+        expected, rel=1e-8, abs=1e-300
+    )
+
+
+@given(st.floats(-20, 20), st.integers(2, 500))
+def test_the_t_statistic_of_overfitting(t, n):
+    evidence = halves(n_test=n, output="identity")
+    # The test cost exceeds 1.5 times the training cost by t standard errors.
+    columns = row(
+        final_cost=0.0, test_cost=0.1 * t + 1e-6 * evidence.train_constant, test_cost_error=0.1
+    )
+    expected = scipy_stats.t.sf(t, n - 1)
+    assert overfitting_p_values(columns, evidence)[0] == pytest.approx(
+        expected, rel=1e-6, abs=1e-12
+    )
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_the_closed_bonferroni_test(p_values):
+    """The corrected p-value is the largest Bonferroni p-value of all subsets with the test."""
+    corrected = holm(p_values)
+    k = len(p_values)
+    for i in range(k):
+        subsets = (
+            [p_values[j] for j in range(k) if code >> j & 1]
+            for code in range(1 << k)
+            if code >> i & 1
+        )
+        expected = max(min(1.0, len(own) * min(own)) for own in subsets)
+        assert corrected[i] == pytest.approx(expected, rel=1e-12)
+
+
+# --- ranking --------------------------------------------------------------------------------------
+
+
+def test_the_best_scheme_is_first(rng):
+    costs = rng.normal([2.0, 1.0, 3.0], 0.1, (20, 3))
+    found = rank(costs, ["b", "a", "c"])
+    assert [(each.scheme, each.place, each.tied) for each in found.rows] == [
+        ("a", 1, False),
+        ("b", 2, False),
+        ("c", 3, False),
+    ]
+    assert found.rows[1].difference == pytest.approx(np.median(costs[:, 0] - costs[:, 1]))
+    assert answer(found, "final cost").startswith("a is best: median final cost 1")
+    higher = rank(-costs, ["b", "a", "c"], higher_is_better=True)
+    for lower_row, higher_row in zip(found.rows, higher.rows, strict=True):
+        assert lower_row.median == -higher_row.median
+        assert (lower_row.low, lower_row.high) == (-higher_row.high, -higher_row.low)
+        assert lower_row.p_value == higher_row.p_value or lower_row.place == 1
+        assert lower_row.difference == -higher_row.difference
+
+
+def test_the_paired_p_value_is_that_of_scipy(rng):
+    for n in (8, 20, 45):
+        values = rng.normal([0.0, 0.3], 1.0, (n, 2))
+        expected = scipy_stats.wilcoxon(values[:, 0], values[:, 1], method="exact").pvalue
+        assert rank(values).rows[1].p_value == pytest.approx(expected, rel=1e-9)
+    values = np.round(rng.normal([0.0, 0.1], 1.0, (300, 2)), 1)
+    expected = scipy_stats.wilcoxon(
+        values[:, 0], values[:, 1], method="approx", correction=True
+    ).pvalue
+    assert rank(values).rows[1].p_value == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_unpaired_p_value_is_that_of_scipy(rng):
+    for n in (6, 20, 200):
+        values = np.full((2 * n, 2), np.nan)
+        values[:n, 0], values[n:, 1] = rng.normal(0.0, 1.0, n), rng.normal(0.4, 1.0, n)
+        method = "exact" if n <= 20 else "asymptotic"
+        expected = scipy_stats.mannwhitneyu(values[:n, 0], values[n:, 1], method=method).pvalue
+        found = rank(values).rows[1]
+        assert not found.paired
+        assert found.p_value == pytest.approx(expected, rel=1e-6)
+
+
+def test_ties_keep_the_permutation_distribution(rng):
+    values = np.round(rng.normal([0.0, 0.8], 1.0, (9, 2)))
+    d = values[:, 1] - values[:, 0]
+    d = d[d != 0]
+    ranks = scipy_stats.rankdata(np.abs(d))
+    signs = np.array([[code >> i & 1 for i in range(len(d))] for code in range(1 << len(d))])
+    sums, own = signs @ ranks, ranks[d > 0].sum()
+    expected = min(1.0, 2 * min(np.mean(sums <= own + 1e-9), np.mean(sums >= own - 1e-9)))
+    assert rank(values).rows[1].p_value == pytest.approx(expected, rel=1e-9)
+
+
+def test_equal_values_and_one_seed_tell_nothing():
+    found = rank(np.full((20, 3), 0.95), ["a", "b", "c"], higher_is_better=True)
+    assert {each.place for each in found.rows} == {1}
+    assert all(each.tied and each.seeds_needed is None for each in found.rows)
+    assert answer(found, "test accuracy").startswith(
+        "All schemes have the same median test accuracy"
+    )
+    one = rank([[0.1, 0.2]], ["a", "b"])
+    assert all(each.tied for each in one.rows)
+    assert answer(one, "cost").endswith("One seed: no difference can be told.")
+    # Two blocks of one seed are one observation.
+    assert answer(rank([[0.1, 0.2], [0.1, 0.2]], clusters=[7, 7])).endswith(
+        "no difference can be told."
+    )
+
+
+def test_few_seeds_are_called_too_few():
+    values = np.arange(5)[:, None] + np.array([0.0, 100.0])
+    assert not rank(values).rows[1].tied
+    six = np.arange(5)[:, None] + 100.0 * np.arange(6)
+    assert answer(rank(six)).endswith(
+        "5 seeds are too few to tell 6 schemes apart; at least 6 are needed."
+    )
+    assert fewest_seeds(0.05) == 4
+
+
+def test_failed_runs_are_worst(rng):
+    values = rng.normal(0.0, 1.0, (20, 3))
+    values[:15, 0], values[:, 1] = np.inf, np.inf
+    found = rank(values, ["a", "b", "c"])
+    assert [(each.scheme, each.failed, each.median) for each in found.rows][1:] == [
+        ("a", 15, np.inf),
+        ("b", 20, np.inf),
+    ]
+    assert found.best.scheme == "c"
+    assert found.rows[1].difference == np.inf
+    accuracy = rank(
+        np.where(np.isinf(values), -np.inf, values), ["a", "b", "c"], higher_is_better=True
+    )
+    assert [each.scheme for each in accuracy.rows] == ["c", "a", "b"]
+    assert "infinite" in answer(rank(values[:, :2]), "cost")
+
+
+def test_missing_runs(rng):
+    values = rng.normal([0.0, 0.2, 0.0], 1.0, (20, 3))
+    values[:5, 0], values[:, 2] = np.nan, np.nan
+    found = {each.scheme: each for each in rank(values).rows}
+    assert (found["0"].runs, found["1"].runs, found["2"].runs) == (15, 20, 0)
+    assert math.isnan(found["2"].median)
+    assert found["2"].tied and found["2"].place == 3
+    assert answer(rank(np.full((3, 2), np.nan))) == "There are no runs to rank."
+
+
+def test_blocks_of_a_seed_are_one_observation(rng):
+    """A difference in one seed is not evidence, however many depths it was trained with."""
+    seeds = np.repeat(np.arange(6), 10)
+    values = rng.normal(0.0, 1.0, (6, 1))[seeds % 6] + rng.normal(0.0, 0.01, (60, 2))
+    values[:, 1] += rng.normal(0.0, 1.0, 6)[seeds]
+    alone, clustered = rank(values), rank(values, clusters=seeds)
+    assert alone.seeds == 60
+    assert clustered.seeds == clustered.best.seeds == 6
+    assert alone.best.runs == clustered.best.runs == 60
+    assert not alone.rows[1].tied
+    assert clustered.rows[1].tied
+
+
+@given(st.integers(6, 200))
+def test_the_interval_of_a_median_has_its_confidence(n):
+    found = rank(np.arange(1.0, n + 1)[:, None]).best
+    first = int(found.low)
+    assert found.high == n + 1 - first
+    below = scipy_stats.binom.cdf([first - 1, first], n, 0.5)
+    assert below[0] <= 0.025 < below[1]
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "skewed", "failed", "unpaired"])
+@pytest.mark.parametrize("shape", [(5, 2), (20, 2), (20, 4)])
+def test_equal_schemes_are_told_apart_in_five_percent(shape, kind):
+    rng = np.random.default_rng(7)
+    n, k = shape
+    errors = covered = trials = 0
+    for _ in range(150):
+        values = rng.normal(size=shape) + rng.normal(size=(n, 1))
+        if kind == "ties":
+            values = np.round(values)
+        elif kind == "skewed":
+            values = np.exp(2 * values)
+        elif kind == "failed":
+            values = np.where(rng.random(shape) < 0.2, np.inf, values)
+        elif kind == "unpaired":
+            values = np.where(np.repeat(np.eye(k), n, axis=0) > 0, np.tile(values, (k, 1)), np.nan)
+        found = rank(values)
+        errors += any(each.p_value <= 0.05 for each in found.rows)
+        if kind != "failed":
+            center = 1.0 if kind == "skewed" else 0.0
+            covered += sum(each.low <= center <= each.high for each in found.rows)
+            trials += k
+    assert errors <= scipy_stats.binom.ppf(0.999, 150, 0.05)
+    # The runs of a block are correlated: as if each block had one.
+    confidence = 1 - 2.0 ** (1 - n) if n < 6 else 0.95
+    assert covered >= k * scipy_stats.binom.ppf(0.001, 150, confidence) if trials else True
+
+
+def test_the_seeds_needed_tell_the_difference():
+    rng = np.random.default_rng(3)
+    n = 400
+    found = rank(rng.normal([0.0, 0.1], 1.0, (n, 2))).rows[1]
+    small = [rank(rng.normal([0.0, 0.7], 1.0, (12, 2))).rows[1].seeds_needed for _ in range(40)]
+    needed = int(np.median([each for each in small if each is not None]))
+    told = np.mean(
+        [not rank(rng.normal([0.0, 0.7], 1.0, (needed, 2))).rows[1].tied for _ in range(100)]
+    )
+    assert 0.6 <= told <= 0.97
+    assert found.seeds_needed is None or found.seeds_needed > n
+
+
+def test_answers_name_what_cannot_be_told(rng):
+    values = rng.normal([0.0, 0.3, 0.35], 1.0, (20, 3))
+    found = rank(values, ["a", "b", "c"])
+    words = answer(found, "final cost")
+    if all(each.tied for each in found.rows):
+        assert "No difference between" in words and "with these 20 seeds" in words
+    assert answer(rank(values[:, :1], ["a"]), "final cost").startswith("a: median final cost")
+
+
+@pytest.mark.parametrize(
+    ("values", "keywords"),
+    [
+        ([1.0, 2.0], {}),
+        (np.zeros((3, 0)), {}),
+        (np.zeros((3, 2)), {"names": ["a"]}),
+        (np.zeros((3, 2)), {"clusters": [1]}),
+    ],
+)
+def test_wrong_shapes(values, keywords):
+    with pytest.raises(ValueError, match="expected"):
+        rank(values, **keywords)
+
+
+def test_a_hundred_thousand_runs_are_ranked_and_judged(rng):
+    values = rng.normal(size=(20_000, 5))
+    assert rank(values).seeds == 20_000
+    k = 100_000
+    columns = row(
+        k, test_score=rng.integers(40, 101, k) / 100, train_score=rng.integers(40, 101, k) / 100
+    )
+    assert " of 100,000 runs" in verdict_of(columns, halves())
