@@ -105,17 +105,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
 
 
-class _Once(argparse.Action):
-    """Stores a value; a second one is an error, because it would replace the first one silently."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None
-    ) -> None:
-        if getattr(namespace, self.dest) is not self.default:
-            raise argparse.ArgumentError(self, "expected once; got several")
-        setattr(namespace, self.dest, values)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastinit",
@@ -131,7 +120,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    compare_parser.register("action", None, _Once)
     compare_parser.set_defaults(run=_compare)
     _add_options(compare_parser)
     merge_parser = commands.add_parser(
@@ -154,7 +142,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=REPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    report_parser.register("action", None, _Once)
     report_parser.add_argument("store", type=Path, metavar="STORE")
     report_parser.add_argument(
         "-o", "--output", type=Path, dest="report", metavar="FILE",
@@ -477,7 +464,8 @@ def _ranges(text: str) -> int | Sequence[int]:
 class LogUniform:
     """The distribution whose logarithm is uniform between those of two numbers.
 
-    What :func:`fastinit.compare` needs of ``scipy.stats.loguniform``, with a repr that is code.
+    What :func:`fastinit.compare` needs of ``scipy.stats.loguniform``, with a repr that is the code
+    of a report.
 
     Parameters
     ----------
@@ -492,6 +480,9 @@ class LogUniform:
 
     low: float
     high: float
+
+    def __repr__(self) -> str:
+        return f"fi.cli.LogUniform({self.low!r}, {self.high!r})"
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < math.inf:
@@ -825,6 +816,8 @@ class _Problem(NamedTuple):
 def _problem(arguments: argparse.Namespace) -> _Problem:
     # Also with other data: it leaves NumPy's random state from which `lesson.random` draws.
     X, Y, *test = load_dataset()
+    ranges = LogUniform in map(type, (arguments.learning_rate, arguments.scale))
+    imports = ["import fastinit.cli", ""] if ranges else []
     code = ["X, Y, X_test, Y_test = fi.lesson.load_dataset()"]
     held_out: tuple[Any, Any] | None = (test[0], test[1])
     notes: tuple[str, ...] = ()
@@ -868,7 +861,7 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
             standardize=False,
         )
         X, Y, validation = parts.X, parts.Y, parts.test
-    return _Problem(X, Y, held_out, validation, network, notes, "\n".join(code))
+    return _Problem(X, Y, held_out, validation, network, notes, "\n".join([*imports, *code]))
 
 
 # --- merge and report -----------------------------------------------------------------------------
@@ -938,7 +931,8 @@ def _present(
     if arguments.csv is not None:
         result.to_csv(arguments.csv)
     if arguments.report is not None and len(result):
-        report.write(result, arguments.report, data=code, command=arguments.words)
+        by = arguments.by[:MOST_FACETS] or None
+        report.write(result, arguments.report, data=code, command=arguments.words, by=by)
     if arguments.json:
         print(json.dumps(_document(result, rankings, notes, pictures), indent=2, allow_nan=False))
     elif pictures:

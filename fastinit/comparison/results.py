@@ -622,6 +622,8 @@ class RankingTable(Table):
 
     Attributes
     ----------
+    rows : tuple of Rank
+        The rows as :class:`fastinit.comparison.statistics.Rank`.
     metric : Metric
     answer : str
         Which scheme is best and which differences can be told, in two sentences.
@@ -629,6 +631,7 @@ class RankingTable(Table):
 
     def __init__(self, ranking: statistics.Ranking, metric: Metric) -> None:
         super().__init__([asdict(row) for row in ranking.rows])
+        self.rows = ranking.rows
         self.metric = metric
         self.answer = statistics.answer(ranking, metric.label)
 
