@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,10 @@ from sklearn import datasets
 SCHEMES = ("he_normal", "glorot_uniform", "lecun_normal", "orthogonal", "torch_linear",
            "normal(std=0.1)")  # fmt: skip
 DEPTHS = (2, 5, 10)
+
+
+FIGURE = "scores.png"
+ALTERNATIVE = "Test scores on {name}, a dot for each run, by scheme, optimiser and depth"
 
 
 class Study(NamedTuple):
@@ -73,9 +78,9 @@ INTRODUCTION = """\
 Six schemes, three depths, {seeds} and two optimisers on three data sets: {runs:,} networks. The
 page and its figures are made by [which-initialisation.py](which-initialisation.py), which runs the
 commands that are shown. All networks have ReLU units and batches of 32 examples. The learning
-rates were chosen for `he_normal` at two hidden layers and are the same for all schemes and depths.
-Other rates would give other rankings: [a sample of rates](comparing.md#samples) compares the
-schemes over a range.
+rates were not tuned and are the same for all schemes and depths. Other rates may give other
+rankings: [a sample of rates](comparing.md#samples) compares the schemes over a range.
+[How to read a ranking](comparing.md#rankings) explains the tables.
 
 ## In short
 
@@ -89,8 +94,8 @@ tenth of the way from that of a constant prediction to the perfect one.
 """
 
 CASES = """
-The best scheme of each case, with the median of its test accuracy or R2, and the schemes that cannot
-be told from it:
+The best scheme of each case, with the median of its test accuracy or R2, and the schemes that
+cannot be told from it:
 
 | data | optimiser | hidden layers | best | median | not told from it |
 |---|---|--:|---|--:|---|
@@ -147,22 +152,25 @@ def broken(words: list[str]) -> str:
 
 
 def section(study: Study, words: list[str], printed: str) -> str:
-    """Return the section of a data set: the command, what it prints, and a figure."""
-    rankings = printed[printed.index("\n", printed.index("median final cost")) :]
-    start = min(place for place in (printed.find(" Ranking, "),) if place >= 0)
-    rankings = printed[printed.rindex("\n", 0, start) :]
-    rankings = rankings[: rankings.index("\nFigures: ")]
-    lines = "\n".join(line.rstrip() for line in rankings.splitlines()).strip("\n")
-    return "\n".join(
-        [
-            f"\n## {study.name.capitalize()}\n",
-            f"{study.about[0].upper()}{study.about[1:]}. {study.epochs} epochs.\n",
-            "```text",
-            f"$ {broken(words)}\n",
-            lines,
-            "```\n",
-        ]
+    """Return the section of a data set: the command and the rankings that it prints."""
+    first, last = printed.index("\nRanking, "), printed.index("\nFigures: ")
+    rankings = "\n".join(
+        wrapped
+        for line in printed[first:last].strip().splitlines()
+        for wrapped in textwrap.wrap(line, 100, break_on_hyphens=False) or [""]
     )
+    about = f"{study.about[0].upper()}{study.about[1:]}"
+    return f"""
+## {study.name.capitalize()}
+
+{about}.
+
+```text
+$ {broken(words)}
+...
+{rankings}
+```
+"""
 
 
 def page(folder: Path, into: Path, seeds: int, epochs: int | None) -> str:
@@ -206,10 +214,6 @@ def page(folder: Path, into: Path, seeds: int, epochs: int | None) -> str:
             *sections,
         ]
     )
-
-
-FIGURE = "depth.png"
-ALTERNATIVE = "Heat map of the median final cost on {name} by scheme and depth"
 
 
 def main() -> None:

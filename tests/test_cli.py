@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 
@@ -319,7 +320,7 @@ def test_validation_rows_are_training_rows(compared, target):
     (X_all, _, _, _), _, _ = compared(*base)
     (X, _, _, _), keywords, result = compared(
         *base, "--validation-size", "0.2", "--tol", "0.5", "--n-iter-no-change", "2",
-        "--monitor", "score", "--epochs", "50",
+        "--monitor", "score", "--epochs", "50", "--schemes", "he_normal",
     )  # fmt: skip
     X_validation, _ = keywords["validation"]
     assert (X.shape[1], X_validation.shape[1]) == (48, 12)
@@ -447,7 +448,7 @@ BAD_ARGUMENTS = {
     "no y": (["--data", "no_y.npz"], "no_y.npz"),
     "half": (["--data", "half.npz"], "half.npz"),
     "transposed": (["--data", "transposed.npz"], "transposed"),
-    "nan": (["--data", "nan.npz"], "expected a value"),
+    "nan": (["--data", "nan.npz"], "expected a finite number or text"),
     "objects": (["--data", "objects.npz"], "objects.npz"),
     "npy": (["--data", "one.npy"], "expected a name in .csv"),
     "text": (["--data", "text.npz"], "text.npz"),
@@ -620,10 +621,9 @@ def test_grid(tmp_path):
     assert "Results by initialisation, 32 of 32 runs" in result.stdout
     assert "zeros: symmetry unbroken in all runs; " in result.stdout
     assert "Cost after iteration" not in result.stdout
-    assert result.stdout.splitlines()[-1] == (
-        "Figures: data.png, costs.png, outcomes.png, boundaries.png, depth.png, "
-        "learning_rate.png in fastinit-compare"
-    )
+    names, folder = result.stdout.splitlines()[-1].removeprefix("Figures: ").split(" in ")
+    assert {"data.png", "costs.png", "outcomes.png", "scores.png"} <= set(names.split(", "))
+    assert sorted(os.listdir(tmp_path / folder)) == sorted(names.split(", "))
     table = (tmp_path / "runs.csv").read_text(encoding="utf-8")
     assert table.count("\n") == 33
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -691,8 +691,9 @@ def test_live_table(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="requires POSIX signals")
-def test_interrupted_grid_shows_what_is_finished(tmp_path):
-    """The finished runs are shown and are in the store."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_grid_shows_what_is_finished(tmp_path, number):
+    """The finished runs are shown and are in the store; the same command continues."""
     arguments = [*GRID, "--iterations", "20000", "--store", "runs.sqlite", "--csv", "runs.csv"]
     with subprocess.Popen(
         [sys.executable, "-m", "fastinit", *arguments],
@@ -705,16 +706,229 @@ def test_interrupted_grid_shows_what_is_finished(tmp_path):
         while not rows and time.monotonic() < deadline:
             time.sleep(0.1)
             if (tmp_path / "runs.sqlite").exists():
-                with contextlib.suppress(OSError, ValueError), Store(tmp_path / "runs.sqlite") as s:
-                    rows = len(s)
-        child.send_signal(signal.SIGINT)
+                with (
+                    contextlib.suppress(OSError, ValueError),
+                    Store(tmp_path / "runs.sqlite", writable=False) as store,
+                ):
+                    rows = len(store)
+        child.send_signal(number)
         out, err = child.communicate(timeout=120)
-    assert child.returncode == 130
+    assert child.returncode == 128 + number
     finished = int(re.search(r"Results by initialisation, (\d+) of 32 runs", out)[1])
     assert err == f"interrupted: {finished} of 32 runs finished\n"
     assert (tmp_path / "runs.csv").read_text(encoding="utf-8").count("\n") == finished + 1
     with Store(tmp_path / "runs.sqlite") as store:
         assert rows <= finished == len(store) < 32
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="requires POSIX signals")
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_kills(tmp_path, first, second):
+    script = """
+import sys, time
+from fastinit import cli
+def endless(*_, **__):
+    print("training", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        print("stopping", flush=True)
+        time.sleep(60)
+cli.compare = endless
+sys.exit(cli.main(["compare"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "training\n"
+        child.send_signal(first)
+        assert child.stdout.readline() == "stopping\n"
+        child.send_signal(second)
+        assert child.wait(timeout=30) == -second
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_signal_handlers_are_left_as_they_were(tmp_path, monkeypatch, ignored):
+    """A shell ignores SIGINT for commands in the background."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def spied(*_, **__):
+        seen.append(signal.getsignal(signal.SIGINT))
+        raise SeenError
+
+    monkeypatch.setattr(cli, "compare", spied)
+    mine = signal.SIG_IGN if ignored else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, mine)
+    try:
+        assert cli.main(["compare"]) == 2
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (seen[0] is mine) == ignored
+
+
+def test_in_another_thread(tmp_path, monkeypatch):
+    """Signal handlers can only be set in the main thread."""
+    monkeypatch.chdir(tmp_path)
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(cli.main(["info"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+# --- stores ---------------------------------------------------------------------------------------
+
+
+def table_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return [row | {"seconds": None} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Return a folder with the whole of a grid as a table, and its parts as stores."""
+    folder = tmp_path_factory.mktemp("shards")
+    for i in (1, 2, 3):
+        result = run(*GRID, "--store", f"{i}.sqlite", "--shard", f"{i}/3", cwd=folder)
+        assert result.returncode == 0, result.stderr
+        assert re.search(r"Results by initialisation, 1[01] of 32 runs", result.stdout)
+    result = run(*GRID, "--csv", "whole.csv", "--out", "whole", cwd=folder)
+    (folder / "whole.txt").write_text(result.stdout, encoding="utf-8")
+    merged = run("merge", "1.sqlite", "2.sqlite", "3.sqlite", "-o", "all.sqlite", cwd=folder)
+    assert merged.stdout == "32 runs added to all.sqlite, which now has 32\n"
+    return folder
+
+
+def test_shards_are_the_whole(shards):
+    again = run("merge", "1.sqlite", "3.sqlite", "-o", "all.sqlite", cwd=shards)
+    assert again.stdout == "0 runs added to all.sqlite, which now has 32\n"
+    result = run("report", "all.sqlite", "--csv", "all.csv", cwd=shards)
+    assert result.returncode == 0, result.stderr
+    assert table_of(shards / "all.csv") == table_of(shards / "whole.csv")
+    whole = (shards / "whole.txt").read_text(encoding="utf-8")
+    assert result.stdout == whole[: whole.index("Figures: ")]
+
+
+def test_report_of_a_store(shards):
+    arguments = ["-o", "a.html", "--by", "depth", "--metric", "final_cost", "--out", "figures"]
+    result = run("report", "all.sqlite", *arguments, cwd=shards)
+    assert result.returncode == 0, result.stderr
+    assert "Ranking, depth 1\n" in result.stdout
+    assert "depth 2: he_normal " in result.stdout
+    assert "median final cost" in result.stdout
+    page = (shards / "a.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert result.stdout.splitlines()[-1].endswith(" in figures")
+    assert (shards / "figures" / "costs.png").exists()
+    document = json.loads(run("report", "all.sqlite", "--json", cwd=shards).stdout)
+    assert len(document["runs"]) == 32
+    assert document["settings"]["depth"] == [1, 2]
+
+
+def test_report_of_one_of_several_comparisons(tmp_path):
+    for seeds in ("0:2", "0:3"):
+        arguments = ["--schemes", "zeros", "--seeds", seeds, "--iterations", "5"]
+        assert run("compare", *arguments, "--store", "a.sqlite", cwd=tmp_path).returncode == 0
+    listed = run("report", "a.sqlite", "--list", cwd=tmp_path).stdout
+    assert "Comparisons in a.sqlite" in listed
+    assert [line.split()[0] for line in listed.splitlines() if line[:1].isdecimal()] == ["1", "2"]
+    assert "3 of 3 runs" in run("report", "a.sqlite", cwd=tmp_path).stdout
+    assert "2 of 2 runs" in run("report", "a.sqlite", "--which", "1", cwd=tmp_path).stdout
+    result = run("report", "a.sqlite", "--which", "3", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "fastinit report: which: expected one of 1, 2; got 3\n"
+
+
+def test_more_parts_than_runs(tmp_path):
+    arguments = ["--schemes", "zeros", "--iterations", "5", "--store", "a.sqlite"]
+    result = run("compare", *arguments, "--shard", "2/2", "--report", "a.html", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "0 of 1 runs" in result.stdout
+    assert os.listdir(tmp_path) == ["a.sqlite"]
+
+
+BAD_COMMANDS = {
+    "merge nothing": (["merge", "-o", "a"], "the following arguments are required: STORE"),
+    "merge nowhere": (["merge", "a.sqlite"], "required: -o/--output"),
+    "merge absent": (["merge", "absent", "-o", "b"], "which is absent"),
+    "merge itself": (["merge", "a.sqlite", "-o", "./a.sqlite"], "expected another file"),
+    "merge hard": (["merge", "a.sqlite", "-o", "hard"], "expected another file"),
+    "merge text": (["merge", "a.sqlite", "text", "-o", "b"], "expected a fastinit store"),
+    "merge into text": (["merge", "a.sqlite", "-o", "text"], "expected a fastinit store"),
+    "report absent": (["report", "absent"], "which is absent"),
+    "report text": (["report", "text"], "expected a fastinit store"),
+    "report empty": (["report", "empty"], "expected a fastinit store"),
+    "report none": (["report", "none.sqlite"], "expected a comparison; got none"),
+    "report pipe": (["report", "pipe"], "store"),
+    "report itself": (["report", "a.sqlite", "-o", "hard"], "expected another file than that of"),
+    "report link": (["report", "a.sqlite", "-o", "link"], "got the symbolic link"),
+    "report device": (["report", "a.sqlite", "--csv", "/dev/null"], "got the device"),
+    "report metric": (["report", "a.sqlite", "--metric", "acc"], "--metric: expected one of"),
+    "report by": (["report", "a.sqlite", "--by", "x"], "--by: expected one of"),
+    "report list": (["report", "a.sqlite", "--list", "--which", "1"], "not allowed with"),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="requires links and pipes")
+@pytest.mark.parametrize("case", BAD_COMMANDS)
+def test_bad_stores_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, case):
+    monkeypatch.chdir(tmp_path)
+    fi.compare([[0.0, 1.0]], [[0, 1]], fi.Network([1, 1]), "zeros", iterations=1, store="a.sqlite")
+    Store("none.sqlite").close()
+    (tmp_path / "text").write_text("no store")
+    (tmp_path / "empty").touch()
+    (tmp_path / "hard").hardlink_to("a.sqlite")
+    (tmp_path / "link").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+
+    def contents():
+        files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files}
+
+    before = contents()
+    arguments, message = BAD_COMMANDS[case]
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert message in err
+    assert contents() == before
+
+
+# --- a scheduler ----------------------------------------------------------------------------------
+
+
+def test_scheduler(tmp_path, monkeypatch, capsys):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.chdir(tmp_path)
+    grid = ["compare", "--schemes", "he_normal,zeros", "--seeds", "0:4", "--iterations", "50"]
+    assert cli.main([*grid, "--csv", "here.csv"]) == 0
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", dashboard_address=None
+    ) as cluster:
+        arguments = ["--csv", "there.csv", "--scheduler", cluster.scheduler_address]
+        assert cli.main([*grid, *arguments]) == 0
+    assert table_of("there.csv") == table_of("here.csv")
+    assert "Results by initialisation, 8 of 8 runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "no address", "udp://127.0.0.1:9", ""])
+def test_scheduler_that_does_not_answer(tmp_path, address):
+    pytest.importorskip("distributed")
+    result = run("compare", "--scheduler", address, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("fastinit compare: --scheduler: expected the address of a run")
+    assert result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+# --- output ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="requires a POSIX shell")
