@@ -729,8 +729,8 @@ def test_the_second_signal_kills(tmp_path, first, second):
 import sys, time
 from fastinit import cli
 def endless(*_, **__):
-    print("training", flush=True)
     try:
+        print("training", flush=True)
         time.sleep(60)
     finally:
         print("stopping", flush=True)
