@@ -1,79 +1,108 @@
-"""The command line: ``compare`` runs the lesson or a grid, ``info`` shows the kernels."""
+"""The command line: compare, also in parts that are merged, and report from a store."""
 
 import argparse
+import ast
 import importlib.util
+import inspect
+import io
 import json
 import math
 import os
+import signal
 import sys
-import tempfile
-import zipfile
-from collections.abc import Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from fastinit import __version__, initializers
 from fastinit.comparison import Comparison, Trial, compare, report
-from fastinit.comparison.grid import MOST_CELLS, plain
+from fastinit.comparison.data import KINDS, from_table, read
+from fastinit.comparison.grid import AXES, MOST_CELLS, OPTIMIZERS, plain
+from fastinit.comparison.results import RankingTable
 from fastinit.comparison.tables import Table, rich_table
 from fastinit.kernels import show_config
 from fastinit.lesson import load_dataset
 from fastinit.training import Interrupted, Network
-from fastinit.training.network import ACTIVATIONS
+from fastinit.training.files import check_distinct, check_folder, check_output, replace_file
+from fastinit.training.network import ACTIVATIONS, LOSSES
+from fastinit.validation import check_name
 
 DESCRIPTION = """\
 Train a network from several weight initialisations and compare the results.
 
 Without options this is the lesson: two noisy circles and layers of 2, 10, 5 and 1 units, trained
-from zeros, from large random weights and from He weights. The command prints the costs and a table
-and writes figures.
+from zeros, from large random weights and from He weights. The command prints the costs, a table,
+the verdicts and the ranking, and writes figures.
 """
 
 EXAMPLES = """\
 examples:
   fastinit compare
       the lesson
-  fastinit compare --schemes he_normal,glorot_uniform --seed 0 --hidden 50,50
-      two other schemes, a larger network and a seed
-  fastinit compare --data mine.npz --learning-rate 0.1 --iterations 5000
-      other data
+  fastinit compare --data houses.csv --target price --hidden 50,50 --optimizer adam --epochs 50
+      data of one's own: a column of numbers, text or classes is predicted from the others
+  fastinit compare --schemes "he_normal,normal(std=0.1),he_normal/zeros" --seeds 0:20
+      settings in parentheses; one scheme for each layer, separated by slashes
+  fastinit compare --optimizers "sgd,adam(l2=0.001)" --learning-rates 0.01,0.1 --by optimizer
+      every combination, one table row for each optimiser
+  fastinit compare --learning-rate 0.001:1 --scale 0.5:2 --n-samples 200
+      200 settings from these ranges, evenly spread on a logarithmic scale
   fastinit compare --seeds 0:100 --store runs.sqlite --report report.html
       100 runs of each scheme; if it is interrupted, the same command continues
-  fastinit compare --schemes he_normal,glorot_uniform --depths 2,4,8 --widths 10,50 --seeds 0:20
-      every combination
+  fastinit compare --seeds 0:100 --store part3.sqlite --shard 3/20
+      the third of 20 parts, which fastinit merge joins
   fastinit compare --json > result.json
       output for other programs
+"""
 
+MERGE_EXAMPLES = """\
+examples:
+  fastinit merge part1.sqlite part2.sqlite -o all.sqlite
+"""
+
+REPORT_EXAMPLES = """\
+examples:
+  fastinit report all.sqlite -o report.html
+  fastinit report all.sqlite --by depth --metric final_cost --csv runs.csv
+"""
+
+EXIT_CODES = """
 exit codes:
   0    success
   1    the reader of the output closed it, as in "| head"
   2    invalid arguments or data, a file that cannot be read or written, or too little memory
   130  interrupted by Ctrl-C; runs that were finished are shown
+  143  the same, by SIGTERM
 """
 
-# The parameters of compare() that are options of the same meaning. An option and its plural, such
-# as --seed and --seeds, set the same parameter.
+# The parameters of compare() that are options of the same meaning.
 COMPARED = (
-    "learning_rate", "iterations", "seed", "depth", "width", "activation", "target_cost",
-    "target_accuracy", "store", "threads",
+    *AXES, "n_samples", "iterations", "epochs", "class_weight", "monitor", "tol",
+    "n_iter_no_change", "target_cost", "target_accuracy", "store", "shard", "threads",
 )  # fmt: skip
-
-
-# The first bytes of files that are never replaced by a report or a table: stores and data.
-DATA_FILES = {
-    b"SQLite format 3\0": "the SQLite file",
-    b"PK\x03\x04": "the .npz file",
-    b"\x93NUMPY": "the .npy file",
-}
+# Keywords of initialisers that a network sets itself.
+OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
+# The figures that a comparison may have, and the largest number of axes with panels of their own.
+PICTURES = ("data", "costs", "outcomes", "scores", "boundaries", *AXES)
+MOST_FACETS = 2
+# What the targets of each output hold, in the words of from_table.
+KIND_OF = {
+    "sigmoid": "classes", "softmax": "classes", "identity": "numbers", "exponential": "counts",
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
     """Errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,116 +112,235 @@ def _parser() -> argparse.ArgumentParser:
         epilog="See also: fastinit compare --help",
     )
     parser.add_argument("--version", action="version", version=f"fastinit {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{compare,info}")
+    commands = parser.add_subparsers(dest="command", metavar="{compare,merge,report,info}")
+    compare_parser = commands.add_parser(
+        "compare",
+        help="train from several initialisations and compare the results",
+        description=DESCRIPTION,
+        epilog=EXAMPLES + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare_parser.set_defaults(run=_compare)
+    _add_options(compare_parser)
+    merge_parser = commands.add_parser(
+        "merge",
+        help="join stores, such as those of --shard",
+        description="Copy the runs of several stores into one; equal runs once.",
+        epilog=MERGE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    merge_parser.add_argument("stores", nargs="+", type=Path, metavar="STORE")
+    merge_parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE",
+        help="the store to write; runs that it already contains are kept",
+    )  # fmt: skip
+    merge_parser.set_defaults(run=_merge)
+    report_parser = commands.add_parser(
+        "report",
+        help="show the comparison in a store, without training anything",
+        description="Show the comparison in a store, as far as it is finished.",
+        epilog=REPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report_parser.add_argument("store", type=Path, metavar="STORE")
+    report_parser.add_argument(
+        "-o", "--output", type=Path, dest="report", metavar="FILE",
+        help="write a self-contained HTML page",
+    )  # fmt: skip
+    which = report_parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--which",
+        type=int,
+        metavar="N",
+        help="the number of the comparison, if the store has several (default: the last one)",
+    )
+    which.add_argument("--list", action="store_true", help="list the comparisons in the store")
+    _add_results(report_parser)
+    report_parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the figures to this folder"
+    )
+    report_parser.set_defaults(run=_report)
     info = commands.add_parser(
         "info",
         help="show versions and the kernels that are used on this machine",
         description="Show versions and the kernels that are used on this machine, and why.",
     )
     info.set_defaults(run=_info)
-    compare_parser = commands.add_parser(
-        "compare",
-        help="train from several initialisations and compare the results",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    compare_parser.set_defaults(run=_compare)
-    _add_options(compare_parser)
     return parser
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    setting = parser.add_argument_group("network and training")
-    setting.add_argument(
-        "--schemes",
-        type=_names,
-        default=["zeros", "lesson.random", "lesson.he"],
-        metavar="A,B,...",
-        help="initialisations (default: zeros,lesson.random,lesson.he). "
-        f"Available: {', '.join(initializers.names())}",
-    )
-    setting.add_argument(
+    data = parser.add_argument_group("data")
+    data.add_argument(
         "--data",
         type=Path,
         metavar="FILE",
-        help="an .npz file with arrays X of shape (n_features, n_examples) and Y of shape "
-        "(1, n_examples), each 0 or 1, and optionally X_test and Y_test (default: the lesson's)",
+        help="a .csv, .tsv or .parquet file with the names of the columns, or an .npz file with "
+        "arrays X of shape (n_examples, n_features) and y of shape (n_examples,), optionally "
+        "X_test and y_test (default: the lesson's)",
     )
-    setting.add_argument(
+    data.add_argument(
+        "--target",
+        metavar="COLUMN",
+        help="the column to predict; of an .npz file, the name of the array (default: y)",
+    )
+    data.add_argument(
+        "--kind",
+        choices=KINDS,
+        help="what the target holds (default: decided by its values; counts must be asked for). "
+        "The output layer follows: sigmoid for two classes, softmax for more, identity for "
+        "numbers, exponential for counts",
+    )
+    data.add_argument(
+        "--test-size",
+        type=_size,
+        metavar="SIZE",
+        help="share or number of the rows to hold out for testing (default: 0.25); 0 for none",
+    )
+    data.add_argument(
+        "--validation-size",
+        type=_size,
+        metavar="SIZE",
+        help="share or number of the training rows to hold out for early stopping (default: none)",
+    )
+    data.add_argument(
+        "--no-standardize",
+        action="store_true",
+        help="leave features and numeric targets as they are",
+    )
+
+    network = parser.add_argument_group("network")
+    network.add_argument(
         "--hidden",
         type=_integers,
         default=[10, 5],
         metavar="N,N,...",
         help="numbers of units of the hidden layers (default: 10,5)",
     )
-    setting.add_argument(
-        "--iterations",
-        type=int,
-        default=15_000,
-        metavar="N",
-        help="number of updates of each run (default: 15000)",
+    network.add_argument(
+        "--loss",
+        choices=[loss for losses in LOSSES.values() for loss in losses],
+        help="loss (default: saturating_cross_entropy for the lesson's data, otherwise that of "
+        "the output layer)",
     )
-    rates = setting.add_mutually_exclusive_group()
-    rates.add_argument(
-        "--learning-rate",
-        type=float,
-        default=0.01,
-        metavar="RATE",
-        help="learning rate of gradient descent (default: 0.01)",
-    )
-    rates.add_argument(
-        "--learning-rates",
-        type=_numbers,
-        dest="learning_rate",
-        default=0.01,
-        metavar="RATE,...",
-        help="several learning rates, in place of one",
-    )
-    seeds = setting.add_mutually_exclusive_group()
-    seeds.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="seed of every scheme (default: 3 for lesson.he as in the lesson, NumPy's global "
-        "random state for lesson.random, 0 for all others)",
-    )
-    seeds.add_argument(
-        "--seeds",
-        type=_ranges,
-        dest="seed",
-        metavar="N,A:B,...",
-        help="several seeds, in place of one; A:B means A to B - 1",
+    network.add_argument(
+        "--dtype",
+        choices=("float64", "float32"),
+        default="float64",
+        help="type of the parameters and of the arithmetic (default: float64)",
     )
 
     grid = parser.add_argument_group(
-        "grid", "Every combination of these values, of --seeds and of --learning-rates is run."
+        "grid", "Each takes one value or several; every combination is run."
     )
     grid.add_argument(
-        "--depths",
+        "--schemes",
+        type=schemes_of,
+        default=["zeros", "lesson.random", "lesson.he"],
+        metavar="A,B,...",
+        help="initialisations (default: zeros,lesson.random,lesson.he), with settings as in "
+        "normal(std=0.1), and one for each layer as in he_normal/zeros. Available: "
+        f"{', '.join(initializers.names())}",
+    )
+    grid.add_argument(
+        "--seed", "--seeds",
         type=_ranges,
-        dest="depth",
         metavar="N,A:B,...",
-        help="numbers of hidden layers; requires --widths unless all --hidden layers have the "
-        "same width",
-    )
+        help="seeds of every scheme; A:B means A to B - 1 (default: 3 for lesson.he as in the "
+        "lesson, NumPy's global random state for lesson.random, 0 for all others)",
+    )  # fmt: skip
     grid.add_argument(
-        "--widths",
+        "--depth", "--depths",
         type=_ranges,
-        dest="width",
+        metavar="N,A:B,...",
+        help="numbers of hidden layers; requires --width unless all --hidden layers have the "
+        "same width",
+    )  # fmt: skip
+    grid.add_argument(
+        "--width", "--widths",
+        type=_ranges,
         metavar="N,A:B,...",
         help="numbers of units of every hidden layer",
-    )
+    )  # fmt: skip
     grid.add_argument(
-        "--activations",
+        "--activation", "--activations",
         type=_names,
-        dest="activation",
         metavar="A,B,...",
         help=f"activations of the hidden layers (default: relu). Available: "
         f"{', '.join(ACTIVATIONS)}",
+    )  # fmt: skip
+    grid.add_argument(
+        "--optimizer", "--optimizers",
+        type=optimizers_of,
+        metavar="A,B,...",
+        help="optimisers (default: sgd), with settings as in adam(l2=0.001). Available: "
+        f"{', '.join(OPTIMIZERS)}",
+    )  # fmt: skip
+    grid.add_argument(
+        "--learning-rate", "--learning-rates",
+        type=_numbers,
+        metavar="RATE,...",
+        help="learning rates (default: those of the optimisers, 0.01 for sgd); A:B is a range for "
+        "--n-samples",
+    )  # fmt: skip
+    grid.add_argument(
+        "--batch-size", "--batch-sizes",
+        type=_batch_sizes,
+        metavar="N,...",
+        help="examples per update; full for all of them (default: full)",
+    )  # fmt: skip
+    grid.add_argument(
+        "--scale", "--scales",
+        type=_numbers,
+        default=1.0,
+        metavar="FACTOR,...",
+        help="factors by which the initial weights are multiplied (default: 1); A:B is a range "
+        "for --n-samples",
+    )  # fmt: skip
+    grid.add_argument(
+        "--n-samples",
+        type=int,
+        metavar="N",
+        help="run only N of the combinations, evenly spread; also over ranges of --learning-rate "
+        "and --scale, on a logarithmic scale",
     )
 
-    results = parser.add_argument_group("results")
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="number of updates of each run (default: 15000)",
+    )
+    training.add_argument(
+        "--epochs", type=int, metavar="N", help="number of passes over the data, instead"
+    )
+    training.add_argument(
+        "--class-weight",
+        choices=("balanced",),
+        help="weight the classes inversely to their frequency",
+    )
+    training.add_argument(
+        "--tol",
+        type=float,
+        metavar="CHANGE",
+        help="stop early: smallest change that counts as an improvement (default with "
+        "--n-iter-no-change: 1e-4)",
+    )
+    training.add_argument(
+        "--n-iter-no-change",
+        type=int,
+        metavar="N",
+        help="stop early: after N epochs without improvement (default with --tol: 10)",
+    )
+    training.add_argument(
+        "--monitor",
+        choices=("cost", "score"),
+        default="cost",
+        help="what early stopping monitors on the rows of --validation-size (default: cost)",
+    )
+
+    results = _add_results(parser)
     results.add_argument(
         "--target-cost",
         type=float,
@@ -215,12 +363,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     results.add_argument(
         "--report", type=Path, metavar="FILE", help="write a self-contained HTML page"
     )
-    results.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write a table with one row for each run"
-    )
-    results.add_argument(
-        "--json", action="store_true", help="print the result as JSON instead of text"
-    )
 
     execution = parser.add_argument_group("execution")
     execution.add_argument(
@@ -230,12 +372,51 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="an SQLite file for finished runs; runs that it contains are not trained again",
     )
     execution.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="run only the I-th of N parts, into --store; see fastinit merge",
+    )
+    execution.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="train on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786",
+    )
+    execution.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="maximum number of threads; the results do not depend on it (default: all usable "
-        "cores)",
+        help="maximum number of threads, with --scheduler those of each task; the results do not "
+        "depend on it (default: all usable cores, with --scheduler 1)",
     )
+
+
+def _add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options of how a result is shown."""
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="rank by this metric, such as test_accuracy or final_cost (default: the test score, "
+        "or the training score if there are no test data)",
+    )
+    results.add_argument(
+        "--by",
+        type=_names,
+        default=[],
+        metavar="AXIS,...",
+        help=f"group the tables by these axes, and the figures by the first two: {', '.join(AXES)}",
+    )
+    results.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write a table with one row for each run"
+    )
+    results.add_argument(
+        "--json", action="store_true", help="print the result as JSON instead of text"
+    )
+    return results
+
+
+# --- values of options ----------------------------------------------------------------------------
 
 
 def _names(text: str) -> list[str]:
@@ -251,7 +432,16 @@ def _integers(text: str) -> list[int]:
         ) from None
 
 
-def _ranges(text: str) -> Sequence[int]:
+def _size(text: str) -> int | float:
+    try:
+        return int(text) if text.strip().isdecimal() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a share like 0.25, or a number of rows; got {text!r}"
+        ) from None
+
+
+def _ranges(text: str) -> int | Sequence[int]:
     try:
         parts = [part.partition(":") for part in text.split(",")]
         found = [range(int(a), int(b) if colon else int(a) + 1) for a, colon, b in parts]
@@ -259,24 +449,211 @@ def _ranges(text: str) -> Sequence[int]:
         raise argparse.ArgumentTypeError(
             f"expected integers or ranges separated by commas, like 1,2,10:20; got {text!r}"
         ) from None
-    # A single range is kept, because it is easier to read in the report.
-    if len(found) == 1:
-        return found[0]
     for part in found:
         if len(part[: MOST_CELLS + 1]) > MOST_CELLS:
             raise argparse.ArgumentTypeError(
                 f"expected ranges of at most {MOST_CELLS:,} integers; got {text!r}"
             )
-    return [number for part in found for number in part]
+    if len(found) > 1:
+        return [number for part in found for number in part]
+    # A single range is kept, because it is easier to read in the report.
+    return found[0] if ":" in text else found[0].start
 
 
-def _numbers(text: str) -> list[float]:
+@dataclass(frozen=True)
+class LogUniform:
+    """The distribution whose logarithm is uniform between those of two numbers.
+
+    What :func:`fastinit.compare` needs of ``scipy.stats.loguniform``, with a repr that is the code
+    of a report.
+
+    Parameters
+    ----------
+    low, high : float
+        ``0 < low < high < inf``.
+
+    Examples
+    --------
+    >>> LogUniform(0.01, 1.0).ppf(0.5).round(12)
+    0.1
+    """
+
+    low: float
+    high: float
+
+    def __repr__(self) -> str:
+        return f"fi.cli.LogUniform({self.low!r}, {self.high!r})"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"expected 0 < low < high < inf; got {self.low}:{self.high}")
+
+    def ppf(self, share: Any) -> Any:
+        """Return the quantiles of an array of shares in [0, 1]."""
+        low, high = math.log(self.low), math.log(self.high)
+        # Rounding must not leave the range.
+        return np.clip(np.exp(low + np.asarray(share) * (high - low)), self.low, self.high)
+
+
+def _numbers(text: str) -> float | list[float] | LogUniform:
     try:
-        return [float(part) for part in text.split(",")]
+        if ":" in text:
+            low, high = map(float, text.split(":"))
+            return LogUniform(low, high)
+        found = [float(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected numbers separated by commas, like 0.01,0.1; got {text!r}"
+            "expected numbers separated by commas, like 0.01,0.1, or a range of positive numbers, "
+            f"like 0.01:1; got {text!r}"
         ) from None
+    return found if len(found) > 1 else found[0]
+
+
+def _batch_sizes(text: str) -> int | list[int | None] | None:
+    try:
+        found = [None if part.strip() == "full" else int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected integers or full, separated by commas, like 32,full; got {text!r}"
+        ) from None
+    return found if len(found) > 1 else found[0]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        i, n = map(int, text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected the number of a part and the number of parts, like 3/20; got {text!r}"
+        ) from None
+    if not 1 <= i <= n:
+        raise argparse.ArgumentTypeError(f"expected a part from 1/{n} to {n}/{n}; got {text!r}")
+    return i, n
+
+
+class _Named(NamedTuple):
+    """A name with settings, as in ``adam(l2=0.001)``."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+def _named(text: str, example: str) -> list[list[_Named]]:
+    """Return the entries of a list in the syntax of Python calls, each as one name per layer.
+
+    Commas inside parentheses belong to the entry. A value is a literal of Python or a bare word.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # such as that of a backslash, which no name has
+            found = ast.parse(text.strip(), mode="eval").body
+        entries = found.elts if isinstance(found, ast.Tuple) else [found]
+        return [[_call(layer) for layer in _layers(entry)] for entry in entries]
+    # The parser may fail with any of these on hostile text.
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise argparse.ArgumentTypeError(
+            f"expected names separated by commas, with settings in parentheses, like {example}; "
+            f"got {text!r}"
+        ) from None
+
+
+def _layers(entry: ast.expr) -> list[ast.expr]:
+    if isinstance(entry, ast.BinOp) and isinstance(entry.op, ast.Div):
+        return [*_layers(entry.left), entry.right]
+    return [entry]
+
+
+def _call(entry: ast.expr) -> _Named:
+    if not isinstance(entry, ast.Call):
+        return _Named(_dotted(entry), {})
+    if entry.args or any(each.arg is None for each in entry.keywords):
+        raise ValueError("expected settings with names")
+    return _Named(
+        _dotted(entry.func),
+        {
+            str(each.arg): (
+                each.value.id if isinstance(each.value, ast.Name) else ast.literal_eval(each.value)
+            )
+            for each in entry.keywords
+        },
+    )
+
+
+def _dotted(entry: ast.expr) -> str:
+    if isinstance(entry, ast.Attribute):
+        return f"{_dotted(entry.value)}.{entry.attr}"
+    if not isinstance(entry, ast.Name):
+        raise ValueError("expected a name")
+    return entry.id
+
+
+def _check_settings(option: str, named: _Named, known: Sequence[str]) -> None:
+    """Raise for a setting that does not exist."""
+    for name in named.settings:
+        if not known:
+            raise ValueError(f"{option}: expected no settings of {named.name}; got {name!r}")
+        check_name(f"{option}: setting of {named.name}", name, known)
+
+
+def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser of an option whose ValueErrors and TypeErrors are shown by argparse."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    parsed.__doc__ = parse.__doc__
+    return parsed
+
+
+@_explained
+def schemes_of(text: str) -> list[Any]:
+    """Return the schemes of a text such as ``he_normal,normal(std=0.1),he_normal/zeros``.
+
+    The label of a scheme in tables is such a text, too.
+
+    Examples
+    --------
+    >>> schemes_of("he_normal,he_normal/zeros")
+    ['he_normal', ['he_normal', 'zeros']]
+    """
+    found = []
+    for layers in _named(text, "he_normal,normal(std=0.1),he_normal/zeros"):
+        entry = [_scheme(named) for named in layers]
+        found.append(entry if len(entry) > 1 else entry[0])
+    return found
+
+
+def _scheme(named: _Named) -> Any:
+    fill = initializers.get(named.name).fill
+    known = [name for name in inspect.signature(fill).parameters if name not in OWN_KEYWORDS]
+    _check_settings("scheme", named, known)
+    return partial(fill, **named.settings) if named.settings else named.name
+
+
+@_explained
+def optimizers_of(text: str) -> list[Any]:
+    """Return the optimisers of a text such as ``sgd,adam(l2=0.001)``.
+
+    Examples
+    --------
+    >>> optimizers_of("sgd(l2=0.1)")
+    [GradientDescent(learning_rate=0.01, l2=0.1)]
+    """
+    found = []
+    for layers in _named(text, "sgd,adam(l2=0.001)"):
+        if len(layers) > 1:
+            raise ValueError(f"expected one optimiser for all layers; got {len(layers)}")
+        [named] = layers
+        optimizer = OPTIMIZERS[check_name("optimizer", named.name, OPTIMIZERS)]
+        _check_settings("optimizer", named, [field.name for field in fields(optimizer)])  # type: ignore[arg-type]
+        found.append(replace(optimizer, **named.settings))  # type: ignore[type-var]
+    return found
+
+
+# --- main -----------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -292,7 +669,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code: 0 for success; 1 if the reader of the output closed it; 2 for invalid
         arguments or data, files that cannot be read or written, and too little memory; 130 after
-        Ctrl-C.
+        Ctrl-C; 143 after SIGTERM.
 
     Raises
     ------
@@ -301,191 +678,293 @@ def main(argv: Sequence[str] | None = None) -> int:
         ``--help`` and ``--version``.
     """
     parser = _parser()
-    words = sys.argv[1:] if argv is None else argv
+    words = list(sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(words, argparse.Namespace(words=["fastinit", *words]))
     if arguments.command is None:
         parser.print_usage(sys.stderr)
         print("fastinit: expected a command; try fastinit --help", file=sys.stderr)
         return 2
-    try:
-        arguments.run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has closed the pipe, as in "| head". The interpreter flushes stdout at exit and
-        # would report the same error again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt as stop:
-        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
-        return 130
-    except (MemoryError, OSError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split())
-        print(f"fastinit {arguments.command}: {message}", file=sys.stderr)
-        return 2
+    with _signals() as received:
+        try:
+            arguments.run(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has closed the pipe, as in "| head". The interpreter flushes stdout at exit
+            # and would report the same error again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except KeyboardInterrupt as stop:
+            print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
+            return 128 + (received or [signal.SIGINT])[0]
+        except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
+            message = " ".join(str(error).split()) or type(error).__name__
+            print(f"fastinit {arguments.command}: {message}", file=sys.stderr)
+            return 2
     return 0
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Make the first SIGINT or SIGTERM a KeyboardInterrupt, and let the second one kill.
+
+    Yields
+    ------
+    list of int
+        The signal that was received.
+    """
+    received: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        received.append(number)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            # A shell ignores SIGINT for commands that it runs in the background.
+            if signal.getsignal(each) not in (signal.SIG_IGN, None):
+                before[each] = signal.signal(each, interrupt)
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _info(arguments: argparse.Namespace) -> None:
     show_config()
 
 
-def _compare(arguments: argparse.Namespace) -> None:
-    absent = [name for name in ("rich", "matplotlib") if importlib.util.find_spec(name) is None]
+def _require(*packages: str, extra: str) -> None:
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
     if absent:
         raise ValueError(
-            f"requires {' and '.join(absent)}; install with: pip install 'fastinit-nn[cli]'"
+            f"requires {' and '.join(absent)}; install with: pip install 'fastinit-nn[{extra}]'"
         )
-    # Also with other data: it leaves NumPy's random state from which `lesson.random` draws.
-    lesson = load_dataset()
-    data = lesson if arguments.data is None else _load(arguments.data)
-    X, Y = np.asarray(data[0]), np.asarray(data[1])
-    if X.ndim != 2 or Y.ndim != 2 or X.shape[1] != Y.shape[1]:
-        raise ValueError(f"X, Y: expected shapes (n_features, m), (1, m); got {X.shape}, {Y.shape}")
-    network = Network([X.shape[0], *arguments.hidden, Y.shape[0]], loss="saturating_cross_entropy")
-    _check_folder("--out", arguments.out)
-    _check_files(arguments)
 
+
+# --- compare --------------------------------------------------------------------------------------
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    _require("rich", "matplotlib", extra="cli")
+    if arguments.shard is not None and arguments.store is None:
+        raise ValueError("--shard: expected --store as well; got none")
+    _check_outputs(arguments, {"--data": arguments.data, "--store": arguments.store})
+    problem = _problem(arguments)
+    if arguments.metric is not None:
+        check_name("--metric", arguments.metric, problem.metrics)
     interrupted = None
-    try:
-        result = compare(
-            X,
-            Y,
-            network,
-            arguments.schemes,
-            test=None if data[2] is None else (data[2], data[3]),
-            progress=not arguments.json,
-            **{name: getattr(arguments, name) for name in COMPARED},
-        )
-    except Interrupted as stop:
-        if not len(stop.result):
-            raise
-        interrupted, result = stop, stop.result
-
-    # Printed before anything is written, because the disk may be full.
-    if not arguments.json:
-        _print_result(result)
-    pictures = _save_pictures(result, arguments.out)
-    if arguments.csv is not None:
-        result.to_csv(arguments.csv)
-    if arguments.report is not None:
-        report.write(result, arguments.report, data=_loading(arguments), command=arguments.words)
-    if arguments.json:
-        print(json.dumps(_document(result, arguments, pictures), indent=2, allow_nan=False))
-    else:
-        names = ", ".join(path.name for path in pictures.values())
-        print(f"Figures: {names} in {arguments.out}")
+    with ExitStack() as contexts:
+        executor = None
+        if arguments.scheduler is not None:
+            executor = contexts.enter_context(_client(arguments.scheduler))
+        try:
+            result = compare(
+                problem.X,
+                problem.Y,
+                problem.network,
+                arguments.schemes,
+                test=problem.test,
+                validation=problem.validation,
+                executor=executor,
+                progress=not arguments.json,
+                **{name: getattr(arguments, name) for name in COMPARED},
+            )
+        except Interrupted as stop:
+            interrupted, result = stop, stop.result
+    if len(result) or interrupted is None:
+        _present(result, arguments, problem.notes, problem.code)
     if interrupted is not None:
         raise interrupted
 
 
-def _load(path: Path) -> tuple[Any, Any, Any, Any]:
-    """Return X, Y, X_test and Y_test of an .npz file; the last two may be None."""
+def _client(address: str) -> Any:
+    """Return a client of a Dask scheduler."""
+    _require("distributed", extra="cluster")
+    distributed: Any = importlib.import_module("distributed")
     try:
-        # A pickle in a file of unknown origin could run any code.
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it contains a single array")
-        with file:
-            missing = {"X", "Y"} - set(file)
-            if missing:
-                raise ValueError(f"it has no array {' and no '.join(sorted(missing))}")
-            tests = {"X_test", "Y_test"} & set(file)
-            if len(tests) == 1:
-                [given] = tests
-                raise ValueError(f"it has {given} but not its counterpart")
-            test = (file["X_test"], file["Y_test"]) if tests else (None, None)
-            return file["X"], file["Y"], *test
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        return distributed.Client(address, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"--data: expected an .npz file with arrays X and Y; got {path}: {error}"
+            f"--scheduler: expected the address of a running Dask scheduler; got {address!r}: "
+            f"{error}"
         ) from None
 
 
-def _check_folder(option: str, path: Path, *, must_exist: bool = False) -> None:
-    """Raise, before the training, if the folder cannot be written to."""
-    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    absent = must_exist and nearest != path
-    if absent or not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError(f"{option}: expected a folder to write to; got {path}")
+class _Problem(NamedTuple):
+    """What is trained, and on what."""
+
+    X: Any
+    Y: Any
+    test: tuple[Any, Any] | None
+    validation: tuple[Any, Any] | None
+    network: Network
+    notes: tuple[str, ...]
+    code: str  # Python code that defines the same data
+
+    @property
+    def metrics(self) -> list[str]:
+        from fastinit.comparison.trials import metrics_of
+
+        Y = self.network.check_Y(self.Y, self.network.check_X(self.X))
+        return [each.name for each in metrics_of(self.network, Y, self.test)]
 
 
-def _check_files(arguments: argparse.Namespace) -> None:
-    """Raise, before the training, if a file cannot be written or would replace data."""
-    given = {name: getattr(arguments, name) for name in ("data", "store", "report", "csv")}
-    options: dict[str, str] = {}
-    for name, path in given.items():
-        if path is None:
-            continue
-        # The file that the path leads to, on file systems that ignore case as well.
-        real = os.path.normcase(os.path.realpath(path))
-        same = [
-            other
-            for other, others_real in options.items()
-            if real == others_real or _is_same_file(real, others_real)
-        ]
-        if same:
-            raise ValueError(
-                f"--{name}: expected another file than that of --{same[0]}; got {path}"
-            )
-        options[name] = real
-    for name in ("report", "csv"):
-        path = given[name]
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ValueError(f"--{name}: expected a file to write; got the folder {path}")
-        _check_folder(f"--{name}", path.absolute().parent, must_exist=True)
-        kind = _kind_of_data(path)
-        if kind is not None:
-            raise ValueError(f"--{name}: expected a file that may be replaced; got {kind} {path}")
-
-
-def _is_same_file(one: str, two: str) -> bool:
-    """Return whether two existing files are one, also through hard links."""
-    return os.path.exists(one) and os.path.exists(two) and os.path.samefile(one, two)
-
-
-def _kind_of_data(path: Path) -> str | None:
-    """Return what a file holds if it must not be replaced by a report or a table."""
-    if not path.is_file():
-        return None
-    with open(path, "rb") as file:
-        start = file.read(max(map(len, DATA_FILES)))
-    return next((kind for magic, kind in DATA_FILES.items() if start.startswith(magic)), None)
-
-
-def _loading(arguments: argparse.Namespace) -> str:
-    """Return Python code that loads the same data."""
-    lesson = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
+def _problem(arguments: argparse.Namespace) -> _Problem:
+    # Also with other data: it leaves NumPy's random state from which `lesson.random` draws.
+    X, Y, *test = load_dataset()
+    ranges = LogUniform in map(type, (arguments.learning_rate, arguments.scale))
+    imports = ["import fastinit.cli", ""] if ranges else []
+    code = ["X, Y, X_test, Y_test = fi.lesson.load_dataset()"]
+    held_out: tuple[Any, Any] | None = (test[0], test[1])
+    notes: tuple[str, ...] = ()
     if arguments.data is None:
-        return lesson
-    return "\n".join(
-        [
-            lesson + "  # sets the random state from which lesson.random draws",
-            f"arrays = np.load({str(arguments.data)!r})",
-            'X, Y, X_test, Y_test = map(arrays.get, ("X", "Y", "X_test", "Y_test"))',
+        for name in ("target", "kind", "test_size", "no_standardize"):
+            if getattr(arguments, name) not in (None, False):
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option}: expected --data as well; got none")
+        network = Network(
+            [2, *arguments.hidden, 1],
+            loss=arguments.loss or "saturating_cross_entropy",
+            dtype=arguments.dtype,
+        )
+    else:
+        given = {
+            "target": arguments.target,
+            "kind": arguments.kind,
+            "test_size": arguments.test_size,
+            "standardize": False if arguments.no_standardize else None,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        data = read(arguments.data, **given)
+        X, Y, held_out, notes = data.X, data.Y, data.test, data.notes
+        network = data.network(arguments.hidden, loss=arguments.loss, dtype=arguments.dtype)
+        words = [repr(str(arguments.data)), *(f"{name}={value!r}" for name, value in given.items())]
+        code = [
+            "from fastinit.comparison.data import read",
+            "",
+            f"{code[0]}  # sets the random state from which lesson.random draws",
+            f"data = read({', '.join(words)})",
+            "X, Y = data.X, data.Y",
+            *(["X_test, Y_test = data.test"] if held_out is not None else []),
         ]
-    )
+    validation = None
+    if arguments.validation_size is not None:
+        parts = from_table(
+            X.T,
+            np.ravel(Y),
+            kind=KIND_OF[network.output],  # type: ignore[arg-type]
+            test_size=arguments.validation_size,
+            standardize=False,
+        )
+        X, Y, validation = parts.X, parts.Y, parts.test
+    return _Problem(X, Y, held_out, validation, network, notes, "\n".join([*imports, *code]))
 
 
-def _save_pictures(result: Comparison, folder: Path) -> dict[str, Path]:
-    """Write the figures to a temporary folder first, so that those in ``folder`` are complete."""
+# --- merge and report -----------------------------------------------------------------------------
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    # Imported here, because not every build of Python has SQLite.
+    from fastinit.comparison.store import Store, merge
+
+    added = merge(arguments.stores, arguments.output)
+    with Store(arguments.output, writable=False) as store:
+        print(f"{added:,} runs added to {arguments.output}, which now has {len(store):,}")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from fastinit.comparison.store import comparisons, open_comparison
+
+    _require("rich", "matplotlib", extra="cli")
+    _check_outputs(arguments, {"STORE": arguments.store})
+    if arguments.list:
+        _print_table(comparisons(arguments.store), f"Comparisons in {arguments.store}")
+        return
+    result = open_comparison(arguments.store, arguments.which)
+    if arguments.metric is not None:
+        check_name("--metric", arguments.metric, result.metrics)
+    _present(result, arguments)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _check_outputs(arguments: argparse.Namespace, inputs: dict[str, Path | None]) -> None:
+    """Raise, before anything is trained or opened, if a file cannot or must not be written."""
+    for name in arguments.by:
+        check_name("--by", name, AXES)
+    option = "--report" if arguments.command == "compare" else "--output"
+    outputs = {option: arguments.report, "--csv": arguments.csv}
+    pictures = [] if arguments.out is None else [arguments.out / f"{n}.png" for n in PICTURES]
+    for picture in pictures or [None]:
+        check_distinct({**inputs, **outputs, "--out": picture})
+    for name, path in outputs.items():
+        if path is not None:
+            check_output(name, path)
+    if arguments.out is not None:
+        check_folder("--out", arguments.out)
+    for picture in pictures:
+        if os.path.lexists(picture):
+            check_output("--out", picture)
+
+
+def _present(
+    result: Comparison,
+    arguments: argparse.Namespace,
+    notes: Sequence[str] = (),
+    code: str | None = None,
+) -> None:
+    """Print a result, and write the figures and the files."""
+    rankings = _rankings(result, arguments.metric, arguments.by)
+    # Printed before anything is written, because the disk may be full.
+    if not arguments.json:
+        _print_result(result, arguments.by, notes)
+        _print_rankings(rankings, tables=len(result.cells) > len(result.schemes))
+    pictures = {}
+    # A part of a comparison may have no runs.
+    if arguments.out is not None and len(result):
+        pictures = _save_pictures(result, arguments.by, arguments.out)
+    if arguments.csv is not None:
+        result.to_csv(arguments.csv)
+    if arguments.report is not None and len(result):
+        by = arguments.by[:MOST_FACETS] or None
+        report.write(result, arguments.report, data=code, command=arguments.words, by=by)
+    if arguments.json:
+        print(json.dumps(_document(result, rankings, notes, pictures), indent=2, allow_nan=False))
+    elif pictures:
+        names = ", ".join(path.name for path in pictures.values())
+        print(f"Figures: {names} in {arguments.out}")
+
+
+def _save_pictures(result: Comparison, by: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Draw all figures before any of them is written."""
     from fastinit.comparison import plots
 
+    images = {}
+    for name, figure in plots.figures(result, by[:MOST_FACETS] or None).items():
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=144)
+        images[name] = file.getvalue()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as aside:
-        written = {}
-        for name, figure in plots.figures(result).items():
-            written[name] = Path(aside, f"{name}.png")
-            figure.savefig(written[name], dpi=144)
-        return {name: path.replace(folder / path.name) for name, path in written.items()}
+    written = {name: folder / f"{name}.png" for name in images}
+    for name, path in written.items():
+        replace_file(path, images[name])
+    return written
 
 
-def _print_result(result: Comparison) -> None:
+# --- what is printed ------------------------------------------------------------------------------
+
+
+def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -> None:
     """Print a table and the verdicts; above them the costs, if there is one run of each scheme."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
+    for note in notes:
+        print(note)
+    if notes:
+        print()
     if len(result.cells) == len(result.schemes):
         for scheme, trial in result.runs.items():
             print(f"{scheme}:")
@@ -494,17 +973,20 @@ def _print_result(result: Comparison) -> None:
             print()
         # Verdicts are too long for a column.
         rows = [{name: row[name] for name in row if name != "verdict"} for row in result.table()]
-        table = rich_table(Table(rows), title="Results by initialisation")
+        _print_table(Table(rows), "Results by initialisation")
     else:
         title = f"Results by initialisation, {len(result):,} of {len(result.cells):,} runs"
-        table = rich_table(result.summary(), title=title, compact=True)
-    console = Console()
-    least = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
-    console.width = max(console.width, least)  # otherwise rich would break words
-    console.print(table)
+        _print_table(result.summary(*by), title, compact=True)
     for scheme in result.schemes:
         if result.of(scheme):
             print(f"{scheme}: {result.verdict(scheme)}")
+
+
+def _print_table(rows: Table, title: str, *, compact: bool = False) -> None:
+    from rich.console import Console
+
+    Console().print(rich_table(rows, title=title, compact=compact))
+    print()
 
 
 def _logged(trial: Trial) -> list[tuple[int, float]]:
@@ -513,29 +995,92 @@ def _logged(trial: Trial) -> list[tuple[int, float]]:
     return [(i, cost) for i, cost in costs if i % 1000 == 0 and i < trial.iterations]
 
 
+class _Group(NamedTuple):
+    """The ranking of the runs that share the values of the axes of --by."""
+
+    where: dict[str, Any]
+    ranking: RankingTable
+
+
+def _rankings(result: Comparison, metric: str | None, by: Sequence[str]) -> list[_Group]:
+    keys = [{name: key[name] for name in by} for key, _ in result.groups(*by)]
+    distinct = [key for i, key in enumerate(keys) if key not in keys[:i]]
+    return [_Group(key, result.ranking(metric, **key)) for key in distinct]
+
+
+def _print_rankings(groups: Sequence[_Group], *, tables: bool) -> None:
+    for group in groups:
+        ranking = group.ranking
+        where = "".join(
+            f", {name.replace('_', ' ')} {value}" for name, value in group.where.items()
+        )
+        print()
+        if tables and len(ranking) > 1:
+            _print_table(_shown(ranking), f"Ranking{where}", compact=True)
+        print(f"{where.removeprefix(', ')}: {ranking.answer}" if where else ranking.answer)
+
+
+def _shown(ranking: RankingTable) -> Table:
+    """Return the columns of a ranking that fit into 80 columns."""
+    rows = []
+    for row in ranking:
+        best, known = row is ranking[0], row["seeds"] > 1
+        rows.append(
+            {
+                "scheme": row["scheme"],
+                ranking.metric.label: row["median"],
+                "interval from": row["low"] if known else None,
+                "to": row["high"] if known else None,
+                # Rounding errors of a difference are no digits of it.
+                "behind": None if best else round(abs(row["difference"]), 12),
+                "p": None if best else row["p_value"],
+                "failed": row["failed"],
+                "best": "perhaps" if row["tied"] else "yes" if best else "no",
+            }
+        )
+    return Table(rows)
+
+
 def _document(
-    result: Comparison, arguments: argparse.Namespace, pictures: dict[str, Path]
+    result: Comparison,
+    groups: Sequence[_Group],
+    notes: Sequence[str],
+    pictures: dict[str, Path],
 ) -> dict[str, Any]:
     return {
         "fastinit": __version__,
         "kernels": (show_config("dicts") or {})["kernels"],
         "sizes": result.network.sizes,
-        "learning_rate": arguments.learning_rate,
-        "iterations": arguments.iterations,
-        "seed": plain(arguments.seed),
+        "output": result.network.output,
+        "notes": list(notes),
+        "settings": {name: _json(plain(value)) for name, value in result.settings.items()},
         "summary": [
-            {name.replace(" ", "_"): _number(value) for name, value in row.items()}
+            {name.replace(" ", "_"): _json(value) for name, value in row.items()}
             for row in result.summary()
         ],
+        "rankings": [
+            {
+                "where": _json(where),
+                "metric": ranking.metric.name,
+                "answer": ranking.answer,
+                "rows": [_json(row) for row in ranking],
+            }
+            for where, ranking in groups
+        ],
         "runs": [
-            {name: _number(value) for name, value in trial.record().items()}
-            | {"costs": {str(i): _number(cost) for i, cost in _logged(trial)}}
-            for trial in result.trials
+            _json(record) | {"costs": {str(i): _json(cost) for i, cost in _logged(trial)}}
+            for record, trial in zip(result.records(), result.trials, strict=True)
         ],
         "pictures": {name: str(path) for name, path in pictures.items()},
     }
 
 
-def _number(value: Any) -> Any:
-    """Return a value for JSON, which has no infinities and no NaN: these become strings."""
-    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+def _json(value: Any) -> Any:
+    """Return a value for JSON: numbers that it does not have, and other objects, become strings."""
+    if isinstance(value, dict):
+        return {str(name): _json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, (bool, int, str)) else repr(value)

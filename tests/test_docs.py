@@ -20,6 +20,8 @@ from fastinit.training.network import ACTIVATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 README, BENCHMARKS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+# Its figures and output are made by a script: see test_scripts.py.
+STUDY = ROOT / "docs" / "which-initialisation.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 CI = [ROOT / ".ci" / "run", *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 # Packages that an example may import, as the tests that use them do.
@@ -59,7 +61,9 @@ def test_examples_run(page, tmp_path, monkeypatch, request):
     for package in OPTIONAL:
         if re.search(rf">>> (import|from) {package}\b", TEXT[page]):
             pytest.importorskip(package)
-    if ">>> import matplotlib" in TEXT[page]:
+    if "comparison.data import read" in TEXT[page]:
+        pytest.importorskip("pandas")
+    if re.search(r">>> (import matplotlib|report\.write)", TEXT[page]):
         request.getfixturevalue("plt")
     monkeypatch.chdir(tmp_path)
     state = np.random.get_state()
@@ -69,15 +73,16 @@ def test_examples_run(page, tmp_path, monkeypatch, request):
         np.random.set_state(state)
     assert results.failed == 0
     assert results.attempted >= len(blocks(page, "python"))
-    if page != README:
+    if page not in (README, STUDY):
         assert sorted(pictures(page)) == sorted(path.name for path in tmp_path.glob("*.png"))
 
 
 @pages
 def test_every_code_block_is_run(page):
-    """Python is a doctest, everything else a command; a block without a language is neither."""
+    """Python is a doctest, sh commands, py and bash scripts that test_scripts.py runs."""
     fences = re.findall(r"^```(.*)$", TEXT[page], re.MULTILINE)
-    assert set(fences[::2]) <= {"python", "sh"}
+    other = {"clusters.md": {"py", "bash"}, STUDY.name: {"text"}}
+    assert set(fences[::2]) <= {"python", "sh"} | other.get(page.name, set())
     assert set(fences[1::2]) <= {""}
     for block in blocks(page, "python"):
         assert block.startswith(">>> ")

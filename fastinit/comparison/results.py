@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, overload
 
 import numpy as np
@@ -477,6 +477,80 @@ class Comparison:
             found[name] = "iterations_to_accuracy"
         return found
 
+    # --- ranking ------------------------------------------------------------------------------
+
+    def ranking(self, metric: str | None = None, **where: Any) -> "RankingTable":
+        """Rank the schemes by a metric, and test which differences can be told.
+
+        Runs of the same seed and the same values of all other axes are compared with each other.
+        The rules are those of :func:`fastinit.comparison.statistics.rank`. A diverged run counts as
+        worse than every other run.
+
+        Parameters
+        ----------
+        metric : str, optional
+            One of :attr:`metrics`; the first of them by default: the test score if there are test
+            data.
+        **where
+            Values of axes, such as ``depth=2``: only these runs are ranked.
+
+        Returns
+        -------
+        RankingTable
+            One row for each scheme, the best first. Its attribute ``answer`` says in two sentences
+            which scheme is best and which differences can be told.
+
+        Raises
+        ------
+        ValueError
+            For an unknown metric, axis or value, or if no run is finished.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 10, 5, 1])
+        >>> result = fi.compare(X, Y, net, ["zeros", "he_normal"], seed=range(8), iterations=500,
+        ...                     learning_rate=0.1)
+        >>> ranking = result.ranking("final_cost")
+        >>> [row["scheme"] for row in ranking]
+        ['he_normal', 'zeros']
+        >>> ranking.answer.split(". ")[1]
+        'It can be told from zeros, whose median is 0.693.'
+        """
+        metrics = self.metrics
+        metric = next(iter(metrics)) if metric is None else check_name("metric", metric, metrics)
+        columns = self.columns()
+        if not len(columns["place"]):
+            raise ValueError("ranking: expected at least one finished run; got none")
+        codes = self.cells.codes[columns["place"]]
+        chosen = np.ones(len(codes), np.bool_)
+        for axis, value in where.items():
+            check_name("where", axis, AXES)
+            found = self._axis_values(axis, codes[:, 1 + AXES.index(axis)], codes)
+            own = np.array([each == value for each in found.tolist()], np.bool_)
+            if not own.any():
+                known = list(dict.fromkeys(found.tolist()))
+                raise ValueError(f"{axis}: expected one of {known}; got {value!r}")
+            chosen &= own
+        codes = codes[chosen]
+        # Default seeds differ between schemes; that does not make the runs independent.
+        if self._one_seed_each:
+            codes = codes.copy()
+            codes[:, 1] = 0
+        values = np.array(metrics[metric].compute(columns), np.float64)
+        values[columns["diverged_at"] >= 0] = np.inf
+        blocks, block = np.unique(codes[:, 1:], axis=0, return_inverse=True)
+        table = np.full((len(blocks), len(self.schemes)), np.nan)
+        table[block.ravel(), codes[:, 0]] = values[chosen]
+        ranking = statistics.rank(
+            table,
+            self.schemes,
+            higher_is_better=metrics[metric].higher_is_better,
+            clusters=blocks[:, 0],
+        )
+        return RankingTable(ranking, metrics[metric])
+
     # --- verdicts -----------------------------------------------------------------------------
 
     @property
@@ -570,6 +644,28 @@ class Trials(Sequence[Trial]):
 
     def __repr__(self) -> str:
         return f"Trials({len(self):,} runs)"
+
+
+class RankingTable(Table):
+    """The ranking of the schemes of a comparison: one row for each scheme, the best first.
+
+    Attributes
+    ----------
+    rows : tuple of Rank
+        The rows as :class:`fastinit.comparison.statistics.Rank`.
+    metric : Metric
+    answer : str
+        Which scheme is best and which differences can be told, in two sentences.
+    """
+
+    def __init__(self, ranking: statistics.Ranking, metric: Metric) -> None:
+        super().__init__([asdict(row) for row in ranking.rows])
+        self.rows = ranking.rows
+        self.metric = metric
+        self.answer = statistics.answer(ranking, metric.label)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}\n{self.answer}"
 
 
 def _labels(values: Sequence[Any]) -> NDArray[Any]:

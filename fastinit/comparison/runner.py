@@ -63,11 +63,11 @@ from fastinit.validation import (
 if TYPE_CHECKING:
     from fastinit.comparison.store import Writer
 
-# Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses in
-# each thread.
+# Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses
+# in each thread.
 STACK_WORK = 5e8
-# A stack of this size trains small networks 2.7 times as fast as one by one. It may take longer, but
-# not above about 2 s, unless a single run does.
+# A stack of this size trains small networks 2.7 times as fast as one by one. It may take longer,
+# but not above about 2 s, unless a single run does.
 STACK_SIZE = 16
 MOST_STACK_WORK = 2e10
 # What an iteration costs regardless of the size of the network, in multiply-adds.

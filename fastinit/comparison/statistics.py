@@ -1785,34 +1785,3 @@ def pace_in_words(costs: NDArray[np.float64]) -> str:
         how, amount = "falling" if change < 0 else "rising", abs(change)
     by = f"{amount / abs(earlier):.0%}" if earlier else f"by {amount:.2g}"
     return f"cost still {how}, {by} in the last tenth"
-
-
-COURSES = (
-    "not trained",
-    "too early to tell",
-    "falling",
-    "rising",
-    "oscillating",
-    "plateau",
-    "stationary",
-    "converged",
-    "diverged",
-    "undefined",
-)
-
-
-def judge_courses(network, thetas, X, Y, points, costs, *, iterations, diverged_at):
-    k = len(thetas)
-    return {"course": np.full(k, 2, np.int8), "change": np.zeros(k), "gradient_norm": np.zeros(k)}
-
-
-def evidence_of(network, Y, test):
-    return None
-
-
-def sentences(row, evidence):
-    return ["verdict"]
-
-
-def verdict_of(columns, evidence):
-    return "verdict"

@@ -1295,7 +1295,7 @@ def _checksums(
     if set(map(type, seeds)) == {int}:
         heads["kind"], heads["seed"] = KINDS[int], seeds
     else:
-        heads["kind"] = [KINDS[type(seed)] if type(seed) in KINDS else -1 for seed in seeds]
+        heads["kind"] = [KINDS.get(type(seed), -1) for seed in seeds]
         heads["seed"] = [
             seed if type(seed) is int else zlib.crc32(repr(seed).encode()) for seed in seeds
         ]
