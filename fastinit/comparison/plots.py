@@ -35,9 +35,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.comparison.grid import AXES
 from fastinit.comparison.propagation import Propagation
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.statistics import QUARTILES, quantiles
+from fastinit.comparison.statistics import QUARTILES, STOPPED, quantiles
 from fastinit.comparison.tables import shortened
-from fastinit.comparison.trials import STOPPED, Trial
+from fastinit.comparison.trials import Trial
 from fastinit.training.network import Network
 from fastinit.training.run import Run
 
@@ -1370,13 +1370,7 @@ def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> di
 
 def order_of(comparison: Comparison) -> list[str]:
     """Return the schemes with finished runs in the order of the ranking, the best first."""
-    if hasattr(comparison, "ranking"):
-        return [row.scheme for row in comparison.ranking().rows]
-    costs = comparison.columns()["final_cost"]
-    medians = {
-        key["scheme"]: float(quantiles(costs[rows], [0.5])[0]) for key, rows in comparison.groups()
-    }
-    return sorted(medians, key=lambda name: medians[name])
+    return [row["scheme"] for row in comparison.ranking() if row["runs"]]
 
 
 def _in_plane(comparison: Comparison) -> bool:

@@ -501,9 +501,7 @@ def _frame(caption: str, rows: Table) -> str:
 
 
 def _ranking(comparison: Comparison) -> list[str]:
-    if not hasattr(comparison, "ranking"):
-        return []
-    ranking: Any = comparison.ranking()
+    ranking = comparison.ranking()
     rows = []
     for row in ranking.rows:
         shown = {

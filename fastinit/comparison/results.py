@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import statistics
 from fastinit.comparison.grid import AXES, Grid, depth_of, rate_label, width_of
-from fastinit.comparison.statistics import QUARTILES, median_iterations, quantiles
+from fastinit.comparison.ranking import Ranking, answer, rank
+from fastinit.comparison.statistics import QUARTILES, STOPPED, median_iterations, quantiles
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import (
     COLUMNS,
-    STOPPED,
     Block,
     Data,
     Metric,
@@ -164,7 +164,8 @@ class Comparison:
 
     def _code(self, axis: str) -> NDArray[np.int32]:
         """Return the code of each finished run on one axis."""
-        return self.cells.code(axis)[self.columns()["place"]]
+        codes: NDArray[np.int32] = self.cells.code(axis)[self.columns()["place"]]
+        return codes
 
     @property
     def runs(self) -> dict[str, Trial]:
@@ -483,14 +484,14 @@ class Comparison:
         """Rank the schemes by a metric, and test which differences can be told.
 
         Runs of the same seed and the same values of all other axes are compared with each other.
-        The rules are those of :func:`fastinit.comparison.statistics.rank`. A diverged run counts as
+        The rules are those of :func:`fastinit.comparison.ranking.rank`. A diverged run counts as
         worse than every other run.
 
         Parameters
         ----------
         metric : str, optional
-            One of :attr:`metrics`; the first of them by default: the test score if there are test
-            data.
+            One of :attr:`metrics`; the first of them by default: the test score, or the final cost
+            if there are no test data.
         **where
             Values of axes, such as ``depth=2``: only these runs are ranked.
 
@@ -512,7 +513,7 @@ class Comparison:
         >>> net = fi.Network([2, 10, 5, 1])
         >>> result = fi.compare(X, Y, net, ["zeros", "he_normal"], seed=range(8), iterations=500,
         ...                     learning_rate=0.1)
-        >>> ranking = result.ranking("final_cost")
+        >>> ranking = result.ranking()
         >>> [row["scheme"] for row in ranking]
         ['he_normal', 'zeros']
         >>> ranking.answer.split(". ")[1]
@@ -543,7 +544,7 @@ class Comparison:
         blocks, block = np.unique(codes[:, 1:], axis=0, return_inverse=True)
         table = np.full((len(blocks), len(self.schemes)), np.nan)
         table[block.ravel(), codes[:, 0]] = values[chosen]
-        ranking = statistics.rank(
+        ranking = rank(
             table,
             self.schemes,
             higher_is_better=metrics[metric].higher_is_better,
@@ -652,17 +653,17 @@ class RankingTable(Table):
     Attributes
     ----------
     rows : tuple of Rank
-        The rows as :class:`fastinit.comparison.statistics.Rank`.
+        The rows as :class:`fastinit.comparison.ranking.Rank`.
     metric : Metric
     answer : str
         Which scheme is best and which differences can be told, in two sentences.
     """
 
-    def __init__(self, ranking: statistics.Ranking, metric: Metric) -> None:
+    def __init__(self, ranking: Ranking, metric: Metric) -> None:
         super().__init__([asdict(row) for row in ranking.rows])
         self.rows = ranking.rows
         self.metric = metric
-        self.answer = statistics.answer(ranking, metric.label)
+        self.answer = answer(ranking, metric.label)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}\n{self.answer}"

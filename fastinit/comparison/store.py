@@ -40,9 +40,9 @@ from numpy.typing import NDArray
 
 from fastinit.comparison.grid import Cell, Grid, as_code, optimizer_label
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.statistics import COURSES
+from fastinit.comparison.statistics import COURSES, STOPPED
 from fastinit.comparison.tables import Table
-from fastinit.comparison.trials import COLUMNS, STOPPED, Block, Data, Training, points_of
+from fastinit.comparison.trials import COLUMNS, Block, Data, Training, points_of
 from fastinit.training import optimizers
 from fastinit.training.network import Array, Matrix, Network
 

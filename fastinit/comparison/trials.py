@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import statistics
 from fastinit.comparison.grid import Cell, as_code
+from fastinit.comparison.statistics import STOPPED
 from fastinit.kernels import level, usable_cores
 from fastinit.training.loop import AnyOrder, train
 from fastinit.training.network import Array, Matrix, Network
@@ -27,8 +28,6 @@ from fastinit.training.run import Stack, _Summarized
 POINTS = 500
 # The largest number of outputs that are computed at once for the losses of the examples: 32 MB.
 MOST_OUTPUTS = 1 << 22
-# Why a run ended, by the code in the column ``stopped``.
-STOPPED = ("iterations", "divergence", "tol", "callback")
 # The columns of a block, and their types. Missing numbers are NaN, missing integers -1.
 COLUMNS: dict[str, np.dtype[Any]] = {
     "iterations": np.dtype(np.int64),
@@ -667,26 +666,28 @@ class Metric:
 def metrics_of(network: Network, Y: Array, test: tuple[Array, Array] | None) -> list[Metric]:
     """Return the measures that fit the output of a network, the most important first.
 
-    Test metrics come first if there are test data. Accuracy and log loss for "sigmoid" and
-    "softmax"; R2 and root mean squared error for "identity"; R2 and mean Poisson deviance, as in
-    ``sklearn.metrics.mean_poisson_deviance``, for "exponential". Costs are always there.
+    Accuracy and log loss for "sigmoid" and "softmax"; R2 and root mean squared error for
+    "identity"; R2 and mean Poisson deviance, as in ``sklearn.metrics.mean_poisson_deviance``, for
+    "exponential"; always the cost. The measures of the test data are first, if there are any, and
+    then the final cost.
     """
     found = []
-    parts = [("test", None if test is None else test[1]), ("train", Y)]
-    for part, labels in parts:
-        if labels is None:
-            continue
-        cost = "final_cost" if part == "train" else "test_cost"
-        score = "accuracy" if network.classifies else "r2"
-        found.append(Metric(f"{part}_{score}", True, _column(f"{part}_score")))
-        if network.output == "identity":
-            found.append(Metric(f"{part}_rmse", False, _rmse(cost, network.sizes[-1])))
-        elif network.output == "exponential":
-            found.append(Metric(f"{part}_deviance", False, _deviance(cost, labels)))
-        else:
-            found.append(Metric(f"{part}_log_loss", False, _column(cost)))
-        found.append(Metric(cost, False, _column(cost)))
-    return found
+    if test is not None:
+        found += _metrics(network, "test", "test_cost", test[1])
+    *others, cost = _metrics(network, "train", "final_cost", Y)
+    return [*found, cost, *others]
+
+
+def _metrics(network: Network, part: str, cost: str, labels: Array) -> list[Metric]:
+    """Return the measures on the training or test data; the last is the cost."""
+    score = Metric(scores_named(network, part), True, _column(f"{part}_score"))
+    if network.output == "identity":
+        other = Metric(f"{part}_rmse", False, _rmse(cost, network.sizes[-1]))
+    elif network.output == "exponential":
+        other = Metric(f"{part}_deviance", False, _deviance(cost, labels))
+    else:
+        other = Metric(f"{part}_log_loss", False, _column(cost))
+    return [score, other, Metric(cost, False, _column(cost))]
 
 
 def _column(name: str) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]:
