@@ -61,13 +61,13 @@ from fastinit.validation import (
 )
 
 if TYPE_CHECKING:
-    from fastinit.comparison.store import Store
+    from fastinit.comparison.store import Writer
 
-# Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses in
-# each thread.
+# Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses
+# in each thread.
 STACK_WORK = 5e8
-# A stack of this size trains small networks 2.7 times as fast as one by one. It may take longer, but
-# not above about 2 s, unless a single run does.
+# A stack of this size trains small networks 2.7 times as fast as one by one. It may take longer,
+# but not above about 2 s, unless a single run does.
 STACK_SIZE = 16
 MOST_STACK_WORK = 2e10
 # What an iteration costs regardless of the size of the network, in multiply-adds.
@@ -175,8 +175,10 @@ def compare(
     store : path-like, optional
         An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
         Finished runs are written to it, and runs that it already contains are not trained again.
-        Several processes may share it. Short runs of one network are trained and written together,
-        up to about two seconds of training at a time.
+        Several processes may share it, on a local disk: SQLite's locks are not reliable on network
+        drives. There, write one file for each job and merge them with
+        :func:`fastinit.comparison.merge`. Short runs of one network are trained and written
+        together, up to about two seconds of training at a time.
     shard : (int, int), optional
         ``(i, n)`` runs only the i-th of n parts of the grid, counted from 1. The parts are disjoint
         and the same in every process, so that n jobs without a common scheduler can share the work.
@@ -310,7 +312,7 @@ def compare(
         stacks = [stacks[i] for i in order]
     try:
         with ExitStack() as contexts:
-            opened = None if store is None else contexts.enter_context(_opened(store))
+            opened = None if store is None else contexts.enter_context(_opened(store, result))
             runner = _Runner(
                 result, by_label, keys, opened, progress if callable(progress) else None, callback
             )
@@ -513,11 +515,11 @@ def _work(result: Comparison, cell: Cell) -> float:
     return float(iteration * max(1, iterations))
 
 
-def _opened(path: str | os.PathLike[str]) -> Store:
+def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
     # Imported here, because not every build of Python has SQLite.
-    from fastinit.comparison.store import Store
+    from fastinit.comparison.store import Writer
 
-    return Store(path)
+    return Writer(path, result)
 
 
 # --- where tasks run ------------------------------------------------------------------------------
@@ -676,7 +678,7 @@ class _Runner:
         result: Comparison,
         schemes: Mapping[str, Any],
         keys: _Keys | None,
-        store: Store | None,
+        store: Writer | None,
         progress: Callable[[Comparison], Any] | None,
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
@@ -735,8 +737,8 @@ class _Runner:
         starts = self.starts(cells)
         keys: list[bytes] = []
         if self.store is not None and self.keys is not None:
-            keys = self.keys.of(cells, starts)
-            known, block = self.store.get(keys, starts)
+            keys = self.keys.of(places, starts)
+            known, block = self.store.get(keys, places, starts)
             if known.any():
                 self.known += len(block)
                 self.result.add(places[known].tolist(), block)
@@ -796,9 +798,9 @@ class _Runner:
         """Write to the store what it does not have; what is written twice is there once."""
         while self.store is not None and self.unsaved:
             pending, block = self.unsaved[0]
-            rows = np.flatnonzero(block.complete).tolist()
-            keys, cells = [pending.keys[i] for i in rows], [pending.cells[i] for i in rows]
-            self.store.add(keys, cells, block.select(rows))
+            rows = np.flatnonzero(block.complete)
+            keys = [pending.keys[i] for i in rows.tolist()]
+            self.store.add(keys, pending.places[rows], block.select(rows))
             self.unsaved.pop(0)
 
     def show(self, runs: float) -> None:
@@ -860,53 +862,59 @@ class _Keys:
     """
 
     def __init__(self, result: Comparison) -> None:
-        data = result.data
-        self.data = data
+        data, self.cells = result.data, result.cells
+        self.training, self.n_examples = data.training, data.X.shape[1]
         shared = [
             result.digest(),
             data.target_cost,
             data.target_accuracy,
             {name: _content(name, value) for name, value in data.training.keywords.items()},
         ]
-        self.shared = hashlib.sha256(json.dumps(shared).encode())
-        # Raises for what has no text of its own, before anything is trained or written.
+        self.shared = hashlib.blake2b(json.dumps(shared).encode(), digest_size=16)
+        # Raises before the training for a schedule that has no key.
         for name in ("optimizer", "learning_rate"):
-            for each in result.cells.values[name]:
-                _content("learning_rate", each)
-        self.found: dict[tuple[Any, ...], Any] = {}  # by what many cells share
+            _content("learning_rate", self.cells.values[name])
+        # By the codes of all axes but the seed.
+        self.prefixes: dict[tuple[int, ...], Any] = {}
 
-    def of(self, cells: Sequence[Cell], starts: Matrix) -> list[bytes]:
-        """Return the keys of cells."""
-        keys = []
-        for cell, start in zip(cells, starts, strict=True):
-            digest = self.digest(cell).copy()
-            digest.update(as_code(cell.seed).encode())
-            digest.update(start.tobytes())
-            keys.append(digest.digest())
-        return keys
+    def of(self, places: NDArray[np.intp], starts: Matrix) -> list[bytes]:
+        """Return the keys of cells, whose initial parameters are the rows of ``starts``."""
+        seeds = self.cells.values["seed"]
+        found = []
+        for place, codes, start in zip(
+            places.tolist(), self.cells.codes[places].tolist(), starts, strict=True
+        ):
+            scheme, seed, *rest = codes
+            prefix = self.prefixes.get((scheme, *rest))
+            if prefix is None:
+                prefix = self.prefixes[scheme, *rest] = self.prefix(self.cells[place])
+            digest = prefix.copy()
+            value = seeds[seed]
+            digest.update(f"{value if type(value) is int else as_code(value)} ".encode())
+            digest.update(start)
+            found.append(digest.digest())
+        return found
 
-    def digest(self, cell: Cell) -> Any:
-        """Return the digest of all about a cell but its seed and its initial parameters."""
-        # By identity: the grid returns the same objects for the same values.
-        about = (cell.scheme, id(cell.network), id(cell.optimizer), cell.batch_size)
-        if about not in self.found:
-            n_examples = self.data.X.shape[1]
-            text = [
-                repr(cell.network),
-                _content("learning_rate", cell.optimizer),
-                cell.batch_size,
-                self.data.training.iterations_of(cell.batch_size, n_examples),
-                cell.scheme,
-            ]
-            digest = self.shared.copy()
-            digest.update(json.dumps(text).encode())
-            self.found[about] = digest
-        return self.found[about]
+    def prefix(self, cell: Cell) -> Any:
+        """Return the digest of all that cells of different seeds share."""
+        about = [
+            repr(cell.network),
+            _content("learning_rate", cell.optimizer),
+            cell.batch_size,
+            self.training.iterations_of(cell.batch_size, self.n_examples),
+            cell.scheme,
+            cell.scale,
+        ]
+        digest = self.shared.copy()
+        digest.update(json.dumps(about).encode())
+        return digest
 
 
 def _content(name: str, value: Any) -> str:
     """Return text that identifies a setting; raise if there is none."""
-    if isinstance(value, np.ndarray):
+    # The repr of a long array, pandas.Series or torch.Tensor has dots in place of most numbers.
+    if hasattr(value, "__array__"):
+        value = np.asarray(value)
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if is_sequence(value):
         return f"[{', '.join(_content(name, each) for each in value)}]"
