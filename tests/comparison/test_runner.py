@@ -252,7 +252,7 @@ class Kept:
     def __init__(self):
         self.rows, self.fails = {}, False
 
-    def get(self, keys, starts):
+    def get(self, keys, places, starts):
         known = np.array([key in self.rows for key in keys])
         if not known.any():
             return known, None
@@ -267,10 +267,10 @@ class Kept:
         )
         return known, Block(columns, starts, thetas, parts[0].points, costs)
 
-    def add(self, keys, cells, block):
+    def add(self, keys, places, block):
         if self.fails:
             raise OSError("store: the disk is full")
-        assert len(keys) == len(cells) == len(block)
+        assert len(keys) == len(places) == len(block)
         for i, key in enumerate(keys):
             self.rows.setdefault(key, block.select([i]))
 
@@ -281,7 +281,7 @@ def kept(monkeypatch):
     store = Kept()
 
     @contextmanager
-    def opened(path):
+    def opened(path, result):
         yield store
 
     monkeypatch.setattr(runner, "_opened", opened)
