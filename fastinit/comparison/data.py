@@ -405,7 +405,7 @@ def _examples(
     if framed:
         names = [str(label) for label in table.columns]
         _check_names(names)
-        columns = [_series_values(table.iloc[:, i]) for i in range(len(names))]
+        columns = [_series_values(series) for _, series in table.items()]
         subjects = [f"column {name!r}" for name in names]
     else:
         columns = _array_columns(of_table, table)
@@ -516,7 +516,8 @@ def _series_values(series: Any) -> _Values:
         labels = tuple(map(_plain, series.cat.categories))
         return _Labels(labels, series.cat.codes.to_numpy(np.int64), is_text=False)
     kind = series.dtype.kind
-    if kind in NUMERIC and series.isna().any():
+    # Extension types alone have missing values other than NaN.
+    if kind in NUMERIC and not isinstance(series.dtype, np.dtype) and series.isna().any():
         values: Array = series.to_numpy(np.float64, na_value=np.nan)
     else:
         values = series.to_numpy(NUMERIC.get(kind, None if kind in "mMc" else object))
@@ -1106,10 +1107,9 @@ def _read_parquet(path: str) -> tuple[Any, list[str]]:
         schema, metadata = file.schema_arrow, file.metadata
         names = schema.names
         _check_names(names)
+        # Not the sizes of the columns: on damaged files, asking for these aborts the process.
         declared = sum(
-            metadata.row_group(group).column(i).total_uncompressed_size
-            for group in range(metadata.num_row_groups)
-            for i in range(metadata.num_columns)
+            metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
         )
         # Repeated values take no space in the file.
         _check_size(max(declared, 8 * metadata.num_rows * metadata.num_columns))
