@@ -58,7 +58,9 @@ def html_table(
     lines.append("<tbody>")
     for first, *others in rows:
         cells = "".join(_cell(cell, sortable) for cell in others)
-        lines.append(f'<tr><th scope="row">{escaped(first)}</th>{cells}</tr>')
+        # A block has a width of its own: a long name is broken, a short one is not.
+        name = f"<span>{escaped(first)}</span>" if sortable else escaped(first)
+        lines.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return "\n".join([*lines, "</tbody>", "</table>"])
 
 

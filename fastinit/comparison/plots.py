@@ -55,12 +55,11 @@ MOST_POINTS = 200  # of a band of quartiles
 MOST_DOTS = 6000  # in one figure
 MOST_FACETS = 8  # values of an axis that each have a panel
 MOST_VALUES = 12  # values of an axis at which medians are drawn
-# An axis has facets of its own beside those of the first if it explains this share of what the
-# first one explains.
-SECOND = 0.1
-# The range of a robust axis is at most so many times that of the lower half of the schemes; a
-# logarithmic one spans this many decades at least.
-GROWTH = 1.6
+# A second axis has facets if it explains this share of the variance that the first one explains.
+SECOND = 0.02
+# The range of a robust axis is at most so many times that of the lower half of the schemes,
+# measured in decades on a logarithmic one, which spans half a decade at least.
+GROWTH, GROWTH_OF_DECADES = 4.0, 2.0
 LEAST_DECADES = 0.5
 # Colours that the page of a report replaces by those of its own style.
 INK, PAPER = "#010203", "#fdfeff"
@@ -492,11 +491,18 @@ class _Rim:
         else:
             ax.set_xscale("log" if self.log else "linear")
             ax.set_xlim(*limits)
-        _plain_ticks(ax.yaxis if axis == "y" else ax.xaxis, limits, self.log)
+        _plain_ticks(ax.yaxis if axis == "y" else ax.xaxis, (self.low, self.high), self.log)
 
 
 def _plain_ticks(axis: Any, limits: tuple[float, float], log: bool) -> None:
-    """Label the ticks with plain numbers, on a logarithmic axis some between powers of ten too."""
+    """Label the ticks within the limits with plain numbers.
+
+    On a logarithmic axis there may be some between powers of ten too.
+    """
+    slack = 1e-6 * (limits[1] - limits[0])
+    axis.set_major_formatter(
+        FuncFormatter(lambda v, _: f"{v:g}" if limits[0] - slack <= v <= limits[1] + slack else "")
+    )
     if log:
         decades = math.log10(limits[1] / limits[0])
         subs = [1.0, 2.0, 5.0] if decades < 2.5 else [1.0]
@@ -505,7 +511,6 @@ def _plain_ticks(axis: Any, limits: tuple[float, float], log: bool) -> None:
         axis.set_major_locator(LogLocator(subs=subs, numticks=9))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         axis.set_major_locator(MaxNLocator(5))
 
@@ -517,7 +522,7 @@ def robust_limits(
 
     The lower limit is the least value. The range up to the upper one contains the lower half of the
     series, each up to its 95th percentile, and of the other percentiles and the maxima those that
-    make it at most :data:`GROWTH` times as long.
+    make it at most four times as long, twice on a logarithmic axis.
 
     Parameters
     ----------
@@ -544,7 +549,7 @@ def robust_limits(
     low = min(float(values.min()) for values in kept)
     least = LEAST_DECADES if log else 1e-3 * max(abs(low), abs(tops[0]), 1e-12)
     high = tops[(len(tops) - 1) // 2]
-    most = low + GROWTH * max(high - low, least)
+    most = low + (GROWTH_OF_DECADES if log else GROWTH) * max(high - low, least)
     high = max([high, *(v for v in (*tops, *(float(k.max()) for k in kept)) if v <= most)])
     missing = max(0.0, least - (high - low)) / 2
     low, high = low - missing, high + missing
@@ -675,6 +680,8 @@ def _dot_rim(arrays: Any, higher_is_better: bool) -> _Rim:
     """Return the axis of dots; of values that are better if higher, the lower end is robust."""
     series = list(arrays)
     finite = np.concatenate([np.empty(0), *(each[np.isfinite(each)] for each in series)])
+    if higher_is_better and len(finite) and finite.min() >= 0:  # accuracies
+        return _Rim(float(min(finite.min(), 0.9)), 1.0, False)
     if higher_is_better:
         low, high = robust_limits([-each for each in series])
         return _Rim(-high, -low, False)
@@ -716,7 +723,7 @@ def _draw_dots(
                 ax.scatter(
                     places[chosen],
                     heights[chosen],
-                    s=14,
+                    s=14 if len(dots) > 10 else 26,
                     marker=marker,
                     color=color,
                     alpha=0.55,
@@ -729,7 +736,8 @@ def _draw_dots(
                 ends = rim.inside(np.array([low, high]))
                 ax.plot(ends, [row, row], color=ink, linewidth=1.6, solid_capstyle="butt")
             middle = rim.inside(np.array([median]))[0]
-            ax.plot([middle, middle], [row - 0.34, row + 0.34], color=ink, linewidth=2.2)
+            if len(known) > 1:
+                ax.plot([middle, middle], [row - 0.34, row + 0.34], color=ink, linewidth=1.8)
             text = f"{median:.3g}".replace("inf", "∞")
         if lost:
             text += f" ✕{lost:,}/{len(array):,}"
@@ -1154,8 +1162,8 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
 
     By default the axis is chosen whose values change the outcome most: by the variance of the
     median logarithmic cost over its values, averaged over the schemes. A second one is chosen if
-    its variance is a tenth of that at least. Runs of different batch sizes have different points,
-    so that a batch size that varies is one of them.
+    its variance is a fiftieth of that at least. Runs of different batch sizes have different
+    points, so that a batch size that varies is one of them.
 
     Raises
     ------
@@ -1174,17 +1182,23 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
         chosen = sorted(effects, key=lambda name: -effects[name])[:2]
         if len(chosen) == 2 and effects[chosen[1]] < SECOND * effects[chosen[0]]:
             chosen.pop()
-    if "batch_size" in comparison.varying and "batch_size" not in chosen:
+    if "batch_size" in _varied(comparison) and "batch_size" not in chosen:
         chosen = [*chosen[:1], "batch_size"]
-    return chosen
+    # The columns of a figure are those of the axis of fewer values.
+    return sorted(chosen, key=lambda name: -len(comparison.cells.values[name]))
+
+
+def _varied(comparison: Comparison) -> list[str]:
+    """Return the axes other than the seed with several values."""
+    return [name for name in AXES[1:] if len(comparison.cells.values[name]) > 1]
 
 
 def _effects(comparison: Comparison) -> dict[str, float]:
     """Return how much each axis with few values changes the cost."""
     found = {}
     costs = comparison.columns()["final_cost"]
-    for axis in comparison.varying:
-        if axis == "seed" or len(comparison.cells.values[axis]) > MOST_FACETS:
+    for axis in _varied(comparison):
+        if len(comparison.cells.values[axis]) > MOST_FACETS:
             continue
         groups = comparison.groups(axis)
         medians = np.array([quantiles(costs[rows], [0.5])[0] for _, rows in groups])
@@ -1374,7 +1388,7 @@ def _in_plane(comparison: Comparison) -> bool:
 def _data_drawer(comparison: Comparison) -> Callable[[Axes], Any]:
     def draw(ax: Axes) -> None:
         examples(comparison.X, _labels(comparison), ax=ax).set_aspect("equal")
-        ax.legend(frameon=False, loc="upper right")
+        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
 
     return draw
 
@@ -1404,9 +1418,10 @@ def _cost_picture(
     if any(band.runs > MOST_RUNS for band in every):
         caption += f"Of each scheme, {MOST_RUNS:,} evenly spaced runs are used in a panel. "
     caption += _shown_values(comparison, by)
-    outside = any((~(band.median <= rim.high)).any() for band in every)
-    if outside:
-        caption += "At the upper rim: ▲ costs above the axis, ✕ infinite costs of diverged runs. "
+    if any(((band.median > rim.high) & np.isfinite(band.median)).any() for band in every):
+        caption += "▲ at the rim: costs above the axis. "
+    if not all(np.isfinite(band.median).all() for band in every):
+        caption += "✕ at the rim: infinite costs, such as those of diverged runs. "
     return Picture(
         "Cost during training",
         caption.strip(),
@@ -1452,8 +1467,10 @@ def _dot_picture(
         return lambda ax: _draw_dots(ax, rows, label, higher_is_better, rim, looks, most)
 
     n = max(len(row) for _, rows in parts for row in rows.values())
-    caption = "One dot for each run; the bar is the median, also given at the right"
-    caption += ", the line its 95 % interval. " if n >= 6 else ". "
+    caption = "One dot for each run. "
+    if n > 1:
+        caption += "The bar is the median, also given at the right"
+        caption += ", the line its 95 % interval. " if n >= 6 else ". "
     each = max(20, min(300, most // max(1, len(order))))
     if n > each:
         caption += f"Of more than {each} runs in a row, dots at {each} quantiles are drawn. "
@@ -1472,11 +1489,9 @@ def _dot_picture(
 def _axis_pictures(comparison: Comparison, by: Sequence[str]) -> dict[str, Picture]:
     """Return the cost against each axis of numbers, and heat maps of names that have no panels."""
     found = {}
-    for axis in comparison.varying:
+    for axis in _varied(comparison):
         values = comparison.cells.values[axis]
         title = f"Final cost by {axis.replace('_', ' ')}"
-        if axis == "seed":
-            continue
         if _numbers(comparison, axis) is not None and len(values) > 2:
             draw = _against_drawer(comparison, axis)
             many = "Neighbouring values are put together. " if len(values) > MOST_VALUES else ""
@@ -1628,13 +1643,13 @@ def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
     for number, (title, draw) in enumerate(picture.panels):
         with plt.style.context("default"), plt.rc_context(settings), _missing_glyphs():
             # Text must be legible on a page of 390 pixels.
-            size = (3.4, 3.7) if picture.square else (4.4, 0.88 * picture.size[1])
+            size = (3.4, 3.6) if picture.square else (4.4, 0.88 * picture.size[1])
             figure = Figure(figsize=size, layout="constrained", dpi=72)
             ax = figure.subplots()
             draw(ax)
             if title:
                 ax.set_title(title, parse_math=False)
-            for artist in figure.findobj(_is_heavy):
+            for artist in filter(_is_heavy, ax.collections):
                 artist.set_rasterized(True)
             file = io.StringIO()
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

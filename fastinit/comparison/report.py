@@ -3,6 +3,7 @@
 import ast
 import base64
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import fastinit
 from fastinit.comparison.grid import as_code, optimizer_label
@@ -37,6 +39,7 @@ body { margin: 0 auto; padding: 1rem; max-width: 66rem; background: var(--paper)
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2 { font-size: 1.25rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 0.3rem; }
+h2, h3, p.soft { break-after: avoid; }
 .answer { font-size: 1.1rem; }
 .soft, caption { color: var(--soft); }
 .frame { overflow: auto; max-height: 36rem; margin: 0.8rem 0; }
@@ -46,7 +49,8 @@ th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-ali
   vertical-align: top; }
 th { font-weight: 600; }
 th[scope=row], thead th:first-child, td.text, .facts td { text-align: left; }
-.facts td, th[scope=row] { overflow-wrap: anywhere; }
+.facts td { overflow-wrap: anywhere; }
+th span { display: inline-block; max-width: 16rem; overflow-wrap: break-word; }
 thead th { position: sticky; top: 0; background: var(--paper); vertical-align: bottom; z-index: 1; }
 th button { all: unset; cursor: pointer; font-weight: 600; text-align: inherit; }
 th button:focus-visible { outline: 2px solid currentColor; }
@@ -56,7 +60,7 @@ dt { font-weight: 600; }
 dd { margin: 0 0 0.7rem; }
 .panels { display: grid; gap: 1rem; margin: 0.6rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.square { grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
+.square { grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
 figure { margin: 0; max-width: 42rem; break-inside: avoid; }
 .square figure { max-width: 26rem; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
@@ -70,7 +74,8 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; }
 pre { background: var(--shade); padding: 0.8rem; overflow-x: auto; font-size: 0.85rem;
   overflow-wrap: normal; }
 @media (max-width: 40rem) { th, td { padding: 0.2rem 0.4rem; font-size: 0.85rem; }
-  th[scope=row] { position: sticky; left: 0; background: var(--paper); min-width: 6.5rem; } }
+  th[scope=row] { position: sticky; left: 0; background: var(--paper); }
+  th span { max-width: 8.5rem; } }
 @media print { body { max-width: none; padding: 0; } tr { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   .frame { overflow: visible; max-height: none; } .frame table { font-size: 0.75rem; }
@@ -380,19 +385,23 @@ def _page(
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
+    from fastinit.comparison import plots  # optional, and slow to import
+
+    facets = plots.facet_axes(comparison, by)
+    varying = comparison.varying
     sections = [
         f"<h1>{TITLE}</h1>",
-        f"<p>{_question(comparison)}</p>",
+        f"<p>{_question(comparison, varying)}</p>",
         *_ranking(comparison),
         "<h2>Verdicts</h2>",
         _verdicts(comparison),
         "<h2>Figures</h2>",
-        *_figures(comparison, by),
+        *_figures(comparison, facets),
         "<h2>Outcomes</h2>",
-        *_outcomes(comparison, by),
+        *_outcomes(comparison, facets),
         "<h2>What was run</h2>",
         *_networks(comparison),
-        _facts(comparison),
+        _facts(comparison, varying),
         "<h2>Reproduce</h2>",
         *([f"<pre><code>{escaped(shlex.join(command))}</code></pre>"] if command else []),
         f"<pre><code>{escaped(code(comparison, data))}</code></pre>",
@@ -422,13 +431,13 @@ def _page(
     )
 
 
-def _question(comparison: Comparison) -> str:
+def _question(comparison: Comparison, varying: Sequence[str]) -> str:
     """Return what was run in a sentence or two."""
     n, missing = len(comparison), len(comparison.cells) - len(comparison)
     values = comparison.cells.values
-    networks = len(np.unique(comparison.cells.codes[:, 2:5], axis=0))
-    sizes = "-".join(map(str, comparison.network.sizes))
-    what = f"the network {sizes}" if networks == 1 else f"{networks:,} networks"
+    networks = len(_network_counts(comparison.cells.codes, comparison)[0])
+    first = next(iter(comparison.cells.networks.values()))
+    what = f"the network {_layers(first.sizes)}" if networks == 1 else f"{networks:,} networks"
     parts = [
         f"{_counted(n, 'run')} of {what}",
         f"from {_counted(len(comparison.schemes), 'initialisation')}",
@@ -440,11 +449,24 @@ def _question(comparison: Comparison) -> str:
     if comparison.data.X is not None:
         parts.append(f"on {comparison.data.X.shape[1]:,} examples")
     left = f" {missing:,} more runs were not finished." if missing else ""
-    varied = [
-        f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in comparison.varying
-    ]
+    varied = [f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in varying]
     axes = f" Varied: {', '.join(varied)}." if varied else ""
     return escaped(f"{parts[0]} {', '.join(parts[1:])}.{axes}{left}")
+
+
+def _layers(sizes: Sequence[int]) -> str:
+    """Return the units of each layer.
+
+    Examples
+    --------
+    >>> _layers([2, 10, 5, 1]), _layers([2, 10, 10, 10, 1])
+    ('2-10-5-1', '2-10×3-1')
+    """
+    groups = [(size, len(list(same))) for size, same in itertools.groupby(sizes)]
+    return "-".join(
+        f"{size}\N{MULTIPLICATION SIGN}{n}" if n > 2 else "-".join([str(size)] * n)
+        for size, n in groups
+    )
 
 
 def _counted(n: int, noun: str) -> str:
@@ -467,7 +489,11 @@ def _length(comparison: Comparison) -> str:
 
 def _frame(caption: str, rows: Table) -> str:
     """Return a table in a frame that scrolls; it must be focusable to be scrolled by keyboard."""
-    table = html_table(rows.cells(FEW_DIGITS), columns=rows.columns, caption=caption, sortable=True)
+    kept = [name for name in rows.columns if any(row[name] not in (None, "") for row in rows)]
+    shown = Table([{name: row[name] for name in kept} for row in rows])
+    table = html_table(
+        shown.cells(FEW_DIGITS), columns=shown.columns, caption=caption, sortable=True
+    )
     return (
         f'<div class="frame" role="region" aria-label="{escaped(caption)}" tabindex="0">\n'
         f"{table}\n</div>"
@@ -488,7 +514,7 @@ def _ranking(comparison: Comparison) -> list[str]:
             "failed": row.failed,
             "difference to the best": row.difference if row is not ranking.rows[0] else None,
             "its interval": _interval(row.difference_low, row.difference_high),
-            "p-value": _known(row.p_value),
+            "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
             "told from the best": "" if row is ranking.rows[0] else "no" if row.tied else "yes",
         }
         rows.append(shown)
@@ -519,12 +545,9 @@ def _verdicts(comparison: Comparison) -> str:
     return "\n".join(["<dl>", *rows, "</dl>"])
 
 
-def _outcomes(comparison: Comparison, by: str | Sequence[str] | None) -> list[str]:
-    from fastinit.comparison import plots
-
+def _outcomes(comparison: Comparison, facets: Sequence[str]) -> list[str]:
     words = "Medians, quartiles and shares over the runs of each scheme"
     found = [_frame(words, comparison.summary())]
-    facets = plots.facet_axes(comparison, by)
     if facets:
         named = " and ".join(name.replace("_", " ") for name in facets)
         if len(comparison.groups(*facets)) <= MOST_ROWS:
@@ -537,14 +560,13 @@ def _outcomes(comparison: Comparison, by: str | Sequence[str] | None) -> list[st
 def _networks(comparison: Comparison) -> list[str]:
     """Return a table of the networks with their numbers of finished runs."""
     grid = comparison.cells
-    codes = grid.codes[comparison.columns()["place"]][:, 2:5]
-    found, counts = np.unique(codes, axis=0, return_counts=True)
+    found, counts = _network_counts(grid.codes[comparison.columns()["place"]], comparison)
     rows = []
     for key, runs in zip(found[:MOST_NETWORKS].tolist(), counts.tolist(), strict=False):
         network = grid.networks[tuple(key)]
         rows.append(
             {
-                "network": "-".join(map(str, network.sizes)),
+                "network": _layers(network.sizes),
                 "activation": network.activation,
                 "output": network.output,
                 "parameters": network.n_parameters,
@@ -555,20 +577,30 @@ def _networks(comparison: Comparison) -> list[str]:
     return [_frame(f"Networks: units of each layer{more}", Table(rows))]
 
 
-def _facts(comparison: Comparison) -> str:
+def _network_counts(codes: NDArray[np.int32], comparison: Comparison) -> tuple[Any, Any]:
+    """Return the codes of the different networks among those of cells, and their numbers."""
+    lengths = [len(comparison.cells.values[name]) for name in ("depth", "width", "activation")]
+    counts = np.bincount(np.ravel_multi_index(tuple(codes[:, 2:5].T), lengths))
+    found = np.flatnonzero(counts)
+    return np.column_stack(np.unravel_index(found, lengths)), counts[found]
+
+
+def _facts(comparison: Comparison, varying: Sequence[str]) -> str:
     values, config = comparison.cells.values, show_config("dicts") or {}
     data = comparison.data
     facts: dict[str, Any] = {
         "network given": comparison.network,
         "initialisations": ", ".join(comparison.schemes),
-        "optimizer": _several(values["optimizer"]),
     }
-    if values["learning_rate"] != (None,):
+    if values["learning_rate"] == (None,):
+        facts["optimizer"] = _several(values["optimizer"])
+    else:
+        facts["optimizer"] = _several([optimizer_label(each) for each in values["optimizer"]])
         facts["learning rate"] = _several(values["learning_rate"])
     facts["batches"] = _batches(comparison)
     facts["length"] = _length(comparison)
     facts["seed"] = _several(values["seed"])
-    for name in comparison.varying:
+    for name in varying:
         if name not in ("seed", "optimizer", "learning_rate", "batch_size"):
             facts[name] = _several(values[name])
     if data.X is None:
@@ -601,11 +633,11 @@ def _setting(value: Any) -> str:
     return as_code(value) if isinstance(value, np.random.SeedSequence) else str(value)
 
 
-def _figures(comparison: Comparison, by: str | Sequence[str] | None) -> Iterator[str]:
+def _figures(comparison: Comparison, facets: Sequence[str]) -> Iterator[str]:
     """Yield the figures: each has a heading, a caption, and panels, which reflow."""
-    from fastinit.comparison import plots  # optional, and slow to import
+    from fastinit.comparison import plots
 
-    for number, (name, picture) in enumerate(plots.pictures(comparison, by).items()):
+    for number, (name, picture) in enumerate(plots.pictures(comparison, facets).items()):
         yield f"<h3>{escaped(picture.title)}</h3>"
         if picture.caption:
             yield f'<p class="soft">{escaped(picture.caption)}</p>'

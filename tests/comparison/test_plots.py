@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from synthetic import synthetic
 
 import fastinit as fi
 from fastinit import init_utils
@@ -34,11 +35,8 @@ def test_each_takes_and_returns_axes(comparison):
     assert plots.costs(comparison, ax=axes[1, 0]) is axes[1, 0]
     assert plots.boundary_of(comparison, "lesson.he", ax=axes[1, 1]) is axes[1, 1]
     assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes.flat)
-    assert [text.get_text() for text in axes[1, 0].get_legend().get_texts()] == [
-        "zeros",
-        "lesson.he",
-    ]
-    assert axes[1, 1].get_title().startswith("lesson.he: train ")
+    assert [text.get_text() for text in axes[1, 0].texts] == ["zeros", "lesson.he"]
+    assert axes[1, 1].get_title().startswith("lesson.he\ntrain ")
 
 
 def test_three_classes():
@@ -59,19 +57,26 @@ def test_current_axes_without_any(comparison):
     assert plots.costs(comparison) is ax
 
 
-def test_infinite_costs_leave_a_gap(circles):
+def test_infinite_costs_are_at_the_rim(circles):
     net = fi.Network([2, 10, 5, 1], loss="saturating_cross_entropy")
     comparison = fi.compare(*circles[:2], net, ["lesson.random"], seed=3, iterations=50)
     infinite = np.isposinf(comparison.runs["lesson.random"].costs)
     assert infinite[0]
     _, ax = plt.subplots()
-    line = plots.costs(comparison, ax=ax).lines[0]
-    assert_array_equal(np.isnan(line.get_ydata()), infinite)
+    plots.costs(comparison, ax=ax)
+    line, marks = ax.lines[:2]
+    drawn = line.get_ydata()
+    finite = comparison.runs["lesson.random"].costs[~infinite]
+    assert (drawn[infinite] == drawn[0]).all()
+    assert drawn[0] > np.quantile(finite, 0.95)
+    assert drawn[0] < ax.get_ylim()[1], "within the picture"
+    assert marks.get_marker() == "x"
+    assert_array_equal(line.values, comparison.runs["lesson.random"].costs)
 
 
 def test_figures(comparison):
     figures = plots.figures(comparison)
-    assert list(figures) == ["data", "costs", "boundaries"]
+    assert list(figures) == ["data", "costs", "scores", "boundaries"]
     assert len(figures["boundaries"].axes) == 2
 
 
@@ -111,6 +116,11 @@ def curves():
     }
 
 
+def medians(ax):
+    """The curves, without marks and the leaders of labels."""
+    return [line for line in ax.lines if isinstance(line, plots.MedianLine)]
+
+
 def band(collection):
     """The lower and upper edge that fill_between drew."""
     points = collection.get_paths()[0].vertices
@@ -124,9 +134,8 @@ def test_cost_bands_are_median_and_quartiles(curves):
     _, ax = plt.subplots()
     iterations = np.arange(0, 500, 10)
     assert plots.cost_bands(curves, iterations=iterations, ax=ax) is ax
-    for line, collection, (name, values) in zip(
-        ax.lines, ax.collections, curves.items(), strict=True
-    ):
+    lines = medians(ax)
+    for line, collection, (name, values) in zip(lines, ax.collections, curves.items(), strict=True):
         assert line.get_label() == name
         assert_array_equal(line.get_xdata(), iterations)
         assert_allclose(line.get_ydata(), np.median(values, axis=0), rtol=1e-14)
@@ -141,14 +150,102 @@ def test_diverged_runs_weigh_on_the_median():
     """NaN counts as infinite: with two of five the median is the largest finite cost."""
     values = np.array([[1.0, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, np.nan], [5, np.nan, np.inf]])
     values = np.vstack([values, values])  # quartiles between a finite and an infinite cost
-    _, ax = plt.subplots()
-    plots.cost_bands({"random": values}, ax=ax)
-    assert_array_equal(ax.lines[0].get_ydata(), [3, 3, 3])
-    plots.cost_bands({"random": values[2:5]}, ax=ax)
-    assert_array_equal(ax.lines[1].get_ydata(), [4, 4, np.nan])
+    ax = plots.cost_bands({"random": values}, ax=plt.figure().gca())
+    assert_array_equal(medians(ax)[0].get_ydata(), [3, 3, 3])
+    assert ax.texts[0].get_text() == "random ✕2/10"
+    ax = plots.cost_bands({"random": values[2:5]}, ax=plt.figure().gca())
+    assert_array_equal(medians(ax)[0].values, [4, 4, np.inf])
+    assert 4 < medians(ax)[0].get_ydata()[2] < ax.get_ylim()[1]
+    assert ax.texts[0].get_text() == "random ✕1/3 ↑∞"
 
 
-def test_outcomes_are_all_counted():
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("n", [3, 6, 10])
+def test_one_wild_scheme_does_not_press_the_others(n, log):
+    """The others fill three quarters of the axis at least; the wild one is marked at the rim."""
+    curves = {f"s{i}": np.linspace(0.7, 0.05 * (i + 1), 100)[None] for i in range(n - 1)}
+    curves["wild"] = np.full((1, 100), 1e6)
+    ax = plots.cost_bands(curves, yscale="log" if log else "linear", ax=plt.figure().gca())
+    places = [ax.transLimits.transform(ax.transScale.transform((0, y)))[1] for y in (0.05, 0.7)]
+    assert places[1] - places[0] > 0.75
+    wild = medians(ax)[-1]
+    assert_array_equal(wild.values, 1e6)
+    assert 0.7 < wild.get_ydata()[0] < ax.get_ylim()[1] < 3
+    assert [line.get_marker() for line in ax.lines if line.get_linestyle() == "None"] == ["^"]
+    assert ax.texts[-1].get_text() == "wild ↑1e+06"
+
+
+def test_the_best_scheme_is_never_cut_off():
+    curves = {f"s{i}": np.geomspace(0.7, 0.5, 100)[None] for i in range(9)}
+    curves["best"] = np.geomspace(0.7, 1e-9, 100)[None]
+    ax = plots.cost_bands(curves, ax=plt.figure().gca())
+    assert_array_equal(medians(ax)[-1].get_ydata(), curves["best"][0])
+    assert ax.texts[-1].get_text() == "best"
+
+
+def test_costs_that_a_logarithm_cannot_show():
+    """Zeros are at the lower rim; with costs below zero the axis is linear."""
+    ax = plots.cost_bands({"a": np.array([[1.0, 0.1, 0.0]])}, ax=plt.figure().gca())
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] < medians(ax)[0].get_ydata()[2] < 0.1
+    ax = plots.cost_bands({"a": np.array([[1.0, 0.1, -0.4]])}, ax=plt.figure().gca())
+    assert ax.get_yscale() == "linear"
+    assert_array_equal(medians(ax)[0].get_ydata(), [1, 0.1, -0.4])
+
+
+def test_one_run_is_no_median(curves):
+    one = plots.cost_bands({name: each[:1] for name, each in curves.items()})
+    assert one.get_ylabel() == "cost"
+    assert not one.collections, "no band"
+    several = plots.cost_bands(curves, ax=plt.figure().gca())
+    assert several.get_ylabel() == "cost: median and quartiles of 20 runs"
+
+
+def overlaps(boxes):
+    return [
+        (i, j)
+        for i, a in enumerate(boxes)
+        for j, b in enumerate(boxes[:i])
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 0 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.5
+    ]
+
+
+NAMES = [f"variance_scaling(scale={i}.0, mode='fan_avg')" for i in range(10)]
+
+
+@pytest.mark.parametrize("spacing", [0, 0.001, 0.05])
+def test_labels_of_ten_curves_do_not_overlap(spacing):
+    """They stand at the ends of the curves, in their order, inside the figure; no legend."""
+    curves = {name: np.linspace(1, 0.3 + spacing * i, 50)[None] for i, name in enumerate(NAMES)}
+    figure = matplotlib.figure.Figure(figsize=(5.4, 3.4), layout="constrained")
+    ax = plots.cost_bands(curves, ax=figure.subplots())
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 10
+    assert not overlaps(boxes)
+    assert len({text.get_text() for text in ax.texts}) == 10
+    assert all(box.x0 > ax.bbox.x1 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(box.y0 >= 0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    if spacing:
+        assert [box.y0 for box in boxes] == sorted(box.y0 for box in boxes)
+    assert ax.get_legend() is None
+
+
+def test_spread_is_the_nearest():
+    """Compared with SciPy's solver for the same quadratic programme."""
+    optimize = pytest.importorskip("scipy.optimize")
+    wanted, gap = np.array([0.3, 0.32, 0.9, 0.33, 0.99, 0.0]), 0.12
+    order = np.argsort(wanted)
+    found = optimize.minimize(
+        lambda places: ((places - wanted[order]) ** 2).sum(),
+        np.arange(6) * gap,
+        bounds=[(0, 1)] * 6,
+        constraints={"type": "ineq", "fun": lambda places: np.diff(places) - gap},
+    )
+    assert_allclose(plots.spread(wanted, gap)[order], found.x, atol=1e-6)
+
+
+def test_dots_are_all_runs():
     values = {
         "he": np.array([0.5, 0.6, 0.6, 0.7]),
         "random": np.array([0.5, 0.9, np.inf, np.nan]),
@@ -156,19 +253,57 @@ def test_outcomes_are_all_counted():
     }
     _, ax = plt.subplots()
     assert plots.outcomes(values, label="final cost (nats)", ax=ax) is ax
-    assert [int(patch.get_data().values.sum()) for patch in ax.patches[1::2]] == [4, 2, 0]
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["he", "random (2 of 4 not finite)", "lost (1 of 1 not finite)"]
+    assert sum(len(each.get_offsets()) for each in ax.collections) == 9
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == list(values)
+    assert [text.get_text() for text in ax.texts] == ["0.6", "∞ ✕2/4", "∞ ✕1/1"]
     assert ax.get_xlabel() == "final cost (nats)"
-    assert ax.get_ylabel() == "runs"
     assert ax.get_xscale() == "linear"
+    low, high = ax.get_xlim()
+    places = np.concatenate([each.get_offsets() for each in ax.collections])
+    assert ((low <= places[:, 0]) & (places[:, 0] <= high)).all()
+    assert (np.abs(places[:, 1] - places[:, 1].round()) < 0.5).all(), "each in its own row"
+    assert len(np.unique(places, axis=0)) == 9, "equal values lie side by side"
+    assert ax.get_legend() is None
 
 
-def test_outcomes_over_decades():
-    values = np.logspace(-7, 3, 111)
+def test_dots_of_thousands_of_runs_keep_their_shape():
+    values = np.random.default_rng(0).lognormal(size=100_000)
     ax = plots.outcomes({"he": values})
+    dots = np.asarray(ax.collections[0].get_offsets())[:, 0]
+    assert len(dots) <= 300
+    assert_allclose(
+        np.quantile(dots, [0.25, 0.5, 0.75]), np.quantile(values, [0.25, 0.5, 0.75]), rtol=0.05
+    )
+
+
+def test_one_wild_row_does_not_press_the_others():
+    rng = np.random.default_rng(0)
+    values = {f"s{i}": rng.uniform(0.1, 0.5, 30) for i in range(5)} | {"wild": np.full(30, 1e6)}
+    ax = plots.outcomes(values)
+    assert ax.get_xlim()[1] < 5
+    scores = {name: 1 - each for name, each in values.items()}
+    ax = plots.outcomes(scores, higher_is_better=True, ax=plt.figure().gca())
+    assert ax.get_xlim()[0] > -1
+
+
+def test_dots_over_decades():
+    ax = plots.outcomes({"he": np.logspace(-7, 3, 111)})
     assert ax.get_xscale() == "log"
-    assert ax.patches[1].get_data().values.sum() == 111
+    assert sum(len(each.get_offsets()) for each in ax.collections) == 111
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 20, 101, 1000, 1001, 5000])
+def test_median_interval_has_its_confidence(n):
+    """By SciPy's interval of the median from the binomial distribution."""
+    stats = pytest.importorskip("scipy.stats")
+    low, median, high = plots.median_interval(np.arange(1, n + 1))
+    assert median == (n + 1) / 2
+    if n < 6:
+        assert (low, high) == (None, None)
+        return
+    expected = stats.quantile_test(np.arange(1, n + 1), p=0.5).confidence_interval(0.95)
+    assert abs(low - expected.low) <= (n > 1000)
+    assert abs(high - expected.high) <= (n > 1000)
 
 
 def test_heat_map():
@@ -344,9 +479,9 @@ def test_curves_are_seen_on_light_and_dark(style, curves):
         _, ax = plt.subplots()
         plots.cost_bands({str(k): curves["he"] for k in range(7)}, ax=ax)
         ground = ax.get_facecolor()
-        for line in ax.lines:
-            assert contrast(line.get_color(), ground) >= 2
-        assert contrast(ax.lines[6].get_color(), ground) == pytest.approx(21)
+        for line in medians(ax):
+            assert contrast(line.get_color(), ground) >= 3
+        assert contrast(medians(ax)[6].get_color(), ground) == pytest.approx(21)
         assert ax.xaxis.label.get_color() == plt.rcParams["axes.labelcolor"]
 
 
@@ -366,13 +501,15 @@ def test_regions_follow_the_ground(style, lightness, circles):
             assert lightness[0] < plots._luminance(region) < lightness[1]
 
 
-def test_curves_are_told_apart_without_colour(curves):
+def test_curves_are_told_apart(curves):
     _, ax = plt.subplots()
-    plots.cost_bands({str(k): curves["he"] for k in range(4)}, ax=ax)
-    assert len({line.get_linestyle() for line in ax.lines}) == 4
-    _, ax = plt.subplots()
-    plots.outcomes({str(k): curves["he"][:, -1] for k in range(4)}, ax=ax)
-    assert len({patch.get_linestyle() for patch in ax.patches[1::2]}) == 4
+    plots.cost_bands({str(k): curves["he"] for k in range(20)}, ax=ax)
+    lines = medians(ax)
+    assert len({line.get_linestyle() for line in lines[:4]}) == 4, "without colour"
+    assert len({(line.get_linestyle(), line.get_color()) for line in lines}) == 20
+
+
+# --- grids --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -385,13 +522,111 @@ def grid(circles):
 
 def test_figures_of_a_grid(grid):
     figures = plots.figures(grid)
-    assert list(figures) == ["data", "costs", "outcomes", "boundaries", "width", "learning_rate"]
-    lines = figures["costs"].axes[0].lines
-    assert [line.get_label() for line in lines] == ["lesson.he", "zeros"]
-    assert all(len(line.get_xdata()) == 30 for line in lines)
+    assert list(figures) == ["data", "costs", "outcomes", "width", "boundaries"]
+    panels = figures["costs"].axes
+    assert [ax.get_title() for ax in panels] == ["learning rate 0.1", "learning rate 1e+200"]
+    for ax in panels:
+        assert [line.get_label() for line in medians(ax)] == ["lesson.he", "zeros"]
+        assert all(len(line.get_xdata()) == 30 for line in medians(ax))
+        assert ax.get_ylabel() == "cost: median and quartiles of 6 runs"
     cells = [text.get_text() for text in plots.medians_by(grid, "learning_rate").texts]
-    medians = [row["median cost"] for row in grid.summary("learning_rate")]
-    assert cells == [f"{median:.2g}" for median in medians]
+    rows = grid.summary("learning_rate")
+    assert cells == [f"{row['median cost']:.2g}" for row in rows]
+    by_width = plots.figures(grid, by="width")["costs"].axes
+    assert [ax.get_title() for ax in by_width] == ["width 2", "width 4"]
+    both = plots.figures(grid, by=["width", "learning_rate"])["costs"].axes
+    assert len(both) == 4
+    for by, message in (("a", "by: expected one of seed"), (["seed", "depth", "width"], "at most")):
+        with pytest.raises(ValueError, match=message):
+            plots.figures(grid, by=by)
+
+
+def test_panels_are_those_of_what_matters_most():
+    def final(cells):
+        depths = np.array(cells.values["depth"])[cells.code("depth")]
+        return 0.1 * depths * np.where(cells.code("activation"), 1.01, 1)
+
+    comparison = synthetic(
+        ["he_normal", "zeros"], seed=range(3), depth=[1, 2, 4], width=4,
+        activation=["relu", "tanh"], final=final,
+    )  # fmt: skip
+    assert plots.facet_axes(comparison) == ["depth"]
+    assert plots.facet_axes(comparison, "activation") == ["activation"]
+    figures = plots.figures(comparison)
+    assert [ax.get_title() for ax in figures["costs"].axes] == ["depth 1", "depth 2", "depth 4"]
+    assert "activation" in figures, "a heat map of what has no panels"
+    assert "depth" in figures, "and the cost against an axis of numbers"
+
+
+def test_panels_share_their_axes():
+    comparison = synthetic(["he_normal", "zeros"], seed=range(3), depth=[1, 2], width=4)
+    for name in ("costs", "outcomes", "scores"):
+        axes = plots.figures(comparison, by="depth")[name].axes
+        assert len({(ax.get_ylim(), ax.get_xlim()) for ax in axes}) == 1
+
+
+def test_batch_sizes_have_panels(circles):
+    """Their points differ."""
+    comparison = fi.compare(
+        *circles[:2], fi.Network([2, 3, 1]), ["he_normal"], seed=[0, 1], batch_size=[100, None],
+        epochs=5,
+    )  # fmt: skip
+    axes = plots.figures(comparison)["costs"].axes
+    assert [ax.get_title() for ax in axes] == ["batches of 100", "full batches"]
+    for ax in axes:
+        assert ax.get_xlabel() == "epoch"
+        assert_array_equal(medians(ax)[0].get_xdata(), [1, 2, 3, 4, 5])
+
+
+def test_runs_that_stop_early_keep_their_cost(circles):
+    comparison = fi.compare(
+        *circles[:2], fi.Network([2, 3, 1]), ["zeros"], seed=[0, 1, 2], iterations=400, tol=1e-3,
+        n_iter_no_change=5,
+    )  # fmt: skip
+    assert (comparison.columns()["iterations"] < 400).all()
+    ax = plots.costs(comparison)
+    assert_allclose(medians(ax)[0].values, np.log(2), rtol=1e-6)
+    assert ax.texts[0].get_text() == "zeros"
+
+
+def test_an_axis_of_many_values():
+    """The median of neighbouring values; every run is in one group."""
+    comparison = synthetic(
+        ["he_normal", "zeros"], scale=list(np.geomspace(0.01, 100, 120)), seed=range(2)
+    )
+    ax = plots.figures(comparison)["scale"].axes[0]
+    assert ax.get_xscale() == "log"
+    assert all(len(line.get_xdata()) == plots.MOST_VALUES for line in medians(ax))
+    with pytest.raises(ValueError, match="axis: expected one of numbers; got 'optimizer'"):
+        plots.cost_against(comparison, "optimizer")
+
+
+def test_diverged_runs_are_counted():
+    def final(cells):
+        costs = np.full(len(cells), 0.1)
+        costs[cells.code("scheme") == 1] = np.where(np.arange(20) < 5, np.nan, 0.2)
+        return costs
+
+    comparison = synthetic(["he_normal", "normal"], seed=range(20), final=final)
+    figures = plots.figures(comparison)
+    assert [text.get_text() for text in figures["costs"].axes[0].texts] == [
+        "he_normal",
+        "normal ✕5/20",
+    ]
+    assert [text.get_text() for text in figures["outcomes"].axes[0].texts] == [
+        "0.1",
+        "0.2 ✕5/20",
+    ]
+
+
+@pytest.mark.parametrize("label", ["$x^$", "_hidden", "日本語", "<script>", "a" * 500, "a\nb"])
+def test_labels_are_the_users(label):
+    """They are no formulas, and are shortened."""
+    comparison = synthetic({label: "zeros", "he": "he_normal"}, seed=range(3))
+    assert all(each.startswith(b"\x89PNG") for each in plots.images(comparison).values())
+    for figure in plots.figures(comparison).values():
+        for ax in figure.axes:
+            assert all(len(text.get_text()) < 40 for text in ax.texts)
 
 
 def test_boundary_is_that_of_the_typical_run(grid):
@@ -416,13 +651,23 @@ def test_figures_of_other_outputs():
     several = fi.compare(X, labels, softmax, ["lesson.he"], seed=[0, 1], iterations=5)
     assert list(plots.figures(several)) == ["data", "costs", "outcomes", "boundaries"]
     regression = fi.Network([2, 4, 1], output="identity")
-    numbers = fi.compare(X, X[:1], regression, ["lesson.he"], seed=[0, 1], iterations=5)
-    assert list(plots.figures(numbers)) == ["costs", "outcomes"]
+    numbers = fi.compare(
+        X, X[:1], regression, ["lesson.he"], seed=[0, 1], iterations=5, test=(X, X[:1])
+    )
+    figures = plots.figures(numbers)
+    assert list(figures) == ["costs", "outcomes", "scores"]
+    assert figures["scores"].axes[0].get_xlabel() == "test R2"
 
 
 def test_dark_images_are_dark(comparison):
     light, dark = plots.images(comparison), plots.images(comparison, dark=True)
-    assert list(light) == list(dark) == ["data", "costs", "boundaries"]
+    assert list(light) == list(dark) == ["data", "costs", "scores", "boundaries"]
     for name in light:
         corners = [plt.imread(io.BytesIO(each[name]))[0, 0, :3].mean() for each in (light, dark)]
         assert corners == [1, 0]
+
+
+def test_no_data():
+    """A comparison that was read from a store has no data."""
+    comparison = synthetic(["zeros", "he_normal"], seed=range(3), with_data=False)
+    assert list(plots.figures(comparison)) == ["costs", "outcomes", "scores"]
