@@ -24,6 +24,7 @@ RATE = 0.01
 NETWORKS = 256
 OVERHEAD = 0.3e-3  # limit for compare, in seconds per run
 SEEDS = 100  # for the timing of the whole process
+SHORT = 100_000  # short trainings
 
 
 def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -151,7 +152,29 @@ def overhead(runs: int = 200, iterations: int = 1000) -> float:
             iterations=iterations, store=Path(folder, "runs.sqlite"), threads=1,
         )  # fmt: skip
         spent = perf_counter() - before
-    return (spent - sum(trial.seconds for trial in result.trials)) / runs
+    return (spent - float(result.columns()["seconds"].sum())) / runs
+
+
+def short_trainings(runs: int, store: bool) -> float:
+    """Return how many times as long as the bare trainings a grid of short trainings takes.
+
+    Networks 2-8-1 make 50 iterations on 100 examples, from two schemes. The bare trainings are
+    those of the same starts, in stacks of 512, which is the fastest size.
+    """
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2, 100))
+    Y = (X[:1] * X[1:] > 0).astype(float)
+    net, schemes, seeds = fi.Network([2, 8, 1]), ["he_normal", "glorot_normal"], range(runs // 2)
+    starts = np.array([net.initialize(scheme, seed=s) for scheme in schemes for s in seeds])
+    before = perf_counter()
+    for first in range(0, runs, 512):
+        fi.train(net, starts[first : first + 512], X, Y, iterations=50, threads=2)
+    bare = perf_counter() - before
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "runs.sqlite") if store else None
+        before = perf_counter()
+        fi.compare(X, Y, net, schemes, seed=seeds, iterations=50, store=path, threads=2)
+        return (perf_counter() - before) / bare
 
 
 def whole_process() -> float:
@@ -211,6 +234,16 @@ def ratios() -> list[dict]:
             "measured": median(OVERHEAD / overhead() for _ in range(7)),
         }
     )
+    rows += [
+        {
+            "question": f"{SHORT:,} trainings of 50 iterations in a grid {with_} a store",
+            "peer": "limit: the same trainings alone",
+            # 1 / 3: the grid may take three times as long.
+            "target": 0.33,
+            "measured": median(1 / short_trainings(SHORT, with_ == "with") for _ in range(3)),
+        }
+        for with_ in ("without", "with")
+    ]
     rows.append(
         {
             "question": f"`fastinit compare --seeds 0:{SEEDS}` with a store, pictures and a report",

@@ -269,6 +269,8 @@ def labelled(schemes: Any) -> dict[str, Any]:
         raise ValueError("schemes: expected at least one scheme; got none")
     found: dict[str, Any] = {}
     for label, entry in pairs:
+        if is_sequence(entry) and not len(entry):
+            raise ValueError("schemes: expected a scheme for each layer in a list; got none")
         for each in entry if is_sequence(entry) else [entry]:
             registry.get(each)  # raises for an unknown one
         if label in found:
@@ -311,8 +313,8 @@ def values_of(name: str, value: Any, kind: type) -> list[Any]:
     and each different from the others.
     """
     one, several = NOUNS[kind]
-    if kind is int and isinstance(value, range):
-        return _distinct(name, list(value), one.split()[1])
+    if kind is int and isinstance(value, range) and len(value):
+        return list(value)
     found = [
         entry.item() if isinstance(entry, np.generic) else entry
         for entry in (value if is_sequence(value) else [value])
@@ -326,7 +328,9 @@ def values_of(name: str, value: Any, kind: type) -> list[Any]:
     return _distinct(name, found, one.split()[1])
 
 
-def _distinct(name: str, found: list[Any], noun: str, text: Callable[[Any], Any] = repr) -> Any:
+def _distinct(
+    name: str, found: list[Any], noun: str, text: Callable[[Any], Any] = repr
+) -> list[Any]:
     """Return the values of an axis; raise if there is none, or one twice by its ``text``."""
     if not found:
         raise ValueError(f"{name}: expected at least one {noun}; got none")
@@ -433,7 +437,8 @@ def networks_of(
     depths: list[Any] = [depth_of(network)]
     widths: list[Any] = [width_of(network)]
     if depth is not None or width is not None:
-        if None in (depth, width) and (not hidden or (width is None and len(set(hidden)) > 1)):
+        one = depth is None or width is None
+        if one and (not hidden or (width is None and len(set(hidden)) > 1)):
             given, missing = ("depth", "width") if width is None else ("width", "depth")
             why = "hidden layers differ in width" if hidden else "network has no hidden layers"
             raise ValueError(
@@ -455,7 +460,7 @@ def networks_of(
     activations = values_of(
         "activation", network.activation if activation is None else activation, str
     )
-    networks = {
+    networks: dict[tuple[int, ...], Network] = {
         (*place, k): variant(network, sizes, each)
         for place, sizes in shapes.items()
         for k, each in enumerate(activations)
@@ -511,7 +516,8 @@ def grid_of(
     if "learning_rate" in distributions:
         rates_of(0.0, optimizers)  # raises if an optimiser has none
     shapes, networks = networks_of(network, depth, width, activation)
-    unique_seeds = _distinct_seeds(seeds)
+    unique_seeds, seed_codes = _seed_codes(seeds)
+    n_seeds = seed_codes.shape[1]
     values: dict[str, list[Any]] = {
         "scheme": list(schemes),
         "seed": unique_seeds,
@@ -523,13 +529,6 @@ def grid_of(
         "batch_size": batch_sizes_of(batch_size),
         "scale": [1.0] if "scale" in distributions else scales_of(scale),
     }
-    place = {id(seed): i for i, seed in enumerate(unique_seeds)}
-    n_seeds = len(next(iter(seeds.values())))
-    # For each scheme, the code of its j-th seed.
-    seed_codes = np.array(
-        [[_seed_code(each, unique_seeds, place) for each in own] for own in seeds.values()],
-        np.int32,
-    ).reshape(len(schemes), n_seeds)
     lengths = [len(values[axis]) for axis in AXES[1:]]
     outer = math.prod(lengths)
     cells = outer * len(schemes) * n_seeds
@@ -554,19 +553,16 @@ def grid_of(
     return Grid(values, codes.reshape(-1, 2 + len(lengths))[:n_samples], networks)
 
 
-def _distinct_seeds(seeds: Mapping[str, Sequence[Seed]]) -> list[Seed]:
-    """Return all seeds of all schemes once, in order."""
-    if len({id(own) for own in seeds.values()}) == 1:
-        return list(next(iter(seeds.values())))
-    found: list[Seed] = []
+def _seed_codes(seeds: Mapping[str, Sequence[Seed]]) -> tuple[list[Seed], NDArray[np.int32]]:
+    """Return all seeds once, and for each scheme the codes of its seeds, (n_schemes, n_seeds)."""
+    first = next(iter(seeds.values()))
+    if all(own is first for own in seeds.values()):
+        return list(first), np.tile(np.arange(len(first), dtype=np.int32), (len(seeds), 1))
+    found: list[Seed] = []  # of the defaults, one for each scheme
     for own in seeds.values():
-        found += [seed for seed in own if not any(seed is e or seed == e for e in found)]
-    return found
-
-
-def _seed_code(seed: Seed, seeds: Sequence[Seed], place: Mapping[int, int]) -> int:
-    found = place.get(id(seed))
-    return seeds.index(seed) if found is None else found
+        found += [seed for seed in own if seed not in found]
+    codes = [[found.index(seed) for seed in own] for own in seeds.values()]
+    return found, np.array(codes, np.int32)
 
 
 def _sampled(
@@ -583,13 +579,20 @@ def _sampled(
     """
     sizes = [n_seeds, *lengths]
     if not distributions:
-        return _sampled_integers(sizes, n), {}
-    points = quasi_random(n, len(sizes))
-    found = (points * sizes).astype(np.int32)
+        found = np.zeros((n, len(sizes)), np.int32)
+        several = [i for i, size in enumerate(sizes) if size > 1]
+        if several:
+            found[:, several] = _sampled_integers([sizes[i] for i in several], n)
+        return found, {}
+    # Axes of one value take no dimension, because fewer dimensions are filled more evenly.
+    columns = [i for i, name in enumerate(AXES) if sizes[i] > 1 or name in distributions]
+    points = quasi_random(n, len(columns))
+    found = np.zeros((n, len(sizes)), np.int32)
+    found[:, columns] = points * np.array(sizes)[columns]
     drawn = {}
     for name, distribution in distributions.items():
         column = AXES.index(name)
-        numbers = np.asarray(distribution.ppf(points[:, column]), np.float64)
+        numbers = np.asarray(distribution.ppf(points[:, columns.index(column)]), np.float64)
         if numbers.shape != (n,):
             raise ValueError(f"{name}: expected ppf to return shape ({n},); got {numbers.shape}")
         # A discrete distribution returns a number several times.

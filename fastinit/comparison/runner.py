@@ -13,7 +13,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import ExitStack, suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -56,11 +63,11 @@ from fastinit.validation import (
 if TYPE_CHECKING:
     from fastinit.comparison.store import Writer
 
-# Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses in
-# each thread.
+# Multiply-adds of the training of a stack of short runs, about 0.1 s: what a killed process loses
+# in each thread.
 STACK_WORK = 5e8
-# A stack of this size trains small networks 2.7 times as fast as one by one. It may take longer, but
-# not above about 2 s, unless a single run does.
+# A stack of this size trains small networks 2.7 times as fast as one by one. It may take longer,
+# but not above about 2 s, unless a single run does.
 STACK_SIZE = 16
 MOST_STACK_WORK = 2e10
 # What an iteration costs regardless of the size of the network, in multiply-adds.
@@ -168,8 +175,10 @@ def compare(
     store : path-like, optional
         An SQLite file, created if it does not exist (:class:`fastinit.comparison.store.Store`).
         Finished runs are written to it, and runs that it already contains are not trained again.
-        Several processes may share it. Short runs of one network are trained and written together,
-        up to about two seconds of training at a time.
+        Several processes may share it, on a local disk: SQLite's locks are not reliable on network
+        drives. There, write one file for each job and merge them with
+        :func:`fastinit.comparison.merge`. Short runs of one network are trained and written
+        together, up to about two seconds of training at a time.
     shard : (int, int), optional
         ``(i, n)`` runs only the i-th of n parts of the grid, counted from 1. The parts are disjoint
         and the same in every process, so that n jobs without a common scheduler can share the work.
@@ -265,12 +274,10 @@ def compare(
     else:
         iterations = 15_000 if iterations is None else iterations
         iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
-    X, Y = _pair(network, (X, Y), "X", ("X", "Y"))
-    if test is not None:
-        test = _pair(network, test, "test", ("X_test", "Y_test"))
-    if validation is not None:
-        names = ("X of validation", "Y of validation")
-        validation = _pair(network, validation, "validation", names)
+    own_X, own_Y = _pair(network, (X, Y), "X", ("X", "Y"))
+    test_pair = _pair(network, test, "test", ("X_test", "Y_test"))
+    names = ("X of validation", "Y of validation")
+    validation = _pair(network, validation, "validation", names)
     target_cost, target_accuracy = _checked_targets(network, target_cost, target_accuracy)
     # Copies, as of the data.
     training = Training(
@@ -278,7 +285,7 @@ def compare(
         deepcopy(sample_weight), deepcopy(class_weight), validation, validate_every, monitor, tol,
         n_iter_no_change,
     )  # fmt: skip
-    data = Data(X, Y, test, training, target_cost, target_accuracy)
+    data = Data(own_X, own_Y, test_pair, training, target_cost, target_accuracy)
     if threads is not None:
         threads = check_integer("threads", threads, 1)
     if executor is not None:
@@ -358,11 +365,13 @@ def _settings(axes: Mapping[str, Any], n_samples: int | None, data: Data) -> dic
 
 
 def _pair(network: Network, pair: Any, name: str, names: tuple[str, str]) -> Any:
-    """Return copies of a pair (X, Y) that cannot be written to.
+    """Return copies of a pair (X, Y) that cannot be written to; None for None.
 
     Copies, because what is trained must remain what the key of its result says, also if a callback
     changes the arrays that were given.
     """
+    if pair is None:
+        return None
     if not isinstance(pair, (tuple, list)):
         expected = f"a pair ({', '.join(names)})"
         raise TypeError(f"{name}: expected {expected}; got {type(pair).__name__}")
@@ -467,7 +476,7 @@ def _groups(cells: Grid, places: NDArray[np.intp], kinds: NDArray[np.intp]) -> N
 
     ``kinds`` has a number for each optimiser, by which optimisers are grouped.
     """
-    codes = {axis: cells.code(axis)[places] for axis in GROUPED}
+    codes: dict[str, NDArray[Any]] = {axis: cells.code(axis)[places] for axis in GROUPED}
     codes["optimizer"] = kinds[codes["optimizer"]]
     sizes = [len(cells.values[axis]) for axis in GROUPED]
     return np.asarray(np.ravel_multi_index(tuple(codes.values()), sizes), np.intp)
@@ -502,7 +511,8 @@ def _work(result: Comparison, cell: Cell) -> float:
     batch = n_examples if cell.batch_size is None else min(cell.batch_size, n_examples)
     # Forward, the gradient by the parameters, and the gradient by the activations.
     iteration = 3 * cell.network.n_parameters * batch + ITERATION_WORK
-    return iteration * max(1, result.data.training.iterations_of(cell.batch_size, n_examples))
+    iterations = result.data.training.iterations_of(cell.batch_size, n_examples)
+    return float(iteration * max(1, iterations))
 
 
 def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
@@ -604,7 +614,8 @@ class _Elsewhere:
                 f" results agree up to rounding errors, which trainings may amplify",
                 stacklevel=frames_inside(),
             )
-        return replace(block, starts=pending.task.starts)
+        complete: Block = replace(block, starts=pending.task.starts)
+        return complete
 
 
 def _same(value: Any) -> Any:
@@ -705,9 +716,12 @@ class _Runner:
                     finally:
                         del running[future]
                     self.record(pending, block)
-        except BaseException:
+        except BaseException as error:
             self.stopped.set()
-            left_over = [future for future in running if not future.cancel()]
+            # A broken pool of processes ends its tasks itself; Python 3.11 waits forever if one of
+            # them was cancelled meanwhile.
+            broken = isinstance(error, BrokenExecutor)
+            left_over = [future for future in running if broken or not future.cancel()]
             # Nothing that is finished is lost. Trainings of this process stop within 20 ms or so.
             done, _ = wait(left_over, None if place.local else 0)
             for future in done:
@@ -727,11 +741,11 @@ class _Runner:
             known, block = self.store.get(keys, places, starts)
             if known.any():
                 self.known += len(block)
-                self.result.add(places[known], block)
+                self.result.add(places[known].tolist(), block)
                 self.show(len(block))
             if known.all():
                 return None
-            rows = np.flatnonzero(~known)
+            rows = np.flatnonzero(~known).tolist()
             places, starts = places[rows], starts[rows]
             cells, keys = [cells[i] for i in rows], [keys[i] for i in rows]
         optimizers = tuple([cell.optimizer for cell in cells])
@@ -777,14 +791,15 @@ class _Runner:
             self.unsaved.append((pending, block))
         kept = complete | (not self.stopped.is_set())
         if kept.any():
-            self.result.add(pending.places[kept], block if kept.all() else block.select(kept))
+            rows = block if kept.all() else block.select(kept)
+            self.result.add(pending.places[kept].tolist(), rows)
 
     def save(self) -> None:
         """Write to the store what it does not have; what is written twice is there once."""
         while self.store is not None and self.unsaved:
             pending, block = self.unsaved[0]
             rows = np.flatnonzero(block.complete)
-            keys = [pending.keys[i] for i in rows]
+            keys = [pending.keys[i] for i in rows.tolist()]
             self.store.add(keys, pending.places[rows], block.select(rows))
             self.unsaved.pop(0)
 
@@ -874,7 +889,8 @@ class _Keys:
             if prefix is None:
                 prefix = self.prefixes[scheme, *rest] = self.prefix(self.cells[place])
             digest = prefix.copy()
-            digest.update(f"{as_code(seeds[seed])} ".encode())
+            value = seeds[seed]
+            digest.update(f"{value if type(value) is int else as_code(value)} ".encode())
             digest.update(start)
             found.append(digest.digest())
         return found
@@ -896,7 +912,9 @@ class _Keys:
 
 def _content(name: str, value: Any) -> str:
     """Return text that identifies a setting; raise if there is none."""
-    if isinstance(value, np.ndarray):
+    # The repr of a long array, pandas.Series or torch.Tensor has dots in place of most numbers.
+    if hasattr(value, "__array__"):
+        value = np.asarray(value)
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if is_sequence(value):
         return f"[{', '.join(_content(name, each) for each in value)}]"

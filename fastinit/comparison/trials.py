@@ -222,11 +222,15 @@ def run_task(
     final_costs = np.where(diverged_at < 0, costs, np.nan)
     # Parameters that were set back to the best ones are those of an earlier iteration.
     at_end = np.array([n if b is None else b for n, b in zip(done.tolist(), best, strict=True)])
-    recorded = _recorded(stack, iterations)
-    curve, after = _curve(recorded, task.batch_size, n_examples, iterations)
-    kept = kept_points(len(after))
+    # A long training may have stopped early: only what was recorded takes memory.
+    per_epoch = updates_per_epoch(task.batch_size, n_examples)
+    longest = min(-(-int(done.max()) // per_epoch) * per_epoch, iterations)
+    curve, after = _curve(_recorded(stack, longest), task.batch_size, n_examples)
     points = points_of(iterations, task.batch_size, n_examples)
-    curves = np.ascontiguousarray(curve[:, kept])
+    curves = np.full((len(starts), len(points)), np.nan)
+    kept = kept_points(-(-iterations // per_epoch))
+    kept = kept[kept < len(after)]
+    curves[:, : len(kept)] = curve[:, kept]
     columns = {
         "iterations": done,
         "diverged_at": diverged_at,
@@ -299,6 +303,7 @@ class _Search:
         self.network, self.data, self.threads = task.network, data, threads
         self.found = np.full(len(task.starts), -1, np.int64)
         self.seen = np.zeros(len(task.starts), np.int64)
+        self.target = math.inf if data.target_accuracy is None else data.target_accuracy
         self.stride = stride(iterations)
         # Iterations between two calls; at most 1000, because callbacks also stop the training.
         self.every = None if data.target_accuracy is None else math.gcd(self.stride, 1000)
@@ -322,7 +327,7 @@ class _Search:
             self.seen[rows] = done[rows]
             thetas = np.ascontiguousarray(stack.theta[rows])
             _, scores = self.network._score(thetas, self.data.X, self.data.Y, None, self.threads)
-            reached = rows[scores >= self.data.target_accuracy]
+            reached = rows[scores >= self.target]
             self.found[reached] = done[reached]
 
     def ended(
@@ -332,12 +337,9 @@ class _Search:
         at_end: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Return what was found, after a look at the initial and the final parameters."""
-        target = self.data.target_accuracy
-        if target is None:
-            return self.found
         earlier = (self.found < 0) | (at_end < self.found)
-        found = np.where((scores >= target) & earlier, at_end, self.found)
-        return np.where(start_scores >= target, 0, found)
+        found = np.where((scores >= self.target) & earlier, at_end, self.found)
+        return np.where(start_scores >= self.target, 0, found)
 
 
 def _stopped(stack: Stack) -> NDArray[np.int8]:
@@ -445,7 +447,7 @@ def _recorded(stack: Stack, iterations: int) -> NDArray[np.float64]:
 
 
 def _curve(
-    costs: NDArray[np.float64], batch_size: int | None, n_examples: int, iterations: int
+    costs: NDArray[np.float64], batch_size: int | None, n_examples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the cost curves, and the number of iterations after which each cost is known.
 
@@ -454,6 +456,7 @@ def _curve(
     the sizes of the batches, which are known at the end of the epoch. The last epoch may be
     incomplete.
     """
+    iterations = costs.shape[1]
     per_epoch = updates_per_epoch(batch_size, n_examples)
     if batch_size is None or per_epoch == 1:
         return costs, np.arange(iterations)

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 # The longest share of the time that is spent on what is shown above the bar.
 SHARE = 0.05
+# The shortest time between two calls: the display is refreshed four times a second.
+SECONDS = 0.25
 
 
 class Display:
@@ -34,7 +36,8 @@ class Display:
         # In a notebook standard error is not a terminal; rich shows a widget there.
         if not (console.is_terminal or console.is_jupyter):
             return
-        self._above, self._shown, self._next = above, [], 0.0
+        self._above, self._next = above, 0.0
+        self._shown: list[Any] = []
         self._progress = Progress(
             BarColumn(), TaskProgressColumn(), TimeRemainingColumn(elapsed_when_finished=True)
         )
@@ -65,6 +68,6 @@ class Display:
         """Call ``above`` and show what it returns, unless that would take too much of the time."""
         if self._live is None or self._above is None or (before := perf_counter()) < self._next:
             return
-        self._shown: list[Any] = [self._above()]
+        self._shown = [self._above()]
         now = perf_counter()
-        self._next = now + max(0.25, (now - before) / SHARE)
+        self._next = now + max(SECONDS, (now - before) / SHARE)
