@@ -206,6 +206,48 @@ def bare_trainings() -> float:
     return perf_counter() - before
 
 
+def million_rows(path: str, runs: int = 1_000_000) -> dict[str, float]:
+    """Write a store of runs with random numbers and open it in a fresh process.
+
+    Returns
+    -------
+    dict
+        Microseconds of a written run, and seconds and megabytes of opening the store.
+    """
+    from fastinit.comparison import grid, results, trials
+    from fastinit.comparison.store import Writer
+
+    X, Y, _, _ = data()
+    net, draw, size = fi.Network([2, 8, 1]), np.random.default_rng(0), 2800
+    cells = grid.grid_of(net, grid.labelled(["he_normal", "zeros"]), seed=range(runs // 2))
+    shared = trials.Data(X, Y, None, trials.Training(iterations=50))
+    comparison = results.Comparison(shared, cells, net, {"iterations": 50})
+    points, seconds = trials.points_of(50, None, X.shape[1]), 0.0
+    with Writer(path, comparison) as writer:
+        for places in np.array_split(draw.permutation(len(cells)), -(-len(cells) // size)):
+            k = len(places)
+            columns = {
+                name: np.zeros(k, dtype) if dtype.kind == "i" else draw.random(k)
+                for name, dtype in trials.COLUMNS.items()
+            }
+            starts, thetas = draw.random((2, k, net.n_parameters))
+            block = trials.Block(columns, starts, thetas, points, draw.random((k, len(points))))
+            keys = [draw.bytes(16) for _ in range(k)]
+            began = perf_counter()
+            writer.add(keys, places, block)
+            seconds += perf_counter() - began
+    script = (
+        "import sys, resource, time; from fastinit.comparison import open_comparison;"
+        "began = time.perf_counter(); open_comparison(sys.argv[1]).columns();"
+        "print(time.perf_counter() - began,"
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    command = [sys.executable, "-c", script, path]
+    opened = subprocess.run(command, capture_output=True, text=True, check=True)
+    took, megabytes = map(float, opened.stdout.split())
+    return {"us_per_run": seconds / runs * 1e6, "open_seconds": took, "open_megabytes": megabytes}
+
+
 def ratios() -> list[dict]:
     """Return one row per target: the time of the peer divided by ours."""
     contenders, rows = {}, []

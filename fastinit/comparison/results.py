@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison import statistics
 from fastinit.comparison.grid import AXES, Grid, depth_of, rate_label, width_of
@@ -16,6 +16,7 @@ from fastinit.comparison.statistics import QUARTILES, median_iterations, quantil
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import (
     COLUMNS,
+    STOPPED,
     Block,
     Data,
     Metric,
@@ -26,6 +27,9 @@ from fastinit.comparison.trials import (
 )
 from fastinit.training.network import Array, Network
 from fastinit.validation import check_name
+
+# The largest size, in bytes, of the parameters of the runs that are read from a store at once.
+MOST_READ = 1 << 22
 
 
 @dataclass(eq=False, repr=False)
@@ -109,7 +113,7 @@ class Comparison:
         pairs = np.unique(self.cells.codes[:, :2], axis=0)
         return len(pairs) <= len(self.schemes)
 
-    def add(self, places: Sequence[int], block: Block) -> None:
+    def add(self, places: ArrayLike, block: Block) -> None:
         """Add finished runs: the indices of their cells, and their outcomes."""
         self._blocks.append((np.asarray(places, np.intp), block))
 
@@ -213,8 +217,8 @@ class Comparison:
         Returns
         -------
         dict of str to ndarray of shape (k, n_points)
-            The costs of k runs at the iterations :meth:`points`; NaN from the end of a run on. Runs
-            that a callback ended are left out.
+            The costs of k runs at the iterations :meth:`points`, in the order of the grid; NaN from
+            the end of a run on. Runs that a callback ended are left out.
 
         Raises
         ------
@@ -233,24 +237,29 @@ class Comparison:
         """
         self.points(**where)  # raises if they differ
         chosen = self._selected(self.cells, where)
-        found: dict[str, list[NDArray[np.float64]]] = {scheme: [] for scheme in self.schemes}
-        schemes = self.cells.code("scheme")
-        blocks = list(self._blocks)
+        columns = self.columns()
+        wanted = chosen[columns["place"]] & (columns["stopped"] != STOPPED.index("callback"))
+        found = {}
         for code, scheme in enumerate(self.schemes):
-            rows = [
-                np.flatnonzero((schemes[places] == code) & chosen[places] & block.complete)
-                for places, block in blocks
-            ]
-            ends = np.cumsum([len(own) for own in rows])
-            if most is not None and len(ends) and ends[-1] > most:
-                drawn = np.sort(np.random.default_rng(0).choice(ends[-1], most, replace=False))
-                parts = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
-                starts = ends - [len(own) for own in rows]
-                rows = [own[at - first] for own, at, first in zip(rows, parts, starts, strict=True)]
-            for own, (_, block) in zip(rows, blocks, strict=True):
-                if len(own):
-                    found[scheme].append(block.costs[own])
-        return {scheme: np.concatenate(parts) for scheme, parts in found.items() if parts}
+            rows = np.flatnonzero(wanted & (self._code("scheme") == code))
+            if most is not None and len(rows) > most:
+                rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+            if len(rows):
+                found[scheme] = self._costs(columns["_row"][rows])
+        return found
+
+    def _costs(self, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the cost curves of runs by their numbers among all blocks."""
+        found, end = [], 0
+        order = np.argsort(numbers, kind="stable")
+        for places, block in self._blocks:
+            first, end = end, end + len(places)
+            own = numbers[order[slice(*np.searchsorted(numbers, (first, end), sorter=order))]]
+            if len(own):
+                found.append(block.costs[own - first])
+        curves = np.concatenate(found)
+        curves[order] = curves.copy()
+        return curves
 
     def points(self, **where: Any) -> NDArray[np.intp]:
         """Return the iterations of the costs in :meth:`curves`, of shape (n_points,)."""
@@ -582,7 +591,8 @@ class Trials(Sequence[Trial]):
     def __init__(self, comparison: Comparison, rows: NDArray[np.intp]) -> None:
         self._comparison, self._rows = comparison, rows
         self._columns = comparison.columns()
-        self._ends = np.cumsum([len(places) for places, _ in comparison._blocks])
+        self._blocks = [block for _, block in comparison._blocks]
+        self._ends = np.cumsum([len(block) for block in self._blocks])
         self._evidence = comparison.evidence
 
     def __len__(self) -> int:
@@ -595,23 +605,42 @@ class Trials(Sequence[Trial]):
     def __getitem__(self, index: int | slice) -> "Trial | Trials":
         if isinstance(index, slice):
             return Trials(self._comparison, self._rows[index])
-        row = self._rows[index]
-        outcome = {name: column[row] for name, column in self._columns.items()}
-        place = int(outcome.pop("place"))
-        # The number of the run among all blocks, one after another.
-        number = int(outcome.pop("_row"))
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        block = self._comparison._blocks[which][1]
-        own = number - int(self._ends[which]) + len(block)
-        return Trial(
-            cell=self._comparison.cells[place],
-            start=block.starts[own],
-            theta=block.thetas[own],
-            points=block.points,
-            costs=block.costs[own],
-            outcome=outcome,
-            verdict="; ".join(statistics.sentences(outcome, self._evidence)),
+        return self._read(self._rows[[index]])[0]
+
+    def __iter__(self) -> Iterator[Trial]:
+        # Several at a time, because those of a store are read from the file.
+        size = max(
+            1,
+            MOST_READ
+            // max(block.thetas.shape[1] * block.thetas.dtype.itemsize for block in self._blocks),
         )
+        for start in range(0, len(self), size):
+            yield from self._read(self._rows[start : start + size])
+
+    def _read(self, rows: NDArray[np.intp]) -> list[Trial]:
+        """Return the runs of some rows of the columns."""
+        columns = {name: column[rows] for name, column in self._columns.items()}
+        places = columns.pop("place")
+        # The numbers of the runs among all blocks, one after another.
+        numbers = columns.pop("_row")
+        blocks = np.searchsorted(self._ends, numbers, side="right")
+        found: dict[int, Trial] = {}
+        for which in np.unique(blocks).tolist():
+            block, chosen = self._blocks[which], np.flatnonzero(blocks == which)
+            own = numbers[chosen] - self._ends[which] + len(block)
+            arrays = zip(block.starts[own], block.thetas[own], block.costs[own], strict=True)
+            for i, (start, theta, costs) in zip(chosen.tolist(), arrays, strict=True):
+                outcome = {name: column[i] for name, column in columns.items()}
+                found[i] = Trial(
+                    cell=self._comparison.cells[int(places[i])],
+                    start=start,
+                    theta=theta,
+                    points=block.points,
+                    costs=costs,
+                    outcome=outcome,
+                    verdict="; ".join(statistics.sentences(outcome, self._evidence)),
+                )
+        return [found[i] for i in range(len(rows))]
 
     def __repr__(self) -> str:
         return f"Trials({len(self):,} runs)"

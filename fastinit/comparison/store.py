@@ -68,10 +68,10 @@ KEY_LENGTH = 16
 OUTCOME = np.dtype(
     [(name, dtype.newbyteorder(">")) for name, dtype in COLUMNS.items()] + [("finished", ">i8")]
 )
-# What the checksum of a run includes.
-CHECKED = np.dtype(
+# What the checksum of a run includes before the outcome.
+HEAD = np.dtype(
     [("key", f"V{KEY_LENGTH}"), ("run", "<i8"), ("comparison", "<i8"), ("setting", "<i8"),
-     ("kind", "i1"), ("seed", "<i8"), ("outcome", f"V{OUTCOME.itemsize}")]
+     ("seed", "<i8"), ("kind", "<i8")]
 )  # fmt: skip
 # The type of a seed in its cell; the checksum includes the CRC of a text instead of the text.
 KINDS = {type(None): 0, int: 1, str: 2}
@@ -285,12 +285,10 @@ class Store:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.OperationalError:
             connection.close()
-            # In a folder without permission to write there cannot be auxiliary files: without a
-            # log, no process writes.
-            if os.path.exists(f"{self.path}-wal") or os.access(Path(self.path).parent, os.W_OK):
-                return connect("ro")
-            return connect("ro&immutable=1")
-        except sqlite3.DatabaseError:
+            # The log of a WAL file can only be opened by those who may write to its folder. Without
+            # a log, nothing is missing in the file.
+            return connect("ro" if os.path.exists(f"{self.path}-wal") else "ro&immutable=1")
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             pass  # explained later
         return connection
 
@@ -385,6 +383,10 @@ class Store:
             raise ValueError(
                 f"store: expected a fastinit store; got {self.path}: {error}"
             ) from None
+        except UnicodeDecodeError as error:  # the message of SQLite quotes the damaged text
+            raise ValueError(
+                f"store: expected a fastinit store; got {self.path}: {error.object!r}"
+            ) from None
 
     def damaged(self, table: str, rows: Sequence[Any]) -> ValueError:
         """Return the error for rows that are not as they were written."""
@@ -469,8 +471,11 @@ class Store:
                     raise self.damaged("members", [row[0]])
                 places.append(np.frombuffer(cells[2], "<i8"))
                 runs.append(np.frombuffer(cells[3], "<i8"))
-        _, first = np.unique(np.concatenate(places), return_index=True)
-        return np.concatenate(places)[first], np.concatenate(runs)[first]
+        place = np.concatenate(places)
+        run_of = np.full(place.max(initial=-1) + 1, -1)
+        run_of[place] = np.concatenate(runs)
+        found = np.flatnonzero(run_of >= 0)
+        return found, run_of[found]
 
     def add_members(self, comparison: int, places: NDArray[np.intp], runs: Integers) -> None:
         """Write which runs belong to cells of a comparison."""
@@ -505,8 +510,8 @@ class Store:
         connection, k = self._connection, len(keys)
         last = self._one("SELECT ifnull(max(id), 0) FROM runs")[0]
         ids = np.arange(last + 1, last + 1 + k)
-        checksums = _checksums(ids, keys, comparisons, settings, seeds, outcomes.tobytes())
         packed = _split(outcomes.tobytes(), k)
+        checksums = _checksums(ids, keys, comparisons, settings, seeds, packed).tolist()  # type: ignore[arg-type]
         before = connection.total_changes
         connection.executemany(
             _insert("runs", RUN),
@@ -680,7 +685,7 @@ class Store:
         cells = Grid(grid["values"], _unpacked(row[6], len(grid["values"]), row[4]), networks)
         test = found["test"]
         data = Data(
-            found["X"], found["Y"], None if test is None else tuple(test),  # type: ignore[arg-type]
+            found["X"], found["Y"], None if test is None else tuple(test),
             Training(**found["training"]), found["target_cost"], found["target_accuracy"],
         )  # fmt: skip
         result = Comparison(data, cells, found["network"], found["settings"])
@@ -1046,7 +1051,7 @@ def open_comparison(path: StorePath, which: int | None = None) -> Comparison:
         number = numbers[-1] if which is None else which
         result = store.comparison(number)
         places, runs = store.members(number)
-        if len(places) and not (0 <= places[0] and places[-1] < len(result.cells)):
+        if len(places) and places[-1] >= len(result.cells):
             raise store.damaged("members", [f"those of comparison {number}"])
         for own in _groups(result.cells, places):
             result.add(places[own], _stored_block(store, result, places[own], runs[own]))
@@ -1070,24 +1075,28 @@ def _groups(grid: Grid, places: Integers) -> list[NDArray[np.intp]]:
 def _stored_block(store: Store, comparison: Comparison, places: Integers, runs: Integers) -> Block:
     """Return runs of one network and batch size, of which only the columns are read."""
     n = len(runs)
-    order = np.argsort(runs, kind="stable")
+    order = np.argsort(runs)
     ordered = runs[order]
     columns = {name: np.empty(n, dtype) for name, dtype in COLUMNS.items()}
     checksums = np.empty(n, np.int64)
     done = 0
     for rows in store.runs_of(ordered):
-        # Two cells may have one run. Rows between those of the runs are left out.
+        # Rows of other comparisons may lie between, and two cells may have one run.
         first, end = np.searchsorted(ordered, rows.ids[[0, -1]] + (0, 1))
         at = np.searchsorted(rows.ids, ordered[first:end])
-        if not np.array_equal(rows.ids[np.minimum(at, len(rows.ids) - 1)], ordered[first:end]):
+        if not np.array_equal(rows.ids[at], ordered[first:end]):
             break
-        own = order[first:end]
         for name, column in columns.items():
-            column[own] = rows.outcomes[name][at]
-        checksums[own] = rows.checksums[at]
-        done += end - first
+            column[first:end] = rows.outcomes[name][at]
+        checksums[first:end] = rows.checksums[at]
+        done += len(at)
     if done < n:
         raise store.damaged("members", [f"those of {n - done:,} runs that are absent"])
+    rank = np.empty(n, np.intp)
+    rank[order] = np.arange(n)
+    for name in columns:
+        columns[name] = columns[name][rank]
+    checksums = checksums[rank]
     network, points = comparison.cells[int(places[0])].network, _points(comparison, int(places[0]))
     starts, thetas = (
         StoredRows(store.path, name, runs, checksums, network.dtype, network.n_parameters)
@@ -1252,42 +1261,55 @@ def _rows_of(found: Sequence[Sequence[Any]]) -> Rows | None:
     if not found:
         return None
     ids, keys, comparisons, settings, seeds, outcomes, checksums = zip(*found, strict=True)
-    for column in (comparisons, settings, checksums):
-        if set(map(type, column)) != {int}:
-            return None
-    for column, length in ((keys, KEY_LENGTH), (outcomes, OUTCOME.itemsize)):
-        if set(map(type, column)) != {bytes} or set(map(len, column)) != {length}:
-            return None
-    packed = b"".join(outcomes)
-    if list(checksums) != _checksums(ids, keys, comparisons, settings, seeds, packed):
+    given = np.array(checksums)
+    try:
+        expected = _checksums(ids, keys, comparisons, settings, seeds, outcomes)
+    except (TypeError, ValueError):
         return None
-    return Rows(
-        np.array(ids), keys, comparisons, settings, seeds,
-        np.frombuffer(packed, OUTCOME), np.array(checksums),
-    )  # fmt: skip
+    if given.dtype != np.int64 or not np.array_equal(given, expected):
+        return None
+    columns = np.frombuffer(b"".join(outcomes), OUTCOME)
+    return Rows(np.array(ids), keys, comparisons, settings, seeds, columns, given)
 
 
 def _checksums(
-    ids: Any,
+    ids: Sequence[int],
     keys: Sequence[bytes],
     comparisons: Sequence[int],
     settings: Sequence[int],
     seeds: Sequence[Any],
-    outcomes: bytes,
-) -> list[int]:
-    """Return the CRC-32 of all other cells of each run."""
-    checked = np.empty(len(keys), CHECKED)
-    checked["key"] = np.frombuffer(b"".join(keys), f"V{KEY_LENGTH}")
-    checked["run"], checked["comparison"], checked["setting"] = ids, comparisons, settings
-    checked["outcome"] = np.frombuffer(outcomes, f"V{OUTCOME.itemsize}")
+    outcomes: Sequence[bytes],
+) -> Integers:
+    """Return the CRC-32 of all other cells of each run and their types.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a cell has the wrong type or length.
+    """
+    n = len(keys)
+    heads = np.zeros(n, HEAD)
+    heads["key"] = np.frombuffer(b"".join(keys), HEAD["key"])
+    for name, column in (("run", ids), ("comparison", comparisons), ("setting", settings)):
+        heads[name] = _integers(column)
     if set(map(type, seeds)) == {int}:
-        checked["kind"], checked["seed"] = KINDS[int], seeds
+        heads["kind"], heads["seed"] = KINDS[int], seeds
     else:
-        checked["kind"] = [KINDS.get(type(seed), -1) for seed in seeds]
-        checked["seed"] = [
+        heads["kind"] = [KINDS[type(seed)] if type(seed) in KINDS else -1 for seed in seeds]
+        heads["seed"] = [
             seed if type(seed) is int else zlib.crc32(repr(seed).encode()) for seed in seeds
         ]
-    return list(map(zlib.crc32, _split(checked.tobytes(), len(keys))))
+    if set(map(len, outcomes)) != {OUTCOME.itemsize}:
+        raise ValueError("outcome: expected another length")
+    parts = map(zlib.crc32, _split(heads.tobytes(), n))
+    return np.fromiter(map(zlib.crc32, outcomes, parts), np.int64, n)
+
+
+def _integers(values: Sequence[int]) -> Integers:
+    found = np.array(values)
+    if found.dtype != np.int64:
+        raise TypeError("expected integers")
+    return found
 
 
 def _are_whole(
@@ -1389,7 +1411,10 @@ def _described(comparison: Comparison) -> tuple[dict[str, Any], dict[bytes, tupl
     arrays: dict[bytes, tuple[Array, bool]] = {}
 
     def encoded(value: Any, needed: bool = True) -> Any:
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        if hasattr(value, "__array__") and not isinstance(value, np.generic):
+            value = np.asarray(value)
+            if value.dtype.kind not in "biuf":
+                return encoded(value.tolist())
             digest = _tensor_digest(value)
             arrays[digest] = value, needed
             return {"$array": digest.hex()}
