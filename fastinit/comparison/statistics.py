@@ -6,7 +6,8 @@ Every rule is a pure function of arrays. Its docstring has the rule and its sour
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import lru_cache
+from itertools import combinations, pairwise
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ QUARTILES = (0.25, 0.5, 0.75)
 # An activation is saturated when its derivative is below this share of the largest derivative of
 # the function; a sigmoid is saturated below 0.0025 and above 0.9975.
 SATURATED = 0.01
+# A smaller share of saturated outputs is not worth a sentence.
+FEW_SATURATED = 0.1
 # A run has converged when its cost varied by less than this share over the last tenth.
 CONVERGED = 0.01
 
@@ -148,7 +151,7 @@ def saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.fl
 
 def saturation_in_words(share: float) -> list[str]:
     """Return a sentence about saturated outputs, or an empty list if less than a tenth is."""
-    return [f"{share:.0%} of outputs saturated at the start"] if share >= 0.1 else []
+    return [f"{share:.0%} of outputs saturated at the start"] if share >= FEW_SATURATED else []
 
 
 # --- the course of a training ---------------------------------------------------------------------
@@ -280,8 +283,8 @@ def judge_courses(
     converged          the cost exceeds the lowest possible cost by less than ``NEGLIGIBLE``
                        (1e-6) of what a constant output does; or the cost is level, or its slope at
                        the end negligible, no cost lower by ``LEVEL`` (1 %) is found near the end,
-                       and a network with hidden layers is better than a constant output
-    too early to tell  fewer than ``FEWEST`` (20) iterations
+                       and a network with hidden layers and biases is better than a constant output
+    too early to tell  fewer than ``FEWEST`` (20) iterations, or fewer costs than windows
     stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
                        found near the end, or the cost is that of a constant output
     too early to tell  as for a plateau, but the cost is at most ``LEFT`` (2 %) below its start
@@ -327,7 +330,9 @@ def judge_courses(
     A curve is compared in the logarithm of the number of iterations: an exponential decay becomes
     level in it, and a power law does not. Costs are measured from the lowest possible cost, which
     is not zero for counts. The noise of mini-batches is estimated from the second differences of
-    the costs in the second half, and a change counts where it exceeds two standard errors.
+    the costs in the second half, and slow oscillations from ten parts of the last fifth. A change
+    counts where it exceeds two standard errors. Noise may hide a slow change: "oscillating" says
+    that no trend can be told.
 
     The search is limited-memory BFGS [1]_ with backtracking, for ``PROBES`` (60) evaluations of the
     gradient of all examples or as many as the run has iterations. It starts from parameters that
@@ -362,14 +367,16 @@ def judge_courses(
         norms = np.sqrt(_dots(gradients, gradients))
         lengths = np.linalg.norm(thetas.astype(np.float64), axis=1)
     constant = constant_costs(network, Y, sample_weight)
-    means, errors = _window_means(points, costs, done)
+    means, errors, recorded = _window_means(points, costs, done)
+    few = (done < FEWEST) | ~recorded
     excess = cost - constant.lowest
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         change = (means[:, 0] - means[:, 1]) / np.abs(means[:, 1])
         start = costs[:, 0] - constant.lowest if costs.shape[1] else np.full(k, np.nan)
         scale = constant.cost - constant.lowest
-        # Labels that are all equal: a constant output fits them.
-        scales = np.where(np.isfinite(start), start, 1.0) if scale <= 0 else np.full(k, scale)
+        # A constant output fits labels that are all equal, up to rounding.
+        first = np.where(np.isfinite(start), start, 1.0)
+        scales = np.where(scale > 1e-12 * first, scale, first)
         unit = excess + NEGLIGIBLE / LEVEL * scales
         centers = np.log10([(low + high) / 2 for low, high in _WINDOWS])
         # Falls in ten times the iterations, at three scales, and their errors; shares of the cost.
@@ -386,21 +393,22 @@ def judge_courses(
         trend = np.where(sizes[:, :2] > errors[:, :2], falls[:, :2], 0.0)
         way = np.where(trend[:, 0] != 0, trend[:, 0], trend[:, 1])
         left = ~(start - excess <= LEFT * start)
-    defined = np.isfinite(cost) & np.isfinite(norms) & (np.isfinite(means[:, 0]) | (done < FEWEST))
+    defined = np.isfinite(cost) & np.isfinite(norms) & (np.isfinite(means[:, 0]) | few)
     trained = (done > 0) & ~diverged & defined
     zero = excess <= NEGLIGIBLE * scales
     # The fall along the gradient, over the length of theta, if its slope did not change.
     steep = norms * (lengths + 0.1 * math.sqrt(network.n_parameters))
     flat = steep <= LEVEL * unit
     still = level & (steep <= 1e-5 * scales)
-    # Without hidden layers, the cost of a constant output may be the minimum.
-    blocked = (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
-    searched = trained & ~zero & (flat | (slow & (done >= FEWEST))) & ~(still & blocked)
+    # Without hidden layers, the cost of a constant output may be the minimum, and without biases
+    # the network may not have it.
+    blocked = network.bias & (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
+    searched = trained & ~zero & (flat | (slow & ~few)) & ~(still & blocked)
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
     size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
-    for first in range(0, len(rows), size):
-        part = rows[first : first + size]
+    for place in range(0, len(rows), size):
+        part = rows[place : place + size]
         most = np.where(done[part] < FEWEST, PROBES, np.minimum(done[part], PROBES))
         enough = penalized[part] - 1.01 * LEVEL * unit[part]
         lowest = _probe(objective, thetas[part], penalized[part], enough, part, most)
@@ -412,7 +420,7 @@ def judge_courses(
         ("not trained", done <= 0),
         ("undefined", ~trained),
         ("converged", zero | ((level | flat) & searched & ~lower & ~blocked)),
-        ("too early to tell", done < FEWEST),
+        ("too early to tell", few),
         ("stationary", still & (lower | blocked)),
         ("too early to tell", slow & lower & ~left),
         ("plateau", slow & (lower | (blocked & level))),
@@ -458,18 +466,21 @@ class _Objective:
 
 def _window_means(
     points: NDArray[np.intp], costs: NDArray[np.float64], iterations: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return the mean cost of each window of each run and its standard error, (k, n_windows).
 
-    NaN for windows without a cost. The error is zero for smooth curves: a parabola has constant
-    second differences, and those of independent noise have six times its variance.
+    NaN for windows without a cost. The third array tells whether each window has one, (k,). The
+    error is zero for smooth curves: a parabola has constant second differences, and those of
+    independent noise have six times its variance.
     """
     means = np.full((len(costs), len(_WINDOWS)), np.nan)
     errors = np.zeros(means.shape)
+    recorded = np.zeros(len(costs), dtype=np.bool_)
     for n in np.unique(iterations):
         rows = iterations == n
         own = costs[rows]
         edges = np.searchsorted(points, np.ceil(np.array(_WINDOWS) * n - 1e-9))
+        recorded[rows] = (edges[:, 1] > edges[:, 0]).all()
         # The median is not affected by the last point, whose distance may be different.
         kept = own[:, np.searchsorted(points, n // 2) : np.searchsorted(points, n)]
         noise = np.zeros(len(own))
@@ -477,11 +488,31 @@ def _window_means(
             second = np.abs(np.diff(kept, 2, axis=1))
             if second.shape[1]:
                 noise = np.median(second, axis=1) / (0.6745 * math.sqrt(6))
+            slow = _slow_noise(points, own, int(n))
             for place, (first, last) in enumerate(edges):
                 if last > first:
                     means[rows, place] = own[:, first:last].mean(axis=1)
-                    errors[rows, place] = noise / math.sqrt(last - first)
-    return means, errors
+                    errors[rows, place] = np.fmax(noise / math.sqrt(last - first), slow)
+    return means, errors, recorded
+
+
+def _slow_noise(
+    points: NDArray[np.intp], costs: NDArray[np.float64], n: int
+) -> NDArray[np.float64]:
+    """Return the standard error of the mean of a tenth, from ten parts of the last fifth.
+
+    Oscillations over many iterations do not average out as independent noise does. A straight line
+    is subtracted, because it is the change that is to be found.
+    """
+    edges = np.searchsorted(points, np.ceil(n * np.linspace(0.8, 1.0, 11) - 1e-9))
+    if (np.diff(edges) == 0).any():
+        return np.zeros(len(costs))
+    parts = np.stack([costs[:, first:last].mean(axis=1) for first, last in pairwise(edges)], axis=1)
+    line = np.arange(10) - 4.5
+    parts -= parts.mean(axis=1, keepdims=True)
+    parts -= (parts @ line)[:, None] * line / (line @ line)
+    errors: NDArray[np.float64] = np.sqrt(np.square(parts).sum(axis=1) / 8 / 5)
+    return errors
 
 
 def _probe(
@@ -618,14 +649,23 @@ def _beta_cdf(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> NDArray[np.float64]:
 
 
 def _beta_quantile(a: ArrayLike, b: ArrayLike, share: float) -> NDArray[np.float64]:
-    """Return the quantile of the beta distribution, by bisection to full precision."""
+    """Return the quantile of the beta distribution, by Newton's method within a bracket."""
     a, b = np.broadcast_arrays(_floats(a), _floats(b))
     low, high = np.zeros(a.shape), np.ones(a.shape)
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = _beta_cdf(a, b, middle) < share
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return (low + high) / 2
+    logs = _log_gamma(a + b) - _log_gamma(a) - _log_gamma(b)
+    x: NDArray[np.float64] = a / (a + b)
+    for _ in range(100):
+        excess = _beta_cdf(a, b, x) - share
+        low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            density = np.exp(logs + (a - 1) * np.log(x) + (b - 1) * np.log1p(-x))
+            following = x - excess / density
+        inside = (following > low) & (following < high)
+        following = np.where(inside, following, (low + high) / 2)
+        if (np.abs(following - x) <= 1e-14 * x).all():
+            break
+        x = following
+    return x
 
 
 def binomial_interval(
@@ -651,6 +691,13 @@ def binomial_interval(
     return np.where(hits == 0, 0.0, low), np.where(hits == n, 1.0, high)
 
 
+@lru_cache(maxsize=1024)
+def _cached_interval(hits: float, n: int) -> tuple[float, float]:
+    """Return one interval: runs with the same test data have few different accuracies."""
+    low, high = binomial_interval(hits, n)
+    return float(low), float(high)
+
+
 def binomial_tail(hits: ArrayLike, n: int, share: float) -> NDArray[np.float64]:
     """Return the probability of at least `hits` of `n` if each has the probability `share`.
 
@@ -660,9 +707,10 @@ def binomial_tail(hits: ArrayLike, n: int, share: float) -> NDArray[np.float64]:
     0.07776
     """
     hits = _floats(hits)
-    return np.where(
+    tail: NDArray[np.float64] = np.where(
         hits <= 0, 1.0, _beta_cdf(np.maximum(hits, 1), n - np.minimum(hits, n) + 1, share)
     )
+    return tail
 
 
 def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> NDArray[np.float64]:
@@ -844,8 +892,8 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     One-sided. For classifiers, that of the exact binomial test of the accuracy against always
     guessing one class, on the test data, or on the training data if there are none. If predictions
     are independent of the labels, the number of hits varies at most as much as a binomial one. For
-    other outputs, that of a t statistic: the difference
-    to the cost of a constant output in standard errors of the test cost; NaN without test data.
+    other outputs, that of a t statistic: the difference to the cost of a constant output in
+    standard errors of the test cost; NaN without test data.
 
     Parameters
     ----------
@@ -1001,7 +1049,7 @@ def _accuracy_in_words(
         found.append(_too_few(evidence))
     else:
         test = float(row["test_score"])
-        low, high = binomial_interval(_hits(test, evidence.n_test, np.floor), evidence.n_test)
+        low, high = _cached_interval(float(_hits(test, evidence.n_test, np.floor)), evidence.n_test)
         claim = "not shown to be better"
         if p <= ALPHA / 2:
             claim = "better"
@@ -1040,8 +1088,11 @@ def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
         infinite = math.isinf(float(row["final_cost"]))
         return "cost infinite at the end" if infinite else "cost undefined in the last tenth"
     if name == "too early to tell":
-        few = int(row["iterations"])
-        reason = f"{few:,} iterations" if few < FEWEST else "the cost has hardly left its start"
+        reason = "the cost has hardly left its start"
+        if int(row["iterations"]) < FEWEST:
+            reason = f"{int(row['iterations']):,} iterations"
+        elif math.isnan(change):
+            reason = "too few costs were recorded"
         return f"too early to tell whether it converges: {reason}"
     if name in ("falling", "rising"):
         agrees = change < 0 if name == "falling" else change > 0
@@ -1088,6 +1139,9 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     symmetric = np.asarray(columns["symmetric"]) != 0
     if symmetric.any():
         parts.append(f"symmetry unbroken in {share_in_words(symmetric)}")
+    saturated = np.asarray(columns["saturated"]) >= FEW_SATURATED
+    if saturated.any():
+        parts.append(f"outputs saturated at the start in {share_in_words(saturated)}")
     if _counted(columns).any():
         parts += _predictions_in_words(columns, evidence, k)
     for code in _ORDER:
@@ -1337,12 +1391,15 @@ def rank(
             "paired": True,
         }
         if scheme == best:
-            others = [p for pair, p in p_values.items() if best in pair]
-            tied = any(p > ALPHA for p in others)
+            tied = any(
+                _is_tied(pairs[pair], p, first_is_best=pair[0] == best)
+                for pair, p in p_values.items()
+                if best in pair
+            )
         else:
             key = min(best, scheme), max(best, scheme)
             pair, p = pairs[key], p_values[key]
-            tied = p > ALPHA
+            tied = _is_tied(pair, p, first_is_best=key[0] == best)
             # From the best to this scheme, in the units of the values.
             away = sign if key[1] == scheme else -sign
             ends = sorted((away * pair.low, away * pair.high))
@@ -1371,6 +1428,15 @@ def rank(
             )
         )
     return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs))
+
+
+def _is_tied(pair: "_Pair", p: float, *, first_is_best: bool) -> bool:
+    """Return whether the best scheme is not told from the other of a pair.
+
+    A test of the pairs that favours the scheme of the worse median tells nothing either.
+    """
+    worse = pair.probability if first_is_best else 1 - pair.probability
+    return p > ALPHA or worse <= 0.5
 
 
 def _shown(value: float, sign: float) -> float:
@@ -1554,7 +1620,7 @@ def _signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
     # The signed-rank statistic counts the pairs, and single values, of positive sum.
     if n == 1:
         return min(p, 1.0), 0.5
-    singles = np.count_nonzero(unequal > 0)
+    singles = int(np.count_nonzero(unequal > 0))
     pairs = positive / 2 - singles
     return min(p, 1.0), min(max(pairs / (n * (n - 1) / 2), 0.0), 1.0)
 
