@@ -786,6 +786,8 @@ def _client(address: str) -> Any:
     _require("distributed", extra="cluster")
     distributed: Any = importlib.import_module("distributed")
     try:
+        # Raises for what is no address; after such an error, a Client would close after 20 s.
+        distributed.comm.get_address_host_port(address)
         return distributed.Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -965,6 +967,9 @@ def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -
         print(note)
     if notes:
         print()
+    title = "Results by initialisation"
+    if len(result) < len(result.cells) or len(result) > len(result.schemes):
+        title += f", {len(result):,} of {len(result.cells):,} runs"
     if len(result.cells) == len(result.schemes):
         for scheme, trial in result.runs.items():
             print(f"{scheme}:")
@@ -973,9 +978,8 @@ def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -
             print()
         # Verdicts are too long for a column.
         rows = [{name: row[name] for name in row if name != "verdict"} for row in result.table()]
-        _print_table(Table(rows), "Results by initialisation")
+        _print_table(Table(rows), title)
     else:
-        title = f"Results by initialisation, {len(result):,} of {len(result.cells):,} runs"
         _print_table(result.summary(*by), title, compact=True)
     for scheme in result.schemes:
         if result.of(scheme):

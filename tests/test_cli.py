@@ -834,7 +834,7 @@ def test_report_of_one_of_several_comparisons(tmp_path):
         assert run("compare", *arguments, "--store", "a.sqlite", cwd=tmp_path).returncode == 0
     listed = run("report", "a.sqlite", "--list", cwd=tmp_path).stdout
     assert "Comparisons in a.sqlite" in listed
-    assert [line.split()[0] for line in listed.splitlines() if line[:1].isdecimal()] == ["1", "2"]
+    assert re.findall(r"^ +(\d+)  20", listed, re.MULTILINE) == ["1", "2"]
     assert "3 of 3 runs" in run("report", "a.sqlite", cwd=tmp_path).stdout
     assert "2 of 2 runs" in run("report", "a.sqlite", "--which", "1", cwd=tmp_path).stdout
     result = run("report", "a.sqlite", "--which", "3", cwd=tmp_path)
