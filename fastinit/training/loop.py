@@ -285,7 +285,8 @@ def train(
         raise ValueError(f"callback_every: expected a callback as well; got {callback_every!r}")
     if isinstance(callback_every, str):
         check_name("callback_every", callback_every, ("epoch",))
-        callback_every = batches.per_epoch
+        # Without a callback the kernel need not return at every epoch.
+        callback_every = None if callback is None else batches.per_epoch
     elif callback_every is not None:
         callback_every = check_integer("callback_every", callback_every, 1, MOST_ITERATIONS)
     threads = usable_cores() if threads is None else check_integer("threads", threads, 1)

@@ -7,6 +7,7 @@ from numpy.testing import assert_array_equal
 
 import fastinit as fi
 from fastinit import kernels, reference
+from fastinit.training import loop
 
 
 def test_trains_in_place(net, theta, circles):
@@ -984,6 +985,19 @@ def test_callback_every_epoch(net, theta, circles):
     )  # fmt: skip
     assert seen == [3, 6, 9, 12]
     assert run.stopped_by == "callback"
+
+
+def test_without_a_callback_the_kernel_is_not_called_for_every_epoch(
+    net, theta, circles, monkeypatch
+):
+    calls = []
+    descend = loop.dense.descend
+    monkeypatch.setattr(
+        loop.dense, "descend", lambda *given: (calls.append(None), descend(*given))[1]
+    )
+    monkeypatch.setattr(loop, "SLICE_SECONDS", 1000.0)  # whatever the machine is doing
+    fi.train(net, theta, *circles[:2], iterations=2000)
+    assert len(calls) <= 3
 
 
 @pytest.mark.parametrize("before", [fi.GradientDescent(), fi.Momentum(), fi.Adam()])
