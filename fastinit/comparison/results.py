@@ -164,7 +164,8 @@ class Comparison:
 
     def _code(self, axis: str) -> NDArray[np.int32]:
         """Return the code of each finished run on one axis."""
-        return self.cells.code(axis)[self.columns()["place"]]
+        codes: NDArray[np.int32] = self.cells.code(axis)[self.columns()["place"]]
+        return codes
 
     @property
     def runs(self) -> dict[str, Trial]:
@@ -497,8 +498,8 @@ class Comparison:
         Returns
         -------
         RankingTable
-            One row for each scheme, the best first. Its attribute ``answer`` says in two sentences
-            which scheme is best and which differences can be told.
+            One row for each scheme with finished runs, the best first. Its attribute ``answer``
+            says in two sentences which scheme is best and which differences can be told.
 
         Raises
         ------
@@ -543,9 +544,11 @@ class Comparison:
         blocks, block = np.unique(codes[:, 1:], axis=0, return_inverse=True)
         table = np.full((len(blocks), len(self.schemes)), np.nan)
         table[block.ravel(), codes[:, 0]] = values[chosen]
+        # Of an unfinished comparison, some schemes may have no runs yet.
+        finished = np.unique(codes[:, 0])
         ranking = statistics.rank(
-            table,
-            self.schemes,
+            table[:, finished],
+            [self.schemes[code] for code in finished],
             higher_is_better=metrics[metric].higher_is_better,
             clusters=blocks[:, 0],
         )
