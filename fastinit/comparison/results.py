@@ -612,11 +612,8 @@ class Trials(Sequence[Trial]):
 
     def __iter__(self) -> Iterator[Trial]:
         # Several at a time, because those of a store are read from the file.
-        size = max(
-            1,
-            MOST_READ
-            // max(block.thetas.shape[1] * block.thetas.dtype.itemsize for block in self._blocks),
-        )
+        sizes = [block.thetas.shape[1] * block.thetas.dtype.itemsize for block in self._blocks]
+        size = max(1, MOST_READ // max(sizes, default=1))
         for start in range(0, len(self), size):
             yield from self._read(self._rows[start : start + size])
 
