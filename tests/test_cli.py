@@ -795,6 +795,8 @@ def shards(tmp_path_factory):
         result = run(*GRID, "--store", f"{i}.sqlite", "--shard", f"{i}/3", cwd=folder)
         assert result.returncode == 0, result.stderr
         assert re.search(r"Results by initialisation, 1[01] of 32 runs", result.stdout)
+        for scheme in ("he_normal", "zeros"):
+            assert f"\n{scheme}: " in result.stdout, "each part is a sample of the whole"
     result = run(*GRID, "--csv", "whole.csv", "--out", "whole", cwd=folder)
     (folder / "whole.txt").write_text(result.stdout, encoding="utf-8")
     merged = run("merge", "1.sqlite", "2.sqlite", "3.sqlite", "-o", "all.sqlite", cwd=folder)

@@ -498,8 +498,8 @@ class Comparison:
         Returns
         -------
         RankingTable
-            One row for each scheme, the best first. Its attribute ``answer`` says in two sentences
-            which scheme is best and which differences can be told.
+            One row for each scheme with finished runs, the best first. Its attribute ``answer``
+            says in two sentences which scheme is best and which differences can be told.
 
         Raises
         ------
@@ -544,9 +544,11 @@ class Comparison:
         blocks, block = np.unique(codes[:, 1:], axis=0, return_inverse=True)
         table = np.full((len(blocks), len(self.schemes)), np.nan)
         table[block.ravel(), codes[:, 0]] = values[chosen]
+        # Of an unfinished comparison, some schemes may have no runs yet.
+        finished = np.unique(codes[:, 0])
         ranking = rank(
-            table,
-            self.schemes,
+            table[:, finished],
+            [self.schemes[code] for code in finished],
             higher_is_better=metrics[metric].higher_is_better,
             clusters=blocks[:, 0],
         )
@@ -610,11 +612,8 @@ class Trials(Sequence[Trial]):
 
     def __iter__(self) -> Iterator[Trial]:
         # Several at a time, because those of a store are read from the file.
-        size = max(
-            1,
-            MOST_READ
-            // max(block.thetas.shape[1] * block.thetas.dtype.itemsize for block in self._blocks),
-        )
+        sizes = [block.thetas.shape[1] * block.thetas.dtype.itemsize for block in self._blocks]
+        size = max(1, MOST_READ // max(sizes, default=1))
         for start in range(0, len(self), size):
             yield from self._read(self._rows[start : start + size])
 

@@ -40,7 +40,6 @@ from fastinit.comparison.grid import (
     labelled,
     plain,
     reproducible,
-    scattered,
 )
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import rich_table
@@ -462,8 +461,19 @@ def _places(n_cells: int, shard: Any) -> NDArray[np.intp]:
         raise ValueError(f"shard: expected a pair of integers (i, n); got {len(shard)} entries")
     n = check_integer("shard", shard[1], 1)
     i = check_integer("shard", shard[0], 1, n + 1)
-    # Every n-th cell would give a part one scheme only, or one width.
-    return np.sort(scattered(n_cells)[i - 1 :: n])
+    return np.sort(_mixed(n_cells)[i - 1 :: n])
+
+
+def _mixed(n: int) -> NDArray[np.intp]:
+    """Return the integers below n in the order of their hashes, by the finaliser of SplitMix64.
+
+    Any regular order may give a part one scheme only, or one width. The order is the same on every
+    machine and with every version of NumPy.
+    """
+    found = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
+    return np.argsort(found, kind="stable")
 
 
 # --- tasks ----------------------------------------------------------------------------------------
