@@ -1376,7 +1376,7 @@ def order_of(comparison: Comparison) -> list[str]:
 def _in_plane(comparison: Comparison) -> bool:
     network = comparison.network
     one_label = network.output == "softmax" or (network.classifies and network.sizes[-1] == 1)
-    return network.sizes[0] == 2 and one_label and comparison.data.X is not None
+    return network.sizes[0] == 2 and one_label and comparison.has_data
 
 
 def _data_drawer(comparison: Comparison) -> Callable[[Axes], Any]:

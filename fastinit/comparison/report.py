@@ -294,8 +294,7 @@ def code(comparison: Comparison, data: str | None = None) -> str:
         iterations=10,
     )
     """
-    digest = "" if comparison.data.X is None else f" of SHA-256 {comparison.digest()}"
-    loads = data or f"# X, Y: the arrays{digest}"
+    loads = data or f"# X, Y: the arrays of SHA-256 {comparison.digest()}"
     test = ["test=(X_test, Y_test)"] if comparison.data.test is not None else []
     lines = ["X", "Y", f"fi.{comparison.network!r}", _schemes_code(comparison.schemes), *test]
     written = [f"    {line}," for line in lines]
@@ -601,15 +600,13 @@ def _facts(comparison: Comparison, varying: Sequence[str]) -> str:
     for name in varying:
         if name not in ("seed", "optimizer", "learning_rate", "batch_size"):
             facts[name] = _several(values[name])
-    if data.X is None:
-        facts["data"] = "not in the store"
-    else:
-        n_features, n_examples = data.X.shape
-        tested = "no" if data.test is None else f"{data.test[0].shape[1]:,}"
-        facts["data"] = (
-            f"{n_examples:,} examples of {n_features:,} features, {tested} test examples"
-        )
-        facts["SHA-256 of the data"] = comparison.digest()
+    n_features, n_examples = data.X.shape
+    tested = "no" if data.test is None else f"{data.test[0].shape[1]:,}"
+    stored = "" if comparison.has_data else " (too large for the store)"
+    facts["data"] = (
+        f"{n_examples:,} examples of {n_features:,} features, {tested} test examples{stored}"
+    )
+    facts["SHA-256 of the data"] = comparison.digest()
     facts["time of all runs"] = f"{comparison.columns()['seconds'].sum():.3g} s"
     facts |= {name: config[name] for name in ("fastinit", "kernels", "numpy", "python")}
     table = html_table([name, str(fact)] for name, fact in facts.items())

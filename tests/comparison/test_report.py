@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import time
-import types
 
 import numpy as np
 import pytest
@@ -15,6 +14,9 @@ from numpy.testing import assert_array_equal
 from synthetic import synthetic
 
 import fastinit as fi
+from fastinit.comparison.ranking import Rank, Ranking
+from fastinit.comparison.results import RankingTable
+from fastinit.comparison.trials import Metric
 
 pytest.importorskip("matplotlib").use("Agg")
 report = pytest.importorskip("fastinit.comparison.report")
@@ -112,23 +114,25 @@ def test_the_networks_that_were_run_are_stated(written):
 
 
 def ranking_of(names):
-    """An object as Comparison.ranking returns it."""
+    """A ranking in this order."""
     rows = [
-        types.SimpleNamespace(
+        Rank(
             scheme=name, place=i + 1, seeds=3, runs=3, failed=0, median=0.1 * i, low=float("nan"),
             high=float("nan"), difference=0.1 * i, difference_low=0.01, difference_high=0.2,
             p_value=float("nan") if i == 0 else 0.03, tied=i == 1, seeds_needed=None, paired=True,
         )
         for i, name in enumerate(names)
     ]  # fmt: skip
-    return types.SimpleNamespace(rows=rows, answer="b is the best <of all>.")
+    found = RankingTable(
+        Ranking(tuple(rows), False, 3, 3), Metric("final_cost", False, lambda columns: columns)
+    )
+    found.answer = "b is the best <of all>."
+    return found
 
 
 def test_ranking_comes_first(written, monkeypatch):
     comparison = synthetic({"a": "zeros", "b": "he_normal", "c": "normal"}, seed=range(3))
-    monkeypatch.setattr(
-        fi.comparison.Comparison, "ranking", lambda self: ranking_of("bca"), raising=False
-    )
+    monkeypatch.setattr(fi.comparison.Comparison, "ranking", lambda self: ranking_of("bca"))
     text = written(comparison)
     assert text.index("<h2>Ranking</h2>") < text.index("<h2>Verdicts</h2>") < text.index("<svg")
     assert "b is the best &lt;of all&gt;." in text
@@ -363,11 +367,11 @@ def test_unfinished(written):
 
 
 def test_no_data(written):
-    """A comparison that was read from a store has no data."""
+    """A store does not keep large data."""
     comparison = synthetic(["zeros", "he_normal"], seed=range(3), with_data=False)
     page = Page(written(comparison))
-    assert "not in the store" in page.text
-    assert "# X, Y: the arrays\n" in page.text
+    assert "too large for the store" in page.text
+    assert f"# X, Y: the arrays of SHA-256 {'0' * 64}\n" in page.text
     assert len(page.all("svg")) == 3
 
 

@@ -208,7 +208,7 @@ def test_cells_that_start_alike_have_their_own_runs(compared, path):
 def test_kill_loses_the_runs_in_flight_alone(path):
     """Runs that were reported before the kill can be read, and are not trained again."""
     with script("grid(sys.argv[1], progress=lambda c: print(len(c), flush=True))", path) as child:
-        for _ in range(7):
+        for _ in range(2):
             reported = int(child.stdout.readline())
         os.kill(child.pid, signal.SIGKILL)
         reported = max([reported, *map(int, child.communicate()[0].split())])
