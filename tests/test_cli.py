@@ -642,9 +642,19 @@ def test_grid_as_json(tmp_path):
     assert [row["runs"] for row in document["summary"]] == [16, 16]
 
 
-def test_report_of_the_users_data(tmp_path, data):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data", "mine.npz", "--schemes", "lesson.random,normal(std=0.5),zeros/he_normal/ones"],
+        ["--optimizers", "sgd,adam(l2=0.01)", "--batch-sizes", "32,full", "--scales", "0.5,1"],
+        ["--learning-rate", "0.01:1", "--scale", "0.5:2", "--n-samples", "8", "--seeds", "0:9"],
+    ],
+    ids=["data", "grid", "sample"],
+)
+@pytest.mark.usefixtures("data")
+def test_report_has_code_that_runs(tmp_path, arguments):
     """The code of the report runs in the folder of the command and reproduces the runs."""
-    arguments = ["--data", data.name, "--iterations", "30", "--report", "a.html", "--csv", "a.csv"]
+    arguments = [*arguments, "--iterations", "30", "--report", "a.html", "--csv", "a.csv"]
     result = run("compare", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
