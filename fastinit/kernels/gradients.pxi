@@ -811,7 +811,7 @@ cdef void begin_batch(const real* theta, Call* call, Job* jobs, Workspace* space
     for v in range(space.n_jobs):
         if not lanes.alive[v] or jobs[v].rule.optimizer == NULL:
             continue
-        begin_update(&jobs[v], like)
+        begin_update(&jobs[v], like, space.total)
         like = &jobs[v]
         for k in range(2 * shape.n_layers if jobs[0].n_rates > 1 else 2):
             settings_of_iteration(
@@ -1031,7 +1031,7 @@ cdef void step_interleaved(
     )
     # The parameters are those of the cost until they are updated in place.
     for v in range(space.n_jobs):
-        penalties[v] = penalty_of(present + v, shape, &jobs[v].rule, width)
+        penalties[v] = penalty_of(present + v, shape, &jobs[v], width)
     fill(nonfinite, <real>0)
     if outputs == NULL:
         if not updates:
