@@ -8,6 +8,7 @@ the kernel.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from math import inf, nan
 from typing import Any
 
@@ -448,7 +449,7 @@ def minimize(
     """Run SciPy's L-BFGS from ``theta`` and return its result."""
     import scipy.optimize
 
-    memory = dense.Descent()
+    memory, blas = dense.Descent(), _blas()
 
     def objective(x: Array) -> tuple[float, Array]:
         gradient = np.empty_like(x)  # SciPy keeps it
@@ -457,17 +458,20 @@ def minimize(
         )
         return loss + constant, gradient
 
-    return scipy.optimize.minimize(
-        objective,
-        theta,
-        method="L-BFGS-B",
-        jac=True,
-        options={
-            "maxfun": estimator.max_fun,
-            "maxiter": estimator.max_iter,
-            "gtol": estimator.tol,
-        },
-    )
+    options = {"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol}
+    # The vectors of L-BFGS are short: waiting threads of BLAS take the cores from the kernels.
+    with blas.limit(limits=1, user_api="blas"):
+        return scipy.optimize.minimize(
+            objective, theta, method="L-BFGS-B", jac=True, options=options
+        )
+
+
+@cache
+def _blas() -> Any:
+    """Return the controller of BLAS; it takes milliseconds to create."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def warn_of_convergence(result: Any, max_iter: int) -> int:

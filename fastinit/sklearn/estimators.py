@@ -45,6 +45,7 @@ OUTPUTS = {
     "identity": ("identity", "squared_error"),
     "exp": ("exponential", "poisson"),
 }
+FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
 # Rows of sparse features that are made dense at once for a prediction.
 ROWS = 4096
 
@@ -61,14 +62,9 @@ def threads_of(estimator: Any) -> int:
 
 def is_plain(X: Any) -> bool:
     """Whether scikit-learn's checks would return this array unchanged."""
-    return (
-        type(X) is np.ndarray
-        and X.ndim == 2
-        and X.dtype in (np.float64, np.float32)
-        and X.flags.c_contiguous
-        and X.size > 0
-        and dense.all_finite(X)
-    )
+    if type(X) is not np.ndarray or X.ndim != 2 or X.dtype not in FLOATS or X.size == 0:
+        return False
+    return dense.all_finite(X) if X.flags.c_contiguous else bool(np.isfinite(X).all())
 
 
 class _MLP(BaseEstimator):  # type: ignore[misc]
@@ -468,7 +464,9 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         if known is None and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if classes is not None and known is not None:
-            if not np.array_equal(known, unique_labels(classes)):
+            if not np.array_equal(known, classes) and not np.array_equal(
+                known, unique_labels(classes)
+            ):
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call "
                     f"to partial_fit, was: {known!r}"
@@ -872,7 +870,7 @@ class Job:
         self.error: Exception | None = None
         estimator.n_outputs_ = data.sizes[-1]
         self.is_lbfgs = isinstance(estimator.solver, str) and estimator.solver == "lbfgs"
-        self.random_state = estimator._random_state = check_random_state(estimator.random_state)
+        self.random_state = estimator._random_state = self._seeded()
         if data.first:
             self._initialize()
         self.network = estimator._network_of(data.sizes, data.dtype)
@@ -880,6 +878,15 @@ class Job:
         self.theta = theta.astype(data.dtype, copy=not data.first)
         self.constants = self._constants()
         self.descent = None if self.is_lbfgs else self._stochastic()
+
+    def _seeded(self) -> np.random.RandomState:
+        """Return scikit-learn's random state; that of a call before is seeded again."""
+        seed, kept = self.estimator.random_state, self.estimator.__dict__.get("_random_state")
+        if self.data.incremental and kept is not None and isinstance(seed, Integral):
+            # A new one takes as long as a small batch.
+            kept.seed(int(seed))
+            return kept
+        return check_random_state(seed)
 
     def _initialize(self) -> None:
         """Draw the first parameters as scikit-learn does, or by a scheme."""
