@@ -128,7 +128,7 @@ class _Rated:
 def solver_of(estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int) -> Solver:
     """Return the solver that the parameters of an estimator describe."""
     kind, schedule = estimator.solver, estimator.learning_rate
-    common = {
+    common: dict[str, Any] = {
         "l2": float(estimator.alpha),
         "l2_by_batch": True,
         # Costs are divided by the outputs that the loss is averaged over.
@@ -426,9 +426,7 @@ def loss_and_gradient(
         for start in range(0, m, examples.rows_at_once):
             X, Y, weights = examples.take(slice(start, start + examples.rows_at_once))
             share = (X.shape[1] if weights is None else weights.sum()) / total
-            [own] = dense.loss_and_gradient(
-                layout, theta[None], X, Y, weights, part[None], threads
-            )
+            [own] = dense.loss_and_gradient(layout, theta[None], X, Y, weights, part[None], threads)
             cost += share * own
             gradient += share * part
     decay = (alpha / total) * (theta * is_weight)

@@ -17,22 +17,27 @@ STOCHASTIC = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "invscaling", "adaptive")
 
 
-def real(low: float, high: float, closed: str) -> Callable[[Any], bool]:
+# Any: the types of numbers have no comparisons for type checkers.
+REAL: Any = Real
+INTEGRAL: Any = Integral
+
+
+def _real(low: float, high: float, closed: str) -> Callable[[Any], bool]:
     """Return a check of real numbers between two bounds."""
     left, right = closed in ("left", "both"), closed in ("right", "both")
 
     def check(value: Any) -> bool:
-        if not isinstance(value, Real):
-            return False
-        return (value > low or (left and value == low)) and (
-            value < high or (right and value == high)
+        return (
+            isinstance(value, REAL)
+            and (value > low or (left and value == low))
+            and (value < high or (right and value == high))
         )
 
     return check
 
 
 def _whole(low: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, Integral) and value >= low
+    return lambda value: isinstance(value, INTEGRAL) and value >= low
 
 
 def _boolean(value: Any) -> bool:
@@ -49,7 +54,7 @@ def _random_state(value: Any) -> bool:
     return (
         value is None
         or isinstance(value, np.random.RandomState)
-        or (isinstance(value, Integral) and 0 <= value < 2**32)
+        or (isinstance(value, INTEGRAL) and 0 <= value < 2**32)
     )
 
 
@@ -63,35 +68,34 @@ SHARED: dict[str, Callable[[Any], bool]] = {
     "loss": lambda value: value in ("squared_error", "poisson"),
     "hidden_layer_sizes": lambda value: _AT_LEAST_ONE(value) or _array_like(value),
     "activation": lambda value: (
-        isinstance(value, str) and (value in ACTIVATIONS or value in KERNEL_NAMES)
+        isinstance(value, str)
+        and (value in ACTIVATIONS or value in KERNEL_NAMES)
         and value != "sigmoid"
     ),
     "solver": lambda value: (
         (isinstance(value, str) and value in (*STOCHASTIC, "lbfgs"))
         or (isinstance(value, Optimizer) and not isinstance(value, LBFGS))
     ),
-    "alpha": real(0, inf, "left"),
-    "batch_size": lambda value: (
-        value == "auto" if isinstance(value, str) else _AT_LEAST_ONE(value)
-    ),
+    "alpha": _real(0, inf, "left"),
+    "batch_size": lambda value: value == "auto" if isinstance(value, str) else _AT_LEAST_ONE(value),
     "learning_rate": lambda value: (
         value in SCHEDULES if isinstance(value, str) else callable(value)
     ),
-    "learning_rate_init": real(0, inf, "neither"),
-    "power_t": real(0, inf, "left"),
+    "learning_rate_init": _real(0, inf, "neither"),
+    "power_t": _real(0, inf, "left"),
     "max_iter": _AT_LEAST_ONE,
     "shuffle": _boolean,
     "random_state": _random_state,
-    "tol": real(0, inf, "left"),
+    "tol": _real(0, inf, "left"),
     "verbose": lambda value: _boolean(value) or _whole(0)(value),
     "warm_start": _boolean,
-    "momentum": real(0, 1, "both"),
+    "momentum": _real(0, 1, "both"),
     "nesterovs_momentum": _boolean,
     "early_stopping": _boolean,
-    "validation_fraction": real(0, 1, "left"),
-    "beta_1": real(0, 1, "left"),
-    "beta_2": real(0, 1, "left"),
-    "epsilon": real(0, inf, "neither"),
+    "validation_fraction": _real(0, 1, "left"),
+    "beta_1": _real(0, 1, "left"),
+    "beta_2": _real(0, 1, "left"),
+    "epsilon": _real(0, inf, "neither"),
     "n_iter_no_change": lambda value: _AT_LEAST_ONE(value) or value == inf,
     "max_fun": _AT_LEAST_ONE,
 }

@@ -9,15 +9,9 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 
 from fastinit.sklearn import parameters
-from fastinit.sklearn.estimators import (
-    Examples,
-    Job,
-    MLPClassifier,
-    MLPRegressor,
-    Prepared,
-    run_all,
-    threads_of,
-)
+from fastinit.sklearn.descent import Examples
+from fastinit.sklearn.estimators import MLPClassifier, MLPRegressor
+from fastinit.sklearn.jobs import Job, Prepared, run_all, threads_of
 
 
 def cross_validate_stack(
@@ -91,7 +85,7 @@ def cross_validate_stack(
         """An estimator whose fit takes over the next trained network."""
 
         def fit(self, X: Any, y: Any) -> Any:
-            vars(self).update(next(trained).finish())
+            self.__dict__.update(next(trained).finish())
             return self
 
     search = GridSearchCV(

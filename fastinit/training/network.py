@@ -37,7 +37,9 @@ ACTIVATIONS = tuple(dense.ACTIVATIONS)
 # The losses of each output, the default first.
 LOSSES = {
     "sigmoid": (
-        "sigmoid_cross_entropy", "saturating_cross_entropy", "clipped_sigmoid_cross_entropy",
+        "sigmoid_cross_entropy",
+        "saturating_cross_entropy",
+        "clipped_sigmoid_cross_entropy",
     ),
     "softmax": ("softmax_cross_entropy", "clipped_softmax_cross_entropy"),
     "identity": ("squared_error",),

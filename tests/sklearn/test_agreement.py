@@ -41,13 +41,14 @@ def tasks():
     random = np.random.RandomState(0)
     iris = load_iris(return_X_y=True)
     X, y = load_breast_cancer(return_X_y=True)
+    labels = make_multilabel_classification(120, 8, random_state=0)
     Xr, yr = make_regression(130, 6, noise=1, random_state=0)
     yr = yr / yr.std()
     return {
         "multiclass": ("MLPClassifier", *iris, {}),
         "binary": ("MLPClassifier", X[:200] / X.std(axis=0), y[:200], {}),
         "unscaled": ("MLPClassifier", X[:150], y[:150], {}),
-        "multilabel": ("MLPClassifier", *make_multilabel_classification(120, 8, random_state=0), {}),
+        "multilabel": ("MLPClassifier", *labels, {}),
         "regression": ("MLPRegressor", Xr, yr, {}),
         "outputs": ("MLPRegressor", Xr, np.c_[yr, yr**2, Xr[:, 0]], {}),
         "poisson": (

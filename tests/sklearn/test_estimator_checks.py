@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip("sklearn", minversion="1.6")
 
-from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastinit.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
+from fastinit.sklearn import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
