@@ -270,7 +270,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         """Return the outputs of each network for checked features, (n, n_outputs, n_samples)."""
         networks = self.__dict__.get("networks_") or [self]
         thetas = [each._get_theta() for each in networks]
-        dtype = np.dtype(np.float32)
+        dtype: np.dtype[Any] = np.dtype(np.float32)
         if X.dtype != dtype or thetas[0].dtype != dtype:
             dtype = np.dtype(np.float64)
         layout = self._network(dtype).layout
@@ -356,8 +356,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     >>> from sklearn.datasets import load_iris
     >>> from fastinit.sklearn import MLPClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = MLPClassifier(initialization="he_normal", max_iter=400, random_state=0).fit(X, y)
-    >>> model.score(X, y) > 0.95
+    >>> model = MLPClassifier(initialization="he_normal", max_iter=1000, random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.95
     True
     """
 

@@ -60,7 +60,7 @@ def cross_validate_stack(
     >>> from sklearn.datasets import load_iris
     >>> from fastinit.sklearn import MLPClassifier, cross_validate_stack
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = MLPClassifier(solver="lbfgs", random_state=0)
+    >>> model = MLPClassifier(tol=0.01, random_state=0)
     >>> table = cross_validate_stack(model, X, y, {"alpha": [0.01, 1.0]}, cv=3)
     >>> table["params"]
     [{'alpha': 0.01}, {'alpha': 1.0}]
