@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 # Before 1.7, scikit-learn had neither weights of examples nor the loss of Poisson.
-sklearn = pytest.importorskip("sklearn", minversion="1.7")
+pytest.importorskip("sklearn", minversion="1.7")
 hypothesis = pytest.importorskip("hypothesis")
 
 import scipy.sparse as sp  # noqa: E402
