@@ -44,6 +44,9 @@ cdef enum:
     # Up to this many units, the gradient of the first layer is made of dot products along the
     # examples of X in place. For more units, transposing X is faster.
     DOTS_UNITS = 32
+    # In a wide network, the gradient of a layer of up to this many units is made of dot products in
+    # each block: transposing the inputs of the layer takes longer than they do.
+    FEW_OUTPUTS = 2
     # X is packed into blocks, once per run, if it is at most this large or not contiguous along the
     # examples.
     PACKED_BYTES = 2 * 1024 * 1024
