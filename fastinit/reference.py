@@ -178,6 +178,24 @@ def _sigmoid_cross_entropy(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
     return A, losses, A - Y
 
 
+def _clipped(P: Array) -> Array:
+    epsilon = np.finfo(P.dtype).eps
+    return np.clip(P, epsilon, 1 - epsilon)
+
+
+@_named(LOSSES, "clipped_sigmoid_cross_entropy")
+def _clipped_sigmoid_cross_entropy(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+    A, _ = _sigmoid(Z, None)
+    P = _clipped(A)
+    return A, -np.log(np.where(Y > 0, P, 1 - P)), A - Y
+
+
+@_named(LOSSES, "clipped_softmax_cross_entropy")
+def _clipped_softmax_cross_entropy(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+    A, _, dZ = _softmax_cross_entropy(Z, Y)
+    return A, -np.log(_clipped(np.where(Y > 0, A, 0).sum(axis=0))), dZ
+
+
 @_named(LOSSES, "saturating_cross_entropy")
 def _saturating_cross_entropy(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
     A, _ = _sigmoid(Z, None)
@@ -257,10 +275,13 @@ def _gradient_descent(rule: Rule, gradient: Array, state: Array, rate: Array, st
 @_named(OPTIMIZERS, "momentum")
 def _momentum(rule: Rule, gradient: Array, state: Array, rate: Array, step: int) -> Array:
     beta1, v = gradient.dtype.type(rule.beta1), state[0]
+    rate = rate.astype(gradient.dtype)
+    if rule.rate_in_velocity:
+        gradient, rate = rate * gradient, np.ones_like(rate)
     v *= beta1
     v += gradient
     along: Array = gradient + beta1 * v if rule.nesterov else v
-    return rate.astype(gradient.dtype) * along
+    return rate * along
 
 
 @_named(OPTIMIZERS, "adam")
@@ -270,8 +291,13 @@ def _adam(rule: Rule, gradient: Array, state: Array, rate: Array, step: int) -> 
     first += real(1 - rule.beta1) * (gradient - first)
     second *= real(rule.beta2)
     second += real(1 - rule.beta2) * (gradient * gradient)
-    root = np.sqrt(second) * real(1 / math.sqrt(1 - rule.beta2 ** (step + 1)))
-    scale = (rate / (1 - rule.beta1 ** (step + 1))).astype(real)
+    correction = math.sqrt(1 - rule.beta2 ** (step + 1))
+    rate = rate / (1 - rule.beta1 ** (step + 1))
+    if rule.epsilon_hat:
+        # The correction of the root moves to the rate.
+        rate, correction = rate * correction, 1.0
+    root = np.sqrt(second) * real(1 / correction)
+    scale = rate.astype(real)
     change: Array = scale * first / (root + real(rule.epsilon))
     return change
 
@@ -415,9 +441,10 @@ def descend(
     ``rules``, ``rates``, ``costs`` and ``counts`` have an entry for each of ``networks``, the rows
     of ``thetas`` and ``states`` to run. Iteration ``i`` takes batch ``first + i`` of the batches
     that the rows of ``order`` are cut into. A batch has ``batch_size`` examples; the last one of a
-    row may have fewer. Without ``order`` every batch is all examples.
+    row may have fewer. Without ``order`` every batch is all examples. A row of ``order`` may have
+    any number of indices.
     """
-    batches = -(-X.shape[1] // batch_size)
+    batches = -(-(X.shape[1] if order is None else order.shape[1]) // batch_size)
     counts[...] = 0
     rates = np.broadcast_to(rates, (len(rates), costs.shape[1], rates.shape[2]))
     each = zip(rules, networks, rates, costs, strict=True)
@@ -430,16 +457,21 @@ def descend(
                 row, b = divmod(first + i, batches)
                 batch = order[row, b * batch_size : (b + 1) * batch_size]
             part = None if sample_weight is None else sample_weight[batch]
+            total = X[:, batch].shape[1] if part is None else part.sum(dtype=np.float64)
+            own = rule
+            if rule.l2_by_batch and total > 0:
+                own = rule._replace(l2=rule.l2 / total)
             [cost] = loss_and_gradient(
                 layout, theta[None], X[:, batch], Y[:, batch], part, gradient[None], 1
             )
             updated = theta.copy()
-            update_parameters(layout, rule, updated, gradient, states[k], step + i, own_rates[i])
+            update_parameters(layout, own, updated, gradient, states[k], step + i, own_rates[i])
             if not np.isfinite(updated).all():
                 break
-            if rule.penalty_in_cost:
+            if own.penalty_in_cost:
                 weights = [W.ravel() for W, _ in _layers(layout, theta)]
-                cost += rule.l2 / 2 * np.square(np.concatenate(weights), dtype=np.float64).sum()
+                squares = np.square(np.concatenate(weights), dtype=np.float64).sum()
+                cost += own.penalty_in_cost * own.l2 / 2 * squares
             theta[...] = updated
             own_costs[i] = cost
             counts[n] = i + 1

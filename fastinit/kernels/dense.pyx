@@ -614,7 +614,7 @@ cdef class Descent:
         cdef Call* call = &self.call
         cdef Data* data = &call.data
         cdef Shape* shape = &call.shape
-        cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.m)
+        cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.epoch)
         cdef Py_ssize_t t, wanted
         cdef Py_ssize_t available
         cdef bint forward_only = kind == "forward"
@@ -724,12 +724,17 @@ cdef int take_data(
     data.batch_size = batch_size
     data.first = first
     data.order = NULL
+    data.epoch = m
     if order is not None:
         if not (batch_size > 0):
             raise misfit("batch_size", "at least 1", batch_size)
-        if not (order.shape[1] == m):
-            raise misfit("order", f"shape (n_epochs, {m})", (order.shape[0], order.shape[1]))
-        if not (0 <= first and first + iterations <= order.shape[0] * ceil_div(m, batch_size)):
+        data.epoch = order.shape[1]
+        if not (data.epoch > 0):
+            raise misfit("order", "at least one example", 0)
+        if not (
+            0 <= first
+            and first + iterations <= order.shape[0] * ceil_div(data.epoch, batch_size)
+        ):
             raise misfit(
                 "order", f"enough epochs for {iterations} batches from {first} on",
                 order.shape[0],
@@ -746,7 +751,10 @@ cdef int take_rule(Rule* to, rule) except -1:
     to.l2 = rule.l2
     to.weight_decay = rule.weight_decay
     to.penalty_in_cost = rule.penalty_in_cost
+    to.l2_by_batch = rule.l2_by_batch
     to.nesterov = rule.nesterov
+    to.rate_in_velocity = rule.rate_in_velocity
+    to.epsilon_hat = rule.epsilon_hat
     return 0
 
 
@@ -800,7 +808,7 @@ def update_parameters(
     job.rates = &rates[0]
     job.n_rates = rates.shape[0]
     take_rule(&job.rule, rule)
-    begin_update(&job, NULL)
+    begin_update(&job, NULL, 1)
     update_all(&theta[0], &gradient[0], &descent.call.shape, &job)
 
 
@@ -877,7 +885,7 @@ def loss_and_gradient(
         job.own = <void*>&thetas[k, 0]
         # The descent may have run other jobs before.
         job.rule.optimizer = NULL
-        job.rule.penalty_in_cost = False
+        job.rule.penalty_in_cost = 0
         job.outputs = NULL
         job.gradient = &gradients[k, 0]
         job.costs = &costs[k]
@@ -899,7 +907,7 @@ def descend(
     const real[:, :] X,            # (sizes[0], m), m > 0
     const real[:, ::1] Y,          # (sizes[-1], m)
     const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
-    const Py_ssize_t[:, ::1] order,  # (epochs, m): order of the examples; None for full batches
+    const Py_ssize_t[:, ::1] order,  # (epochs, n): indices of examples; None for full batches
     Py_ssize_t batch_size,
     Py_ssize_t first,              # number of the first batch in ``order``
     const double[:, :, ::1] rates,  # (n, 1 or iterations, 1 or 2 * n_layers)
@@ -913,7 +921,7 @@ def descend(
 
     Iteration ``i`` takes batch ``first + i`` of the batches that the rows of ``order`` are cut
     into. A batch has ``batch_size`` examples; the last one of a row may have fewer. Without
-    ``order`` every batch is all examples.
+    ``order`` every batch is all examples. A row may have any number of indices.
 
     ``rates`` has a row for each iteration, or one for all: a single learning rate, or one each for
     the weights and the biases of each layer. A rate of 0 leaves parameters exactly as they are.
@@ -979,7 +987,7 @@ def descend(
         job.done = 0
     group_jobs(
         descent, P, sizeof(real), n,
-        X.shape[1] if order is None else min(batch_size, X.shape[1]),
+        X.shape[1] if order is None else min(batch_size, order.shape[1]),
     )
     descent.start(layout, sizeof(real), n, threads, "descent")
     try:

@@ -44,6 +44,9 @@ cdef enum:
     # Up to this many units, the gradient of the first layer is made of dot products along the
     # examples of X in place. For more units, transposing X is faster.
     DOTS_UNITS = 32
+    # In a wide network, the gradient of a layer of up to this many units is made of dot products in
+    # each block: transposing the inputs of the layer takes longer than they do.
+    FEW_OUTPUTS = 2
     # X is packed into blocks, once per run, if it is at most this large or not contiguous along the
     # examples.
     PACKED_BYTES = 2 * 1024 * 1024
@@ -66,6 +69,8 @@ cdef enum:
     # Inputs, and units, that a thread of the thin strategy takes at once.
     THIN_INPUTS = 256
     THIN_UNITS = 64
+    # Partial sums of the squares of the weights.
+    PENALTY_SUMS = 32
     # Multiply-adds between two checks for Ctrl-C: about 10 ms.
     SIGNAL_WORK = 1 << 26
 
@@ -117,8 +122,9 @@ cdef struct Data:
     const void* Y                # (n_outputs, m); NULL if no cost is wanted
     const void* weights          # (m,); NULL if all are 1
     Py_ssize_t m
+    Py_ssize_t epoch             # examples in an epoch: m, or the length of a row of ``order``
     Py_ssize_t batch_size
-    const Py_ssize_t* order      # (epochs, m); NULL for all examples at every iteration
+    const Py_ssize_t* order      # (epochs, epoch); NULL for all examples at every iteration
     Py_ssize_t first             # number of the first batch in ``order``
     Py_ssize_t first_packed      # blocks from this one on lie in ``packed``, the others in X
     void* packed
@@ -156,8 +162,11 @@ cdef struct Rule:
     double epsilon
     double l2
     double weight_decay
-    bint penalty_in_cost
+    double penalty_in_cost
+    bint l2_by_batch
     bint nesterov
+    bint rate_in_velocity
+    bint epsilon_hat
 
 cdef struct Job:
     void* theta                  # of the current iteration: ``own`` or its alternate
@@ -176,6 +185,7 @@ cdef struct Job:
     Py_ssize_t iterations
     Py_ssize_t done
     double cost                  # sum of the losses of the current iteration
+    double l2                    # in the current iteration
     double correction1           # of Adam's means in the current iteration
     double correction2
 
@@ -360,11 +370,11 @@ cdef void next_batch(
         space.n = data.m
         space.batch = NULL
     else:
-        batches = ceil_div(data.m, data.batch_size)
+        batches = ceil_div(data.epoch, data.batch_size)
         b = data.first + done
         k = b % batches * data.batch_size
-        space.batch = data.order + b // batches * data.m + k
-        space.n = min(data.batch_size, data.m - k)
+        space.batch = data.order + b // batches * data.epoch + k
+        space.n = min(data.batch_size, data.epoch - k)
     space.blocks = ceil_div(space.n, call.shape.width)
     if data.weights != NULL and (data.order != NULL or done == 0):
         space.total = 0
@@ -564,25 +574,39 @@ cdef void begin_job(const real* theta, Call* call, Job* job, Workspace* space) n
     job.done = 0
     job.cost = 0
     next_batch(call, 0, space, sizeof(real))
-    begin_update(job, NULL)
+    begin_update(job, NULL, space.total)
     if call.shape.strategy == WIDE and job.outputs == NULL:
         transpose_weights(<const real*>job.theta, &call.shape, space)
 
 
 cdef double penalty_of(
-    const real* theta, const Shape* shape, const Rule* rule, Py_ssize_t step,
+    const real* theta, const Shape* shape, const Job* job, Py_ssize_t step,
 ) noexcept nogil:
     """Return ``l2 / 2 * sum(W ** 2)`` where costs include it; parameters are ``step`` apart."""
-    cdef Py_ssize_t layer, k
+    cdef Py_ssize_t layer, k, v, n
     cdef const real* w
     cdef double total = 0
-    if not rule.penalty_in_cost or rule.l2 == 0:
+    # A single sum would wait for each of its additions.
+    cdef double[PENALTY_SUMS] sums
+    if job.rule.penalty_in_cost == 0 or job.l2 == 0:
         return 0
+    for v in range(PENALTY_SUMS):
+        sums[v] = 0
     for layer in range(shape.n_layers):
         w = theta + shape.weights_at[layer] * step
-        for k in range(shape.sizes[layer] * shape.sizes[layer + 1]):
+        n = shape.sizes[layer] * shape.sizes[layer + 1]
+        k = 0
+        if step == 1:
+            while k + PENALTY_SUMS <= n:
+                for v in range(PENALTY_SUMS):
+                    sums[v] += <double>w[k + v] * w[k + v]
+                k += PENALTY_SUMS
+        while k < n:
             total += <double>w[k * step] * w[k * step]
-    return rule.l2 / 2 * total
+            k += 1
+    for v in range(PENALTY_SUMS):
+        total += sums[v]
+    return job.rule.penalty_in_cost * job.l2 / 2 * total
 
 
 cdef void finish_iteration(
@@ -595,7 +619,7 @@ cdef void finish_iteration(
         team.leaving = 1
     else:
         job.costs[job.done] = job.cost / space.total if space.total > 0 else 0
-        job.costs[job.done] += penalty_of(theta, &call.shape, &job.rule, 1)
+        job.costs[job.done] += penalty_of(theta, &call.shape, job, 1)
         job.cost = 0
         job.done += 1
         if job.rule.optimizer != NULL:
@@ -606,7 +630,7 @@ cdef void finish_iteration(
             team.leaving = 1
         else:
             next_batch(call, job.done, space, sizeof(real))
-            begin_update(job, NULL)
+            begin_update(job, NULL, space.total)
     leave(theta, job, team)
 
 

@@ -307,8 +307,8 @@ cdef double wide_block(
 ) noexcept nogil:
     """Run a block forward and backward; return the sum of its losses.
 
-    The gradients of the pre-activations are left in ``activations``, and the inputs of the layers
-    in ``panels``.
+    The gradients of the pre-activations are left in ``activations``. The inputs of the layers are
+    left in ``panels``, or their gradients if they have few outputs.
     """
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width, pair = 2 * lanes
@@ -320,10 +320,12 @@ cdef double wide_block(
     cdef real* panels = <real*>space.panels
     cdef real* dZ = activations + shape.rows_at[shape.n_layers - 1] * width
     cdef real* A
+    cdef real* part
     cdef const real* X = NULL
     cdef const real* b
     cdef const real* product
     cdef double total
+    cdef Blocks blocks
     if keeps_derivatives(shape.activation):
         derivatives += rank * rows_of(shape) * width
     if shape.input_parts == 0:
@@ -349,11 +351,19 @@ cdef double wide_block(
         return total
     for layer in range(shape.n_layers - 1, 0, -1):
         A = activations + shape.rows_at[layer - 1] * width
-        make_panels(
-            A, width, n, shape.sizes[layer],
-            panels + shape.panels_at[layer] + slot * width * pair,
-            shape.resident_blocks * width * pair,
-        )
+        n_in = shape.sizes[layer]
+        n_out = shape.sizes[layer + 1]
+        if n_out <= FEW_OUTPUTS:
+            # The gradient of this block, in place of its panels.
+            part = panels + shape.panels_at[layer] + slot * n_out * n_in
+            memset(part, 0, n_out * n_in * sizeof(real))
+            blocks = one_block(width, width, columns)
+            gemm_dots(dZ, A, &blocks, n_out, n_in, part, n_in, <real*>NULL, False)
+        else:
+            make_panels(
+                A, width, n, n_in, panels + shape.panels_at[layer] + slot * width * pair,
+                shape.resident_blocks * width * pair,
+            )
         backward_layer(theta, shape, space, layer, dZ, A, derivatives, columns)
         dZ = A
     return total
@@ -473,6 +483,20 @@ cdef bint update_piece(
     return nonfinite
 
 
+cdef void add_parts(
+    const real* parts, Py_ssize_t n, Py_ssize_t n_out, Py_ssize_t n_in, bint add, real* dW,
+    Py_ssize_t dW_step,
+) noexcept nogil:
+    """Write the sum of the gradients of ``n`` blocks, or add it."""
+    cdef Py_ssize_t r, k, slot
+    for r in range(n_out):
+        if not add:
+            memset(dW + r * dW_step, 0, n_in * sizeof(real))
+        for slot in range(n):
+            for k in range(n_in):
+                dW[r * dW_step + k] += parts[(slot * n_out + r) * n_in + k]
+
+
 cdef void wide_pieces(
     const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank,
     Py_ssize_t first_block, Py_ssize_t examples, bint last,
@@ -510,6 +534,11 @@ cdef void wide_pieces(
             input_gradient(
                 <const real*>call.data.X, call, space, piece, first_block, examples, rank, add, dW,
                 dW_step,
+            )
+        elif piece.layer > 0 and n_out <= FEW_OUTPUTS:
+            add_parts(
+                <const real*>space.panels + shape.panels_at[piece.layer],
+                ceil_div(examples, width), n_out, n_in, add, dW, dW_step,
             )
         else:
             outer_product(
@@ -811,7 +840,7 @@ cdef void begin_batch(const real* theta, Call* call, Job* jobs, Workspace* space
     for v in range(space.n_jobs):
         if not lanes.alive[v] or jobs[v].rule.optimizer == NULL:
             continue
-        begin_update(&jobs[v], like)
+        begin_update(&jobs[v], like, space.total)
         like = &jobs[v]
         for k in range(2 * shape.n_layers if jobs[0].n_rates > 1 else 2):
             settings_of_iteration(
@@ -1031,7 +1060,7 @@ cdef void step_interleaved(
     )
     # The parameters are those of the cost until they are updated in place.
     for v in range(space.n_jobs):
-        penalties[v] = penalty_of(present + v, shape, &jobs[v].rule, width)
+        penalties[v] = penalty_of(present + v, shape, &jobs[v], width)
     fill(nonfinite, <real>0)
     if outputs == NULL:
         if not updates:

@@ -165,6 +165,39 @@ cdef void sigmoid_elements(
 add_loss("sigmoid_cross_entropy", sigmoid_elements[float], sigmoid_elements[double])
 
 
+cdef inline real clipped(real p) noexcept nogil:
+    """Return a probability between the machine epsilon and 1 less that; NaN stays NaN."""
+    cdef real epsilon
+    if real is double:
+        epsilon = 2.220446049250313e-16
+    else:
+        epsilon = <float>1.1920928955078125e-07
+    p = epsilon if p < epsilon else p
+    return <real>1 - epsilon if p > <real>1 - epsilon else p
+
+
+cdef void clipped_sigmoid_elements(
+    real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
+) noexcept nogil:
+    """-log of the true label's probability, clipped as in scikit-learn; its derivative is not."""
+    cdef Py_ssize_t e
+    cdef real y, a, p
+    for e in range(n):
+        y = Y[e]
+        a = sigmoid_of(dZ[e])
+        p = clipped(a)
+        losses[e] = -log_of(p if y > 0 else <real>1 - p)
+        dZ[e] = a - y
+        if A != NULL:
+            A[e] = a
+
+
+add_loss(
+    "clipped_sigmoid_cross_entropy", clipped_sigmoid_elements[float],
+    clipped_sigmoid_elements[double],
+)
+
+
 cdef void squared_error_elements(
     real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
@@ -202,11 +235,10 @@ cdef void poisson_elements(
 add_loss("poisson", poisson_elements[float], poisson_elements[double])
 
 
-cdef void softmax_elements(
+cdef inline void softmax_of(
     real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
-    Py_ssize_t step, Py_ssize_t n,
+    Py_ssize_t step, Py_ssize_t n, bint clips,
 ) noexcept nogil:
-    """log(sum(exp(z - max z))) - (z_true - max z), over the rows."""
     cdef real top[LOSS_BLOCK]
     cdef real sums[LOSS_BLOCK]
     cdef Py_ssize_t o, e
@@ -223,10 +255,13 @@ cdef void softmax_elements(
             z = dZ[o * step + e] - top[e]
             t = exp_of(z)
             sums[e] += t
-            losses[e] -= z if Y[o * Y_step + e] > 0 else 0
+            losses[e] += (t if clips else -z) if Y[o * Y_step + e] > 0 else 0
             dZ[o * step + e] = t
     for e in range(n):
-        losses[e] += log_of(sums[e])
+        if clips:
+            losses[e] = -log_of(clipped(losses[e] / sums[e]))
+        else:
+            losses[e] += log_of(sums[e])
         sums[e] = <real>1 / sums[e]
     for o in range(n_out):
         for e in range(n):
@@ -236,9 +271,30 @@ cdef void softmax_elements(
             dZ[o * step + e] = t - Y[o * Y_step + e]
 
 
+cdef void softmax_elements(
+    real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n,
+) noexcept nogil:
+    """log(sum(exp(z - max z))) - (z_true - max z), over the rows."""
+    softmax_of(dZ, Y, Y_step, losses, A, n_out, step, n, False)
+
+
 cdef Loss* softmax = add_loss("softmax_cross_entropy", NULL, NULL)
 softmax.joint_floats = softmax_elements[float]
 softmax.joint_doubles = softmax_elements[double]
+
+
+cdef void clipped_softmax_elements(
+    real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n,
+) noexcept nogil:
+    """-log of the true class's probability, clipped as in scikit-learn; its derivative is not."""
+    softmax_of(dZ, Y, Y_step, losses, A, n_out, step, n, True)
+
+
+cdef Loss* clipped_softmax = add_loss("clipped_softmax_cross_entropy", NULL, NULL)
+clipped_softmax.joint_floats = clipped_softmax_elements[float]
+clipped_softmax.joint_doubles = clipped_softmax_elements[double]
 
 
 # --- sums and scales ------------------------------------------------------------------------------

@@ -11,8 +11,8 @@
 
 /* The settings: numbers for `range`, arrays of MOST_LANES numbers for `lanes`. KEEP is 1 less the
  * decoupled weight decay, REST1 and REST2 are 1 - beta1 and 1 - beta2, and ROOT is the factor of
- * the root of the second mean. */
-enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, NESTEROV, N_SETTINGS };
+ * the root of the second mean. GAIN is the factor of the gradient in a velocity. */
+enum { RATE, L2, KEEP, EPSILON, BETA1, BETA2, REST1, REST2, ROOT, NESTEROV, GAIN, N_SETTINGS };
 
 /* `slots` is the number of rows of state: none, `first`, or `first` and `second`. If `corrects` is
  * 1, RATE and ROOT include the factors that correct Adam's means for their start at 0. There is a
@@ -212,11 +212,12 @@ DEFINE_OPTIMIZER(DEFINE_GRADIENT_DESCENT, gradient_descent)
     static int real##_momentum_range(RANGE_ARGUMENTS(real))                                        \
     {                                                                                              \
         const real rate = settings[RATE], l2 = settings[L2], beta1 = settings[BETA1];              \
+        const real gain = settings[GAIN];                                                          \
         int64_t wrong = 0;                                                                         \
         (void)second;                                                                              \
         if (settings[NESTEROV] > 0) {                                                              \
             for (long long k = 0; k < n; k++) {                                                    \
-                const real slope = g[k] + l2 * p[k];                                               \
+                const real slope = gain * (g[k] + l2 * p[k]);                                      \
                 const real velocity = beta1 * first[k] + slope;                                    \
                 const real x = p[k] - rate * (slope + beta1 * velocity);                           \
                 first[k] = velocity;                                                               \
@@ -225,7 +226,7 @@ DEFINE_OPTIMIZER(DEFINE_GRADIENT_DESCENT, gradient_descent)
             }                                                                                      \
         } else {                                                                                   \
             for (long long k = 0; k < n; k++) {                                                    \
-                const real velocity = beta1 * first[k] + (g[k] + l2 * p[k]);                       \
+                const real velocity = beta1 * first[k] + gain * (g[k] + l2 * p[k]);                \
                 const real x = p[k] - rate * velocity;                                             \
                 first[k] = velocity;                                                               \
                 out[k] = x;                                                                        \
@@ -241,10 +242,11 @@ DEFINE_OPTIMIZER(DEFINE_GRADIENT_DESCENT, gradient_descent)
         for (int v = 0; v < lanes; v += real##_apart) {                                            \
             const real##_part rate = SETTING(real, RATE), l2 = SETTING(real, L2);                  \
             const real##_part beta1 = SETTING(real, BETA1), nesterov = SETTING(real, NESTEROV);    \
+            const real##_part gain = SETTING(real, GAIN);                                          \
             real##_part wrong = *(real##_part *)(nonfinite + v);                                   \
             for (long long k = 0; k < n; k++) {                                                    \
                 const real##_part old = PART(real, p);                                             \
-                const real##_part slope = GRADIENT(real) + l2 * old;                               \
+                const real##_part slope = gain * (GRADIENT(real) + l2 * old);                      \
                 const real##_part velocity = beta1 * PART(real, first) + slope;                    \
                 const real##_part ahead = slope + beta1 * velocity;                                \
                 const real##_part along = real##_where(nesterov, ahead, velocity);                 \

@@ -13,6 +13,7 @@ cdef extern from "updates.h":
         REST2
         ROOT
         NESTEROV
+        GAIN
         N_SETTINGS
         N_OPTIMIZERS
     const Optimizer* OPTIMIZER_TABLE "OPTIMIZERS"
@@ -34,9 +35,16 @@ cdef inline double rate_of(const Job* job, Py_ssize_t layer, bint biases) noexce
     return job.rates[job.done * job.rate_step + 2 * layer + biases]
 
 
-cdef void begin_update(Job* job, const Job* like) noexcept nogil:
-    """Set Adam's corrections for an iteration; copy those of ``like``, a job or NULL, if equal."""
+cdef void begin_update(Job* job, const Job* like, double total) noexcept nogil:
+    """Set the penalty and Adam's corrections for an iteration.
+
+    ``total`` is that of the weights of the batch. The corrections of ``like``, a job or NULL, are
+    copied if they are equal.
+    """
     cdef double t = <double>(job.step + job.done + 1)
+    job.l2 = job.rule.l2
+    if job.rule.l2_by_batch and total > 0:
+        job.l2 /= total
     if job.rule.optimizer == NULL or not job.rule.optimizer.corrects:
         return
     if (
@@ -106,7 +114,6 @@ cdef void fixed_settings(
 ) noexcept nogil:
     """Write the settings that are the same in all iterations; they are ``step`` apart."""
     cdef const Rule* rule = &job.rule
-    settings[L2 * step] = <real>(0 if biases else rule.l2)
     settings[KEEP * step] = <real>1
     settings[EPSILON * step] = <real>rule.epsilon
     settings[BETA1 * step] = <real>rule.beta1
@@ -114,6 +121,7 @@ cdef void fixed_settings(
     settings[REST1 * step] = <real>(1 - rule.beta1)
     settings[REST2 * step] = <real>(1 - rule.beta2)
     settings[NESTEROV * step] = <real>rule.nesterov
+    settings[GAIN * step] = <real>1
 
 
 cdef void settings_of_iteration(
@@ -121,11 +129,20 @@ cdef void settings_of_iteration(
 ) noexcept nogil:
     """Write the settings that depend on the iteration."""
     cdef double rate = rate_of(job, layer, biases)
+    settings[L2 * step] = <real>(0 if biases else job.l2)
     if job.rule.weight_decay > 0 and not biases:
         settings[KEEP * step] = <real>(1 - rate * job.rule.weight_decay)
     if job.rule.optimizer.corrects:
         rate /= job.correction1
-        settings[ROOT * step] = <real>(1 / job.correction2)
+        if job.rule.epsilon_hat:
+            # The correction of the root moves to the rate.
+            rate *= job.correction2
+            settings[ROOT * step] = <real>1
+        else:
+            settings[ROOT * step] = <real>(1 / job.correction2)
+    elif job.rule.rate_in_velocity:
+        settings[GAIN * step] = <real>rate
+        rate = 1 if rate > 0 else 0
     settings[RATE * step] = <real>rate
 
 

@@ -714,7 +714,7 @@ class _Training:
         optimizers = [self.optimizers[k] for k in networks]
         rules = [each.rule for each in optimizers if not isinstance(each, LBFGS)]
         if self.penalty_in_cost:
-            rules = [rule._replace(penalty_in_cost=True) for rule in rules]
+            rules = [rule._replace(penalty_in_cost=1.0) for rule in rules]
         # User code may raise here, before the kernel writes anything.
         orders = self.batches.orders(start, stop)
         rates = learning_rates(optimizers, start, stop, self.network.n_layers)

@@ -36,8 +36,12 @@ AnyScheme = str | Scheme | Callable[..., Any]
 ACTIVATIONS = tuple(dense.ACTIVATIONS)
 # The losses of each output, the default first.
 LOSSES = {
-    "sigmoid": ("sigmoid_cross_entropy", "saturating_cross_entropy"),
-    "softmax": ("softmax_cross_entropy",),
+    "sigmoid": (
+        "sigmoid_cross_entropy",
+        "saturating_cross_entropy",
+        "clipped_sigmoid_cross_entropy",
+    ),
+    "softmax": ("softmax_cross_entropy", "clipped_softmax_cross_entropy"),
     "identity": ("squared_error",),
     "exponential": ("poisson",),
 }
@@ -100,8 +104,10 @@ class Network:
     loss : str, optional
         The loss. By default it is computed from the logits, so that it is accurate where the output
         saturates. For "sigmoid", ``saturating_cross_entropy`` is the lesson's loss, computed from
-        the output: it is infinite where the sigmoid saturates at the wrong label. Its gradient is
-        the same.
+        the output: it is infinite where the sigmoid saturates at the wrong label.
+        ``clipped_sigmoid_cross_entropy`` and, for "softmax", ``clipped_softmax_cross_entropy`` are
+        scikit-learn's, whose probabilities are clipped to [eps, 1 - eps]. Their gradients are the
+        same.
     dtype : float64 or float32, default float64
         Type of the parameters and of the arithmetic.
     bias : bool, default True

@@ -37,9 +37,13 @@ class Rule(NamedTuple):
     epsilon: float = 0.0
     l2: float = 0.0
     weight_decay: float = 0.0
-    # Whether the recorded costs include ``l2 / 2 * sum(W ** 2)``.
-    penalty_in_cost: bool = False
+    # The factor of ``l2 / 2 * sum(W ** 2)`` in the recorded costs; 0 leaves it out.
+    penalty_in_cost: float = 0.0
+    # Whether ``l2`` is divided by the total weight of the examples of each batch.
+    l2_by_batch: bool = False
     nesterov: bool = False
+    rate_in_velocity: bool = False
+    epsilon_hat: bool = False
 
 
 class Optimizer:
@@ -165,6 +169,9 @@ class GradientDescent(Optimizer):
         see :mod:`fastinit.optimizers`.
     l2 : float, default 0
         Coefficient of the penalty ``l2 / 2 * sum(W ** 2)`` on the weights; finite and >= 0.
+    l2_by_batch : bool, default False
+        Whether `l2` is divided by the number of examples of each batch, or the sum of their
+        weights, as scikit-learn divides ``alpha``.
 
     Raises
     ------
@@ -177,20 +184,22 @@ class GradientDescent(Optimizer):
     Examples
     --------
     >>> GradientDescent(0.1)
-    GradientDescent(learning_rate=0.1, l2=0.0)
+    GradientDescent(learning_rate=0.1, l2=0.0, l2_by_batch=False)
     """
 
     learning_rate: LearningRate = 0.01
     l2: float = 0.0
+    l2_by_batch: bool = False
 
     def __post_init__(self) -> None:
         _check_rate(self)
         _check(self, l2=math.inf)
+        check_bool("l2_by_batch", self.l2_by_batch)
 
     @property
     def rule(self) -> Rule:
         """Name and settings of the update kernel."""
-        return Rule("gradient_descent", l2=self.l2)
+        return Rule("gradient_descent", l2=self.l2, l2_by_batch=bool(self.l2_by_batch))
 
 
 @dataclass(frozen=True)
@@ -209,12 +218,19 @@ class Momentum(Optimizer):
         ``gradient + momentum * v``, as in PyTorch.
     l2 : float, default 0
         Coefficient of the penalty ``l2 / 2 * sum(W ** 2)`` on the weights; finite and >= 0.
+    l2_by_batch : bool, default False
+        Whether `l2` is divided by the number of examples of each batch, or the sum of their
+        weights, as scikit-learn divides ``alpha``.
+    rate_in_velocity : bool, default False
+        Whether the velocity includes the learning rate: ``v = momentum * v + learning_rate *
+        gradient; theta -= v``, as in [1]_, Keras and scikit-learn. The steps are the same while the
+        learning rate is.
 
     Raises
     ------
     TypeError
-        If a setting is not a number, `nesterov` is not a bool, or `learning_rate` is not a number,
-        a callable or a sequence.
+        If a setting is not a number, one that is True or False is not a bool, or `learning_rate` is
+        not a number, a callable or a sequence.
     ValueError
         If a setting is out of its range.
 
@@ -225,25 +241,36 @@ class Momentum(Optimizer):
 
     Examples
     --------
-    >>> Momentum(0.1, nesterov=True)
-    Momentum(learning_rate=0.1, momentum=0.9, nesterov=True, l2=0.0)
+    >>> Momentum(0.1, nesterov=True)  # doctest: +NORMALIZE_WHITESPACE
+    Momentum(learning_rate=0.1, momentum=0.9, nesterov=True, l2=0.0, l2_by_batch=False,
+             rate_in_velocity=False)
     """
 
     learning_rate: LearningRate = 0.01
     momentum: float = 0.9
     nesterov: bool = False
     l2: float = 0.0
+    l2_by_batch: bool = False
+    rate_in_velocity: bool = False
     slots = 1
 
     def __post_init__(self) -> None:
         _check_rate(self)
         _check(self, momentum=1, l2=math.inf)
-        check_bool("nesterov", self.nesterov)
+        for name in ("nesterov", "l2_by_batch", "rate_in_velocity"):
+            check_bool(name, getattr(self, name))
 
     @property
     def rule(self) -> Rule:
         """Name and settings of the update kernel."""
-        return Rule("momentum", self.momentum, l2=self.l2, nesterov=bool(self.nesterov))
+        return Rule(
+            "momentum",
+            self.momentum,
+            l2=self.l2,
+            l2_by_batch=bool(self.l2_by_batch),
+            nesterov=bool(self.nesterov),
+            rate_in_velocity=bool(self.rate_in_velocity),
+        )
 
 
 @dataclass(frozen=True)
@@ -272,6 +299,13 @@ class Adam(Optimizer):
     l2 : float, default 0
         Coefficient of the penalty ``l2 / 2 * sum(W ** 2)`` on the weights, whose derivative is
         added to the gradient; finite and >= 0.
+    l2_by_batch : bool, default False
+        Whether `l2` is divided by the number of examples of each batch, or the sum of their
+        weights, as scikit-learn divides ``alpha``.
+    epsilon_hat : bool, default False
+        Whether `epsilon` is the epsilon hat of [1]_, Section 2, as in TensorFlow and scikit-learn:
+        it is added to ``sqrt(s)``, and the rate is multiplied by ``sqrt(1 - beta2 ** t)`` in place
+        of the division of ``s``.
 
     Raises
     ------
@@ -296,16 +330,28 @@ class Adam(Optimizer):
     beta2: float = 0.999
     epsilon: float = 1e-8
     l2: float = 0.0
+    l2_by_batch: bool = False
+    epsilon_hat: bool = False
     slots = 2
 
     def __post_init__(self) -> None:
         _check_adam(self)
         _check(self, l2=math.inf)
+        for name in ("l2_by_batch", "epsilon_hat"):
+            check_bool(name, getattr(self, name))
 
     @property
     def rule(self) -> Rule:
         """Name and settings of the update kernel."""
-        return Rule("adam", self.beta1, self.beta2, self.epsilon, l2=self.l2)
+        return Rule(
+            "adam",
+            self.beta1,
+            self.beta2,
+            self.epsilon,
+            l2=self.l2,
+            l2_by_batch=bool(self.l2_by_batch),
+            epsilon_hat=bool(self.epsilon_hat),
+        )
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,7 @@ def test_cross_entropy_from_logits_stays_finite(dense, dtype):
         assert dZ[0, 0] == A[0, 0] - Y[0, k]
 
 
-@pytest.mark.parametrize("loss", LOSSES_OF["sigmoid"])
+@pytest.mark.parametrize("loss", [each for each in LOSSES_OF["sigmoid"] if "clipped" not in each])
 def test_infinite_pre_activations(dense, dtype, loss):
     """Infinite on the wrong side, nothing on the right one."""
     Z = np.array([[np.inf, -np.inf]], dtype)
