@@ -474,7 +474,7 @@ class LogUniform:
 
     Examples
     --------
-    >>> LogUniform(0.01, 1.0).ppf(0.5).round(12)
+    >>> float(LogUniform(0.01, 1.0).ppf(0.5).round(12))
     0.1
     """
 
@@ -640,7 +640,7 @@ def optimizers_of(text: str) -> list[Any]:
     Examples
     --------
     >>> optimizers_of("sgd(l2=0.1)")
-    [GradientDescent(learning_rate=0.01, l2=0.1)]
+    [GradientDescent(learning_rate=0.01, l2=0.1, l2_by_batch=False)]
     """
     found = []
     for layers in _named(text, "sgd,adam(l2=0.001)"):
