@@ -444,9 +444,8 @@ def _question(comparison: Comparison, varying: Sequence[str]) -> str:
         f"trained by {', '.join(optimizer_label(each) for each in values['optimizer'])}",
         f"in {_batches(comparison)}",
         f"for up to {_length(comparison)}",
+        f"on {comparison.X.shape[1]:,} examples",
     ]
-    if comparison.data.X is not None:
-        parts.append(f"on {comparison.data.X.shape[1]:,} examples")
     left = f" {missing:,} more runs were not finished." if missing else ""
     varied = [f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in varying]
     axes = f" Varied: {', '.join(varied)}." if varied else ""
@@ -515,12 +514,10 @@ def _ranking(comparison: Comparison) -> list[str]:
             "told from the best": "" if row is ranking.rows[0] else "no" if row.tied else "yes",
         }
         rows.append(shown)
-    caption = "From the best to the worst"
-    heading = "<h2>Ranking</h2>"
     return [
-        heading,
+        "<h2>Ranking</h2>",
         f'<p class="answer">{escaped(ranking.answer)}</p>',
-        _frame(caption, Table(rows)),
+        _frame("From the best to the worst", Table(rows)),
     ]
 
 
