@@ -35,7 +35,13 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.comparison.grid import AXES, Grid
 from fastinit.comparison.propagation import Propagation
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.statistics import QUARTILES, STOPPED, quantiles
+from fastinit.comparison.statistics import (
+    QUARTILES,
+    STOPPED,
+    median_interval,
+    quantile,
+    quantiles,
+)
 from fastinit.comparison.tables import shortened
 from fastinit.comparison.trials import Trial
 from fastinit.training.network import Network
@@ -305,7 +311,8 @@ def _bands(comparison: Comparison, chosen: NDArray[np.bool_]) -> dict[str, Band]
         rows = np.flatnonzero(wanted & (schemes == code))
         if not len(rows):
             continue
-        points = comparison.trials[int(rows[0])].points
+        cell = comparison.cells[int(columns["place"][rows[0]])]
+        points = comparison.data.points_of(cell.batch_size)
         if len(points):
             costs = _held(comparison, rows[:: -(-len(rows) // MOST_RUNS)], points)
             diverged = int((columns["diverged_at"][rows] >= 0).sum())
@@ -726,8 +733,9 @@ def _draw_dots(
                 )
         text = ""
         if len(known):
-            low, median, high = median_interval(known)
-            if low is not None and high is not None:
+            median = quantile(known, 0.5)
+            low, high = median_interval(known)
+            if not math.isnan(low):
                 ends = rim.inside(np.array([low, high]))
                 ax.plot(ends, [row, row], color=ink, linewidth=1.6, solid_capstyle="butt")
             middle = rim.inside(np.array([median]))[0]
@@ -770,37 +778,6 @@ def _swarm(places: NDArray[np.float64], rim: _Rim) -> NDArray[np.float64]:
     widest = max(1.0, counts.max(initial=1) / 2)
     offsets: NDArray[np.float64] = signed * min(0.09, 0.3 / widest)
     return offsets
-
-
-def median_interval(values: ArrayLike) -> tuple[float | None, float, float | None]:
-    """Return the median and its distribution-free interval of 95 % confidence [1]_.
-
-    The ends are order statistics: the number of values below the true median has a binomial
-    distribution. They are None for fewer than six values, whose range has less confidence.
-
-    References
-    ----------
-    .. [1] Conover, "Practical Nonparametric Statistics", 3rd ed., 1999, section 3.2.
-
-    Examples
-    --------
-    >>> median_interval(range(1, 11))
-    (2.0, 5.5, 9.0)
-    """
-    ordered = np.sort(np.asarray(values, float))
-    n = len(ordered)
-    median = float(quantiles(ordered, [0.5])[0])
-    if n > 1000:  # the normal approximation is exact to less than one rank
-        rank = math.floor((n - 1.96 * math.sqrt(n)) / 2)
-    else:
-        tail, rank = 0.0, 0
-        # The largest rank with at most 2.5 % below.
-        while tail + math.comb(n, rank) / 2**n <= 0.025:
-            tail += math.comb(n, rank) / 2**n
-            rank += 1
-    if rank == 0:
-        return None, median, None
-    return float(ordered[rank - 1]), median, float(ordered[n - rank])
 
 
 def cost_against(

@@ -22,7 +22,6 @@ from fastinit.comparison.trials import (
     Metric,
     Trial,
     metrics_of,
-    points_of,
     scores_named,
 )
 from fastinit.training.network import Array, Network
@@ -282,11 +281,7 @@ class Comparison:
             self.cells.values["batch_size"][c]
             for c in np.unique(self.cells.code("batch_size")[chosen])
         }
-        n_examples = self.X.shape[1]
-        several = [
-            points_of(self.data.training.iterations_of(size, n_examples), size, n_examples)
-            for size in sizes
-        ]
+        several = [self.data.points_of(size) for size in sizes]
         if any(not np.array_equal(each, several[0]) for each in several):
             raise ValueError(
                 "batch_size: expected one value, because their points differ; got none"

@@ -40,6 +40,7 @@ from fastinit.comparison.grid import (
     labelled,
     plain,
     reproducible,
+    shuffled,
 )
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import rich_table
@@ -371,11 +372,10 @@ def _pair(network: Network, pair: Any, name: str, names: tuple[str, str]) -> Any
     """
     if pair is None:
         return None
+    expected = f"a pair ({', '.join(names)})"
     if not isinstance(pair, (tuple, list)):
-        expected = f"a pair ({', '.join(names)})"
         raise TypeError(f"{name}: expected {expected}; got {type(pair).__name__}")
     if len(pair) != 2:
-        expected = f"a pair ({', '.join(names)})"
         raise ValueError(f"{name}: expected {expected}; got {len(pair)} entries")
     X = network.check_X(pair[0], name=names[0]).copy()
     Y = network.check_Y(pair[1], X, name=names[1]).copy()
@@ -421,8 +421,7 @@ def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> Non
                 )
     for place in _first_of_groups(cells).tolist():
         cell = cells[place]
-        iterations = data.training.iterations_of(cell.batch_size, data.X.shape[1])
-        check_integer("epochs", iterations, 0, MOST_ITERATIONS)
+        check_integer("epochs", data.iterations_of(cell.batch_size), 0, MOST_ITERATIONS)
         train(
             cell.network,
             cell.network.initialize("zeros", seed=0),
@@ -461,19 +460,8 @@ def _places(n_cells: int, shard: Any) -> NDArray[np.intp]:
         raise ValueError(f"shard: expected a pair of integers (i, n); got {len(shard)} entries")
     n = check_integer("shard", shard[1], 1)
     i = check_integer("shard", shard[0], 1, n + 1)
-    return np.sort(_mixed(n_cells)[i - 1 :: n])
-
-
-def _mixed(n: int) -> NDArray[np.intp]:
-    """Return the integers below n in the order of their hashes, by the finaliser of SplitMix64.
-
-    Any regular order may give a part one scheme only, or one width. The order is the same on every
-    machine and with every version of NumPy.
-    """
-    found = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
-    return np.argsort(found, kind="stable")
+    # Any regular order may give a part one scheme only, or one width.
+    return np.sort(shuffled(n_cells)[i - 1 :: n])
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -521,8 +509,7 @@ def _work(result: Comparison, cell: Cell) -> float:
     batch = n_examples if cell.batch_size is None else min(cell.batch_size, n_examples)
     # Forward, the gradient by the parameters, and the gradient by the activations.
     iteration = 3 * cell.network.n_parameters * batch + ITERATION_WORK
-    iterations = result.data.training.iterations_of(cell.batch_size, n_examples)
-    return float(iteration * max(1, iterations))
+    return float(iteration * max(1, result.data.iterations_of(cell.batch_size)))
 
 
 def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
@@ -841,8 +828,7 @@ class _Pending:
     ) -> None:
         self.runner = runner
         self.places, self.cells, self.keys, self.task = places, cells, keys, task
-        data = runner.result.data
-        self.iterations = data.training.iterations_of(task.batch_size, data.X.shape[1])
+        self.iterations = runner.result.data.iterations_of(task.batch_size)
         self.shown = 0.0  # the number of runs that the display shows as done
         self.time = 0.0
 
@@ -868,7 +854,7 @@ class _Keys:
 
     def __init__(self, result: Comparison) -> None:
         data, self.cells = result.data, result.cells
-        self.training, self.n_examples = data.training, data.X.shape[1]
+        self.data = data
         shared = [
             result.digest(),
             data.target_cost,
@@ -906,7 +892,7 @@ class _Keys:
             repr(cell.network),
             _content("learning_rate", cell.optimizer),
             cell.batch_size,
-            self.training.iterations_of(cell.batch_size, self.n_examples),
+            self.data.iterations_of(cell.batch_size),
             cell.scheme,
             cell.scale,
         ]

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 import fastinit as fi
 from fastinit.comparison import grid as grids
-from fastinit.comparison.grid import AXES, Grid, as_code, grid_of, labelled, scattered
+from fastinit.comparison.grid import AXES, Grid, as_code, grid_of, labelled, shuffled
 from fastinit.comparison.runner import _places
 
 NET = fi.Network([2, 4, 1])
@@ -268,8 +268,8 @@ def test_distributions():
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 10, 1000, 1001])
-def test_scattered_is_a_permutation(n):
-    assert_array_equal(np.sort(scattered(n)), np.arange(n))
+def test_shuffled_is_a_permutation(n):
+    assert_array_equal(np.sort(shuffled(n)), np.arange(n))
 
 
 # --- shards ---------------------------------------------------------------------------------------
