@@ -293,7 +293,7 @@ def compare(
     axes["seed"] = reproducible(seed)
     cells = grid_of(network, by_label, **axes, n_samples=n_samples)
     _check_trainings(cells, by_label, data)
-    if executor is not None and not _is_here(executor):
+    if executor is not None and not _is_local(executor):
         _check_pickles(executor, cells, data)
     result = Comparison(data, cells, network, _settings(axes, n_samples, data))
     keys = None if store is None else _Keys(result)
@@ -318,19 +318,19 @@ def compare(
             )
             display = Display(len(places), runner.shown, progress is True)
             runner.display = contexts.enter_context(display)
-            place: _Here | _Elsewhere
+            backend: _Local | _Remote
             if executor is None:
                 n = 1 if callback is not None else max(1, min(cores, len(stacks)))
                 pool = None
                 if n > 1:
                     pool = ThreadPoolExecutor(n, thread_name_prefix="fastinit")
                     contexts.enter_context(pool)
-                place = _Here(pool, n, cores // n, True)
-            elif _is_here(executor):
-                place = _Here(executor, workers, threads or 1, False)
+                backend = _Local(pool, n, cores // n, True)
+            elif _is_local(executor):
+                backend = _Local(executor, workers, threads or 1, False)
             else:
-                place = _Elsewhere(executor, client, threads or 1, workers, data)
-            runner.finish(stacks, place)
+                backend = _Remote(executor, client, threads or 1, workers, data)
+            runner.finish(stacks, backend)
     except KeyboardInterrupt:
         raise Interrupted(result, f"{len(result)} of {len(places)} runs finished") from None
     except Exception as error:
@@ -522,7 +522,7 @@ def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
 # --- where tasks run ------------------------------------------------------------------------------
 
 
-class _Here:
+class _Local:
     """Runs tasks in threads of this process, or in the calling thread.
 
     Parameters
@@ -576,7 +576,7 @@ class _Here:
         return block
 
 
-class _Elsewhere:
+class _Remote:
     """Runs tasks on an executor whose workers are other processes."""
 
     local = False
@@ -639,7 +639,7 @@ def _checked_executor(executor: Any) -> tuple[Executor, Any, int]:
     return executor, None, n
 
 
-def _is_here(executor: Executor) -> bool:
+def _is_local(executor: Executor) -> bool:
     """Return whether an executor runs its tasks in threads of this interpreter."""
     others: Any = getattr(concurrent.futures, "InterpreterPoolExecutor", ())
     return isinstance(executor, ThreadPoolExecutor) and not isinstance(executor, others)
@@ -692,16 +692,16 @@ class _Runner:
         # A copy, because other code may draw from the global state while the runs are trained.
         self.global_state = np.random.get_state()
 
-    def finish(self, stacks: Sequence[NDArray[np.intp]], place: _Here | _Elsewhere) -> None:
+    def finish(self, stacks: Sequence[NDArray[np.intp]], backend: _Local | _Remote) -> None:
         """Submit the tasks of all stacks, a limited number at a time, and record their results."""
         running: dict[Future[Any], _Pending] = {}
         left = iter(stacks)
         try:
             while True:
-                while len(running) < place.most and (places := next(left, None)) is not None:
+                while len(running) < backend.most and (places := next(left, None)) is not None:
                     pending = self.pending(places)
                     if pending is not None:
-                        running[place.submit(pending, self.result.data)] = pending
+                        running[backend.submit(pending, self.result.data)] = pending
                 if not running:
                     return
                 # Short waits, because Ctrl-C does not interrupt a long one on Windows.
@@ -709,7 +709,7 @@ class _Runner:
                 for future in done:
                     pending = running[future]
                     try:
-                        block = place.block(pending, future)
+                        block = backend.block(pending, future)
                     finally:
                         del running[future]
                     self.record(pending, block)
@@ -720,10 +720,10 @@ class _Runner:
             broken = isinstance(error, BrokenExecutor)
             left_over = [future for future in running if broken or not future.cancel()]
             # Nothing that is finished is lost. Trainings of this process stop within 20 ms or so.
-            done, _ = wait(left_over, None if place.local else 0)
+            done, _ = wait(left_over, None if backend.local else 0)
             for future in done:
                 if future.exception() is None:
-                    self.keep(running[future], place.block(running[future], future))
+                    self.keep(running[future], backend.block(running[future], future))
             with suppress(Exception):  # the error that is raised says more
                 self.save()
             raise
