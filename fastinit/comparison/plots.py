@@ -645,9 +645,9 @@ def outcomes(
 ) -> Axes:
     """Draw one row for each scheme: a dot for each run, the median, and its interval.
 
-    The interval is the exact one of 95 % confidence for a median; there is none for fewer than six
-    runs. Of many runs, dots at evenly spaced quantiles are drawn. Values far from those of the
-    other schemes, and infinite ones, are drawn at the rim and counted.
+    The interval is that of 95 % confidence for a median; there is none for fewer than six runs. Of
+    many runs, dots at evenly spaced quantiles are drawn. Values far from those of the other
+    schemes, and infinite ones, are drawn at the rim and counted.
 
     Parameters
     ----------

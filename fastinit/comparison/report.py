@@ -504,11 +504,11 @@ def _ranking(comparison: Comparison) -> list[str]:
         shown = {
             "scheme": row.scheme,
             "median": row.median,
-            "95 % interval": _interval(row.low, row.high),
+            "interval": _interval(row.low, row.high),
             "runs": row.runs,
             "failed": row.failed,
             "difference to the best": row.difference if row is not ranking.rows[0] else None,
-            "its interval": _interval(row.difference_low, row.difference_high),
+            "interval of the difference": _interval(row.difference_low, row.difference_high),
             "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
             "told from the best": "" if row is ranking.rows[0] else "no" if row.tied else "yes",
         }
@@ -516,7 +516,11 @@ def _ranking(comparison: Comparison) -> list[str]:
     return [
         "<h2>Ranking</h2>",
         f'<p class="answer">{escaped(ranking.answer)}</p>',
-        _frame("From the best to the worst", Table(rows)),
+        _frame(
+            "From the best to the worst. Intervals of medians are those of 95 % confidence, or the "
+            "range of fewer than six seeds.",
+            Table(rows),
+        ),
     ]
 
 

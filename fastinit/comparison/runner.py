@@ -313,11 +313,8 @@ def compare(
     try:
         with ExitStack() as contexts:
             opened = None if store is None else contexts.enter_context(_opened(store, result))
-            runner = _Runner(
-                result, by_label, keys, opened, progress if callable(progress) else None, callback
-            )
-            display = Display(len(places), runner.shown, progress is True)
-            runner.display = contexts.enter_context(display)
+            runner = _Runner(result, by_label, keys, opened, len(places), progress, callback)
+            contexts.enter_context(runner.display)
             backend: _Local | _Remote
             if executor is None:
                 n = 1 if callback is not None else max(1, min(cores, len(stacks)))
@@ -676,7 +673,8 @@ class _Runner:
         schemes: Mapping[str, Any],
         keys: _Keys | None,
         store: Writer | None,
-        progress: Callable[[Comparison], Any] | None,
+        n: int,
+        progress: bool | Callable[[Comparison], Any],
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
         self.result = result
@@ -685,7 +683,7 @@ class _Runner:
         self.store = store
         self.progress = progress
         self.callback = callback
-        self.display = Display(0, None, False)
+        self.display = Display(n, self.shown, progress is True)
         self.stopped = threading.Event()
         self.known = 0  # number of runs that were in the store
         self.unsaved: list[tuple[_Pending, Block]] = []
@@ -804,7 +802,7 @@ class _Runner:
         """Report that so many more runs are finished."""
         self.display.advance(runs)
         self.display.update()
-        if self.progress is not None:
+        if callable(self.progress):
             self.progress(self.result)
 
     def shown(self) -> Any:
