@@ -4,7 +4,7 @@ import numpy as np
 
 import fastinit as fi
 from fastinit.comparison.grid import grid_of, labelled
-from fastinit.comparison.trials import COLUMNS, Block, Data, Training, points_of
+from fastinit.comparison.trials import COLUMNS, Block, Data, Training
 
 
 def synthetic(
@@ -29,7 +29,6 @@ def synthetic(
     code = cells.code("scheme")
     levels = 0.05 * 10 ** (np.arange(len(cells.values["scheme"])) / len(cells.values["scheme"]))
     costs = levels[code] * rng.uniform(0.8, 1.2, len(cells)) if final is None else final(cells)
-    points = points_of(iterations, None, n_examples)
     X = rng.standard_normal((network.sizes[0], n_examples))
     Y = (X[:1] > 0).astype(float)
     # A store keeps the labels, but not large features.
@@ -38,10 +37,13 @@ def synthetic(
     settings = {name: value for name, value in axes.items() if value is not None}
     found = fi.comparison.Comparison(data, cells, network, settings | {"iterations": iterations})
     found._digest = None if with_data else "0" * 64
-    _, which = np.unique(cells.codes[:, 2:5], axis=0, return_inverse=True)
+    names = ("depth", "width", "activation", "batch_size")
+    shapes = [list(cells.values).index(name) for name in names]
+    _, which = np.unique(cells.codes[:, shapes], axis=0, return_inverse=True)
     order = np.argsort(which.ravel(), kind="stable")
     for part in np.split(order, np.flatnonzero(np.diff(which.ravel()[order])) + 1):
-        k, own = len(part), costs[part]
+        k, own, cell = len(part), costs[part], cells[int(part[0])]
+        points = data.points_of(cell.batch_size)
         columns = {name: np.zeros(k, dtype) for name, dtype in COLUMNS.items()}
         diverged = np.isnan(own)
         end = iterations // 2
@@ -58,6 +60,6 @@ def synthetic(
         share = points / max(1, iterations - 1)
         curves = np.where(diverged, 2.0, own)[:, None] ** share
         curves[np.ix_(diverged, points >= end)] = np.nan
-        thetas = np.zeros((k, cells[int(part[0])].network.n_parameters))
+        thetas = np.zeros((k, cell.network.n_parameters))
         found.add(part, Block(columns, thetas, thetas, points, curves))
     return found

@@ -1,8 +1,9 @@
 """Comparisons: train from several initialisations, and compare the results.
 
-Modules: ``grid`` has the axes and cells, ``runner`` turns cells into trials, ``trials`` describes
-one outcome, ``results`` all of them, ``statistics`` the medians and verdicts, ``store`` keeps
-finished trials in SQLite, ``propagation`` measures signal and gradient layer by layer, ``tables``,
+Modules: ``data`` turns tables and files into arrays, ``grid`` has the axes and cells, ``runner``
+turns cells into tasks and ``trials`` tasks into columns of outcomes, ``results`` has the outcomes
+of all runs, ``statistics`` and ``ranking`` the rules that they are judged by, ``store`` keeps
+finished runs in SQLite, ``propagation`` measures signal and gradient layer by layer, ``tables``,
 ``plots`` and ``report`` present the results.
 """
 

@@ -28,11 +28,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from fastinit.comparison.tables import counted
 from fastinit.markup import html_table
-from fastinit.training.network import Network
+from fastinit.training.network import Array, Network
 from fastinit.validation import as_float, check_bool, check_integer, check_name, is_sequence
 
-Array = NDArray[Any]
 Floats = NDArray[np.float64]
 FilePath = str | os.PathLike[str]
 Kind = Literal["classes", "numbers", "counts"]
@@ -163,7 +163,7 @@ class Dataset:
         return [
             f"{self.X.shape[1]:,} rows for training",
             *held_out,
-            _counted(len(self.features), "feature"),
+            counted(len(self.features), "feature"),
             f"output {self.output}",
         ]
 
@@ -544,7 +544,7 @@ def _check_missing(columns: Sequence[tuple[str, _Values]], where: Where) -> None
             first = f"{subject}, {where(row)}: expected a finite number or text; got {found}"
         n_values, n_columns = n_values + n_missing, n_columns + bool(n_missing)
     if first:
-        more = f"; {n_values:,} values are missing or infinite, in {_counted(n_columns, 'column')}"
+        more = f"; {n_values:,} values are missing or infinite, in {counted(n_columns, 'column')}"
         raise ValueError(first + (more if n_values > 1 else ""))
 
 
@@ -675,7 +675,7 @@ def _dataset(
         is_test, note = _split(Y, classes, options)
     else:
         is_test = np.arange(total) >= n
-        note = f"{_counted(total - n, 'row')} for testing, as given"
+        note = f"{counted(total - n, 'row')} for testing, as given"
         for code, label in enumerate(classes or ()):
             if not (Y[:n] == code).any():
                 raise ValueError(f"test: expected classes of the training rows; got {label!r}")
@@ -1187,7 +1187,3 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
     short = [name if len(name) <= 40 else f"{name[:37]}..." for name in names[:most]]
     more = f", ... ({len(names):,} in all)" if len(names) > most else ""
     return ", ".join(short) + more
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

@@ -620,25 +620,31 @@ def _sampled_integers(sizes: Sequence[int], n: int) -> NDArray[np.int32]:
     if len(found) < n:
         taken = np.zeros(total, bool)
         taken[np.ravel_multi_index(tuple(found.T), sizes)] = True
-        order = scattered(total)
+        order = shuffled(total)
         rest = np.unravel_index(order[~taken[order]], sizes)
         found = np.concatenate([found, np.stack(rest, axis=1).astype(np.int32)])
     return found[:n]
 
 
-def scattered(n: int) -> NDArray[np.intp]:
-    """Return the integers below n in an order in which neighbours are far apart.
+def shuffled(n: int) -> NDArray[np.intp]:
+    """Return the integers below n in the order of their hashes by SplitMix64 [1]_.
 
-    It is the same on every machine and with every version of NumPy.
+    The order is the same on every machine and with every version of NumPy, unlike that of a
+    permutation by a Generator.
+
+    References
+    ----------
+    .. [1] Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA, 2014.
 
     Examples
     --------
-    >>> scattered(8)
-    array([0, 5, 2, 7, 4, 1, 6, 3])
+    >>> shuffled(8)
+    array([2, 4, 6, 5, 1, 7, 0, 3])
     """
-    # Multiples of the golden ratio modulo 1, in 64 bits.
-    places = np.arange(n, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return np.argsort(places, kind="stable")
+    found = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
+    return np.argsort(found, kind="stable")
 
 
 def quasi_random(n: int, dimensions: int) -> NDArray[np.float64]:

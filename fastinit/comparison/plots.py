@@ -15,9 +15,9 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
@@ -32,10 +32,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison.grid import AXES
+from fastinit.comparison.grid import AXES, Grid
 from fastinit.comparison.propagation import Propagation
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.statistics import QUARTILES, STOPPED, quantiles
+from fastinit.comparison.statistics import (
+    QUARTILES,
+    STOPPED,
+    median_interval,
+    quantile,
+    quantiles,
+)
 from fastinit.comparison.tables import shortened
 from fastinit.comparison.trials import Trial
 from fastinit.training.network import Network
@@ -298,36 +304,32 @@ def _bands(comparison: Comparison, chosen: NDArray[np.bool_]) -> dict[str, Band]
 
     Of more than :data:`MOST_RUNS` runs of a scheme, evenly spaced ones are used.
     """
-    schemes, found = comparison.cells.code("scheme"), {}
-    parts: dict[int, list[tuple[Any, NDArray[np.intp]]]] = {}
-    for places, block in list(comparison._blocks):
-        rows = np.flatnonzero(chosen[places] & block.complete)
-        codes = schemes[places[rows]]
-        for code in np.unique(codes):
-            parts.setdefault(int(code), []).append((block, rows[codes == code]))
-    for code, own in sorted(parts.items()):
-        total = sum(len(rows) for _, rows in own)
-        step = -(-total // MOST_RUNS)
-        taken = [(block, rows[::step]) for block, rows in own]
-        values = [_held(block, rows) for block, rows in taken]
-        diverged = sum(int((b.columns["diverged_at"][r] >= 0).sum()) for b, r in own)
-        x = _x_values(comparison, taken[0][0].points)
-        if len(x):
-            band = _band(x, np.concatenate(values), diverged)
-            found[comparison.schemes[code]] = band._replace(runs=total)
+    columns, found = comparison.columns(), {}
+    schemes = comparison.cells.code("scheme")[columns["place"]]
+    wanted = chosen[columns["place"]] & (columns["stopped"] != STOPPED.index("callback"))
+    for code, name in enumerate(comparison.schemes):
+        rows = np.flatnonzero(wanted & (schemes == code))
+        if not len(rows):
+            continue
+        cell = comparison.cells[int(columns["place"][rows[0]])]
+        points = comparison.data.points_of(cell.batch_size)
+        if len(points):
+            costs = _held(comparison, rows[:: -(-len(rows) // MOST_RUNS)], points)
+            diverged = int((columns["diverged_at"][rows] >= 0).sum())
+            band = _band(_x_values(comparison, points), costs, diverged)
+            found[name] = band._replace(runs=len(rows))
     return found
 
 
-def _held(block: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+def _held(
+    comparison: Comparison, rows: NDArray[np.intp], points: NDArray[np.intp]
+) -> NDArray[np.float64]:
     """Return cost curves in which runs that ended early keep their final cost."""
-    found: NDArray[np.float64] = block.costs[rows]
-    ended = block.columns["stopped"][rows] == STOPPED.index("tol")
-    if not ended.any():
-        return found
-    final = block.columns["final_cost"][rows][:, None]
-    after = block.points >= block.columns["iterations"][rows][:, None]
-    held: NDArray[np.float64] = np.where(after & ended[:, None], final, found)
-    return held
+    found = comparison.costs_of(rows)
+    columns = {name: column[rows] for name, column in comparison.columns().items()}
+    after = points >= columns["iterations"][:, None]
+    ended = (columns["stopped"] == STOPPED.index("tol"))[:, None]
+    return np.where(after & ended, columns["final_cost"][:, None], found)
 
 
 def _x_values(comparison: Comparison, points: NDArray[np.intp]) -> NDArray[Any]:
@@ -643,9 +645,9 @@ def outcomes(
 ) -> Axes:
     """Draw one row for each scheme: a dot for each run, the median, and its interval.
 
-    The interval is the exact one of 95 % confidence for a median; there is none for fewer than six
-    runs. Of many runs, dots at evenly spaced quantiles are drawn. Values far from those of the
-    other schemes, and infinite ones, are drawn at the rim and counted.
+    The interval is that of 95 % confidence for a median; there is none for fewer than six runs. Of
+    many runs, dots at evenly spaced quantiles are drawn. Values far from those of the other
+    schemes, and infinite ones, are drawn at the rim and counted.
 
     Parameters
     ----------
@@ -676,7 +678,7 @@ def outcomes(
     )
 
 
-def _dot_rim(arrays: Any, higher_is_better: bool) -> _Rim:
+def _dot_rim(arrays: Iterable[NDArray[np.float64]], higher_is_better: bool) -> _Rim:
     """Return the axis of dots; of values that are better if higher, the lower end is robust."""
     series = list(arrays)
     finite = np.concatenate([np.empty(0), *(each[np.isfinite(each)] for each in series)])
@@ -731,8 +733,9 @@ def _draw_dots(
                 )
         text = ""
         if len(known):
-            low, median, high = median_interval(known)
-            if low is not None and high is not None:
+            median = quantile(known, 0.5)
+            low, high = median_interval(known)
+            if not math.isnan(low):
                 ends = rim.inside(np.array([low, high]))
                 ax.plot(ends, [row, row], color=ink, linewidth=1.6, solid_capstyle="butt")
             middle = rim.inside(np.array([median]))[0]
@@ -775,37 +778,6 @@ def _swarm(places: NDArray[np.float64], rim: _Rim) -> NDArray[np.float64]:
     widest = max(1.0, counts.max(initial=1) / 2)
     offsets: NDArray[np.float64] = signed * min(0.09, 0.3 / widest)
     return offsets
-
-
-def median_interval(values: ArrayLike) -> tuple[float | None, float, float | None]:
-    """Return the median and its distribution-free interval of 95 % confidence [1]_.
-
-    The ends are order statistics: the number of values below the true median has a binomial
-    distribution. They are None for fewer than six values, whose range has less confidence.
-
-    References
-    ----------
-    .. [1] Conover, "Practical Nonparametric Statistics", 3rd ed., 1999, section 3.2.
-
-    Examples
-    --------
-    >>> median_interval(range(1, 11))
-    (2.0, 5.5, 9.0)
-    """
-    ordered = np.sort(np.asarray(values, float))
-    n = len(ordered)
-    median = float(quantiles(ordered, [0.5])[0])
-    if n > 1000:  # the normal approximation is exact to less than one rank
-        rank = math.floor((n - 1.96 * math.sqrt(n)) / 2)
-    else:
-        tail, rank = 0.0, 0
-        # The largest rank with at most 2.5 % below.
-        while tail + math.comb(n, rank) / 2**n <= 0.025:
-            tail += math.comb(n, rank) / 2**n
-            rank += 1
-    if rank == 0:
-        return None, median, None
-    return float(ordered[rank - 1]), median, float(ordered[n - rank])
 
 
 def cost_against(
@@ -872,13 +844,10 @@ def cost_against(
 
 
 def _numbers(comparison: Comparison, axis: str) -> NDArray[np.float64] | None:
-    """Return the values of an axis as numbers, full batches as the largest; None if they are not.
-
-    The number of examples is unknown without data.
-    """
+    """Return the values of an axis of numbers, full batches as n_examples; None for other axes."""
     labels = comparison.cells.labels(axis)
-    if axis == "batch_size" and None in labels and comparison.data.X is not None:
-        labels = [comparison.data.X.shape[1] if each is None else each for each in labels]
+    if axis == "batch_size":
+        labels = [comparison.X.shape[1] if each is None else each for each in labels]
     if not all(isinstance(each, (int, float)) for each in labels):
         return None
     return np.array(labels, float)
@@ -893,7 +862,7 @@ def _band_over(x: NDArray[np.float64], values: NDArray[np.float64]) -> Band:
         places = np.array([np.median(part) for part in np.split(x, starts[1:])])
     parts = [quantiles(part, QUARTILES) for part in np.split(values, starts[1:])]
     lower, median, upper = np.array(parts).T
-    # A run that diverged is in the quartiles; how many there are, the dots say.
+    # Diverged runs are part of the quartiles. Their number is given in the figure of the outcomes.
     return Band(places, lower, median, upper, len(x) if len(x) > len(places) else 1, 0)
 
 
@@ -1252,17 +1221,14 @@ def _facets(comparison: Comparison, by: Sequence[str]) -> tuple[list[Facet], int
     return found, max(1, columns)
 
 
-def _named(grid: Any, axis: str, code: int) -> str:
+def _named(grid: Grid, axis: str, code: int) -> str:
     label = grid.labels(axis)[code]
     if axis == "batch_size":
         return "full batches" if label is None else f"batches of {label}"
     if axis in ("activation", "optimizer"):
         return str(label)
-    return (
-        f"{axis.replace('_', ' ')} {label:g}"
-        if isinstance(label, float)
-        else (f"{axis.replace('_', ' ')} {label}")
-    )
+    value = f"{label:g}" if isinstance(label, float) else str(label)
+    return f"{axis.replace('_', ' ')} {value}"
 
 
 @dataclass
@@ -1285,7 +1251,7 @@ class Picture:
     panels: list[tuple[str, Callable[[Axes], Any]]]
     columns: int = 1
     size: tuple[float, float] = (5.4, 3.4)
-    square: bool = field(default=False)
+    square: bool = False
 
     def figure(self) -> Figure:
         """Return all panels as one figure."""
@@ -1320,8 +1286,8 @@ def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> d
     several = len(comparison.cells) > len(comparison.schemes)
     found: dict[str, Picture] = {}
     if _in_plane(comparison):
-        found["data"] = Picture("Training data", "", [("", _data_drawer(comparison))])
-        found["data"].size, found["data"].square = (5.0, 5.0), True
+        panels = [("", _data_drawer(comparison))]
+        found["data"] = Picture("Training data", "", panels, size=(5.0, 5.0), square=True)
     trained = _cost_picture(comparison, facets, columns, chosen)
     if trained.panels:
         found["costs"] = trained
@@ -1496,10 +1462,8 @@ def _axis_pictures(comparison: Comparison, by: Sequence[str]) -> dict[str, Pictu
         elif axis not in by and len(values) <= MOST_VALUES:
             height = max(2.2, 1.2 + 0.32 * len(comparison.schemes))
             draw = _map_drawer(comparison, axis)
-            found[axis] = Picture(
-                f"Median final cost by {axis.replace('_', ' ')}", "", [("", draw)]
-            )
-            found[axis].size = (5.4, height)
+            title = f"Median final cost by {axis.replace('_', ' ')}"
+            found[axis] = Picture(title, "", [("", draw)], size=(5.4, height))
     return found
 
 

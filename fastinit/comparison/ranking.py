@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison.statistics import ALPHA, holm, quantiles
+from fastinit.comparison.statistics import ALPHA, holm, median_interval, quantile
 from fastinit.training.network import Array
 
 # Probability with which `seeds_needed` seeds would tell the difference seen.
@@ -185,7 +185,7 @@ def rank(
     p_values = dict(zip(pairs, corrected.tolist(), strict=True))
     rows = []
     for scheme in order.tolist():
-        interval = _median_interval(known[scheme], ALPHA)
+        interval = _interval_or_range(known[scheme], ALPHA)
         column = table[:, scheme]
         outcome: dict[str, Any] = {
             "difference": 0.0,
@@ -276,7 +276,7 @@ class _Seeds:
 
 
 def _median(values: NDArray[np.float64]) -> float:
-    return float(quantiles(values, [0.5])[0]) if len(values) else math.nan
+    return quantile(values, 0.5) if len(values) else math.nan
 
 
 def _mean_ranks(medians: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -289,28 +289,12 @@ def _mean_ranks(medians: NDArray[np.float64]) -> NDArray[np.float64]:
     return ranks
 
 
-def _median_interval(values: NDArray[np.float64], alpha: float) -> tuple[float, float]:
-    """Return the order statistics that contain the median with confidence ``1 - alpha``.
-
-    The range if there are too few values; NaN for one.
-    """
-    n = len(values)
-    if n < 2:
-        return math.nan, math.nan
-    ordered = np.sort(values)
-    # The largest number d with P(fewer than d of n values are below the median) <= alpha / 2.
-    below = 0
-    if n > 1000:
-        deviations = NormalDist().inv_cdf(1 - alpha / 2)
-        below = int(n / 2 - deviations * math.sqrt(n) / 2)
-    else:
-        tail, term = 0.0, 0.5**n
-        while tail + term <= alpha / 2:
-            tail += term
-            term *= (n - below) / (below + 1)
-            below += 1
-    first = max(below - 1, 0)
-    return float(ordered[first]), float(ordered[n - 1 - first])
+def _interval_or_range(values: NDArray[np.float64], alpha: float) -> tuple[float, float]:
+    """Return the interval of the median; the range if there are too few values; NaN for one."""
+    interval = median_interval(values, 1 - alpha)
+    if math.isnan(interval[0]) and len(values) > 1:
+        return float(values.min()), float(values.max())
+    return interval
 
 
 @dataclass(frozen=True)
@@ -349,9 +333,9 @@ class _Pair:
         if not fewer:
             return cls(False, 0, math.nan, math.nan, math.nan, 1.0, 0.5, 1.0)
         if 2 * n >= fewer:
-            middle, (low, high) = _median(differences), _median_interval(differences, ALPHA)
+            middle, (low, high) = _median(differences), _interval_or_range(differences, ALPHA)
         else:
-            ends_a, ends_b = _median_interval(a, ALPHA / 2), _median_interval(b, ALPHA / 2)
+            ends_a, ends_b = (_interval_or_range(own, ALPHA / 2) for own in (a, b))
             middle = _minus(_median(b), _median(a))
             low, high = _minus(ends_b[0], ends_a[1]), _minus(ends_b[1], ends_a[0])
         if 2 * n >= fewer and 2.0 ** (1 - n) <= level:
@@ -439,8 +423,8 @@ def _rank_sum(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, fl
     if n + m <= _EXACT:
         ways = np.zeros((m + 1, total + 1))
         ways[0, 0] = 1.0
-        for rank_ in ranks.tolist():
-            ways[1:, rank_:] += ways[:-1, : total + 1 - rank_].copy()
+        for each in ranks.tolist():
+            ways[1:, each:] += ways[:-1, : total + 1 - each].copy()
         chances = ways[m] / ways[m].sum()
         p = 2 * min(float(chances[: own + 1].sum()), float(chances[own:].sum()))
     else:

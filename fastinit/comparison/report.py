@@ -9,19 +9,22 @@ import math
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import fastinit
+from fastinit import initializers
 from fastinit.comparison.grid import as_code, optimizer_label
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.tables import FEW_DIGITS, Table
+from fastinit.comparison.tables import FEW_DIGITS, Table, counted
 from fastinit.initializers import scheme as registry
 from fastinit.kernels import show_config
 from fastinit.markup import escaped, html_table
 from fastinit.training.files import replace_file
+
+if TYPE_CHECKING:
+    from fastinit.comparison.plots import Vector
 
 TITLE = "What does the weight initialisation do?"
 MOST_NETWORKS = 200  # that are listed
@@ -360,7 +363,7 @@ def _scheme_code(label: str) -> str | None:
         return None
     given = [*call.args, *(word.value for word in call.keywords)]
     literal = all(isinstance(each, ast.Constant | ast.UnaryOp) for each in given)
-    if not (literal and _is_scheme(call.func.id) and hasattr(fastinit, call.func.id)):
+    if not (literal and _is_scheme(call.func.id) and hasattr(initializers, call.func.id)):
         return None
     return f"functools.partial(fi.{call.func.id}, {label[len(call.func.id) + 1 :]}"
 
@@ -438,15 +441,14 @@ def _question(comparison: Comparison, varying: Sequence[str]) -> str:
     first = next(iter(comparison.cells.networks.values()))
     what = f"the network {_layers(first.sizes)}" if networks == 1 else f"{networks:,} networks"
     parts = [
-        f"{_counted(n, 'run')} of {what}",
-        f"from {_counted(len(comparison.schemes), 'initialisation')}",
+        f"{counted(n, 'run')} of {what}",
+        f"from {counted(len(comparison.schemes), 'initialisation')}",
         f"{', '.join(map(str, values['activation']))} hidden units",
         f"trained by {', '.join(optimizer_label(each) for each in values['optimizer'])}",
         f"in {_batches(comparison)}",
         f"for up to {_length(comparison)}",
+        f"on {comparison.X.shape[1]:,} examples",
     ]
-    if comparison.data.X is not None:
-        parts.append(f"on {comparison.data.X.shape[1]:,} examples")
     left = f" {missing:,} more runs were not finished." if missing else ""
     varied = [f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in varying]
     axes = f" Varied: {', '.join(varied)}." if varied else ""
@@ -468,10 +470,6 @@ def _layers(sizes: Sequence[int]) -> str:
     )
 
 
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
 def _batches(comparison: Comparison) -> str:
     sizes = comparison.cells.values["batch_size"]
     found = ["full batches"] if None in sizes else []
@@ -482,8 +480,8 @@ def _batches(comparison: Comparison) -> str:
 def _length(comparison: Comparison) -> str:
     training = comparison.data.training
     if training.epochs is not None:
-        return _counted(training.epochs, "epoch")
-    return _counted(training.iterations or 0, "iteration")
+        return counted(training.epochs, "epoch")
+    return counted(training.iterations or 0, "iteration")
 
 
 def _frame(caption: str, rows: Table) -> str:
@@ -506,21 +504,23 @@ def _ranking(comparison: Comparison) -> list[str]:
         shown = {
             "scheme": row.scheme,
             "median": row.median,
-            "95 % interval": _interval(row.low, row.high),
+            "interval": _interval(row.low, row.high),
             "runs": row.runs,
             "failed": row.failed,
             "difference to the best": row.difference if row is not ranking.rows[0] else None,
-            "its interval": _interval(row.difference_low, row.difference_high),
+            "interval of the difference": _interval(row.difference_low, row.difference_high),
             "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
             "told from the best": "" if row is ranking.rows[0] else "no" if row.tied else "yes",
         }
         rows.append(shown)
-    caption = "From the best to the worst"
-    heading = "<h2>Ranking</h2>"
     return [
-        heading,
+        "<h2>Ranking</h2>",
         f'<p class="answer">{escaped(ranking.answer)}</p>',
-        _frame(caption, Table(rows)),
+        _frame(
+            "From the best to the worst. Intervals of medians are those of 95 % confidence, or the "
+            "range of fewer than six seeds.",
+            Table(rows),
+        ),
     ]
 
 
@@ -653,7 +653,7 @@ def _figures(comparison: Comparison, facets: Sequence[str]) -> Iterator[str]:
         yield "</div>"
 
 
-def _curve_data(vector: Any) -> str:
+def _curve_data(vector: "Vector") -> str:
     """Return the values of curves as JSON that cannot end the element that contains it."""
     curves = [
         {

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, overload
 
@@ -22,7 +22,6 @@ from fastinit.comparison.trials import (
     Metric,
     Trial,
     metrics_of,
-    points_of,
     scores_named,
 )
 from fastinit.training.network import Array, Network
@@ -65,11 +64,13 @@ class Comparison:
     # --- data ---------------------------------------------------------------------------------
 
     @property
-    def X(self) -> Array:  # noqa: D102
+    def X(self) -> Array:
+        """The training data, of shape (n_features, n_examples)."""
         return self.data.X
 
     @property
-    def Y(self) -> Array:  # noqa: D102
+    def Y(self) -> Array:
+        """The training labels, of shape (n_outputs, n_examples)."""
         return self.data.Y
 
     @property
@@ -237,20 +238,31 @@ class Comparison:
         ((5, 501), array([  0,   2, 999]))
         """
         self.points(**where)  # raises if they differ
-        chosen = self._selected(self.cells, where)
         columns = self.columns()
-        wanted = chosen[columns["place"]] & (columns["stopped"] != STOPPED.index("callback"))
+        wanted = self._selected(self.cells.codes[columns["place"]], where)
+        wanted &= columns["stopped"] != STOPPED.index("callback")
         found = {}
         for code, scheme in enumerate(self.schemes):
             rows = np.flatnonzero(wanted & (self._code("scheme") == code))
             if most is not None and len(rows) > most:
                 rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
             if len(rows):
-                found[scheme] = self._costs(columns["_row"][rows])
+                found[scheme] = self.costs_of(rows)
         return found
 
-    def _costs(self, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the cost curves of runs by their numbers among all blocks."""
+    def costs_of(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the cost curves of some runs, which must have the same points.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (k,), intp
+            Different rows of :meth:`columns`.
+
+        Returns
+        -------
+        ndarray of shape (k, n_points), float64
+        """
+        numbers = self.columns()["_row"][rows]
         found, end = [], 0
         order = np.argsort(numbers, kind="stable")
         for places, block in self._blocks:
@@ -264,31 +276,29 @@ class Comparison:
 
     def points(self, **where: Any) -> NDArray[np.intp]:
         """Return the iterations of the costs in :meth:`curves`, of shape (n_points,)."""
-        chosen = self._selected(self.cells, where)
+        chosen = self._selected(self.cells.codes, where)
         sizes = {
             self.cells.values["batch_size"][c]
             for c in np.unique(self.cells.code("batch_size")[chosen])
         }
-        n_examples = self.X.shape[1]
-        several = [
-            points_of(self.data.training.iterations_of(size, n_examples), size, n_examples)
-            for size in sizes
-        ]
+        several = [self.data.points_of(size) for size in sizes]
         if any(not np.array_equal(each, several[0]) for each in several):
             raise ValueError(
                 "batch_size: expected one value, because their points differ; got none"
             )
         return several[0]
 
-    def _selected(self, grid: Grid, where: Mapping[str, Any]) -> NDArray[np.bool_]:
-        """Return which cells have these values."""
-        chosen = np.ones(len(grid), bool)
+    def _selected(self, codes: NDArray[np.int32], where: Mapping[str, Any]) -> NDArray[np.bool_]:
+        """Return which cells have these values, by their codes."""
+        chosen = np.ones(len(codes), np.bool_)
         for axis, value in where.items():
             check_name("where", axis, ("scheme", *AXES))
-            labels = grid.labels(axis)
-            if value not in labels:
-                raise ValueError(f"{axis}: expected one of {labels}; got {value!r}")
-            chosen &= grid.code(axis) == labels.index(value)
+            labels, index = self._axis_labels(axis, codes)
+            own = np.array([label == value for label in labels], np.bool_)[index]
+            if not own.any():
+                known = list(dict.fromkeys(labels[i] for i in np.unique(index).tolist()))
+                raise ValueError(f"{axis}: expected one of {known}; got {value!r}")
+            chosen &= own
         return chosen
 
     # --- tables -------------------------------------------------------------------------------
@@ -327,8 +337,8 @@ class Comparison:
         columns = self.columns()
         codes = self.cells.codes[columns["place"]]
         found: dict[str, NDArray[Any]] = {}
-        for axis, code in zip(("scheme", *AXES), codes.T, strict=True):
-            found[axis] = self._axis_values(axis, code, codes)
+        for axis in ("scheme", *AXES):
+            found[axis] = self._axis_values(axis, codes)
         for metric in self.metrics.values():
             found[metric.name] = _objects(metric.compute(columns), np.isnan)
         # A diverged run has a final cost: NaN.
@@ -343,21 +353,28 @@ class Comparison:
         found["seconds"] = columns["seconds"]
         return found
 
-    def _axis_values(
-        self, axis: str, code: NDArray[np.int32], codes: NDArray[np.int32]
-    ) -> NDArray[Any]:
-        """Return the value of an axis for each run, as an array of objects."""
+    def _axis_values(self, axis: str, codes: NDArray[np.int32]) -> NDArray[Any]:
+        """Return the value of an axis for each cell, by its codes, as an array of objects."""
+        labels, index = self._axis_labels(axis, codes)
+        values: NDArray[Any] = np.empty(len(labels), object)
+        values[:] = labels
+        found: NDArray[Any] = values[index]
+        return found
+
+    def _axis_labels(
+        self, axis: str, codes: NDArray[np.int32]
+    ) -> tuple[list[Any], NDArray[np.integer[Any]]]:
+        """Return the values of an axis, and for each cell the index of its value."""
         grid = self.cells
         if axis in ("depth", "width"):
             of = depth_of if axis == "depth" else width_of
             place = list(grid.values).index("depth")
             keys, inverse = np.unique(codes[:, place : place + 3], axis=0, return_inverse=True)
-            labels = [of(grid.networks[tuple(map(int, key))]) for key in keys]
-            return _labels(labels)[inverse.ravel()]
+            return [of(grid.networks[tuple(key)]) for key in keys.tolist()], inverse.ravel()
         if axis == "learning_rate" and grid.values[axis] == (None,):
             rates = [rate_label(each) for each in grid.values["optimizer"]]
-            return _labels(rates)[codes[:, list(grid.values).index("optimizer")]]
-        return _labels(grid.labels(axis))[code]
+            return rates, codes[:, list(grid.values).index("optimizer")]
+        return grid.labels(axis), codes[:, list(grid.values).index(axis)]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`records` as CSV."""
@@ -437,10 +454,7 @@ class Comparison:
         inverse = inverse.ravel()
         order = np.argsort(inverse, kind="stable")
         ends = np.cumsum(np.bincount(inverse))
-        values = {
-            name: self._axis_values(name, codes[first, names.index(name)], codes[first])
-            for name in ("scheme", *by)
-        }
+        values = {name: self._axis_values(name, codes[first]) for name in ("scheme", *by)}
         return [
             ({name: values[name][i] for name in values}, order[end - size : end])
             for i, (end, size) in enumerate(zip(ends, np.bincount(inverse), strict=True))
@@ -525,15 +539,7 @@ class Comparison:
         if not len(columns["place"]):
             raise ValueError("ranking: expected at least one finished run; got none")
         codes = self.cells.codes[columns["place"]]
-        chosen = np.ones(len(codes), np.bool_)
-        for axis, value in where.items():
-            check_name("where", axis, AXES)
-            found = self._axis_values(axis, codes[:, 1 + AXES.index(axis)], codes)
-            own = np.array([each == value for each in found.tolist()], np.bool_)
-            if not own.any():
-                known = list(dict.fromkeys(found.tolist()))
-                raise ValueError(f"{axis}: expected one of {known}; got {value!r}")
-            chosen &= own
+        chosen = self._selected(codes, where)
         codes = codes[chosen]
         # Default seeds differ between schemes; that does not make the runs independent.
         if self._one_seed_each:
@@ -557,8 +563,8 @@ class Comparison:
     # --- verdicts -----------------------------------------------------------------------------
 
     @property
-    def evidence(self) -> Any:
-        """What verdicts need beside the columns."""
+    def evidence(self) -> statistics.Evidence:
+        """What verdicts need to know about the data, in addition to the columns."""
         return statistics.evidence_of(self.network, self.Y, self.test)
 
     def verdict(self, scheme: str) -> str:
@@ -668,14 +674,9 @@ class RankingTable(Table):
         return f"{super().__repr__()}\n{self.answer}"
 
 
-def _labels(values: Sequence[Any]) -> NDArray[Any]:
-    """Return the values as an array of objects."""
-    found = np.empty(len(values), object)
-    found[:] = values
-    return found
-
-
-def _objects(column: NDArray[Any], missing: Any) -> NDArray[Any]:
+def _objects(
+    column: NDArray[Any], missing: Callable[[NDArray[Any]], NDArray[np.bool_]]
+) -> NDArray[Any]:
     """Return a column as an array of objects, None where ``missing`` says so."""
     found = column.astype(object)
     found[missing(column)] = None

@@ -40,6 +40,7 @@ from fastinit.comparison.grid import (
     labelled,
     plain,
     reproducible,
+    shuffled,
 )
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import rich_table
@@ -292,7 +293,7 @@ def compare(
     axes["seed"] = reproducible(seed)
     cells = grid_of(network, by_label, **axes, n_samples=n_samples)
     _check_trainings(cells, by_label, data)
-    if executor is not None and not _is_here(executor):
+    if executor is not None and not _is_local(executor):
         _check_pickles(executor, cells, data)
     result = Comparison(data, cells, network, _settings(axes, n_samples, data))
     keys = None if store is None else _Keys(result)
@@ -312,24 +313,21 @@ def compare(
     try:
         with ExitStack() as contexts:
             opened = None if store is None else contexts.enter_context(_opened(store, result))
-            runner = _Runner(
-                result, by_label, keys, opened, progress if callable(progress) else None, callback
-            )
-            display = Display(len(places), runner.shown, progress is True)
-            runner.display = contexts.enter_context(display)
-            place: _Here | _Elsewhere
+            runner = _Runner(result, by_label, keys, opened, len(places), progress, callback)
+            contexts.enter_context(runner.display)
+            backend: _Local | _Remote
             if executor is None:
                 n = 1 if callback is not None else max(1, min(cores, len(stacks)))
                 pool = None
                 if n > 1:
                     pool = ThreadPoolExecutor(n, thread_name_prefix="fastinit")
                     contexts.enter_context(pool)
-                place = _Here(pool, n, cores // n, True)
-            elif _is_here(executor):
-                place = _Here(executor, workers, threads or 1, False)
+                backend = _Local(pool, n, cores // n, True)
+            elif _is_local(executor):
+                backend = _Local(executor, workers, threads or 1, False)
             else:
-                place = _Elsewhere(executor, client, threads or 1, workers, data)
-            runner.finish(stacks, place)
+                backend = _Remote(executor, client, threads or 1, workers, data)
+            runner.finish(stacks, backend)
     except KeyboardInterrupt:
         raise Interrupted(result, f"{len(result)} of {len(places)} runs finished") from None
     except Exception as error:
@@ -371,11 +369,10 @@ def _pair(network: Network, pair: Any, name: str, names: tuple[str, str]) -> Any
     """
     if pair is None:
         return None
+    expected = f"a pair ({', '.join(names)})"
     if not isinstance(pair, (tuple, list)):
-        expected = f"a pair ({', '.join(names)})"
         raise TypeError(f"{name}: expected {expected}; got {type(pair).__name__}")
     if len(pair) != 2:
-        expected = f"a pair ({', '.join(names)})"
         raise ValueError(f"{name}: expected {expected}; got {len(pair)} entries")
     X = network.check_X(pair[0], name=names[0]).copy()
     Y = network.check_Y(pair[1], X, name=names[1]).copy()
@@ -421,8 +418,7 @@ def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> Non
                 )
     for place in _first_of_groups(cells).tolist():
         cell = cells[place]
-        iterations = data.training.iterations_of(cell.batch_size, data.X.shape[1])
-        check_integer("epochs", iterations, 0, MOST_ITERATIONS)
+        check_integer("epochs", data.iterations_of(cell.batch_size), 0, MOST_ITERATIONS)
         train(
             cell.network,
             cell.network.initialize("zeros", seed=0),
@@ -461,19 +457,8 @@ def _places(n_cells: int, shard: Any) -> NDArray[np.intp]:
         raise ValueError(f"shard: expected a pair of integers (i, n); got {len(shard)} entries")
     n = check_integer("shard", shard[1], 1)
     i = check_integer("shard", shard[0], 1, n + 1)
-    return np.sort(_mixed(n_cells)[i - 1 :: n])
-
-
-def _mixed(n: int) -> NDArray[np.intp]:
-    """Return the integers below n in the order of their hashes, by the finaliser of SplitMix64.
-
-    Any regular order may give a part one scheme only, or one width. The order is the same on every
-    machine and with every version of NumPy.
-    """
-    found = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
-    return np.argsort(found, kind="stable")
+    # Any regular order may give a part one scheme only, or one width.
+    return np.sort(shuffled(n_cells)[i - 1 :: n])
 
 
 # --- tasks ----------------------------------------------------------------------------------------
@@ -521,8 +506,7 @@ def _work(result: Comparison, cell: Cell) -> float:
     batch = n_examples if cell.batch_size is None else min(cell.batch_size, n_examples)
     # Forward, the gradient by the parameters, and the gradient by the activations.
     iteration = 3 * cell.network.n_parameters * batch + ITERATION_WORK
-    iterations = result.data.training.iterations_of(cell.batch_size, n_examples)
-    return float(iteration * max(1, iterations))
+    return float(iteration * max(1, result.data.iterations_of(cell.batch_size)))
 
 
 def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
@@ -535,7 +519,7 @@ def _opened(path: str | os.PathLike[str], result: Comparison) -> Writer:
 # --- where tasks run ------------------------------------------------------------------------------
 
 
-class _Here:
+class _Local:
     """Runs tasks in threads of this process, or in the calling thread.
 
     Parameters
@@ -589,7 +573,7 @@ class _Here:
         return block
 
 
-class _Elsewhere:
+class _Remote:
     """Runs tasks on an executor whose workers are other processes."""
 
     local = False
@@ -652,7 +636,7 @@ def _checked_executor(executor: Any) -> tuple[Executor, Any, int]:
     return executor, None, n
 
 
-def _is_here(executor: Executor) -> bool:
+def _is_local(executor: Executor) -> bool:
     """Return whether an executor runs its tasks in threads of this interpreter."""
     others: Any = getattr(concurrent.futures, "InterpreterPoolExecutor", ())
     return isinstance(executor, ThreadPoolExecutor) and not isinstance(executor, others)
@@ -689,7 +673,8 @@ class _Runner:
         schemes: Mapping[str, Any],
         keys: _Keys | None,
         store: Writer | None,
-        progress: Callable[[Comparison], Any] | None,
+        n: int,
+        progress: bool | Callable[[Comparison], Any],
         callback: Callable[[str, Run], Any] | None,
     ) -> None:
         self.result = result
@@ -698,23 +683,23 @@ class _Runner:
         self.store = store
         self.progress = progress
         self.callback = callback
-        self.display = Display(0, None, False)
+        self.display = Display(n, self.shown, progress is True)
         self.stopped = threading.Event()
         self.known = 0  # number of runs that were in the store
         self.unsaved: list[tuple[_Pending, Block]] = []
         # A copy, because other code may draw from the global state while the runs are trained.
         self.global_state = np.random.get_state()
 
-    def finish(self, stacks: Sequence[NDArray[np.intp]], place: _Here | _Elsewhere) -> None:
+    def finish(self, stacks: Sequence[NDArray[np.intp]], backend: _Local | _Remote) -> None:
         """Submit the tasks of all stacks, a limited number at a time, and record their results."""
         running: dict[Future[Any], _Pending] = {}
         left = iter(stacks)
         try:
             while True:
-                while len(running) < place.most and (places := next(left, None)) is not None:
+                while len(running) < backend.most and (places := next(left, None)) is not None:
                     pending = self.pending(places)
                     if pending is not None:
-                        running[place.submit(pending, self.result.data)] = pending
+                        running[backend.submit(pending, self.result.data)] = pending
                 if not running:
                     return
                 # Short waits, because Ctrl-C does not interrupt a long one on Windows.
@@ -722,7 +707,7 @@ class _Runner:
                 for future in done:
                     pending = running[future]
                     try:
-                        block = place.block(pending, future)
+                        block = backend.block(pending, future)
                     finally:
                         del running[future]
                     self.record(pending, block)
@@ -733,10 +718,10 @@ class _Runner:
             broken = isinstance(error, BrokenExecutor)
             left_over = [future for future in running if broken or not future.cancel()]
             # Nothing that is finished is lost. Trainings of this process stop within 20 ms or so.
-            done, _ = wait(left_over, None if place.local else 0)
+            done, _ = wait(left_over, None if backend.local else 0)
             for future in done:
                 if future.exception() is None:
-                    self.keep(running[future], place.block(running[future], future))
+                    self.keep(running[future], backend.block(running[future], future))
             with suppress(Exception):  # the error that is raised says more
                 self.save()
             raise
@@ -817,7 +802,7 @@ class _Runner:
         """Report that so many more runs are finished."""
         self.display.advance(runs)
         self.display.update()
-        if self.progress is not None:
+        if callable(self.progress):
             self.progress(self.result)
 
     def shown(self) -> Any:
@@ -841,8 +826,7 @@ class _Pending:
     ) -> None:
         self.runner = runner
         self.places, self.cells, self.keys, self.task = places, cells, keys, task
-        data = runner.result.data
-        self.iterations = data.training.iterations_of(task.batch_size, data.X.shape[1])
+        self.iterations = runner.result.data.iterations_of(task.batch_size)
         self.shown = 0.0  # the number of runs that the display shows as done
         self.time = 0.0
 
@@ -868,7 +852,7 @@ class _Keys:
 
     def __init__(self, result: Comparison) -> None:
         data, self.cells = result.data, result.cells
-        self.training, self.n_examples = data.training, data.X.shape[1]
+        self.data = data
         shared = [
             result.digest(),
             data.target_cost,
@@ -906,7 +890,7 @@ class _Keys:
             repr(cell.network),
             _content("learning_rate", cell.optimizer),
             cell.batch_size,
-            self.training.iterations_of(cell.batch_size, self.n_examples),
+            self.data.iterations_of(cell.batch_size),
             cell.scheme,
             cell.scale,
         ]

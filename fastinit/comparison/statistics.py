@@ -1,4 +1,4 @@
-"""Rules computed from the numbers of runs: quantiles, the course of a training, verdicts, ranking.
+"""Rules computed from the numbers of runs: quantiles, courses of trainings, exact tests, verdicts.
 
 Every rule is a pure function of arrays. Its docstring has the rule and its source.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ def quantiles(values: ArrayLike, shares: Sequence[float]) -> NDArray[np.float64]
     return np.array(found)
 
 
-def quantile(values: Sequence[float], share: float) -> float:
+def quantile(values: ArrayLike, share: float) -> float:
     """Return one quantile of numbers; NaN counts as infinite."""
     return float(quantiles(values, [share])[0])
 
@@ -676,6 +677,39 @@ def binomial_interval(
     return np.where(hits == 0, 0.0, low), np.where(hits == n, 1.0, high)
 
 
+def median_interval(values: ArrayLike, confidence: float = 1 - ALPHA) -> tuple[float, float]:
+    """Return the interval of a median, whatever the distribution of the values [1]_.
+
+    The ends are order statistics: the number of values below the true median has a binomial
+    distribution. They are NaN if even the range has less confidence: for fewer than six values if
+    this is 95 %.
+
+    References
+    ----------
+    .. [1] Thompson, "On confidence ranges for the median and other expectation distributions for
+       populations of unknown distribution form", Ann. Math. Stat. 7, 1936.
+
+    Examples
+    --------
+    >>> median_interval(range(1, 11))
+    (2.0, 9.0)
+    """
+    ordered = np.sort(_floats(values))
+    n, tail = len(ordered), (1 - confidence) / 2
+    # The largest rank of which the probability that fewer values are below is at most the tail.
+    if n > 1000:  # the normal approximation is exact to less than one rank
+        rank = int((n - NormalDist().inv_cdf(1 - tail) * math.sqrt(n)) / 2)
+    else:
+        rank, below, term = 0, 0.0, 0.5**n
+        while below + term <= tail:
+            below += term
+            term *= (n - rank) / (rank + 1)
+            rank += 1
+    if rank == 0:
+        return math.nan, math.nan
+    return float(ordered[rank - 1]), float(ordered[n - rank])
+
+
 @lru_cache(maxsize=1024)
 def _cached_interval(hits: float, n: int) -> tuple[float, float]:
     """Return one interval: runs with the same test data have few different accuracies."""
@@ -765,6 +799,18 @@ GAP = 0.05
 RATIO = 1.5
 # A training accuracy from here on counts as memorised if the test accuracy is that of guessing.
 MEMORISED = 0.99
+# With fewer test examples, the standard error of their cost is not known well enough for a claim.
+MIN_TEST = 10
+# The order of the courses in the verdict on several runs, and what they are called there.
+_ORDER = [_CODES[name] for name in ("converged", "falling", "plateau", "stationary")]
+_ORDER += [code for code in _CODES.values() if code not in _ORDER]
+_IN_RUNS = {
+    "falling": "cost still falling",
+    "rising": "cost rising",
+    "oscillating": "cost oscillating",
+    "plateau": "on a plateau",
+    "undefined": "cost undefined",
+}
 
 
 @dataclass(frozen=True)
@@ -1176,16 +1222,3 @@ def _predictions_in_words(
         if here.any():
             parts.append(f"{words} in {share_in_words(here)}")
     return parts
-
-
-# With fewer test examples, the standard error of their cost is not known well enough for a claim.
-MIN_TEST = 10
-_ORDER = [_CODES[name] for name in ("converged", "falling", "plateau", "stationary")]
-_ORDER += [code for code in _CODES.values() if code not in _ORDER]
-_IN_RUNS = {
-    "falling": "cost still falling",
-    "rising": "cost rising",
-    "oscillating": "cost oscillating",
-    "plateau": "on a plateau",
-    "undefined": "cost undefined",
-}

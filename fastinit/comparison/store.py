@@ -42,7 +42,7 @@ from fastinit.comparison.grid import Cell, Grid, as_code, optimizer_label
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.statistics import COURSES, STOPPED
 from fastinit.comparison.tables import Table
-from fastinit.comparison.trials import COLUMNS, Block, Data, Training, points_of
+from fastinit.comparison.trials import COLUMNS, Block, Data, Training
 from fastinit.training import optimizers
 from fastinit.training.network import Array, Matrix, Network
 
@@ -480,7 +480,7 @@ class Store:
     def add_members(self, comparison: int, places: NDArray[np.intp], runs: Integers) -> None:
         """Write which runs belong to cells of a comparison."""
         number = self._one("SELECT ifnull(max(id), 0) + 1 FROM members")[0]
-        cells = (number, comparison, _little(places, "<i8"), _little(runs, "<i8"))
+        cells = (number, comparison, _little(places, np.int64), _little(runs, np.int64))
         self._connection.execute(_insert("members", MEMBERS), (*cells, _crc(cells)))
 
     def add_runs(
@@ -604,7 +604,7 @@ class Store:
         key = hashlib.blake2b(_json(identity).encode() + codes, digest_size=KEY_LENGTH).digest()
         with self.transaction():
             for digest, (array, needed) in arrays.items():
-                content = _contiguous(array) if needed or array.nbytes <= MOST_DATA else None
+                content = _little(array) if needed or array.nbytes <= MOST_DATA else None
                 self.add_tensor((digest, _dtype(array), json.dumps(array.shape), content))
             return self.add_comparison(
                 (
@@ -800,7 +800,8 @@ class Writer:
         checksums = np.concatenate([np.empty(0, np.int64), *(each.checksums for each in found)])
         outcomes = np.concatenate([np.empty(0, OUTCOME), *(each.outcomes for each in found)])[rows]
         columns = {name: outcomes[name].astype(dtype) for name, dtype in COLUMNS.items()}
-        points = _points(self._comparison, int(places[0]))
+        cell = self._comparison.cells[int(places[0])]
+        points = self._comparison.data.points_of(cell.batch_size)
         ids, checksums = ids[rows], checksums[rows]
         costs = StoredRows.of(self.store, "costs", ids, checksums, np.float64, len(points))
         thetas = StoredRows.of(self.store, "theta", ids, checksums, starts.dtype, starts.shape[1])
@@ -836,15 +837,7 @@ class Writer:
         for name in COLUMNS:
             outcomes[name] = block.columns[name]
         outcomes["finished"] = int(datetime.now(UTC).timestamp())
-        stored = _stored(block.thetas.dtype)
-        arrays = [
-            _split(_little(array, dtype), k)
-            for array, dtype in (
-                (block.costs, "<f8"),
-                (block.starts, stored),
-                (block.thetas, stored),
-            )
-        ]
+        arrays = [_split(_little(each), k) for each in (block.costs, block.starts, block.thetas)]
         grid = self._comparison.cells
         seeds = [_cell_of_seed(grid.values["seed"][c]) for c in grid.code("seed")[places].tolist()]
         # The id of an unfinished transaction must not be remembered.
@@ -886,13 +879,6 @@ def _cell_of_seed(seed: Any) -> Any:
     if seed is None or (type(seed) is int and -(2**63) <= seed < 2**63):
         return seed
     return as_code(seed)
-
-
-def _points(comparison: Comparison, place: int) -> NDArray[np.intp]:
-    """Return the iterations of the cost curve of a cell."""
-    batch_size, n_examples = comparison.cells[place].batch_size, comparison.X.shape[1]
-    iterations = comparison.data.training.iterations_of(batch_size, n_examples)
-    return points_of(iterations, batch_size, n_examples)
 
 
 # --- reading a comparison -------------------------------------------------------------------------
@@ -1097,7 +1083,8 @@ def _stored_block(store: Store, comparison: Comparison, places: Integers, runs: 
     for name in columns:
         columns[name] = columns[name][rank]
     checksums = checksums[rank]
-    network, points = comparison.cells[int(places[0])].network, _points(comparison, int(places[0]))
+    cell = comparison.cells[int(places[0])]
+    network, points = cell.network, comparison.data.points_of(cell.batch_size)
     starts, thetas = (
         StoredRows(store.path, name, runs, checksums, network.dtype, network.n_parameters)
         for name in ("start", "theta")
@@ -1315,7 +1302,7 @@ def _integers(values: Sequence[int]) -> Integers:
 def _are_whole(
     run: int, costs: Any, costs_checksum: Any, start: Any, theta: Any, parameters_checksum: Any
 ) -> bool:
-    """Return whether the arrays of a run are as they were written; None if they are absent.
+    """Return whether the arrays of a run are there and as they were written.
 
     Parameters
     ----------
@@ -1344,9 +1331,9 @@ def _digest(values: Sequence[Any]) -> bytes:
     return digest.digest()
 
 
-def _little(array: NDArray[Any], dtype: Any) -> bytes:
-    """Return the bytes of an array as every machine reads them."""
-    return array.astype(dtype).tobytes()
+def _little(array: NDArray[Any], dtype: Any = None) -> bytes:
+    """Return the bytes of an array, in its own or another dtype, as every machine reads them."""
+    return array.astype(_stored(np.dtype(dtype or array.dtype)), copy=False).tobytes()
 
 
 def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -1525,15 +1512,11 @@ def _decoder(tensor: Callable[[str], Array]) -> Callable[[Any], Any]:
     return decoded
 
 
-def _contiguous(array: Array) -> bytes:
-    return array.astype(_stored(array.dtype), copy=False).tobytes()
-
-
 def _dtype(array: Array) -> str:
     return _stored(array.dtype).str
 
 
 def _tensor_digest(array: Array) -> bytes:
     found = hashlib.blake2b(f"{_dtype(array)} {array.shape}".encode(), digest_size=32)
-    found.update(_contiguous(array))
+    found.update(_little(array))
     return found.digest()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+from fastinit.comparison.grid import AXES
 from fastinit.markup import html_table, is_number
 from fastinit.training.files import replace_file
 
@@ -25,10 +26,7 @@ GAP = 2  # spaces between columns
 DIGITS, FEW_DIGITS = 6, 3
 MOST_WORD = 30  # characters of a word; longer ones are shortened, and given below the table
 # The columns that are repeated in each block of a table that is too wide.
-KEYS = (
-    "scheme", "seed", "depth", "width", "activation", "optimizer", "learning rate", "batch size",
-    "scale",
-)  # fmt: skip
+KEYS = ("scheme", *(name.replace("_", " ") for name in AXES))
 
 
 class Table(Sequence[dict[str, Any]]):
@@ -72,7 +70,7 @@ class Table(Sequence[dict[str, Any]]):
         """The names of the columns."""
         return list(self._rows[0]) if self._rows else []
 
-    def cells(self, digits: int = 6) -> Iterator[list[str]]:
+    def cells(self, digits: int = DIGITS) -> Iterator[list[str]]:
         """Yield each row as text.
 
         Parameters
@@ -158,7 +156,7 @@ class Fitted:
 
 
 @dataclass
-class Block:
+class ColumnBlock:
     """Columns side by side: the lines of each header and of each cell, and the widths."""
 
     headers: list[list[str]]
@@ -194,7 +192,7 @@ class Block:
         return [(" " * GAP).join(parts).rstrip() for parts in zip(*columns, strict=True)]
 
 
-def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[Block], list[str]]:
+def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[ColumnBlock], list[str]]:
     """Return a table as blocks of columns that fit into a width, and notes below it.
 
     Parameters
@@ -207,7 +205,7 @@ def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[Block], 
 
     Returns
     -------
-    blocks : list of Block
+    blocks : list of ColumnBlock
     notes : list of str
     """
     columns, notes = rows.columns, []
@@ -236,11 +234,11 @@ def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[Block], 
 
 def _block(
     columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int] | None = None
-) -> Block:
+) -> ColumnBlock:
     if widths is None:
         lines = zip(columns, *cells, strict=True)
         widths = [max(map(_width, column)) for column in lines]
-    return Block(
+    return ColumnBlock(
         [_wrapped(name, width) for name, width in zip(columns, widths, strict=True)],
         [[_wrapped(c, width) for c, width in zip(row, widths, strict=True)] for row in cells],
         list(widths),
@@ -329,6 +327,17 @@ def shortened(labels: Sequence[str], width: int) -> list[str]:
             number = f"…{i + 1}"
             found[i] = _cut(label, width - len(number)) + number
     return found
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    Examples
+    --------
+    >>> counted(1, "run"), counted(2000, "run")
+    ('1 run', '2,000 runs')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _cut(text: str, width: int) -> str:

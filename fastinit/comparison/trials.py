@@ -99,6 +99,14 @@ class Data:
     target_cost: float | None = None
     target_accuracy: float | None = None
 
+    def iterations_of(self, batch_size: int | None) -> int:
+        """Return the number of updates of a run."""
+        return self.training.iterations_of(batch_size, self.X.shape[1])
+
+    def points_of(self, batch_size: int | None) -> NDArray[np.intp]:
+        """Return the iterations whose costs are stored for a run."""
+        return points_of(self.iterations_of(batch_size), batch_size, self.X.shape[1])
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -192,7 +200,7 @@ def run_task(
     """
     network, starts, training = task.network, task.starts, data.training
     n_examples = data.X.shape[1]
-    iterations = training.iterations_of(task.batch_size, n_examples)
+    iterations = data.iterations_of(task.batch_size)
     threads = usable_cores() if threads is None else threads
     search = _Search(task, data, iterations, threads)
     began = perf_counter()
@@ -225,7 +233,7 @@ def run_task(
     per_epoch = updates_per_epoch(task.batch_size, n_examples)
     longest = min(-(-int(done.max()) // per_epoch) * per_epoch, iterations)
     curve, after = _curve(_recorded(stack, longest), task.batch_size, n_examples)
-    points = points_of(iterations, task.batch_size, n_examples)
+    points = data.points_of(task.batch_size)
     curves = np.full((len(starts), len(points)), np.nan)
     kept = kept_points(-(-iterations // per_epoch))
     kept = kept[kept < len(after)]
@@ -605,11 +613,6 @@ class Trial(_Summarized):
     def seconds(self) -> float:
         """Wall-clock time of the training; runs of one stack have equal shares of its time."""
         return float(self.outcome["seconds"])
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the run came to its end, as opposed to being stopped by a callback."""
-        return STOPPED[self.outcome["stopped"]] != "callback"
 
     def _summary(self) -> dict[str, str]:
         seed = self.cell.seed

@@ -292,20 +292,6 @@ def test_dots_over_decades():
     assert sum(len(each.get_offsets()) for each in ax.collections) == 111
 
 
-@pytest.mark.parametrize("n", [2, 5, 6, 20, 101, 1000, 1001, 5000])
-def test_median_interval_has_its_confidence(n):
-    """By SciPy's interval of the median from the binomial distribution."""
-    stats = pytest.importorskip("scipy.stats")
-    low, median, high = plots.median_interval(np.arange(1, n + 1))
-    assert median == (n + 1) / 2
-    if n < 6:
-        assert (low, high) == (None, None)
-        return
-    expected = stats.quantile_test(np.arange(1, n + 1), p=0.5).confidence_interval(0.95)
-    assert abs(low - expected.low) <= (n > 1000)
-    assert abs(high - expected.high) <= (n > 1000)
-
-
 def test_heat_map():
     values = np.array([[1e-4, 0.5, 2], [0.1, np.nan, np.inf]])
     _, ax = plt.subplots()

@@ -17,6 +17,7 @@ from fastinit.comparison.statistics import (
     fisher_tail,
     holm,
     judge_courses,
+    median_interval,
     overfitting_p_values,
     saturated_shares,
     symmetric_layers,
@@ -706,6 +707,19 @@ def test_binomial_intervals_and_tails(n, data):
     np.testing.assert_allclose(
         np.array(binomial_interval(hits, n)), expected, rtol=1e-9, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.975])
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 20, 101, 1000, 1001, 5000])
+def test_median_interval_has_its_confidence(n, confidence):
+    """By SciPy's interval of the median from the binomial distribution."""
+    low, high = median_interval(np.arange(1, n + 1), confidence)
+    expected = scipy_stats.quantile_test(np.arange(1, n + 1), p=0.5).confidence_interval(confidence)
+    assert np.isnan([low, high]).all() == np.isnan([*expected]).any()
+    if not np.isnan(low):
+        # Beyond 1000 values, ranks are those of the normal approximation.
+        assert abs(low - expected.low) <= (n > 1000)
+        assert abs(high - expected.high) <= (n > 1000)
 
 
 @settings(deadline=None, max_examples=40)
