@@ -8,7 +8,7 @@ and classes in greyscale. Text and axes have the colours of the current style:
 ``with plt.style.context("dark_background")`` gives dark figures.
 
 A scheme may have costs a million times those of the others. The axes of costs cover the others;
-what exceeds them, and what is infinite, is drawn along the rim.
+what exceeds them, and what is infinite, is drawn along the edge.
 """
 
 import io
@@ -175,12 +175,12 @@ class Curve(NamedTuple):
 
 
 class MedianLine(Line2D):
-    """A drawn curve, which may be cut off at the rim.
+    """A drawn curve, which may be cut off at the edge.
 
     Attributes
     ----------
     values : ndarray of shape (n_points,)
-        What it would be without the rim.
+        Its values without the limits of the axis.
     """
 
     values: NDArray[np.float64]
@@ -213,7 +213,7 @@ def costs(
     """Draw the cost of each scheme over the iterations; of several runs the median and quartiles.
 
     A run that ended early keeps its last cost; from the end of a diverged run on its cost is
-    infinite. Infinite costs, and those of a scheme far above all others, are drawn at the rim.
+    infinite. Infinite costs, and those of a scheme far above all others, are drawn at the edge.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def cost_bands(
     """Draw the median cost of each scheme over the iterations, in a band of the quartiles.
 
     NaN counts as infinite, so that diverged runs raise the quartiles of their scheme. Infinite
-    medians, and those of a scheme far above all others, are drawn at the rim.
+    medians, and those of a scheme far above all others, are drawn at the edge.
 
     Parameters
     ----------
@@ -423,7 +423,7 @@ def _thinned(
 def _mark_outside(
     ax: Axes, rim: "_Rim", x: NDArray[Any], y: NDArray[np.float64], color: str, k: int
 ) -> None:
-    """Mark where a curve is at the rim: triangles for finite values, crosses for infinite ones."""
+    """Mark where a curve is at the edge: triangles for finite values, crosses for infinite ones."""
     for marker, where in (
         ("^", (y > rim.high) & np.isfinite(y)),
         ("x", ~np.isfinite(y)),
@@ -447,7 +447,7 @@ def _mark_outside(
 
 @dataclass(frozen=True)
 class _Rim:
-    """A robust axis: what is drawn between ``low`` and ``high``, and what beyond at the rim."""
+    """A robust axis: values outside ``low`` and ``high`` are drawn at its edge."""
 
     low: float
     high: float
@@ -474,7 +474,7 @@ class _Rim:
         return self._scaled(self.low, -0.06)
 
     def inside(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the values, those outside at the rim; NaN counts as infinite."""
+        """Return the values, those outside at the edge; NaN counts as infinite."""
         known = np.where(np.isnan(values), np.inf, values)
         return np.clip(known, self.bottom, self.top)
 
@@ -647,7 +647,7 @@ def outcomes(
 
     The interval is that of 95 % confidence for a median; there is none for fewer than six runs. Of
     many runs, dots at evenly spaced quantiles are drawn. Values far from those of the other
-    schemes, and infinite ones, are drawn at the rim and counted.
+    schemes, and infinite ones, are drawn at the edge and counted.
 
     Parameters
     ----------
@@ -788,8 +788,8 @@ def cost_against(
 ) -> Axes:
     """Draw the median final cost of each scheme against an axis of numbers, in a band of quartiles.
 
-    Of an axis with many values, such as a distribution of learning rates, neighbouring values are
-    put together in groups of equal numbers of runs.
+    Of an axis with many values, such as a distribution of learning rates, neighbouring values
+    form groups of equal numbers of runs.
 
     Parameters
     ----------
@@ -1171,7 +1171,7 @@ def _effects(comparison: Comparison) -> dict[str, float]:
             continue
         groups = comparison.groups(axis)
         medians = np.array([quantiles(costs[rows], [0.5])[0] for _, rows in groups])
-        # Clipped, so that one wild scheme does not decide.
+        # Clipped, so that one scheme with extreme costs does not decide.
         log = _is_log([medians])
         low, high = robust_limits(medians[:, None], log=log)
         medians = np.clip(medians, low, high)
@@ -1379,9 +1379,9 @@ def _cost_picture(
         caption += f"Of each scheme, {MOST_RUNS:,} evenly spaced runs are used in a panel. "
     caption += _shown_values(comparison, by)
     if any(((band.median > rim.high) & np.isfinite(band.median)).any() for band in every):
-        caption += "▲ at the rim: costs above the axis. "
+        caption += "▲ at the edge: costs above the axis. "
     if not all(np.isfinite(band.median).all() for band in every):
-        caption += "✕ at the rim: infinite costs, such as those of diverged runs. "
+        caption += "✕ at the edge: infinite costs, such as those of diverged runs. "
     return Picture(
         "Cost during training",
         caption.strip(),
@@ -1454,7 +1454,7 @@ def _axis_pictures(comparison: Comparison, by: Sequence[str]) -> dict[str, Pictu
         title = f"Final cost by {axis.replace('_', ' ')}"
         if _numbers(comparison, axis) is not None and len(values) > 2:
             draw = _against_drawer(comparison, axis)
-            many = "Neighbouring values are put together. " if len(values) > MOST_VALUES else ""
+            many = "Neighbouring values are grouped. " if len(values) > MOST_VALUES else ""
             caption = f"{many}Bands are from quartile to quartile."
             found[axis] = Picture(
                 title, caption, [("", draw)], 1, (5.4, _panel_size(comparison)[1])

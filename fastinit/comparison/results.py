@@ -540,6 +540,8 @@ class Comparison:
             raise ValueError("ranking: expected at least one finished run; got none")
         codes = self.cells.codes[columns["place"]]
         chosen = self._selected(codes, where)
+        if not chosen.any():
+            raise ValueError(f"ranking: expected at least one run with {where}; got none")
         codes = codes[chosen]
         # Default seeds differ between schemes; that does not make the runs independent.
         if self._one_seed_each:

@@ -384,7 +384,7 @@ def _pair(network: Network, pair: Any, name: str, names: tuple[str, str]) -> Any
 def _checked_targets(
     network: Network, cost: Any, accuracy: Any
 ) -> tuple[float | None, float | None]:
-    """Return the two targets as floats; raise for one that no training of the network can reach."""
+    """Return the two targets as floats; raise if the network cannot reach one."""
     if cost is not None:
         cost = as_float("target_cost", cost)
         if not math.isfinite(cost):
@@ -401,7 +401,7 @@ def _checked_targets(
 
 
 def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> None:
-    """Raise for what no training of the grid accepts; nothing is trained.
+    """Raise for settings that the training of a cell would not accept; nothing is trained.
 
     Each combination of network, optimiser and batch size makes no iteration, and each scheme fills
     each network once.
@@ -776,7 +776,7 @@ class _Runner:
             self.show(len(block) - pending.shown)
 
     def keep(self, pending: _Pending, block: Block) -> None:
-        """Add finished runs to the result, and note those that the store shall have.
+        """Add finished runs to the result, and note those that are to be stored.
 
         Runs that were stopped before their end are discarded, unless the callback of the user ended
         them; these are not stored.
@@ -790,7 +790,7 @@ class _Runner:
             self.result.add(pending.places[kept].tolist(), rows)
 
     def save(self) -> None:
-        """Write to the store what it does not have; what is written twice is there once."""
+        """Write the noted runs to the store, which ignores those that it already contains."""
         while self.store is not None and self.unsaved:
             pending, block = self.unsaved[0]
             rows = np.flatnonzero(block.complete).tolist()
@@ -814,7 +814,7 @@ class _Runner:
 
 
 class _Pending:
-    """A task on its way, and the callback of its training if it runs in this process."""
+    """A submitted task, and the callback of its training if it runs in this process."""
 
     def __init__(
         self,

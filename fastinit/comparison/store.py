@@ -346,14 +346,14 @@ class Store:
             )
 
     def begin(self) -> None:
-        """From now on, read the file as it is now."""
+        """Begin a transaction in which all reads see the file as it is now."""
         with self._explained():
             self._connection.execute("BEGIN")
             self._connection.execute("SELECT count(*) FROM comparisons").fetchone()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All changes within are made, or none."""
+        """Make all changes of the block, or none if it fails."""
         with self._explained():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -595,7 +595,7 @@ class Store:
     # --- comparisons ------------------------------------------------------------------------------
 
     def register(self, comparison: Comparison) -> int:
-        """Write all about a comparison but its runs, and return its id."""
+        """Write a comparison without its runs, and return its id."""
         description, arrays = _described(comparison)
         codes = _packed(comparison.cells.codes)
         # What the settings repeat is not part of the identity: a range and a list of seeds are the
@@ -695,7 +695,7 @@ class Store:
 
 
 def checked_path(path: StorePath) -> str:
-    """Return the absolute name of a file; raise for what SQLite takes for something else.
+    """Return the absolute name of a file; raise if SQLite would not use it as such.
 
     Raises
     ------

@@ -316,7 +316,7 @@ class _Search:
         self.every = None if data.target_accuracy is None else math.gcd(self.stride, 1000)
 
     def wrapped(self, callback: Callable[[Stack], Any] | None) -> Callable[[Stack], Any] | None:
-        """Return the callback of the training, which looks before it calls ``callback``."""
+        """Return the callback of the training, which scores runs and calls ``callback``."""
         if self.every is None:
             return callback
 
@@ -327,7 +327,7 @@ class _Search:
         return called
 
     def look(self, stack: Stack) -> None:
-        """Look at the runs that stand at a new multiple of the stride."""
+        """Score the runs that have reached a new multiple of the stride."""
         done = np.array(stack.iterations, np.int64)
         rows = np.flatnonzero((self.found < 0) & (done > self.seen) & (done % self.stride == 0))
         if len(rows):
@@ -343,7 +343,7 @@ class _Search:
         scores: NDArray[np.float64],
         at_end: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Return what was found, after a look at the initial and the final parameters."""
+        """Return the iterations that were found, with the initial and final parameters included."""
         earlier = (self.found < 0) | (at_end < self.found)
         found = np.where((scores >= self.target) & earlier, at_end, self.found)
         return np.where(start_scores >= self.target, 0, found)

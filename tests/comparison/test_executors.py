@@ -12,7 +12,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 
 import numpy as np
 import pytest
@@ -112,7 +112,7 @@ def arrays(result):
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_process_pool(compared, method):
-    if method not in __import__("multiprocessing").get_all_start_methods():
+    if method not in get_all_start_methods():
         pytest.skip(f"{method} does not exist here")
     with ProcessPoolExecutor(2, mp_context=get_context(method)) as pool:
         found = compared(executor=pool)
@@ -291,7 +291,7 @@ def test_interrupt_leaves_the_executor_usable(interrupt):
     finished, active = interrupt("""
         import time
         from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
+        from multiprocessing import get_all_start_methods, get_context
         import fastinit as fi
         X, Y, _, _ = fi.lesson.load_dataset()
         net = fi.Network([2, 10, 5, 1])

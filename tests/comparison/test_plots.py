@@ -162,7 +162,7 @@ def test_diverged_runs_weigh_on_the_median():
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("n", [3, 6, 10])
 def test_one_wild_scheme_does_not_press_the_others(n, log):
-    """The others fill three quarters of the axis at least; the wild one is marked at the rim."""
+    """The others fill three quarters of the axis at least; the wild one is marked at the edge."""
     curves = {f"s{i}": np.linspace(0.7, 0.05 * (i + 1), 100)[None] for i in range(n - 1)}
     curves["wild"] = np.full((1, 100), 1e6)
     ax = plots.cost_bands(curves, yscale="log" if log else "linear", ax=plt.figure().gca())
