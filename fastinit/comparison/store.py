@@ -12,8 +12,7 @@ A store has these tables:
 - ``members``: which runs belong to which cells of which comparison. A run is stored once, also if
   several comparisons have it.
 
-The view ``trials`` shows each run with all its numbers: ``sqlite3 runs.sqlite "SELECT scheme, seed,
-final_cost FROM trials"``.
+``fastinit report STORE --csv FILE`` writes the runs as a table.
 
 Every row has a checksum of all its cells and their types, which is compared whenever it is read.
 
@@ -40,7 +39,6 @@ from numpy.typing import NDArray
 
 from fastinit.comparison.grid import Cell, Grid, as_code, optimizer_label
 from fastinit.comparison.results import Comparison
-from fastinit.comparison.statistics import COURSES, STOPPED
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import COLUMNS, Block, Data, Training
 from fastinit.training import optimizers
@@ -64,9 +62,9 @@ GAP = 64
 MOST_DATA = 64 * 2**20
 KEY_LENGTH = 16
 
-# The numbers of a run, big-endian: the view finds the digits of a number in their order in hex().
+# The numbers of a run.
 OUTCOME = np.dtype(
-    [(name, dtype.newbyteorder(">")) for name, dtype in COLUMNS.items()] + [("finished", ">i8")]
+    [(name, dtype.newbyteorder("<")) for name, dtype in COLUMNS.items()] + [("finished", "<i8")]
 )
 # What the checksum of a run includes before the outcome.
 HEAD = np.dtype(
@@ -75,42 +73,9 @@ HEAD = np.dtype(
 )  # fmt: skip
 # The type of a seed in its cell; the checksum includes the CRC of a text instead of the text.
 KINDS = {type(None): 0, int: 1, str: 2}
-# The names of codes in the view.
-NAMES = {"stopped": STOPPED, "course": COURSES}
 
 
 # --- tables -------------------------------------------------------------------------------------
-
-
-def _unsigned(start: int, n: int) -> str:
-    """Return SQL for the integer of n hexadecimal digits of ``digits``, counted from 0."""
-    terms = [
-        f"(instr('123456789ABCDEF', substr(digits, {start + i + 1}, 1)) << {4 * (n - 1 - i)})"
-        for i in range(n)
-    ]
-    return f"({' | '.join(terms)})"
-
-
-def _decoded(name: str) -> str:
-    """Return SQL for one number of ``outcome``; SQLite has no function for that."""
-    dtype, offset = OUTCOME.fields[name][:2]  # type: ignore[index]
-    start, n = 2 * offset, 2 * dtype.itemsize
-    integer = _unsigned(start, n)
-    if name in NAMES:
-        cases = [f"WHEN {i} THEN '{text}'" for i, text in enumerate(NAMES[name])]
-        return f"CASE {integer} {' '.join(cases)} END"
-    if name == "finished":
-        return f"datetime({integer}, 'unixepoch')"
-    if dtype.kind == "i":
-        return integer
-    # Sign and exponent are 12 bits, the fraction is 52 bits. SQLite has no NaN, but NULL.
-    exponent, fraction = f"({_unsigned(start, 3)} & 2047)", _unsigned(start + 3, 13)
-    implicit = f"(min({exponent}, 1) << 52)"
-    return (
-        f"CASE {_unsigned(start, 1)} >> 3 WHEN 1 THEN -1 ELSE 1 END * CASE {exponent} WHEN 2047 "
-        f"THEN CASE {fraction} WHEN 0 THEN 9e999 END ELSE ({fraction} | {implicit}) * "
-        f"(SELECT factor FROM powers WHERE powers.exponent = {exponent}) END"
-    )
 
 
 SCHEMA = {
@@ -170,15 +135,7 @@ SCHEMA = {
     runs BLOB NOT NULL,
     checksum INTEGER NOT NULL
 )""",
-    "powers": "CREATE TABLE powers (exponent INTEGER PRIMARY KEY, factor REAL NOT NULL)",
-    "trials": f"""CREATE VIEW trials AS
-SELECT run, comparison, scheme, seed, depth, width, activation, optimizer, learning_rate,
-    batch_size, scale, {", ".join(f"{_decoded(name)} AS {name}" for name in OUTCOME.names or ())}
-FROM (SELECT id AS run, comparison, setting, seed, hex(outcome) AS digits FROM runs)
-JOIN settings ON settings.id = setting""",
 }
-# By the biased exponent of a float: a fraction times the factor is the number.
-POWERS = [(0, math.ldexp(1, -1074)), *((e, math.ldexp(1, e - 1075)) for e in range(1, 2047))]
 RUN = ("id", "key", "comparison", "setting", "seed", "outcome", "checksum")
 ARRAYS = ("run", "costs", "costs_checksum", "start", "theta", "parameters_checksum")
 MEMBERS = ("id", "comparison", "places", "runs", "checksum")
@@ -309,7 +266,6 @@ class Store:
             if not self._is_store():  # again: another process may have created the tables
                 for statement in SCHEMA.values():
                     self._connection.execute(statement)
-                self._connection.executemany("INSERT INTO powers VALUES (?, ?)", POWERS)
                 self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
