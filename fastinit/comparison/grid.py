@@ -31,6 +31,8 @@ from fastinit.validation import as_float, check_integer, check_name, is_sequence
 AXES = (
     "seed", "depth", "width", "activation", "optimizer", "learning_rate", "batch_size", "scale",
 )  # fmt: skip
+# The largest depth: the signal of a deeper network has no use, and its description takes long.
+MOST_LAYERS = 10_000
 # The largest grid: its codes take 360 MB.
 MOST_CELLS = 10**7
 # The optimisers by the names that people use for their default settings.
@@ -450,6 +452,8 @@ def networks_of(
         for name, found, least in (("depth", depths, 0), ("width", widths, 1)):
             if min(found) < least:
                 raise ValueError(f"{name}: expected at least {least}; got {min(found)}")
+        if max(depths) > MOST_LAYERS:
+            raise ValueError(f"depth: expected at most {MOST_LAYERS:,}; got {max(depths)}")
         if 0 in depths and len(widths) > 1:
             raise ValueError("width: expected one value for depth 0; got several")
         shapes = {

@@ -334,6 +334,7 @@ BAD = [
     ({"seed": [5, -1, 3]}, ValueError, "seed: expected 0 <= seed"),
     ({"depth": []}, ValueError, "depth: expected at least one integer; got none"),
     ({"depth": [-1], "width": [2]}, ValueError, "depth: expected at least 0; got -1"),
+    ({"depth": 2**63, "width": 2}, ValueError, "depth: expected at most 10,000; got 92"),
     ({"depth": 1.0}, TypeError, "depth: expected an integer or a sequence of integers; got 1.0"),
     ({"width": [0]}, ValueError, "width: expected at least 1; got 0"),
     ({"width": [8, 8]}, ValueError, "width: expected each integer once; got 8 twice"),
