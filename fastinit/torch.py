@@ -26,6 +26,7 @@ from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.autograd.graph import increment_version
@@ -37,7 +38,7 @@ from fastinit import initializers
 from fastinit.comparison.tables import Table
 from fastinit.initializers.scaling import fans
 from fastinit.initializers.scheme import Scheme
-from fastinit.initializers.target import Seed, key_of
+from fastinit.initializers.target import Seed, Sources, key_of
 from fastinit.validation import check_integer, frames_inside
 
 __all__ = [
@@ -73,6 +74,9 @@ COMPLEX = (torch.complex64, torch.complex128)
 PLAIN = (Tensor, nn.Parameter)
 # Elements of a buffer on the CPU, for tensors whose memory cannot be written directly.
 CHUNK = 1 << 24
+# Tensors of at most this many elements are filled together with others of the same kind, in stacks
+# of at most BATCH elements: a call of an initialiser takes longer than to fill 10,000 elements.
+SMALL, BATCH = 1 << 14, 1 << 19
 
 
 class _Fill(NamedTuple):
@@ -552,10 +556,10 @@ sparse = _deprecated(sparse_)
 
 def _kaiming(distribution: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> _Fill:
     name = f"kaiming_{distribution}_"
-    if isinstance(tensor, Tensor) and 0 in tensor.shape:
+    _check_fans(tensor)
+    if not tensor.numel():
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=frames_inside())
         return _Fill(name, None, {"value": 0})
-    _check_fans(tensor)
     if not isinstance(mode, str) or mode.lower() not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
     a = _number(a)
@@ -626,7 +630,8 @@ def _fill_alone(
             )
         else:
             key = _draw(generator)
-    _fill_tensor(tensor, fill, key, stream)
+    with torch.no_grad():
+        _fill_tensor(tensor, fill, key, stream)
     return tensor
 
 
@@ -644,11 +649,10 @@ _FIXED = (initializers.identity, initializers.dirac, initializers.zero_init)
 _WHOLE = (initializers.orthogonal, initializers.delta_orthogonal)
 
 
-@torch.no_grad()
 def _fill_tensor(
     tensor: Tensor, fill: _Fill, key: int, stream: int, threads: int | None = None
 ) -> None:
-    """Fill a tensor in place: the part of this process, if it is a DTensor."""
+    """Fill a tensor in place, without gradients: the own part, if it is a DTensor."""
     shape = tuple(tensor.shape)
     if not _is_dtensor(tensor):
         whole = tuple(slice(0, n) for n in shape) if fill.rows else None
@@ -692,14 +696,8 @@ def _fill_piece(
         # Another device, or a dtype that only a copy can convert to.
         dtype = piece.dtype if _is_drawn(piece.dtype, function) else torch.float32
         window = window or tuple(slice(0, n) for n in shape)
-        height = len(piece) if function in _WHOLE or not shape else CHUNK // piece[0].numel()
-        for start in range(0, len(piece) if shape else 1, max(height, 1)):
-            target = piece[start : start + height] if shape else piece
+        for target, part in _chunks(piece, window, function):
             buffer = torch.empty(target.shape, dtype=dtype, pin_memory=piece.is_cuda)
-            part = window
-            if shape:
-                first = window[0].start + start
-                part = (slice(first, first + len(target)), *window[1:])
             function(
                 shape, **keywords, out=buffer, seed=key, stream=stream, window=part, threads=threads
             )
@@ -709,11 +707,30 @@ def _fill_piece(
             piece[row - window[0].start].fill_(number)
 
 
+def _chunks(
+    piece: Tensor, window: Window, function: Callable[..., Any]
+) -> Iterator[tuple[Tensor, Window]]:
+    """Yield parts of a tensor with at most about CHUNK elements, and their windows."""
+    if function in _WHOLE or piece.numel() <= CHUNK:
+        yield piece, window
+        return
+    rows, *others = window
+    height = max(CHUNK * len(piece) // piece.numel(), 1)
+    for start in range(0, len(piece), height):
+        part = piece[start : start + height]
+        first = rows.start + start
+        yield part, (slice(first, first + len(part)), *others)
+
+
 def _is_direct(piece: Tensor, function: Callable[..., Any]) -> bool:
     """Return whether an initialiser can write to the memory of a tensor."""
-    if type(piece) not in PLAIN or piece.device.type != "cpu" or piece.layout != torch.strided:
-        return False
-    if piece.is_conj() or piece.is_neg():
+    if (
+        type(piece) not in PLAIN
+        or not piece.is_cpu
+        or piece.layout is not torch.strided
+        or piece.is_conj()
+        or piece.is_neg()
+    ):
         return False
     if not piece.is_contiguous() and any(
         n > 1 and not stride for n, stride in zip(piece.shape, piece.stride(), strict=True)
@@ -859,8 +876,11 @@ def _detour(*args: Any, _to: Any = None, **keywords: Any) -> Any:
 
 def _choose(ours: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
     def chosen(*args: Any, **keywords: Any) -> Any:
-        # Other threads keep PyTorch's own function.
-        return (original if _SESSION.get() is None else ours)(*args, **keywords)
+        if _SESSION.get() is None:  # another thread, which keeps PyTorch's own function
+            return original(*args, **keywords)
+        # Without a detour through the session for every attribute of a tensor.
+        with torch._C.DisableTorchFunction():
+            return ours(*args, **keywords)
 
     return chosen
 
@@ -1202,30 +1222,32 @@ def initialize(
             part.reshard()  # type: ignore[operator]
     entries = _entries_of(module, prefix)
     fills = _fills_of(module, entries, rules)
-    stds = _check_fills(entries, fills)
-    sharded = any(_is_dtensor(entry.tensor) for entry in entries)
-    if seed is None and sharded:
+    tasks = _check_fills(entries, fills)
+    if seed is None and any(_is_dtensor(task.entry.tensor) for task in tasks):
         raise ValueError("seed: expected the same seed on every process for DTensors; got None")
     key = key_of(seed)
     _materialise(module, entries, device)
-    rows: list[dict[str, Any]] = []
+    filled: list[str] = []
     try:
-        for entry, fill, std in zip(entries, fills, stds, strict=True):
-            if fill is not None:
-                _fill_tensor(entry.tensor, fill, key, _stream_of(entry.name), threads)
-                rows.append(
-                    {
-                        "name": entry.name,
-                        "shape": tuple(entry.tensor.shape),
-                        "scheme": fill.name,
-                        "std": std,
-                    }
-                )
+        with torch.no_grad():
+            for batch in _batches(tasks):
+                _fill_batch(batch, key, threads)
+                filled += [task.entry.name for task in batch]
     except BaseException as error:
-        filled = ", ".join(row["name"] for row in rows) or "none"
-        error.add_note(f"initialize: these tensors were filled before the error: {filled}")
+        names = ", ".join(filled) or "none"
+        error.add_note(f"initialize: these tensors were filled before the error: {names}")
         raise
-    return Table(rows)
+    return Table(
+        [
+            {
+                "name": task.entry.name,
+                "shape": task.shape,
+                "scheme": task.fill.name,
+                "std": task.std,
+            }
+            for task in tasks
+        ]
+    )
 
 
 def _stream_of(name: str) -> int:
@@ -1260,7 +1282,9 @@ def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> 
     compiled, reset = _compiled(rules)
     found: list[_Fill | None] = []
     missing: list[str] = []
-    chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
+    chosen = [RESET] * len(entries)
+    if compiled:
+        chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
     with _Recorder(entry.tensor for entry in entries) as recorder:
         reasons: dict[int, str] = {}
         buffers = any(entry.tensor.is_meta and not entry.is_parameter for entry in entries)
@@ -1296,9 +1320,11 @@ def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> 
 def _compiled(rules: Any) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module], object]]:
     """Return pairs of a pattern or type and its rule, and what initialises a module."""
     if rules is None or (callable(rules) and not isinstance(rules, Mapping)):
-        return [(re.compile(""), RESET)], rules or _reset
+        return [], rules or _reset
     if not isinstance(rules, Mapping):
         raise TypeError(f"rules: expected a dict or a callable; got {type(rules).__name__}")
+    if not rules:
+        raise ValueError("rules: expected at least one; got an empty dict")
     compiled: list[tuple[Any, Rule]] = []
     for where, rule in rules.items():
         if isinstance(where, str):
@@ -1331,7 +1357,7 @@ def _checked_rule(rule: Rule) -> Rule:
 def _rule_of(entry: _Entry, compiled: list[tuple[Any, Rule]]) -> Rule:
     for where, rule in compiled:
         if isinstance(where, re.Pattern):
-            if where.pattern == "" or where.fullmatch(entry.name):
+            if where.fullmatch(entry.name):
                 return rule
         elif isinstance(entry.owner, where):
             return rule
@@ -1425,37 +1451,97 @@ def _record(
     return reasons
 
 
-def _check_fills(entries: list[_Entry], fills: list[_Fill | None]) -> list[float | None]:
-    """Fill an empty window of each tensor, which checks all arguments; return the deviations."""
-    checked: dict[Any, float | None] = {}
-    stds: list[float | None] = []
+class _Task(NamedTuple):
+    """What fills an entry, after all checks.
+
+    ``alike`` is the same for tensors that differ in names only, and None for a tensor that is not
+    filled together with others.
+    """
+
+    entry: _Entry
+    fill: _Fill
+    shape: Shape
+    std: float | None
+    alike: Any
+
+
+def _check_fills(entries: list[_Entry], fills: list[_Fill | None]) -> list[_Task]:
+    """Fill an empty window of each tensor, which checks all arguments; return the tasks."""
+    checked: dict[Any, tuple[float | None, bool]] = {}
+    tasks = []
     for entry, fill in zip(entries, fills, strict=True):
-        if fill is None or fill.function is None:
-            value: Any = 0.0 if fill is None else fill.keywords["value"]
-            is_tensor = isinstance(value, Tensor) and value.numel()
-            stds.append(float(value.double().std(correction=0)) if is_tensor else 0.0)
+        if fill is None:
             continue
-        shape, dtype = tuple(entry.tensor.shape), entry.tensor.dtype
-        key = (fill.function, tuple(fill.keywords.items()), shape, dtype)
-        if key not in checked:
-            try:
-                if _is_dtensor(entry.tensor):
-                    _pieces_of(entry.tensor)
-                if 0 not in shape:
-                    drawn = _is_drawn(dtype, fill.function)
-                    empty = (0,) * len(shape)
-                    out = torch.empty(empty, dtype=dtype if drawn else torch.float32)
-                    window = tuple(slice(0, 0) for _ in shape)
-                    fill.function(
-                        shape, **fill.keywords, out=out, seed=0, stream=0, window=window,
-                        threads=None,
-                    )  # fmt: skip
-                checked[key] = _std_of(fill.function, fill.keywords, shape)
-            except Exception as error:
-                error.add_note(f"initialize: {entry.name} {shape} would be filled by {fill.name}")
-                raise
-        stds.append(checked[key])
-    return stds
+        tensor, function = entry.tensor, fill.function
+        shape, dtype = tuple(tensor.shape), tensor.dtype
+        key = None
+        std: float | None = 0.0
+        try:
+            if sharded := _is_dtensor(tensor):
+                _pieces_of(tensor)
+            if function is not None:
+                if not tensor.is_meta and not tensor.is_contiguous():
+                    _is_direct(tensor, function)
+                key = (function, tuple(fill.keywords.items()), shape, dtype)
+                if key not in checked:
+                    _try(fill, shape, dtype)
+                    small = 0 < math.prod(shape) <= SMALL and _takes_stacks(function)
+                    checked[key] = _std_of(function, fill.keywords, shape), small
+                std, small = checked[key]
+                if sharded or fill.rows or not small:
+                    key = None
+            elif isinstance(value := fill.keywords["value"], Tensor):
+                std = float(value.double().std(correction=0)) if value.numel() else 0.0
+        except Exception as error:
+            error.add_note(f"initialize: {entry.name} {shape} would be filled by {fill.name}")
+            raise
+        tasks.append(_Task(entry, fill, shape, std, key))
+    return tasks
+
+
+def _takes_stacks(function: Callable[..., Any]) -> bool:
+    return function not in _FIXED and initializers.get(function).fills_stacks
+
+
+def _try(fill: _Fill, shape: Shape, dtype: torch.dtype) -> None:
+    """Raise the errors that filling a tensor would raise."""
+    if fill.function is None or not _is_drawn(dtype, fill.function):
+        dtype = torch.float32
+    if fill.function is not None and 0 not in shape:
+        out = torch.empty((0,) * len(shape), dtype=dtype)
+        window = tuple(slice(0, 0) for _ in shape)
+        fill.function(
+            shape, **fill.keywords, out=out, seed=0, stream=0, window=window, threads=None
+        )
+
+
+def _batches(tasks: list[_Task]) -> Iterator[list[_Task]]:
+    """Yield the tasks, small ones of the same kind together."""
+    together: dict[Any, list[_Task]] = {}
+    for task in tasks:
+        if task.alike is None:
+            yield [task]
+        else:
+            together.setdefault(task.alike, []).append(task)
+    for batch in together.values():
+        most = max(BATCH // max(math.prod(batch[0].shape), 1), 1)
+        for start in range(0, len(batch), most):
+            yield batch[start : start + most]
+
+
+def _fill_batch(batch: list[_Task], key: int, threads: int | None) -> None:
+    """Fill one tensor, or several of the same kind as a stack that is copied from."""
+    entry, fill, shape, *_ = batch[0]
+    if len(batch) == 1 or fill.function is None:
+        for task in batch:
+            stream = _stream_of(task.entry.name)
+            _fill_tensor(task.entry.tensor, fill, key, stream, threads)
+        return
+    pairs = np.array([(key, _stream_of(task.entry.name)) for task in batch], np.uint64)
+    stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype)
+    fill.function(shape, **fill.keywords, out=stack, seed=Sources(pairs), threads=threads)
+    for task, values in zip(batch, stack, strict=True):
+        task.entry.tensor.copy_(values)
 
 
 def _materialise(
