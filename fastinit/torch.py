@@ -350,8 +350,11 @@ def xavier_uniform_(
     True
     """
     _check_fans(tensor)
-    keywords = {"gain": _number(gain)}
-    fill = _Fill("xavier_uniform_", initializers.xavier_uniform, keywords)
+    gain = _number(gain)
+    fill = _Fill("xavier_uniform_", initializers.xavier_uniform, {"gain": gain})
+    if tensor.is_complex() and tensor.numel():
+        fan_in, fan_out = fans(tuple(tensor.shape))
+        fill = _both_parts(fill.name, gain * math.sqrt(2 / (fan_in + fan_out)))
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -563,9 +566,23 @@ def _kaiming(distribution: str, tensor: Tensor, a: float, mode: str, nonlinearit
     if not isinstance(mode, str) or mode.lower() not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
     a = _number(a)
-    calculate_gain(nonlinearity, a)  # type: ignore[arg-type]
+    gain = calculate_gain(nonlinearity, a)  # type: ignore[arg-type]
+    if tensor.is_complex() and distribution == "uniform":
+        fan_in, fan_out = fans(tuple(tensor.shape))
+        return _both_parts(name, gain / math.sqrt(fan_in if mode.lower() == "fan_in" else fan_out))
     keywords = {"a": a, "mode": mode.lower(), "nonlinearity": nonlinearity}
     return _Fill(name, getattr(initializers, name[:-1]), keywords)
+
+
+def _both_parts(name: str, std: float) -> _Fill:
+    """Return what PyTorch draws for complex tensors: each part has the variance of a real number.
+
+    The initialisers of fastinit halve it, as PyTorch does for normal draws alone.
+    """
+    limit = math.sqrt(3) * abs(std)
+    if not limit:
+        return _Fill(name, None, {"value": 0})
+    return _Fill(name, initializers.uniform, {"low": -limit, "high": limit})
 
 
 def _number(value: Any) -> Any:
@@ -1034,40 +1051,36 @@ class _Recorder(_Session):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        known = [t for t in tensors if self._is_known(t)]
         name = func.__name__
-        if name in ("__get__", "__set__"):
-            # Only `data` shares memory; the others are metadata.
-            if not known or getattr(func, "__self__", None) is not Tensor.data:
-                return func(*args, **kwargs)
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        if name in _RECORDED and first is not None and func is getattr(Tensor, name):
+            return _RECORDED[name](*args, **_renamed(kwargs))
+        known = [tensor for tensor in _tensors_of(args, kwargs) if self._is_known(tensor)]
+        if not known:
+            return func(*args, **kwargs)
+        if name == "detach" or getattr(func, "__self__", None) is Tensor.data:
             if name == "__set__":
                 raise _RefusedError("assigns its data")
             return known[0]
-        if known and name == "detach":
-            return known[0]
-        first = tensors[0] if tensors else None
-        if name in _RECORDED and first is not None and func is getattr(Tensor, name, None):
-            return _RECORDED[name](*args, **_renamed(kwargs))
-        if name == "copy_" and known and known[0] is first:
-            return self._copy(first, args[1] if len(args) > 1 else kwargs["src"])
-        if known and known[0] is first and _changes(name):
+        if first is known[0]:
+            if name == "copy_":
+                return self._copy(first, args[1] if len(args) > 1 else kwargs["src"])
+            if name == "__getitem__" and type(args[1]) is int and first.shape:
+                row = torch.empty(first.shape[1:], dtype=first.dtype, device="meta")
+                self.rows[id(row)] = first, args[1] % max(len(first), 1)
+                self.temporary[id(row)] = row
+                return row
+        if _changes(name) or kwargs.get("inplace") or kwargs.get("out") is not None:
             raise _RefusedError(f"changes it by {name}")
-        if (
-            first is not None
-            and name == "__getitem__"
-            and known
-            and type(args[1]) is int
-            and len(first.shape) > 0
-        ):
-            row = torch.empty(first.shape[1:], dtype=first.dtype, device="meta")
-            self.rows[id(row)] = first, args[1] % max(len(first), 1)
-            self.temporary[id(row)] = row
-            return row
+        if name in _READS:
+            raise _RefusedError(f"reads its values by {name}")
         result = func(*args, **kwargs)
-        if known and isinstance(result, Tensor) and name not in ("empty_like", "new_empty"):
-            self.tainted[id(result)] = result
-        return result
+        if name == "__iter__":
+            result = list(result)
+        if name not in ("empty_like", "new_empty"):
+            for tensor in _tensors_of((result,), {}):
+                self.tainted[id(tensor)] = tensor
+        return iter(result) if name == "__iter__" else result
 
     def _is_known(self, tensor: Tensor) -> bool:
         key = id(tensor)
@@ -1089,6 +1102,22 @@ def _fill_method(tensor: Tensor, value: Any) -> Tensor:
 _RECORDED: dict[str, Callable[..., Tensor]] = {
     "normal_": normal_, "uniform_": uniform_, "zero_": zeros_, "fill_": _fill_method,
 }  # fmt: skip
+
+
+# Give values to Python, or memory to others.
+_READS = {
+    "__array__", "__bool__", "__complex__", "__dlpack__", "__float__", "__int__", "data_ptr",
+    "item", "numpy", "storage", "tolist", "untyped_storage",
+}  # fmt: skip
+
+
+def _tensors_of(args: Any, kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
+    """Yield the tensors among arguments, also those in lists and tuples."""
+    for value in itertools.chain(args, kwargs.values()):
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from (each for each in value if isinstance(each, Tensor))
 
 
 def _changes(name: str) -> bool:
@@ -1431,6 +1460,8 @@ def _record(
     owners = {id(entry.tensor): entry for entry in entries}
     shared = {key for key, entry in owners.items() if len(entry.places) > 1}
     reasons: dict[int, str] = {}
+    name = RESET if reset is _reset else getattr(reset, "__name__", type(reset).__name__)
+    versions = [_version_of(entry.tensor) for entry in entries]
     for part in reversed(list(module.modules())):
         # A shared parameter is initialised by the module of its name, and by parents.
         own = [t for t in part._parameters.values() if id(t) in shared] if shared else []
@@ -1438,8 +1469,6 @@ def _record(
         try:
             reset(part)
         except Exception as error:
-            function = getattr(reset, "__name__", type(reset).__name__)
-            name = RESET if reset is _reset else function
             text = str(error) if isinstance(error, _RefusedError) else f"raises {error!r}"
             for tensor in itertools.chain(part.parameters(), part.buffers()):
                 recorder.found.pop(id(tensor), None)
@@ -1448,7 +1477,15 @@ def _record(
             recorder.found.pop(key, None)
             if fill is not None:
                 recorder.found[key] = fill
+    for entry, version in zip(entries, versions, strict=True):
+        if _version_of(entry.tensor) != version:
+            recorder.found.pop(id(entry.tensor), None)
+            reasons[id(entry.tensor)] = f"{name} has changed it"
     return reasons
+
+
+def _version_of(tensor: Tensor) -> int:
+    return 0 if is_lazy(tensor) or tensor.is_inference() else tensor._version
 
 
 class _Task(NamedTuple):
@@ -1486,7 +1523,10 @@ def _check_fills(entries: list[_Entry], fills: list[_Fill | None]) -> list[_Task
                 if key not in checked:
                     _try(fill, shape, dtype)
                     small = 0 < math.prod(shape) <= SMALL and _takes_stacks(function)
-                    checked[key] = _std_of(function, fill.keywords, shape), small
+                    std = _std_of(function, fill.keywords, shape)
+                    if std is not None and function is initializers.uniform and dtype in COMPLEX:
+                        std *= math.sqrt(2)  # of both parts
+                    checked[key] = std, small
                 std, small = checked[key]
                 if sharded or fill.rows or not small:
                     key = None
