@@ -1052,6 +1052,8 @@ class _Recorder(_Session):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.__name__
+        if name in _METADATA or (name == "__get__" and func.__self__ not in _VIEWS):
+            return func(*args, **kwargs)
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if name in _RECORDED and first is not None and func is getattr(Tensor, name):
             return _RECORDED[name](*args, **_renamed(kwargs))
@@ -1104,6 +1106,13 @@ _RECORDED: dict[str, Callable[..., Tensor]] = {
 }  # fmt: skip
 
 
+# Neither read nor change the values.
+_METADATA = {
+    "_set_grad_enabled", "dim", "element_size", "is_complex", "is_contiguous", "is_floating_point",
+    "ndimension", "nelement", "numel", "requires_grad_", "size", "stride",
+}  # fmt: skip
+# The attributes of a tensor that share its memory; all others are metadata.
+_VIEWS = {Tensor.data, Tensor.T, Tensor.mT, Tensor.H, Tensor.mH, Tensor.real, Tensor.imag}
 # Give values to Python, or memory to others.
 _READS = {
     "__array__", "__bool__", "__complex__", "__dlpack__", "__float__", "__int__", "data_ptr",
@@ -1126,7 +1135,7 @@ def _changes(name: str) -> bool:
         return name == "__setitem__" or (
             name.startswith("__i") and name not in ("__index__", "__int__", "__invert__")
         )
-    return name.endswith("_") and name != "requires_grad_"
+    return name.endswith("_")
 
 
 # --- whole modules --------------------------------------------------------------------------------
@@ -1309,37 +1318,37 @@ def _entries_of(module: nn.Module, prefix: str) -> list[_Entry]:
 def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> list[_Fill | None]:
     """Return what fills each entry, None for a buffer that keeps its values."""
     compiled, reset = _compiled(rules)
-    found: list[_Fill | None] = []
-    missing: list[str] = []
     chosen = [RESET] * len(entries)
     if compiled:
         chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
-    with _Recorder(entry.tensor for entry in entries) as recorder:
-        reasons: dict[int, str] = {}
-        buffers = any(entry.tensor.is_meta and not entry.is_parameter for entry in entries)
-        if buffers or any(
-            rule is RESET and entry.is_parameter
-            for entry, rule in zip(entries, chosen, strict=True)
-        ):
-            reasons = _record(module, entries, reset, recorder)
-        for entry, rule in zip(entries, chosen, strict=True):
-            fill, reason = None, ""
-            if is_lazy(entry.tensor):
-                reason = "it is not initialised before the first forward pass"
-            elif rule is RESET:
-                fill = recorder.found.get(id(entry.tensor))
-                reason = reasons.get(id(entry.tensor), "")
-            elif rule is not None:
-                try:
-                    fill = _fill_of(rule, entry, recorder)
-                except Exception as error:
-                    error.add_note(f"initialize: the rule of {entry.name} is {rule!r}")
-                    raise
-            if fill is None and (entry.is_parameter or entry.tensor.is_meta):
-                shape = "" if is_lazy(entry.tensor) else f" {tuple(entry.tensor.shape)}"
-                kind = type(entry.owner).__name__
-                missing.append(f"{entry.name}{shape} of {kind}" + (f": {reason}" if reason else ""))
-            found.append(fill)
+    recorder = _Recorder(entry.tensor for entry in entries)
+    reasons: dict[int, str] = {}
+    if any(
+        rule is RESET and (entry.is_parameter or entry.tensor.is_meta)
+        for entry, rule in zip(entries, chosen, strict=True)
+    ):
+        reasons = _record(module, entries, reset, recorder)
+    found: list[_Fill | None] = []
+    missing: list[str] = []
+    for entry, rule in zip(entries, chosen, strict=True):
+        tensor, fill, reason = entry.tensor, None, ""
+        lazy = is_lazy(tensor)
+        if lazy:
+            reason = "it is not initialised before the first forward pass"
+        elif rule is RESET:
+            fill = recorder.found.get(id(tensor))
+            reason = reasons.get(id(tensor), "")
+        elif rule is not None:
+            try:
+                fill = _fill_of(rule, entry)
+            except Exception as error:
+                error.add_note(f"initialize: the rule of {entry.name} is {rule!r}")
+                raise
+        if fill is None and (entry.is_parameter or tensor.is_meta):
+            shape = "" if lazy else f" {tuple(tensor.shape)}"
+            kind = type(entry.owner).__name__
+            missing.append(f"{entry.name}{shape} of {kind}" + (f": {reason}" if reason else ""))
+        found.append(fill)
     if missing:
         lines = "\n  ".join(missing)
         raise ValueError(f"rules: expected one for every parameter; got none for\n  {lines}")
@@ -1375,8 +1384,10 @@ def _checked_rule(rule: Rule) -> Rule:
     base = rule
     while isinstance(base, partial):
         base = base.func
-    if base in _DIVERTED or getattr(nn.init, getattr(base, "__name__", ""), None) is base:
-        return rule
+    for ours in _DIVERTED:
+        if base is ours or base is getattr(nn.init, ours.__name__):
+            is_partial = isinstance(rule, partial)
+            return partial(ours, *rule.args, **rule.keywords) if is_partial else partial(ours)
     scheme = initializers.get(rule)
     if scheme.sequential:
         raise ValueError(f"rules: expected a scheme with streams; got {scheme.name}")
@@ -1393,13 +1404,17 @@ def _rule_of(entry: _Entry, compiled: list[tuple[Any, Rule]]) -> Rule:
     return None
 
 
-def _fill_of(rule: Rule, entry: _Entry, recorder: _Recorder) -> _Fill:
+def _fill_of(rule: Rule, entry: _Entry) -> _Fill:
     """Return what fills a parameter by a rule that was checked."""
     if isinstance(rule, _Fill):
         return rule
     if not isinstance(rule, Scheme):
-        recorder.found.pop(id(entry.tensor), None)
-        rule(entry.tensor)
+        recorder = _Recorder(iter(()))
+        token = _SESSION.set(recorder)
+        try:
+            rule(entry.tensor)
+        finally:
+            _SESSION.reset(token)
         return recorder.found[id(entry.tensor)]
     keywords: dict[str, Any] = {}
     function = rule.fill
@@ -1462,21 +1477,24 @@ def _record(
     reasons: dict[int, str] = {}
     name = RESET if reset is _reset else getattr(reset, "__name__", type(reset).__name__)
     versions = [_version_of(entry.tensor) for entry in entries]
-    for part in reversed(list(module.modules())):
-        # A shared parameter is initialised by the module of its name, and by parents.
-        own = [t for t in part._parameters.values() if id(t) in shared] if shared else []
-        kept = {id(t): recorder.found.get(id(t)) for t in own if owners[id(t)].owner is not part}
-        try:
-            reset(part)
-        except Exception as error:
-            text = str(error) if isinstance(error, _RefusedError) else f"raises {error!r}"
-            for tensor in itertools.chain(part.parameters(), part.buffers()):
-                recorder.found.pop(id(tensor), None)
-                reasons[id(tensor)] = f"{name} of {type(part).__name__} {text}"
-        for key, fill in kept.items():
-            recorder.found.pop(key, None)
-            if fill is not None:
-                recorder.found[key] = fill
+    with recorder:
+        for part in reversed(list(module.modules())):
+            # A shared parameter is initialised by the module of its name, and by parents.
+            own = [t for t in part._parameters.values() if id(t) in shared] if shared else []
+            kept = {
+                id(t): recorder.found.get(id(t)) for t in own if owners[id(t)].owner is not part
+            }
+            try:
+                reset(part)
+            except Exception as error:
+                text = str(error) if isinstance(error, _RefusedError) else f"raises {error!r}"
+                for tensor in itertools.chain(part.parameters(), part.buffers()):
+                    recorder.found.pop(id(tensor), None)
+                    reasons[id(tensor)] = f"{name} of {type(part).__name__} {text}"
+            for key, fill in kept.items():
+                recorder.found.pop(key, None)
+                if fill is not None:
+                    recorder.found[key] = fill
     for entry, version in zip(entries, versions, strict=True):
         if _version_of(entry.tensor) != version:
             recorder.found.pop(id(entry.tensor), None)
