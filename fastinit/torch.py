@@ -1143,7 +1143,7 @@ def _changes(name: str) -> bool:
 # The rule of what a module's own function does.
 RESET = "reset_parameters"
 # Parts of names that wrappers of modules add.
-_WRAPPERS = re.compile(r"(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+_WRAPPERS = re.compile(r"(?:_orig_mod|_checkpoint_wrapped_module)\.")
 
 
 @dataclass
@@ -1229,7 +1229,7 @@ def initialize(
     they fill besides, such as running means, is filled too.
 
     The stream of a tensor is the BLAKE2b hash of its name, without the parts that
-    ``torch.compile``, FSDP and activation checkpointing add. A shared parameter has the name that
+    ``torch.compile`` and activation checkpointing add. A shared parameter has the name that
     comes first in alphabetical order. ``orthogonal`` multiplies whole matrices, so the last bits of
     its values depend on the BLAS.
 
@@ -1254,10 +1254,7 @@ def initialize(
         module = module.module
     if threads is not None:
         threads = check_integer("threads", threads, 1)
-    for part in module.modules():
-        # The parameters that last are the sharded ones.
-        if hasattr(part, "reshard") and hasattr(part, "unshard"):
-            part.reshard()  # type: ignore[operator]
+    _reshard(module)
     entries = _entries_of(module, prefix)
     fills = _fills_of(module, entries, rules)
     tasks = _check_fills(entries, fills)
@@ -1286,6 +1283,21 @@ def initialize(
             for task in tasks
         ]
     )
+
+
+def _reshard(module: nn.Module) -> None:
+    """Let modules of FSDP hold their sharded parameters, which last, instead of gathered copies."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None:
+        return
+    for part in module.modules():
+        if isinstance(part, fsdp.FullyShardedDataParallel):
+            raise TypeError(
+                "module: expected one of fully_shard(); got FullyShardedDataParallel, whose "
+                "parameters have lost their shapes"
+            )
+        if isinstance(part, fsdp.FSDPModule):
+            part.reshard()
 
 
 def _stream_of(name: str) -> int:

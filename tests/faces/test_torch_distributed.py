@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import traceback
+import tracemalloc
 import warnings
 from functools import partial
 from pathlib import Path
@@ -173,6 +174,25 @@ def kinds(world):
         part, cut = sharded_as(shape, mesh, [Shard(0)])
         silent(lambda fill=fill, part=part: fill(part))
         assert torch.equal(part.to_local(), cut(fill(torch.empty(shape))))
+
+
+@case
+def no_full_tensor(world):
+    """Beside its own part, a process needs less memory than a quarter of a whole tensor."""
+    from torch.distributed.tensor import Shard
+
+    mesh = mesh_of(world)
+    for axis in (0, 1):
+        part, _ = sharded_as((4096, 1024), mesh, [Shard(axis)])
+        for name, fill in FILLS.items():
+            if name == "orthogonal":  # multiplies whole matrices
+                continue
+            fill(part, seed=0)
+            tracemalloc.start()
+            fill(part, seed=0)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 4096 * 1024, (name, axis, peak)
 
 
 @case
@@ -362,6 +382,15 @@ def patched_reset_parameters(world):
     with init.patch(seed=5):
         whole.apply(reset)
     check(model, dict(whole.named_parameters()))
+
+
+@case
+def flat_parameters_are_refused(world):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    model = FullyShardedDataParallel(nn.Linear(4, 4), device_id=torch.device("cpu"))
+    with pytest.raises(TypeError, match="expected one of fully_shard"):
+        init.initialize(model, seed=0)
 
 
 @case
