@@ -563,15 +563,21 @@ def _kaiming(distribution: str, tensor: Tensor, a: float, mode: str, nonlinearit
     if not tensor.numel():
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=frames_inside())
         return _Fill(name, None, {"value": 0})
-    if not isinstance(mode, str) or mode.lower() not in ("fan_in", "fan_out"):
-        raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
-    a = _number(a)
-    gain = calculate_gain(nonlinearity, a)  # type: ignore[arg-type]
+    fill, gain = _kaiming_fill(name, _number(a), mode, nonlinearity)
     if tensor.is_complex() and distribution == "uniform":
         fan_in, fan_out = fans(tuple(tensor.shape))
         return _both_parts(name, gain / math.sqrt(fan_in if mode.lower() == "fan_in" else fan_out))
+    return fill
+
+
+# Typed, because a slope of True is refused.
+@lru_cache(256, typed=True)
+def _kaiming_fill(name: str, a: float, mode: str, nonlinearity: str) -> tuple[_Fill, float]:
+    if not isinstance(mode, str) or mode.lower() not in ("fan_in", "fan_out"):
+        raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
+    gain = calculate_gain(nonlinearity, a)  # type: ignore[arg-type]
     keywords = {"a": a, "mode": mode.lower(), "nonlinearity": nonlinearity}
-    return _Fill(name, getattr(initializers, name[:-1]), keywords)
+    return _Fill(name, getattr(initializers, name[:-1]), keywords), gain
 
 
 def _both_parts(name: str, std: float) -> _Fill:
@@ -1146,7 +1152,7 @@ RESET = "reset_parameters"
 _WRAPPERS = re.compile(r"(?:_orig_mod|_checkpoint_wrapped_module)\.")
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     """A parameter or buffer of a module, with all of its names.
 
@@ -1492,9 +1498,10 @@ def _record(
     with recorder:
         for part in reversed(list(module.modules())):
             # A shared parameter is initialised by the module of its name, and by parents.
-            own = [t for t in part._parameters.values() if id(t) in shared] if shared else []
             kept = {
-                id(t): recorder.found.get(id(t)) for t in own if owners[id(t)].owner is not part
+                key: recorder.found.get(key)
+                for key in shared.intersection(map(id, part._parameters.values()))
+                if owners[key].owner is not part
             }
             try:
                 reset(part)
@@ -1607,7 +1614,9 @@ def _fill_batch(batch: list[_Task], key: int, threads: int | None) -> None:
             stream = _stream_of(task.entry.name)
             _fill_tensor(task.entry.tensor, fill, key, stream, threads)
         return
-    pairs = np.array([(key, _stream_of(task.entry.name)) for task in batch], np.uint64)
+    pairs = np.empty((len(batch), 2), np.uint64)
+    pairs[:, 0] = key
+    pairs[:, 1] = [_stream_of(task.entry.name) for task in batch]
     stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype)
     fill.function(shape, **fill.keywords, out=stack, seed=Sources(pairs), threads=threads)
     for task, values in zip(batch, stack, strict=True):
