@@ -888,7 +888,10 @@ _DIVERTED = (
     constant_, dirac_, eye_, kaiming_normal_, kaiming_uniform_, normal_, ones_, orthogonal_,
     sparse_, trunc_normal_, uniform_, xavier_normal_, xavier_uniform_, zeros_,
 )  # fmt: skip
-_ORIGINALS: dict[str, types.FunctionType] = {}
+# PyTorch's functions themselves: others put wrappers of theirs into torch.nn.init.
+_TORCH: dict[Callable[..., Any], Any] = {
+    ours: getattr(nn.init, ours.__name__) for ours in _DIVERTED
+}
 _LOCK = threading.Lock()
 _depth = 0
 
@@ -917,20 +920,27 @@ def _divert(change: int) -> None:
     global _depth
     with _LOCK:
         _depth += change
-        if _depth == 1 and change == 1:
-            for ours in _DIVERTED:
-                function: Any = getattr(nn.init, ours.__name__)
-                original = types.FunctionType(
-                    function.__code__, function.__globals__, function.__name__,
-                    function.__defaults__, function.__closure__,
-                )  # fmt: skip
-                _ORIGINALS[ours.__name__] = original
+        if _depth == change == 1:
+            for ours, function in _TORCH.items():
+                original = _ORIGINALS[ours]
                 function.__kwdefaults__ = {"_to": _choose(ours, original)}
                 function.__code__ = _detour.__code__
         elif _depth == 0:
-            for name, original in _ORIGINALS.items():
-                function = getattr(nn.init, name)
-                function.__code__, function.__kwdefaults__ = original.__code__, None
+            for ours, function in _TORCH.items():
+                original = _ORIGINALS[ours]
+                function.__code__ = original.__code__
+                function.__kwdefaults__ = original.__kwdefaults__
+
+
+def _copy_of(function: Any) -> types.FunctionType:
+    copied = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied
+
+
+_ORIGINALS = {ours: _copy_of(function) for ours, function in _TORCH.items()}
 
 
 class _Patch(_Session):
@@ -1402,8 +1412,8 @@ def _checked_rule(rule: Rule) -> Rule:
     base = rule
     while isinstance(base, partial):
         base = base.func
-    for ours in _DIVERTED:
-        if base is ours or base is getattr(nn.init, ours.__name__):
+    for ours, theirs in _TORCH.items():
+        if base is ours or base is theirs:
             is_partial = isinstance(rule, partial)
             return partial(ours, *rule.args, **rule.keywords) if is_partial else partial(ours)
     scheme = initializers.get(rule)

@@ -584,6 +584,25 @@ def test_patch_restores_after_errors_and_when_nested():
     assert torch.equal(first, torch.empty(3, 4).normal_(0, math.sqrt(2 / 3)))
 
 
+def test_patch_among_wrappers_of_others(monkeypatch):
+    """As those that transformers puts into torch.nn.init for a while."""
+    own = nn.init.normal_
+
+    def wrapper(tensor, *args, **keywords):
+        return own(tensor, *args, **keywords)
+
+    monkeypatch.setattr(nn.init, "normal_", wrapper)
+    with init.patch(seed=0):
+        first = nn.Embedding(3, 4).weight
+        monkeypatch.undo()
+    with init.patch(seed=0):
+        assert torch.equal(nn.Embedding(3, 4).weight, first)
+    torch.manual_seed(0)
+    plain = nn.init.normal_(torch.empty(5))
+    torch.manual_seed(0)
+    assert torch.equal(plain, torch.empty(5).normal_())
+
+
 def test_patch_does_not_affect_other_threads():
     found = {}
 
