@@ -896,19 +896,20 @@ _LOCK = threading.Lock()
 _depth = 0
 
 
-def _detour(*args: Any, _to: Any = None, **keywords: Any) -> Any:
-    return _to(*args, **keywords)
-
-
-def _choose(ours: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
-    def chosen(*args: Any, **keywords: Any) -> Any:
-        if _SESSION.get() is None:  # another thread, which keeps PyTorch's own function
-            return original(*args, **keywords)
-        # Without a detour through the session for every attribute of a tensor.
-        with torch._C.DisableTorchFunction():
-            return ours(*args, **keywords)
-
-    return chosen
+def _detour(
+    *args: Any,
+    _ours: Any = None,
+    _original: Any = None,
+    _session: Any = None,
+    _quiet: Any = None,
+    **keywords: Any,
+) -> Any:
+    # All names are arguments: this code runs with the globals of torch.nn.init.
+    if _session.get() is None:  # another thread, which keeps PyTorch's own function
+        return _original(*args, **keywords)
+    # Without a call of the session for every attribute of a tensor.
+    with _quiet():
+        return _ours(*args, **keywords)
 
 
 def _divert(change: int) -> None:
@@ -922,8 +923,12 @@ def _divert(change: int) -> None:
         _depth += change
         if _depth == change == 1:
             for ours, function in _TORCH.items():
-                original = _ORIGINALS[ours]
-                function.__kwdefaults__ = {"_to": _choose(ours, original)}
+                function.__kwdefaults__ = {
+                    "_ours": ours,
+                    "_original": _ORIGINALS[ours],
+                    "_session": _SESSION,
+                    "_quiet": torch._C.DisableTorchFunction,
+                }
                 function.__code__ = _detour.__code__
         elif _depth == 0:
             for ours, function in _TORCH.items():
