@@ -611,10 +611,12 @@ def test_transformers():
         intermediate_size=32, max_position_embeddings=16,
     )  # fmt: skip
     bert = transformers.AutoModel.from_config(config)
-    for value in bert.parameters():
-        value._is_hf_initialized = False
     table = init.initialize(bert, bert._init_weights, seed=0)
     rows = {row["name"]: row for row in table}
     assert set(rows) >= {name for name, _ in bert.named_parameters()}
     assert rows["encoder.layer.0.output.dense.weight"]["std"] == 0.02
     assert not bert.embeddings.word_embeddings.weight[0].any()
+    with torch.device("meta"):
+        meta = transformers.AutoModel.from_config(config)
+    init.initialize(meta, meta._init_weights, seed=0)
+    assert_same(state(bert), state(meta))
