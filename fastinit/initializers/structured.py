@@ -16,6 +16,8 @@ from fastinit.validation import check_integer
 PANEL = 64
 # Matrices with at least this many elements are computed in float32, unless the dtype is float64.
 LARGE = 512 * 512
+# Random words that are compared at a time to choose the zeros of sparse matrices.
+WORDS = 1 << 17
 
 
 @register
@@ -321,24 +323,28 @@ def _drop(target: Target[Any], sparsity: float, by_column: bool) -> None:
     """Set a fraction of the weights of every input, a column or a row, to zero."""
     (i, end_i), (j, end_j) = target.window
     n_i, n_j = target.shape
-    # Whether a weight is zero depends on all weights of its input, also those outside the window.
-    if by_column:
-        words = np.empty((n_i, end_j - j), np.uint32)
-        kernels.random.words(words, j, n_j, target.key, target.stream + 2**63)
-    else:
-        words = np.empty((end_i - i, n_j), np.uint32)
-        kernels.random.words(words, i * n_j, n_j, target.key, target.stream + 2**63)
-    axis = 0 if by_column else 1
-    n_out = words.shape[axis]
+    n_out, (first, end) = (n_i, (j, end_j)) if by_column else (n_j, (i, end_i))
     lost = math.ceil(sparsity * n_out)
-    if lost == 0 or words.size == 0:
+    if lost == 0 or n_out == 0:
         return
+    axis = 0 if by_column else 1
     # The index in the low half breaks ties, so that the mask is the same on every platform.
     place = np.arange(n_out, dtype=np.uint64)
-    ranked = words.astype(np.uint64) << np.uint64(32) | (place[:, None] if by_column else place)
-    last = np.partition(ranked, lost - 1, axis=axis).take([lost - 1], axis=axis)
-    dead = ranked <= last
-    target.cells[0, dead[i:end_i] if by_column else dead[:, j:end_j]] = 0
+    # Whether a weight is zero depends on all weights of its input, also those outside the window.
+    # A few inputs at a time: their words may take more memory than the window.
+    step = max(WORDS // n_out, 1)
+    for start in range(first, end, step):
+        stop = min(start + step, end)
+        words = np.empty((n_out, stop - start) if by_column else (stop - start, n_out), np.uint32)
+        index = start if by_column else start * n_j
+        kernels.random.words(words, index, n_j, target.key, target.stream + 2**63)
+        ranked = words.astype(np.uint64) << np.uint64(32) | (place[:, None] if by_column else place)
+        last = np.partition(ranked, lost - 1, axis=axis).take([lost - 1], axis=axis)
+        dead = ranked <= last
+        if by_column:
+            target.cells[0, :, start - j : stop - j][dead[i:end_i]] = 0
+        else:
+            target.cells[0, start - i : stop - i][dead[:, j:end_j]] = 0
 
 
 @register
