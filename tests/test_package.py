@@ -171,10 +171,19 @@ def test_show_config(capsys):
         fastinit.show_config("json")
 
 
+# What the examples of a module need, which may be absent.
+NEEDED = {
+    "fastinit.comparison.plots": "matplotlib",
+    "fastinit.sklearn": "sklearn",
+    "fastinit.torch": "torch",
+}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name):
-    if name == "fastinit.comparison.plots":
-        pytest.importorskip("matplotlib")
+    for module, needed in NEEDED.items():
+        if name.startswith(module):
+            pytest.importorskip(needed)
     state = np.random.get_state()
     try:
         results = doctest.testmod(importlib.import_module(name))
