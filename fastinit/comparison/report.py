@@ -510,7 +510,7 @@ def _ranking(comparison: Comparison) -> list[str]:
             "difference to the best": row.difference if row is not ranking.rows[0] else None,
             "interval of the difference": _interval(row.difference_low, row.difference_high),
             "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
-            "told from the best": "" if row is ranking.rows[0] else "no" if row.tied else "yes",
+            "verdict": row.verdict,
         }
         rows.append(shown)
     return [
