@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.comparison.statistics import ALPHA, holm, median_interval, quantile
 from fastinit.training.network import Array
 
-# What a ranking says of a scheme: it has the best median; the test does not distinguish it from that
-# scheme; it is worse; or the test finds it better than that scheme, though its median is worse.
-VERDICTS = ("best", "not distinguished", "worse", "better in pairs")
+Verdict = Literal["best", "not distinguished", "worse", "better in pairs"]
 # Probability with which `seeds_needed` seeds would distinguish schemes of the observed difference.
 POWER = 0.8
 # Up to this number of pairs, or of values of both schemes, p-values are exact.
@@ -72,7 +70,7 @@ class Rank:
     difference_low: float
     difference_high: float
     p_value: float
-    verdict: str
+    verdict: Verdict
     seeds_needed: int | None
     paired: bool
 
@@ -101,7 +99,7 @@ class Ranking:
         """The scheme of the best median."""
         return self.rows[0]
 
-    def with_verdict(self, verdict: str) -> list[Rank]:
+    def with_verdict(self, verdict: Verdict) -> list[Rank]:
         """Return the rows of one verdict."""
         return [row for row in self.rows if row.verdict == verdict]
 
@@ -247,7 +245,7 @@ def rank(
     return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs))
 
 
-def _verdict(pair: "_Pair", p: float, *, first_is_best: bool) -> str:
+def _verdict(pair: "_Pair", p: float, *, first_is_best: bool) -> Verdict:
     """Return the verdict on the scheme of a pair that does not have the best median."""
     worse = pair.probability if first_is_best else 1 - pair.probability
     if p > ALPHA or worse == 0.5:

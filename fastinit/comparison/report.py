@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit import initializers
-from fastinit.comparison.grid import as_code, optimizer_label
+from fastinit.comparison.grid import as_code, optimizer_labels
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import FEW_DIGITS, Table, counted
 from fastinit.initializers import scheme as registry
@@ -444,7 +444,7 @@ def _question(comparison: Comparison, varying: Sequence[str]) -> str:
         f"{counted(n, 'run')} of {what}",
         f"from {counted(len(comparison.schemes), 'initialisation')}",
         f"{', '.join(map(str, values['activation']))} hidden units",
-        f"trained by {', '.join(optimizer_label(each) for each in values['optimizer'])}",
+        f"trained by {', '.join(optimizer_labels(values['optimizer']))}",
         f"in {_batches(comparison)}",
         f"for up to {_length(comparison)}",
         f"on {comparison.X.shape[1]:,} examples",
@@ -592,7 +592,7 @@ def _facts(comparison: Comparison, varying: Sequence[str]) -> str:
     if values["learning_rate"] == (None,):
         facts["optimizer"] = _several(values["optimizer"])
     else:
-        facts["optimizer"] = _several([optimizer_label(each) for each in values["optimizer"]])
+        facts["optimizer"] = _several(optimizer_labels(values["optimizer"]))
         facts["learning rate"] = _several(values["learning_rate"])
     facts["batches"] = _batches(comparison)
     facts["length"] = _length(comparison)
