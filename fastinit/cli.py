@@ -92,6 +92,8 @@ OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 # The figures that a comparison may have, and the largest number of axes with panels of their own.
 PICTURES = ("data", "costs", "outcomes", "scores", "boundaries", *AXES)
 MOST_FACETS = 2
+# With more groups than these, a table of the best scheme of each comes before their rankings.
+MOST_GROUPS = 4
 # The default schemes for the lesson's data, and for data of one's own.
 LESSON_SCHEMES = ["zeros", "lesson.random", "lesson.he"]
 DATA_SCHEMES = ["he_normal", "glorot_uniform", "lecun_normal", "orthogonal", "torch_linear"]
@@ -416,6 +418,14 @@ def _add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         default=[],
         metavar="AXIS,...",
         help=f"group the tables by these axes, and the figures by the first two: {', '.join(AXES)}",
+    )
+    results.add_argument(
+        "--best-of",
+        type=_names,
+        default=[],
+        metavar="AXIS,...",
+        help="rank each scheme at its own best values of these axes, such as learning_rate: those "
+        "of the lowest median training cost",
     )
     results.add_argument(
         "--csv", type=Path, metavar="FILE", help="write a table with one row for each run"
@@ -775,6 +785,17 @@ def _compare(arguments: argparse.Namespace) -> None:
         if isinstance(getattr(arguments, name), LogUniform) and arguments.n_samples is None:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: expected --n-samples as well for a range; got none")
+        for option, axes in (("--by", arguments.by), ("--best-of", arguments.best_of)):
+            if name in axes and isinstance(getattr(arguments, name), LogUniform):
+                raise ValueError(
+                    f"{option}: expected axes whose values several runs share; got {name}, a range"
+                )
+    own_rates = arguments.learning_rate is None and len(arguments.optimizer or ()) > 1
+    if "learning_rate" in arguments.best_of and own_rates:
+        raise ValueError(
+            "--best-of: expected optimizer, because each optimiser has its own learning rate; got "
+            "learning_rate"
+        )
     _check_outputs(arguments, {"--data": arguments.data, "--store": arguments.store})
     problem = _problem(arguments)
     if arguments.metric is not None:
@@ -942,6 +963,8 @@ def _check_outputs(arguments: argparse.Namespace, inputs: dict[str, Path | None]
     """Raise, before anything is trained or opened, if a file cannot or must not be written."""
     for name in arguments.by:
         check_name("--by", name, AXES)
+    for name in arguments.best_of:
+        check_name("--best-of", name, AXES[1:])
     option = "--report" if arguments.command == "compare" else "--output"
     outputs = {option: arguments.report, "--csv": arguments.csv}
     pictures = [] if arguments.out is None else [arguments.out / f"{n}.png" for n in PICTURES]
@@ -964,10 +987,14 @@ def _present(
     code: str | None = None,
 ) -> None:
     """Print a result, and write the figures and the files."""
-    rankings = _rankings(result, arguments.metric, arguments.by)
+    rankings = _rankings(result, arguments.metric, arguments.by, arguments.best_of)
     # Printed before anything is written, because the disk may be full.
     if not arguments.json:
         _print_result(result, arguments.by, notes)
+        if len(rankings) > MOST_GROUPS:
+            best = result.best(*arguments.by, metric=arguments.metric, best_of=arguments.best_of)
+            print()
+            _print_table(best, "Best schemes", compact=True)
         _print_rankings(rankings, tables=len(result.cells) > len(result.schemes))
     pictures = {}
     # A part of a comparison may have no runs.
@@ -1056,10 +1083,12 @@ class _Group(NamedTuple):
     ranking: RankingTable
 
 
-def _rankings(result: Comparison, metric: str | None, by: Sequence[str]) -> list[_Group]:
+def _rankings(
+    result: Comparison, metric: str | None, by: Sequence[str], best_of: Sequence[str]
+) -> list[_Group]:
     keys = [{name: key[name] for name in by} for key, _ in result.groups(*by)]
     distinct = [key for i, key in enumerate(keys) if key not in keys[:i]]
-    return [_Group(key, result.ranking(metric, **key)) for key in distinct]
+    return [_Group(key, result.ranking(metric, best_of=best_of, **key)) for key in distinct]
 
 
 def _print_rankings(groups: Sequence[_Group], *, tables: bool) -> None:
@@ -1082,6 +1111,10 @@ def _shown(ranking: RankingTable) -> Table:
         rows.append(
             {
                 "scheme": row["scheme"],
+                **{
+                    name.replace("_", " "): value
+                    for name, value in ranking.best_of.get(row["scheme"], {}).items()
+                },
                 ranking.metric.label: row["median"],
                 "interval from": row["low"] if known else None,
                 "to": row["high"] if known else None,

@@ -19,7 +19,7 @@ import fastinit as fi
 from fastinit import cli
 from fastinit.comparison.data import read as from_file
 from fastinit.comparison.grid import scheme_label
-from fastinit.comparison.store import Store
+from fastinit.comparison.store import Store, open_comparison
 from fastinit.training.network import ACTIVATIONS
 
 pytest.importorskip("matplotlib")
@@ -477,6 +477,19 @@ BAD_ARGUMENTS = {
     "shard 3": (["--shard", "3/2", "--store", "a"], "expected a part from 1/2 to 2/2"),
     "shard word": (["--shard", "3", "--store", "a"], "number of a part and the number of parts"),
     "target alone": (["--target", "b"], "--target: expected --data as well"),
+    "by a range": (
+        ["--learning-rate", "0.1:1", "--n-samples", "6", "--by", "learning_rate"],
+        "--by: expected axes whose values several runs share; got learning_rate, a range",
+    ),
+    "best of a range": (
+        ["--scale", "0.1:1", "--n-samples", "6", "--best-of", "scale"],
+        "--best-of: expected axes whose values several runs share; got scale, a range",
+    ),
+    "best of seeds": (["--best-of", "seed"], "--best-of: expected one of depth,"),
+    "best of own rates": (
+        ["--optimizers", "sgd,adam", "--best-of", "learning_rate"],
+        "--best-of: expected optimizer, because each optimiser",
+    ),
     "split seed alone": (["--split-seed", "1"], "--split-seed: expected --data as well"),
     "scaling alone": (["--no-standardize"], "--no-standardize: expected --data as well"),
     "kind alone": (["--kind", "counts"], "--kind: expected --data as well"),
@@ -685,6 +698,29 @@ def test_grid(tmp_path):
     again = run(*arguments, cwd=tmp_path)
     assert again.stdout == result.stdout
     assert (tmp_path / "runs.csv").read_text(encoding="utf-8") == table, "including the seconds"
+
+
+def test_best_of_an_axis(tmp_path):
+    """Each scheme at its own rate, and the best scheme of each group before the rankings."""
+    grid = [
+        "compare", "--schemes", "he_normal,zeros", "--seeds", "0:6", "--learning-rates",
+        "0.0001,0.1", "--depths", "1:6", "--widths", "5", "--iterations", "60",
+    ]  # fmt: skip
+    arguments = [*grid, "--by", "depth", "--best-of", "learning_rate", "--store", "a.sqlite"]
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.index("Best schemes") < result.stdout.index("Ranking, depth 1")
+    assert result.stdout.count("Each scheme is ranked at its learning rate of lowest") == 5
+    report = ["report", "a.sqlite", "--by", "depth", "--best-of", "learning_rate", "--json"]
+    rankings = json.loads(run(*report, cwd=tmp_path).stdout)["rankings"]
+    expected = open_comparison(tmp_path / "a.sqlite")
+    for ranking in rankings:
+        rows = expected.ranking(best_of="learning_rate", **ranking["where"])
+        assert [row["learning_rate"] for row in ranking["rows"]] == [
+            row["learning_rate"] for row in rows
+        ]
+    four = run(*grid, "--by", "learning_rate", "--store", "a.sqlite", cwd=tmp_path).stdout
+    assert "Best schemes" not in four
 
 
 def test_grid_as_json(tmp_path):
