@@ -481,9 +481,11 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
         rest = f"the other {len(others)} schemes, of which {second.scheme} is next with a median of"
         if len(others) == 1:
             rest = f"{second.scheme}, whose median is"
+        whole = all(row.common_seeds == ranking.seeds for row in others)
+        seeds = "" if whole else f", with {_seeds_in_words(ranking, others)}"
         return (
             f"{best.scheme} is best: {median}. It can be distinguished from {rest} "
-            f"{_value(second.median)}."
+            f"{_value(second.median)}{seeds}."
         )
     if all(row.median == best.median and row.difference == 0 for row in others):
         first = f"All schemes have the same {median}"
@@ -514,14 +516,7 @@ def _not_distinguished(ranking: Ranking) -> list[str]:
             f"{used} seed{'s are' if used != 1 else ' is'} too few to distinguish "
             f"{len(ranking.rows)} schemes; at least {fewest} are needed."
         ]
-    low, high = (of(row.common_seeds for row in rows) for of in (min, max))
-    if low == high == ranking.seeds:
-        seeds = f"these {high:,} seeds"
-    elif high == 0:
-        seeds = "these runs, which have no seeds in common"
-    else:
-        common = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-        seeds = f"their {common} common seed{'' if high == 1 else 's'}"
+    seeds = _seeds_in_words(ranking, rows)
     if len(rows) == 1:
         words = f"{best.scheme} and {rows[0].scheme} cannot be distinguished with {seeds}"
     else:
@@ -535,6 +530,18 @@ def _not_distinguished(ranking: Ranking) -> list[str]:
             f"difference{to}"
         )
     return [f"{words}."]
+
+
+def _seeds_in_words(ranking: Ranking, rows: Sequence[Rank]) -> str:
+    """Return the seeds with which schemes were compared with the best one."""
+    low, high = (of(row.common_seeds for row in rows) for of in (min, max))
+    if low == high == ranking.seeds:
+        return f"these {high:,} seeds"
+    common = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    if all(row.paired for row in rows):
+        return f"their {common} common seeds"
+    # The rank-sum test uses the other seeds as well.
+    return f"these runs, which have {common if high else 'no'} seeds in common"
 
 
 def _listed(rows: Sequence[Rank], last: str) -> str:

@@ -851,14 +851,12 @@ class RankingTable(Table):
         self.finished = finished
         sentences = [answer(ranking, metric.label)]
         if self.best_of:
-            names = _in_words(
-                [name.replace("_", " ") for name in next(iter(self.best_of.values()))]
-            )
+            names = _in_words([_noun(axis) for axis in next(iter(self.best_of.values()))])
             sentences.append(
                 f"Each scheme is ranked at its {names} of lowest median training cost."
             )
         if self.pooled:
-            over = _in_words([f"{n:,} {_PLURALS[axis]}" for axis, n in self.pooled.items()])
+            over = _in_words([f"{n:,} {_noun(axis)}s" for axis, n in self.pooled.items()])
             sentences.append(f"Each seed counts once, with the median over {over}.")
         if finished is not None and finished[0] < finished[1]:
             sentences.insert(0, f"{finished[0]:,} of {finished[1]:,} runs are finished.")
@@ -868,10 +866,8 @@ class RankingTable(Table):
         return f"{super().__repr__()}\n{self.answer}"
 
 
-_PLURALS = {
-    "depth": "depths", "width": "widths", "activation": "activations", "optimizer": "optimisers",
-    "learning_rate": "learning rates", "batch_size": "batch sizes", "scale": "scales",
-}  # fmt: skip
+def _noun(axis: str) -> str:
+    return axis.replace("_", " ").replace("optimizer", "optimiser")
 
 
 def _in_words(names: Sequence[str]) -> str:
