@@ -80,15 +80,16 @@ page and its figures are made by [which-initialisation.py](which-initialisation.
 commands that are shown. All networks have ReLU units and batches of 32 examples. The learning
 rates were not tuned and are the same for all schemes and depths. Other rates may give other
 rankings: [a sample of rates](comparing.md#samples) compares the schemes over a range.
-Intervals and p-values are over the seeds of the weights, on one split of each data set into training
-and test rows. [How to read a ranking](comparing.md#rankings) explains the tables.
+Intervals and p-values are over the seeds of the weights, on one split of each data set into
+training and test rows. [How to read a ranking](comparing.md#rankings) explains the tables.
 
 ## In short
 
 Each data set, optimiser and depth is a case, {cases} in all. The first column counts the cases in
 which a scheme has the best median on the test data, the second those in which it has it or is not
-worse than the scheme that has it: not distinguished from it, or better seed by seed. A run *did not learn* if its training score is less than a
-tenth of the way from that of a constant prediction to the perfect one.
+worse than the scheme that has it: not distinguished from it, or better seed by seed. A run *did not
+learn* if its training score is less than a tenth of the way from that of a constant prediction to
+the perfect one.
 
 | scheme | best | best, or not worse | runs that did not learn |
 |---|--:|--:|--:|
