@@ -80,24 +80,26 @@ page and its figures are made by [which-initialisation.py](which-initialisation.
 commands that are shown. All networks have ReLU units and batches of 32 examples. The learning
 rates were not tuned and are the same for all schemes and depths. Other rates may give other
 rankings: [a sample of rates](comparing.md#samples) compares the schemes over a range.
-[How to read a ranking](comparing.md#rankings) explains the tables.
+Intervals and p-values are over the seeds of the weights, on one split of each data set into
+training and test rows. [How to read a ranking](comparing.md#rankings) explains the tables.
 
 ## In short
 
 Each data set, optimiser and depth is a case, {cases} in all. The first column counts the cases in
-which a scheme has the best median on the test data, the second those in which it has it or cannot
-be told from the scheme that has it. A run *did not learn* if its training score is less than a
-tenth of the way from that of a constant prediction to the perfect one.
+which a scheme has the best median on the test data, the second those in which it has it or is not
+worse than the scheme that has it: not distinguished from it, or better seed by seed. A run *did not
+learn* if its training score is less than a tenth of the way from that of a constant prediction to
+the perfect one.
 
-| scheme | best | best, or not told from it | runs that did not learn |
+| scheme | best | best, or not worse | runs that did not learn |
 |---|--:|--:|--:|
 """
 
 CASES = """
 The best scheme of each case, with the median of its test accuracy or R2, and the schemes that
-cannot be told from it:
+are not worse:
 
-| data | optimiser | hidden layers | best | median | not told from it |
+| data | optimiser | hidden layers | best | median | not worse |
 |---|---|--:|---|--:|---|
 """
 
@@ -176,7 +178,7 @@ $ {broken(words)}
 def page(folder: Path, into: Path, seeds: int, epochs: int | None) -> str:
     """Run all studies and return the page."""
     best = dict.fromkeys(SCHEMES, 0)
-    tied = dict.fromkeys(SCHEMES, 0)
+    good = dict.fromkeys(SCHEMES, 0)
     lazy = dict.fromkeys(SCHEMES, 0)
     runs, cases, sections = 0, [], []
     for study in STUDIES:
@@ -193,19 +195,19 @@ def page(folder: Path, into: Path, seeds: int, epochs: int | None) -> str:
             )
         for ranking in document["rankings"]:
             first, *others = ranking["rows"]
-            untold = [row["scheme"] for row in others if row["verdict"] != "worse"]
+            not_worse = [row["scheme"] for row in others if row["verdict"] != "worse"]
             best[first["scheme"]] += 1
-            for scheme in (first["scheme"], *untold):
-                tied[scheme] += 1
+            for scheme in (first["scheme"], *not_worse):
+                good[scheme] += 1
             where = ranking["where"]
             cases.append(
                 f"| {study.name} | {where['optimizer']} | {where['depth']} | {first['scheme']} | "
-                f"{first['median']:.3f} | {', '.join(untold) or 'none'} |"
+                f"{first['median']:.3f} | {', '.join(not_worse) or 'none'} |"
             )
         figure = f"which-{study.name}.png"
         shutil.copyfile(folder / study.name / FIGURE, into / figure)
         sections.append(f"![{ALTERNATIVE.format(name=study.name)}]({figure})\n")
-    totals = [f"| {name} | {best[name]} | {tied[name]} | {lazy[name]} |" for name in SCHEMES]
+    totals = [f"| {name} | {best[name]} | {good[name]} | {lazy[name]} |" for name in SCHEMES]
     return "\n".join(
         [
             INTRODUCTION.format(seeds=f"{seeds} seeds", runs=runs, cases=len(cases))

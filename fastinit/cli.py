@@ -53,7 +53,7 @@ examples:
   fastinit compare --optimizers "sgd,adam(l2=0.001)" --learning-rates 0.01,0.1 --by optimizer
       every combination, one table row for each optimiser
   fastinit compare --learning-rate 0.001:1 --scale 0.5:2 --n-samples 200
-      200 settings from these ranges, evenly spread on a logarithmic scale
+      200 runs with settings from these ranges, evenly spread on a logarithmic scale
   fastinit compare --seeds 0:100 --store runs.sqlite --report report.html
       100 runs of each scheme; if it is interrupted, the same command continues
   fastinit compare --seeds 0:100 --store part3.sqlite --shard 3/20
@@ -92,10 +92,11 @@ OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 # The figures that a comparison may have, and the largest number of axes with panels of their own.
 PICTURES = ("data", "costs", "outcomes", "scores", "boundaries", *AXES)
 MOST_FACETS = 2
-# What the targets of each output hold, in the words of from_table.
-KIND_OF = {
-    "sigmoid": "classes", "softmax": "classes", "identity": "numbers", "exponential": "counts",
-}  # fmt: skip
+# With more groups than these, a table of the best scheme of each comes before their rankings.
+MOST_GROUPS = 4
+# The default schemes for the lesson's data, and for data of one's own.
+LESSON_SCHEMES = ["zeros", "lesson.random", "lesson.he"]
+DATA_SCHEMES = ["he_normal", "glorot_uniform", "lecun_normal", "orthogonal", "torch_linear"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -177,7 +178,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a .csv, .tsv or .parquet file with the names of the columns, or an .npz file with "
         "arrays X of shape (n_examples, n_features) and y of shape (n_examples,), optionally "
-        "X_test and y_test (default: the lesson's)",
+        "X_test and y_test (default: the lesson's). No value may be missing. All but .npz requires "
+        "the extra data: pip install 'fastinit-nn[data]'",
     )
     data.add_argument(
         "--target",
@@ -202,6 +204,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=_size,
         metavar="SIZE",
         help="share or number of the training rows to hold out for early stopping (default: none)",
+    )
+    data.add_argument(
+        "--split-seed",
+        type=int,
+        metavar="N",
+        help="selects the rows of --test-size and --validation-size (default: 0). Intervals and "
+        "p-values are over --seeds, on this one split",
     )
     data.add_argument(
         "--no-standardize",
@@ -236,18 +245,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     grid.add_argument(
         "--schemes",
         type=schemes_of,
-        default=["zeros", "lesson.random", "lesson.he"],
         metavar="A,B,...",
-        help="initialisations (default: zeros,lesson.random,lesson.he), with settings as in "
-        "normal(std=0.1), and one for each layer as in he_normal/zeros. Available: "
+        help=f"initialisations (default: {','.join(LESSON_SCHEMES)}; with --data "
+        f"{','.join(DATA_SCHEMES)}), with settings as in normal(std=0.1), and one for each layer "
+        "as in he_normal/zeros. Available: "
         f"{', '.join(initializers.names())}",
     )
     grid.add_argument(
         "--seed", "--seeds",
         type=_ranges,
         metavar="N,A:B,...",
-        help="seeds of every scheme; A:B means A to B - 1 (default: 3 for lesson.he as in the "
-        "lesson, NumPy's global random state for lesson.random, 0 for all others)",
+        help="seeds of every scheme: 0:50 are 50 seeds, 0 to 49; 5 is the seed 5 (default: 3 for "
+        "lesson.he as in the lesson, NumPy's global random state for lesson.random, 0 for all "
+        "others)",
     )  # fmt: skip
     grid.add_argument(
         "--depth", "--depths",
@@ -301,8 +311,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--n-samples",
         type=int,
         metavar="N",
-        help="run only N of the combinations, evenly spread; also over ranges of --learning-rate "
-        "and --scale, on a logarithmic scale",
+        help="train N runs only, evenly spread over the combinations, and over ranges of "
+        "--learning-rate and --scale on a logarithmic scale",
     )
 
     training = parser.add_argument_group("training")
@@ -358,7 +368,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("fastinit-compare"),
         metavar="DIR",
-        help="folder for the figures (default: fastinit-compare)",
+        help="folder for the figures (default: fastinit-compare); files that are already there "
+        "stay, unless a figure has the same name",
     )
     results.add_argument(
         "--report", type=Path, metavar="FILE", help="write a self-contained HTML page"
@@ -380,7 +391,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     execution.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="train on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786",
+        help="train on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786; requires the "
+        "extra cluster: pip install 'fastinit-nn[cluster]'",
     )
     execution.add_argument(
         "--threads",
@@ -406,6 +418,14 @@ def _add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         default=[],
         metavar="AXIS,...",
         help=f"group the tables by these axes, and the figures by the first two: {', '.join(AXES)}",
+    )
+    results.add_argument(
+        "--best-of",
+        type=_names,
+        default=[],
+        metavar="AXIS,...",
+        help="rank each scheme at its own best values of these axes, such as learning_rate: those "
+        "of the lowest median training cost",
     )
     results.add_argument(
         "--csv", type=Path, metavar="FILE", help="write a table with one row for each run"
@@ -695,12 +715,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except KeyboardInterrupt as stop:
             print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
+            if isinstance(stop, Interrupted) and arguments.store is not None:
+                print(f"the same command continues from {arguments.store}", file=sys.stderr)
             return 128 + (received or [signal.SIGINT])[0]
         except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
-            message = " ".join(str(error).split()) or type(error).__name__
+            message = " ".join(_text_of(error).split()) or type(error).__name__
             print(f"fastinit {arguments.command}: {message}", file=sys.stderr)
             return 2
     return 0
+
+
+def _text_of(error: Exception) -> str:
+    # The text of an OSError begins with a number.
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename!r}: {error.strerror}"
+    return str(error)
 
 
 @contextmanager
@@ -752,6 +781,21 @@ def _compare(arguments: argparse.Namespace) -> None:
     _require("rich", "matplotlib", extra="cli")
     if arguments.shard is not None and arguments.store is None:
         raise ValueError("--shard: expected --store as well; got none")
+    for name in ("learning_rate", "scale"):
+        if isinstance(getattr(arguments, name), LogUniform) and arguments.n_samples is None:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: expected --n-samples as well for a range; got none")
+        for option, axes in (("--by", arguments.by), ("--best-of", arguments.best_of)):
+            if name in axes and isinstance(getattr(arguments, name), LogUniform):
+                raise ValueError(
+                    f"{option}: expected axes whose values several runs share; got {name}, a range"
+                )
+    own_rates = arguments.learning_rate is None and len(arguments.optimizer or ()) > 1
+    if "learning_rate" in arguments.best_of and own_rates:
+        raise ValueError(
+            "--best-of: expected optimizer, because each optimiser has its own learning rate; got "
+            "learning_rate"
+        )
     _check_outputs(arguments, {"--data": arguments.data, "--store": arguments.store})
     problem = _problem(arguments)
     if arguments.metric is not None:
@@ -766,7 +810,7 @@ def _compare(arguments: argparse.Namespace) -> None:
                 problem.X,
                 problem.Y,
                 problem.network,
-                arguments.schemes,
+                arguments.schemes or (LESSON_SCHEMES if arguments.data is None else DATA_SCHEMES),
                 test=problem.test,
                 validation=problem.validation,
                 executor=executor,
@@ -816,54 +860,67 @@ class _Problem(NamedTuple):
 
 
 def _problem(arguments: argparse.Namespace) -> _Problem:
+    given = {
+        "target": arguments.target,
+        "kind": arguments.kind,
+        "test_size": arguments.test_size,
+        "validation_size": arguments.validation_size,
+        "seed": arguments.split_seed,
+        "standardize": False if arguments.no_standardize else None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.data is None:
+        # The lesson's data have test rows, but none for validation.
+        usable = ("validation_size", "seed") if "validation_size" in given else ()
+        for name in given:
+            if name not in usable:
+                option = {"seed": "split-seed", "standardize": "no-standardize"}.get(name, name)
+                raise ValueError(f"--{option.replace('_', '-')}: expected --data as well; got none")
     # Also with other data: it leaves NumPy's random state from which `lesson.random` draws.
-    X, Y, *test = load_dataset()
+    X, Y, X_test, Y_test = load_dataset()
     ranges = LogUniform in map(type, (arguments.learning_rate, arguments.scale))
     imports = ["import fastinit.cli", ""] if ranges else []
-    code = ["X, Y, X_test, Y_test = fi.lesson.load_dataset()"]
-    held_out: tuple[Any, Any] | None = (test[0], test[1])
-    notes: tuple[str, ...] = ()
-    if arguments.data is None:
-        for name in ("target", "kind", "test_size", "no_standardize"):
-            if getattr(arguments, name) not in (None, False):
-                option = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{option}: expected --data as well; got none")
+    lesson = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
+    keywords = [f"{name}={value!r}" for name, value in given.items()]
+    if arguments.data is not None:
+        data = read(arguments.data, **given)
+        network = data.network(arguments.hidden, loss=arguments.loss, dtype=arguments.dtype)
+        code = [
+            "from fastinit.comparison import read",
+            "",
+            f"{lesson}  # sets the random state from which lesson.random draws",
+            f"data = read({', '.join([repr(str(arguments.data)), *keywords])})",
+        ]
+    else:
         network = Network(
             [2, *arguments.hidden, 1],
             loss=arguments.loss or "saturating_cross_entropy",
             dtype=arguments.dtype,
         )
-    else:
-        given = {
-            "target": arguments.target,
-            "kind": arguments.kind,
-            "test_size": arguments.test_size,
-            "standardize": False if arguments.no_standardize else None,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        data = read(arguments.data, **given)
-        X, Y, held_out, notes = data.X, data.Y, data.test, data.notes
-        network = data.network(arguments.hidden, loss=arguments.loss, dtype=arguments.dtype)
-        words = [repr(str(arguments.data)), *(f"{name}={value!r}" for name, value in given.items())]
+        if not given:
+            test = X_test, Y_test
+            return _Problem(X, Y, test, None, network, (), "\n".join([*imports, lesson]))
+        test = X_test.T, Y_test[0]
+        data = from_table(X.T, Y[0], test=test, standardize=False, **given)
+        words = ["X.T", "Y[0]", "test=(X_test.T, Y_test[0])", "standardize=False", *keywords]
         code = [
-            "from fastinit.comparison.data import read",
+            "from fastinit.comparison import from_table",
             "",
-            f"{code[0]}  # sets the random state from which lesson.random draws",
-            f"data = read({', '.join(words)})",
-            "X, Y = data.X, data.Y",
-            *(["X_test, Y_test = data.test"] if held_out is not None else []),
+            lesson,
+            f"data = from_table({', '.join(words)})",
         ]
-    validation = None
-    if arguments.validation_size is not None:
-        parts = from_table(
-            X.T,
-            np.ravel(Y),
-            kind=KIND_OF[network.output],  # type: ignore[arg-type]
-            test_size=arguments.validation_size,
-            standardize=False,
-        )
-        X, Y, validation = parts.X, parts.Y, parts.test
-    return _Problem(X, Y, held_out, validation, network, notes, "\n".join([*imports, *code]))
+    code += ["X, Y = data.X, data.Y"]
+    code += ["X_test, Y_test = data.test"] if data.test is not None else []
+    code += ["validation = data.validation"] if data.validation is not None else []
+    return _Problem(
+        data.X,
+        data.Y,
+        data.test,
+        data.validation,
+        network,
+        data.notes,
+        "\n".join([*imports, *code]),
+    )
 
 
 # --- merge and report -----------------------------------------------------------------------------
@@ -886,10 +943,17 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.list:
         _print_table(comparisons(arguments.store), f"Comparisons in {arguments.store}")
         return
+    listed = comparisons(arguments.store)
     result = open_comparison(arguments.store, arguments.which)
+    notes = []
+    if arguments.which is None and len(listed) > 1:
+        notes = [
+            f"The last of {len(listed):,} comparisons in {arguments.store}; --which N shows "
+            "another, --list their numbers"
+        ]
     if arguments.metric is not None:
         check_name("--metric", arguments.metric, result.metrics)
-    _present(result, arguments)
+    _present(result, arguments, notes)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -899,6 +963,8 @@ def _check_outputs(arguments: argparse.Namespace, inputs: dict[str, Path | None]
     """Raise, before anything is trained or opened, if a file cannot or must not be written."""
     for name in arguments.by:
         check_name("--by", name, AXES)
+    for name in arguments.best_of:
+        check_name("--best-of", name, AXES[1:])
     option = "--report" if arguments.command == "compare" else "--output"
     outputs = {option: arguments.report, "--csv": arguments.csv}
     pictures = [] if arguments.out is None else [arguments.out / f"{n}.png" for n in PICTURES]
@@ -921,10 +987,14 @@ def _present(
     code: str | None = None,
 ) -> None:
     """Print a result, and write the figures and the files."""
-    rankings = _rankings(result, arguments.metric, arguments.by)
+    rankings = _rankings(result, arguments.metric, arguments.by, arguments.best_of)
     # Printed before anything is written, because the disk may be full.
     if not arguments.json:
         _print_result(result, arguments.by, notes)
+        if len(rankings) > MOST_GROUPS:
+            best = result.best(*arguments.by, metric=arguments.metric, best_of=arguments.best_of)
+            print()
+            _print_table(best, "Best schemes", compact=True)
         _print_rankings(rankings, tables=len(result.cells) > len(result.schemes))
     pictures = {}
     # A part of a comparison may have no runs.
@@ -994,9 +1064,16 @@ def _print_table(rows: Table, title: str, *, compact: bool = False) -> None:
 
 
 def _logged(trial: Trial) -> list[tuple[int, float]]:
-    """Return the costs of every thousandth iteration, which the lesson prints."""
-    costs = zip(trial.points.tolist(), trial.costs.tolist(), strict=True)
-    return [(i, cost) for i, cost in costs if i % 1000 == 0 and i < trial.iterations]
+    """Return the costs of every thousandth iteration, which the lesson prints, or of about ten.
+
+    The latter where these are not known, as with mini-batches, or are the first one alone.
+    """
+    costs = list(zip(trial.points.tolist(), trial.costs.tolist(), strict=True))
+    costs = [(i, cost) for i, cost in costs if i < trial.iterations]
+    thousandths = [(i, cost) for i, cost in costs if i % 1000 == 0]
+    if len(thousandths) > 1 and 1000 * len(thousandths) >= trial.iterations:
+        return thousandths
+    return costs[:: -(-len(costs) // 10) or 1]
 
 
 class _Group(NamedTuple):
@@ -1006,10 +1083,12 @@ class _Group(NamedTuple):
     ranking: RankingTable
 
 
-def _rankings(result: Comparison, metric: str | None, by: Sequence[str]) -> list[_Group]:
+def _rankings(
+    result: Comparison, metric: str | None, by: Sequence[str], best_of: Sequence[str]
+) -> list[_Group]:
     keys = [{name: key[name] for name in by} for key, _ in result.groups(*by)]
     distinct = [key for i, key in enumerate(keys) if key not in keys[:i]]
-    return [_Group(key, result.ranking(metric, **key)) for key in distinct]
+    return [_Group(key, result.ranking(metric, best_of=best_of, **key)) for key in distinct]
 
 
 def _print_rankings(groups: Sequence[_Group], *, tables: bool) -> None:
@@ -1032,6 +1111,10 @@ def _shown(ranking: RankingTable) -> Table:
         rows.append(
             {
                 "scheme": row["scheme"],
+                **{
+                    name.replace("_", " "): value
+                    for name, value in ranking.best_of.get(row["scheme"], {}).items()
+                },
                 ranking.metric.label: row["median"],
                 "interval from": row["low"] if known else None,
                 "to": row["high"] if known else None,

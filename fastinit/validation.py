@@ -155,7 +155,9 @@ def as_real(name: str, value: Any) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         raise type(error)(f"{name}: expected an array; {error}") from None
     if found.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real numbers; got dtype {found.dtype}")
+        framed = hasattr(value, "to_numpy")  # as the tables of pandas and Polars have it
+        hint = "; fastinit.comparison.from_table encodes data frames with text" if framed else ""
+        raise TypeError(f"{name}: expected real numbers; got dtype {found.dtype}{hint}")
     return found
 
 

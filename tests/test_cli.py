@@ -19,7 +19,7 @@ import fastinit as fi
 from fastinit import cli
 from fastinit.comparison.data import read as from_file
 from fastinit.comparison.grid import scheme_label
-from fastinit.comparison.store import Store
+from fastinit.comparison.store import Store, open_comparison
 from fastinit.training.network import ACTIVATIONS
 
 pytest.importorskip("matplotlib")
@@ -316,7 +316,7 @@ def test_parquet(tmp_path, compared, table):
 @pytest.mark.parametrize("target", ["colour", "size", "price"])
 @pytest.mark.usefixtures("table")
 def test_validation_rows_are_training_rows(compared, target):
-    base = ["--data", "table.csv", "--target", target]
+    base = ["--data", "table.csv", "--target", target, "--no-standardize"]
     (X_all, _, _, _), _, _ = compared(*base)
     (X, _, _, _), keywords, result = compared(
         *base, "--validation-size", "0.2", "--tol", "0.5", "--n-iter-no-change", "2",
@@ -327,6 +327,57 @@ def test_validation_rows_are_training_rows(compared, target):
     together = np.concatenate([X, X_validation], axis=1).T.tolist()
     assert sorted(together) == sorted(X_all.T.tolist())
     assert result.columns()["iterations"].max() < 50, "stopped early"
+
+
+@pytest.mark.usefixtures("table")
+def test_split_seed(compared):
+    base = ["--data", "table.csv", "--target", "size"]
+    seeded = [
+        compared(*base, "--validation-size", "9", "--split-seed", str(seed)) for seed in (0, 1)
+    ]
+    expected = from_file("table.csv", "size", validation_size=9, seed=1)
+    np.testing.assert_array_equal(seeded[1][0][0], expected.X)
+    np.testing.assert_array_equal(seeded[1][1]["test"][0], expected.test[0])
+    assert (seeded[0][0][0] != expected.X).any()
+
+
+@pytest.mark.parametrize("data", [[], ["--data", "table.csv", "--target", "price"]])
+@pytest.mark.usefixtures("table")
+def test_default_schemes(compared, data):
+    """The lesson's are for the lesson: large random weights suit no other data."""
+    (_, _, _, schemes), _, _ = compared(*data)
+    others = ["he_normal", "glorot_uniform", "lecun_normal", "orthogonal", "torch_linear"]
+    assert schemes == (others if data else LESSON)
+
+
+def test_validation_rows_of_the_lesson(tmp_path):
+    """The test rows stay those of the lesson, and the notes say how many were held out."""
+    result = run(
+        "compare", "--validation-size", "60", "--split-seed", "2", "--iterations", "5",
+        "--json", cwd=tmp_path,
+    )  # fmt: skip
+    notes = json.loads(result.stdout)["notes"]
+    assert "100 rows for testing, as given" in notes
+    taken = "60 of 300 training rows held out for validation, stratified by class, seed 2"
+    assert taken in notes
+
+
+@pytest.mark.parametrize(
+    ("length", "logged"),
+    [
+        (["--iterations", "3000"], ["0", "1000", "2000"]),
+        (["--iterations", "20"], [str(i) for i in range(0, 20, 2)]),
+        (["--epochs", "4", "--batch-size", "64"], ["4", "9", "14", "19"]),
+    ],
+)
+def test_costs_that_are_logged(tmp_path, length, logged):
+    result = run("compare", "--schemes", "he_normal", *length, cwd=tmp_path)
+    assert re.findall(r"^Cost after iteration (\d+): ", result.stdout, re.MULTILINE) == logged
+
+
+def test_file_that_does_not_exist(tmp_path):
+    result = run("compare", "--data", "cancr.csv", "--target", "y", cwd=tmp_path)
+    assert result.stderr == "fastinit compare: 'cancr.csv': No such file or directory\n"
 
 
 @pytest.mark.usefixtures("table")
@@ -390,7 +441,7 @@ BAD_ARGUMENTS = {
     "rate": (["--learning-rate", "-1"], "learning_rate: expected finite and >= 0; got -1"),
     "rate nan": (["--learning-rate", "nan"], "learning_rate: expected finite and >= 0"),
     "rate word": (["--learning-rate", "fast"], "expected numbers separated by commas"),
-    "range alone": (["--learning-rate", "0.1:1"], "learning_rate: expected n_samples as well"),
+    "range alone": (["--learning-rate", "0.1:1"], "--learning-rate: expected --n-samples as well"),
     "range of 3": (["--scale", "1:2:3"], "or a range of positive numbers"),
     "range down": (["--scale", "2:1"], "or a range of positive numbers"),
     "range from 0": (["--scale", "0:1"], "or a range of positive numbers"),
@@ -410,7 +461,7 @@ BAD_ARGUMENTS = {
     "optimizer": (["--optimizer", "adm"], "optimizer: expected one of sgd,"),
     "optimizer setting": (
         ["--optimizer", "adam(beta=1)"],
-        "setting of adam: expected one of learning_rate, beta1, beta2, epsilon, l2; got 'beta'",
+        "setting of adam: expected one of learning_rate, beta1, beta2, epsilon, l2, l2_by_batch",
     ),
     "optimizer value": (["--optimizer", "adam(l2=-1)"], "l2: expected finite and >= 0"),
     "optimizer word": (["--optimizer", "adam(l2=much)"], "l2: expected a number"),
@@ -426,6 +477,21 @@ BAD_ARGUMENTS = {
     "shard 3": (["--shard", "3/2", "--store", "a"], "expected a part from 1/2 to 2/2"),
     "shard word": (["--shard", "3", "--store", "a"], "number of a part and the number of parts"),
     "target alone": (["--target", "b"], "--target: expected --data as well"),
+    "by a range": (
+        ["--learning-rate", "0.1:1", "--n-samples", "6", "--by", "learning_rate"],
+        "--by: expected axes whose values several runs share; got learning_rate, a range",
+    ),
+    "best of a range": (
+        ["--scale", "0.1:1", "--n-samples", "6", "--best-of", "scale"],
+        "--best-of: expected axes whose values several runs share; got scale, a range",
+    ),
+    "best of seeds": (["--best-of", "seed"], "--best-of: expected one of depth,"),
+    "best of own rates": (
+        ["--optimizers", "sgd,adam", "--best-of", "learning_rate"],
+        "--best-of: expected optimizer, because each optimiser",
+    ),
+    "split seed alone": (["--split-seed", "1"], "--split-seed: expected --data as well"),
+    "scaling alone": (["--no-standardize"], "--no-standardize: expected --data as well"),
     "kind alone": (["--kind", "counts"], "--kind: expected --data as well"),
     "test size alone": (["--test-size", "0.5"], "--test-size: expected --data as well"),
     "standard alone": (["--no-standardize"], "--no-standardize: expected --data as well"),
@@ -634,6 +700,29 @@ def test_grid(tmp_path):
     assert (tmp_path / "runs.csv").read_text(encoding="utf-8") == table, "including the seconds"
 
 
+def test_best_of_an_axis(tmp_path):
+    """Each scheme at its own rate, and the best scheme of each group before the rankings."""
+    grid = [
+        "compare", "--schemes", "he_normal,zeros", "--seeds", "0:6", "--learning-rates",
+        "0.0001,0.1", "--depths", "1:6", "--widths", "5", "--iterations", "60",
+    ]  # fmt: skip
+    arguments = [*grid, "--by", "depth", "--best-of", "learning_rate", "--store", "a.sqlite"]
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.index("Best schemes") < result.stdout.index("Ranking, depth 1")
+    assert result.stdout.count("Each scheme is ranked at its learning rate of lowest") == 5
+    report = ["report", "a.sqlite", "--by", "depth", "--best-of", "learning_rate", "--json"]
+    rankings = json.loads(run(*report, cwd=tmp_path).stdout)["rankings"]
+    expected = open_comparison(tmp_path / "a.sqlite")
+    for ranking in rankings:
+        rows = expected.ranking(best_of="learning_rate", **ranking["where"])
+        assert [row["learning_rate"] for row in ranking["rows"]] == [
+            row["learning_rate"] for row in rows
+        ]
+    four = run(*grid, "--by", "learning_rate", "--store", "a.sqlite", cwd=tmp_path).stdout
+    assert "Best schemes" not in four
+
+
 def test_grid_as_json(tmp_path):
     result = run(*GRID, "--json", "--activations", "relu", cwd=tmp_path)
     document = json.loads(result.stdout, parse_constant=pytest.fail)
@@ -725,7 +814,10 @@ def test_interrupted_grid_shows_what_is_finished(tmp_path, number):
         out, err = child.communicate(timeout=120)
     assert child.returncode == 128 + number
     finished = int(re.search(r"Results by initialisation, (\d+) of 32 runs", out)[1])
-    assert err == f"interrupted: {finished} of 32 runs finished\n"
+    assert err == (
+        f"interrupted: {finished} of 32 runs finished\n"
+        "the same command continues from runs.sqlite\n"
+    )
     assert (tmp_path / "runs.csv").read_text(encoding="utf-8").count("\n") == finished + 1
     with Store(tmp_path / "runs.sqlite") as store:
         assert rows <= finished == len(store) < 32
@@ -847,8 +939,12 @@ def test_report_of_one_of_several_comparisons(tmp_path):
     listed = run("report", "a.sqlite", "--list", cwd=tmp_path).stdout
     assert "Comparisons in a.sqlite" in listed
     assert re.findall(r"^ +(\d+)  20", listed, re.MULTILINE) == ["1", "2"]
-    assert "3 of 3 runs" in run("report", "a.sqlite", cwd=tmp_path).stdout
-    assert "2 of 2 runs" in run("report", "a.sqlite", "--which", "1", cwd=tmp_path).stdout
+    last = run("report", "a.sqlite", cwd=tmp_path).stdout
+    assert "3 of 3 runs" in last
+    assert last.startswith("The last of 2 comparisons in a.sqlite; --which N shows another,")
+    first = run("report", "a.sqlite", "--which", "1", cwd=tmp_path).stdout
+    assert "2 of 2 runs" in first
+    assert "comparisons in a.sqlite" not in first
     result = run("report", "a.sqlite", "--which", "3", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "fastinit report: which: expected one of 1, 2; got 3\n"

@@ -7,6 +7,7 @@ finished runs in SQLite, ``propagation`` measures signal and gradient layer by l
 ``plots`` and ``report`` present the results.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastinit.comparison.grid import Cell
@@ -16,15 +17,33 @@ from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import Trial
 
 if TYPE_CHECKING:
+    from fastinit.comparison.data import Dataset, from_table, read
     from fastinit.comparison.store import merge, open_comparison
 
-__all__ = ["Cell", "Comparison", "Table", "Trial", "compare", "merge", "open_comparison"]
+__all__ = [
+    "Cell",
+    "Comparison",
+    "Dataset",
+    "Table",
+    "Trial",
+    "compare",
+    "from_table",
+    "merge",
+    "open_comparison",
+    "read",
+]
+
+# Imported on first use: not every build of Python has SQLite, and not every program reads files.
+LAZY = {
+    "Dataset": "data",
+    "from_table": "data",
+    "read": "data",
+    "merge": "store",
+    "open_comparison": "store",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use, because not every build of Python has SQLite.
-    if name in ("merge", "open_comparison"):
-        from fastinit.comparison import store
-
-        return getattr(store, name)
+    if name in LAZY:
+        return getattr(import_module(f"{__name__}.{LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

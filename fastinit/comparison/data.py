@@ -81,7 +81,9 @@ class Dataset:
         The targets of the training rows in the format of the network's output: shape
         (1, n_examples), float64; for "softmax" shape (n_examples,), int64.
     test : tuple of ndarray, or None
-        ``(X_test, Y_test)`` of the rows that were held out.
+        ``(X_test, Y_test)`` of the rows that were held out for testing.
+    validation : tuple of ndarray, or None
+        ``(X_validation, Y_validation)`` of the rows that were held out for early stopping.
     features : tuple of str
         The name of each feature.
     target : str
@@ -106,7 +108,7 @@ class Dataset:
     >>> data = from_table(rng.normal(size=(40, 3)), ["cat", "dog"] * 20)
     >>> data
     Dataset: 30 rows for training, 10 for testing, 3 features, output sigmoid
-      target y: 2 classes (cat, dog)
+      target 'y': 2 classes (cat, dog)
       10 of 40 rows held out for testing, stratified by class, seed 0
       features standardised with the means and standard deviations of the training rows
     >>> result = fi.compare(
@@ -119,6 +121,7 @@ class Dataset:
     X: Floats
     Y: Array
     test: tuple[Floats, Array] | None
+    validation: tuple[Floats, Array] | None
     features: tuple[str, ...]
     target: str
     classes: tuple[Any, ...] | None
@@ -159,10 +162,10 @@ class Dataset:
         return Network(sizes, output=self.output, **settings)
 
     def _parts(self) -> list[str]:
-        held_out = [] if self.test is None else [f"{self.test[0].shape[1]:,} for testing"]
+        held_out = {"validation": self.validation, "testing": self.test}
         return [
             f"{self.X.shape[1]:,} rows for training",
-            *held_out,
+            *(f"{rows[0].shape[1]:,} for {use}" for use, rows in held_out.items() if rows),
             counted(len(self.features), "feature"),
             f"output {self.output}",
         ]
@@ -181,6 +184,7 @@ def from_table(
     test: tuple[Any, Any] | None = None,
     kind: Kind | None = None,
     test_size: float | int | None = 0.25,
+    validation_size: float | int | None = None,
     seed: int = 0,
     standardize: bool = True,
 ) -> Dataset:
@@ -196,8 +200,8 @@ def from_table(
         The column of the data frame that is to be predicted, or the targets themselves: numbers,
         booleans, text or categories.
     test : tuple, optional
-        ``(table, target)`` of the rows to test with, like the others; `test_size` and `seed` are
-        not used then. If `target` is a label, the second entry is that label too.
+        ``(table, target)`` of the rows to test with, like the others; `test_size` is not used
+        then. If `target` is a label, the second entry is that label too.
     kind : {"classes", "numbers", "counts"}, optional
         What the target holds. By default text, booleans and categories are classes; numbers with
         fractions are numbers; integers are classes if at most 20 different ones occur, each at
@@ -205,6 +209,9 @@ def from_table(
     test_size : float, int or None, default 0.25
         The share, or the number, of the rows to hold out for testing; 0 or None for none. A share
         is rounded up to whole rows, as in scikit-learn.
+    validation_size : float, int or None, optional
+        The same of the rows that are left for training, to hold out for early stopping: pass
+        ``data.validation`` to :func:`fastinit.compare`. By default none.
     seed : int, default 0
         Selects the rows to hold out. The selection is the same with every version of NumPy. For
         classes it is stratified: each has its share of the rows (rounded by largest remainder),
@@ -224,9 +231,9 @@ def from_table(
         If an argument has the wrong type.
     ValueError
         If a value is missing or infinite, or is a date or another object; the message names the
-        place, with rows counted from 0. If a feature of text has more than 50 categories. If there
-        are fewer than two examples or two different targets. If the shapes do not match, a column
-        does not exist, or two columns have the same name.
+        place, with rows counted from 0 as in pandas. If a feature of text has more than 50
+        categories. If there are fewer than two examples or two different targets. If the shapes do
+        not match, a column does not exist, or two columns have the same name.
 
     Examples
     --------
@@ -240,9 +247,9 @@ def from_table(
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"size": [1, 2, 3, 4], "kind": ["a", "a", "b", "b"]})
     >>> from_table(frame, target="kind", test_size=2).notes[0]
-    'target kind: 2 classes (a, b)'
+    "target 'kind': 2 classes (a, b)"
     """
-    options = _Options.checked(kind, test_size, seed, standardize)
+    options = _Options.checked(kind, test_size, validation_size, seed, standardize)
     main = _examples(table, target)
     held_out = None
     if test is not None:
@@ -258,6 +265,7 @@ def read(
     *,
     kind: Kind | None = None,
     test_size: float | int | None = 0.25,
+    validation_size: float | int | None = None,
     seed: int = 0,
     standardize: bool = True,
 ) -> Dataset:
@@ -278,7 +286,7 @@ def read(
     target : str
         The column that is to be predicted. In an ``.npz`` file, the name of the array; "y" by
         default.
-    kind, test_size, seed, standardize
+    kind, test_size, validation_size, seed, standardize
         As for :func:`from_table`.
 
     Returns
@@ -308,7 +316,7 @@ def read(
     >>> data.features
     ('length', 'colour=blue', 'colour=red')
     """
-    options = _Options.checked(kind, test_size, seed, standardize)
+    options = _Options.checked(kind, test_size, validation_size, seed, standardize)
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path: expected a str or a path; got {type(path).__name__}")
     if target is not None and not isinstance(target, str):
@@ -342,24 +350,34 @@ def read(
 class _Options(NamedTuple):
     kind: Kind | None
     test_size: float | int
+    validation_size: float | int
     seed: int
     standardize: bool
 
     @classmethod
-    def checked(cls, kind: Any, test_size: Any, seed: Any, standardize: Any) -> _Options:
+    def checked(
+        cls, kind: Any, test_size: Any, validation_size: Any, seed: Any, standardize: Any
+    ) -> _Options:
         if kind is not None:
             check_name("kind", kind, KINDS)
-        if test_size is None:
-            test_size = 0
-        elif isinstance(test_size, (float, np.floating)):
-            test_size = as_float("test_size", test_size)
-            if not 0 <= test_size < 1:
-                raise ValueError(f"test_size: expected a share in [0, 1); got {test_size}")
-        else:
-            test_size = check_integer("test_size", test_size)
         return cls(
-            kind, test_size, check_integer("seed", seed), check_bool("standardize", standardize)
+            kind,
+            _checked_size("test_size", test_size),
+            _checked_size("validation_size", validation_size),
+            check_integer("seed", seed),
+            check_bool("standardize", standardize),
         )
+
+
+def _checked_size(name: str, size: Any) -> float | int:
+    if size is None:
+        return 0
+    if not isinstance(size, (float, np.floating)):
+        return check_integer(name, size)
+    share = as_float(name, size)
+    if not 0 <= share < 1:
+        raise ValueError(f"{name}: expected a share in [0, 1); got {share}")
+    return share
 
 
 @dataclass(frozen=True, eq=False)
@@ -545,7 +563,10 @@ def _check_missing(columns: Sequence[tuple[str, _Values]], where: Where) -> None
         n_values, n_columns = n_values + n_missing, n_columns + bool(n_missing)
     if first:
         more = f"; {n_values:,} values are missing or infinite, in {counted(n_columns, 'column')}"
-        raise ValueError(first + (more if n_values > 1 else ""))
+        raise ValueError(
+            f"{first}{more if n_values > 1 else ''} (rows are counted from 0, as in pandas); "
+            "remove these rows or fill them in, for example with pandas.DataFrame.dropna or fillna"
+        )
 
 
 def _missing(values: _Values) -> NDArray[np.bool_]:
@@ -672,7 +693,9 @@ def _dataset(
     notes = [*notes, target_note, *feature_notes]
 
     if held_out is None:
-        is_test, note = _split(Y, classes, options)
+        is_test, note = _split(
+            "test_size", options.test_size, Y, classes, options.seed, (), "rows", "testing"
+        )
     else:
         is_test = np.arange(total) >= n
         note = f"{counted(total - n, 'row')} for testing, as given"
@@ -681,9 +704,20 @@ def _dataset(
                 raise ValueError(f"test: expected classes of the training rows; got {label!r}")
     notes.append(note)
     train, n_test = ~is_test, np.count_nonzero(is_test)
-    for code, label in enumerate(classes or ()):
-        if n_test and not (Y[is_test] == code).any():
-            notes.append(f"class {label} has no test row")
+    is_validation = np.zeros(total, dtype=bool)
+    if options.validation_size:
+        # A sequence of its own, so that the rows do not depend on those of the test.
+        is_validation[train], note = _split(
+            "validation_size", options.validation_size, Y[train], classes, options.seed, (1,),
+            "training rows", "validation",
+        )  # fmt: skip
+        notes.append(note)
+        train &= ~is_validation
+    untested = [
+        str(label) for code, label in enumerate(classes or ()) if not (Y[is_test] == code).any()
+    ]
+    if n_test and untested:
+        notes.append(f"classes without test rows: {_listed(untested)}")
 
     mean, scale = np.zeros(len(X)), np.ones(len(X))
     target_mean, target_scale = 0.0, 1.0
@@ -704,25 +738,28 @@ def _dataset(
             target_mean, target_scale = float(target_mean), float(target_scale)
             Y = (Y - target_mean) / target_scale
             notes.append(
-                f"target {main.target_name} standardised like the features (mean "
+                f"target {main.target_name!r} standardised like the features (mean "
                 f"{target_mean:.6g}, standard deviation {target_scale:.6g}); costs are in units of "
                 "its variance"
             )
     Y = Y if output == "softmax" else Y[None]
-    arrays = [X[:, train], Y[..., train], X[:, is_test], Y[..., is_test], mean, scale]
+    rows = (train, is_test, is_validation)
+    arrays = [*(X[:, chosen] for chosen in rows), *(Y[..., chosen] for chosen in rows), mean, scale]
     arrays = [np.ascontiguousarray(array) for array in arrays]
     for array in arrays:
         array.setflags(write=False)
+    X, X_test, X_validation, Y, Y_test, Y_validation, mean, scale = arrays
     return Dataset(
-        X=arrays[0],
-        Y=arrays[1],
-        test=(arrays[2], arrays[3]) if n_test else None,
+        X=X,
+        Y=Y,
+        test=(X_test, Y_test) if n_test else None,
+        validation=(X_validation, Y_validation) if is_validation.any() else None,
         features=tuple(features),
         target=main.target_name,
         classes=classes,
         output=output,
-        mean=arrays[4],
-        scale=arrays[5],
+        mean=mean,
+        scale=scale,
         target_mean=target_mean,
         target_scale=target_scale,
         notes=tuple(notes),
@@ -733,7 +770,7 @@ def _target(
     examples: _Examples, kind: Kind | None
 ) -> tuple[str, tuple[Any, ...] | None, Array, str]:
     """Return the output of the network, the classes, the targets in one dimension, and a note."""
-    values, name = examples.target, f"target {examples.target_name}"
+    values, name = examples.target, f"target {examples.target_name!r}"
     chosen, reason = kind, ""
     if isinstance(values, _Labels) or values.dtype == bool:
         if kind not in (None, "classes"):
@@ -752,6 +789,11 @@ def _target(
                     f"; {len(distinct):,} different integers are treated as {chosen}, "
                     f"kind={other!r} treats them as {other}"
                 )
+        elif kind == "classes" and len(distinct) > MOST_INTEGER_CLASSES:
+            reason = (
+                f"; {len(distinct):,} different numbers are many for classes, kind='numbers' "
+                "treats them as numbers"
+            )
         if chosen == "classes" and not whole:
             row = int((values != np.floor(values)).argmax())
             raise ValueError(
@@ -814,7 +856,7 @@ def _features(examples: _Examples) -> tuple[Floats, list[str], list[str]]:
         names.extend(f"{name}={label}" for label in values.names)
         n_labels = len(values.names)
         notes.append(
-            f"column {name}: {n_labels} categor{'y' if n_labels == 1 else 'ies'}, one-hot encoded"
+            f"column {name!r}: {n_labels} categor{'y' if n_labels == 1 else 'ies'}, one-hot encoded"
         )
     _check_names(names)
     X = np.empty((len(rows), len(examples.target)))
@@ -884,31 +926,39 @@ def _moments(X: Floats, names: Sequence[str]) -> tuple[Floats, Floats, list[str]
 
 
 def _split(
-    Y: Array, classes: Sequence[Any] | None, options: _Options
+    name: str,
+    size: float | int,
+    Y: Array,
+    classes: Sequence[Any] | None,
+    seed: int,
+    stream: tuple[int, ...],
+    rows: str,
+    use: str,
 ) -> tuple[NDArray[np.bool_], str]:
     """Return which rows are held out, and a note. Y has codes of classes, or numbers."""
-    n, size = len(Y), options.test_size
-    n_test = size if isinstance(size, int) else math.ceil(size * n)
+    n = len(Y)
+    n_held_out = size if isinstance(size, int) else math.ceil(size * n)
     strata = np.zeros(n, dtype=np.int64) if classes is None else Y.astype(np.int64)
     counts = np.bincount(strata)
     most = int((counts - 1).sum())
-    if n_test > most:
+    if n_held_out > most:
         what = "one row" if classes is None else "one row of each class"
         raise ValueError(
-            f"test_size: expected at most {most} of {n} rows, because {what} is needed for "
-            f"training; got {n_test}"
+            f"{name}: expected at most {most} of {n} rows, because {what} is needed for "
+            f"training; got {n_held_out}"
         )
-    is_test = np.zeros(n, dtype=bool)
-    if not n_test:
-        return is_test, "no rows held out for testing"
-    for stratum, share in enumerate(_shares(n_test, counts)):
+    is_held_out = np.zeros(n, dtype=bool)
+    if not n_held_out:
+        return is_held_out, f"no rows held out for {use}"
+    for stratum, share in enumerate(_shares(n_held_out, counts)):
         # Raw bits, because NumPy guarantees their sequence, unlike that of shuffles. A sequence of
         # its own for each class, so that none depends on the others.
-        bits = np.random.PCG64([options.seed, stratum]).random_raw(int(counts[stratum]))
-        rows = np.flatnonzero(strata == stratum)
-        is_test[rows[np.argsort(bits, kind="stable")[:share]]] = True
+        bits = np.random.PCG64([seed, stratum, *stream]).random_raw(int(counts[stratum]))
+        members = np.flatnonzero(strata == stratum)
+        is_held_out[members[np.argsort(bits, kind="stable")[:share]]] = True
     how = "" if classes is None else "stratified by class, "
-    return is_test, f"{n_test:,} of {n:,} rows held out for testing, {how}seed {options.seed}"
+    note = f"{n_held_out:,} of {n:,} {rows} held out for {use}, {how}seed {seed}"
+    return is_held_out, note
 
 
 def _shares(n_test: int, counts: NDArray[np.int64]) -> list[int]:

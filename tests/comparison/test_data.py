@@ -1,5 +1,6 @@
 """Tables and files become the arrays that are trained on; an error names file, column and row."""
 
+import html
 import io
 import os
 import re
@@ -89,8 +90,8 @@ def test_a_data_frame_becomes_arrays(frame):
     assert (found.test[0].shape, found.test[1].shape) == ((6, 3), (3,))
     assert sorted(found.test[1]) == [0, 1, 2]
     assert found.notes == (
-        "target species: 3 classes (cat, dog, eel)",
-        "column city: 3 categories, one-hot encoded",
+        "target 'species': 3 classes (cat, dog, eel)",
+        "column 'city': 3 categories, one-hot encoded",
         "3 of 12 rows held out for testing, stratified by class, seed 0",
         "features standardised with the means and standard deviations of the training rows",
     )
@@ -98,7 +99,7 @@ def test_a_data_frame_becomes_arrays(frame):
         "Dataset: 9 rows for training, 3 for testing, 6 features, output softmax",
         *(f"  {note}" for note in found.notes),
     ]
-    assert all(note in found._repr_html_() for note in found.notes)
+    assert all(html.escape(note) in found._repr_html_() for note in found.notes)
     assert found._repr_html_().startswith("<table>")
 
 
@@ -203,11 +204,11 @@ def test_integers_that_occur_once_are_numbers():
     found = from_table(np.eye(5), [1, 1, 2, 2, 3])
     assert found.output == "identity"
     assert found.notes[0] == (
-        "target y: numbers; 3 different integers are treated as numbers, kind='classes' treats "
+        "target 'y': numbers; 3 different integers are treated as numbers, kind='classes' treats "
         "them as classes"
     )
     assert from_table(np.eye(6), [1, 1, 2, 2, 3, 3]).notes[0] == (
-        "target y: 3 classes (1, 2, 3); 3 different integers are treated as classes, "
+        "target 'y': 3 classes (1, 2, 3); 3 different integers are treated as classes, "
         "kind='numbers' treats them as numbers"
     )
 
@@ -371,7 +372,7 @@ def test_a_class_with_one_example_is_trained_with_it():
     y = ["rare", *["a", "b"] * 10]
     found = from_table(np.eye(21), y)
     assert np.count_nonzero(found.Y == 2) == 1
-    assert "class rare has no test row" in found.notes
+    assert "classes without test rows: rare" in found.notes
 
 
 @pytest.mark.parametrize("test_size", [0, 0.0, None])
@@ -384,6 +385,47 @@ def test_sizes_of_the_split():
         found = from_table(np.eye(20), np.arange(20) / 3, test_size=test_size)
         expected = n_test if test_size != 0.1 else 2
         assert found.test[0].shape == (20, expected)
+
+
+def test_validation_rows():
+    """Taken from the training rows by class; the test rows are those of a split without them."""
+    y = np.repeat([0, 1], [20, 60])
+    X = np.arange(80.0)[:, None]
+    plain = from_table(X, y, standardize=False)
+    assert plain.validation is None
+    found = from_table(X, y, validation_size=0.2, standardize=False)
+    assert_array_equal(found.test[0], plain.test[0])
+    parts = [found.X[0], found.validation[0][0], found.test[0][0]]
+    assert_array_equal(np.sort(np.concatenate(parts)), X[:, 0])
+    assert [np.bincount(Y[0].astype(int)).tolist() for Y in (found.validation[1], found.Y)] == [
+        [3, 9],
+        [12, 36],
+    ]
+    note = "12 of 60 training rows held out for validation, stratified by class, seed 0"
+    assert note in found.notes
+    assert repr(found).startswith(
+        "Dataset: 48 rows for training, 12 for validation, 20 for testing"
+    )
+    other = from_table(X, y, validation_size=0.2, seed=1, standardize=False)
+    assert not np.array_equal(other.validation[0], found.validation[0])
+    # Like the test rows, they do not take part in the means.
+    scaled = from_table(X, y, validation_size=12)
+    assert scaled.mean == pytest.approx(found.X.mean())
+    assert_allclose(scaled.validation[0], (found.validation[0] - scaled.mean) / scaled.scale)
+    given = from_table(X, y, test=(X[:4], y[:4]), validation_size=8)
+    assert given.validation[1].shape == (1, 8)
+    assert given.test[1].shape == (1, 4)
+    refused("validation_size: expected a share in [0, 1)", from_table, X, y, validation_size=1.0)
+    refused("validation_size: expected at most 58 of 60 rows", from_table, X, y, validation_size=59)
+
+
+def test_many_numbers_as_classes_are_doubted():
+    """In one line, also if many of them have no test row."""
+    y = np.repeat(np.arange(40), 2)
+    found = from_table(np.eye(80), y, kind="classes")
+    assert "40 different numbers are many for classes, kind='numbers'" in found.notes[0]
+    assert sum("test rows" in note for note in found.notes) == 1
+    assert any(note.endswith("(20 in all)") for note in found.notes)
 
 
 def test_given_test_rows(frame):
@@ -440,6 +482,17 @@ def test_missing_values_are_refused_with_their_place(pd, frame, column, value):
         refused(message + found, from_table, frame, "species")
     frame.loc[9, "height"] = np.nan
     refused("; 2 values are missing or infinite, in ", from_table, frame, "species")
+    refused(
+        "or fill them in, for example with pandas.DataFrame.dropna", from_table, frame, "species"
+    )
+
+
+def test_data_frames_with_text_are_referred_to_from_table(pd, frame):
+    for X in (frame.T, frame["city"]):
+        with pytest.raises(TypeError, match=r"^X: .*fastinit\.comparison\.from_table encodes"):
+            fi.compare(X, np.zeros((1, 12)), fi.Network([5, 2, 1]), "zeros")
+    assert fi.comparison.from_table is from_table
+    assert fi.comparison.read is read
 
 
 def test_missing_values_in_arrays():
