@@ -84,8 +84,15 @@ class Table(Sequence[dict[str, Any]]):
             None is an empty string. Characters that cannot be printed are replaced, because labels
             are the user's.
         """
-        for row in self._rows:
-            yield [_printable(_text(value, digits)) for value in row.values()]
+        columns = [self._texts(name, digits) for name in self.columns]
+        for row in zip(*columns, strict=True):
+            yield [_printable(text) for text in row]
+
+    def _texts(self, name: str, digits: int) -> list[str]:
+        values = [row[name] for row in self._rows]
+        if name.replace("_", " ") in KEYS:
+            return rounded(values)
+        return [_text(value, digits) for value in values]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as CSV in UTF-8, floats with all their digits and None as an empty field.
@@ -327,6 +334,33 @@ def shortened(labels: Sequence[str], width: int) -> list[str]:
             number = f"…{i + 1}"
             found[i] = _cut(label, width - len(number)) + number
     return found
+
+
+def rounded(values: Sequence[Any], digits: int = FEW_DIGITS) -> list[str]:
+    """Return values of an axis as text, with the fewest digits that keep different ones different.
+
+    Parameters
+    ----------
+    values : sequence
+        Values that are not floats are written in full, None as an empty string.
+    digits : int, default 3
+        The least number of significant digits.
+
+    Examples
+    --------
+    >>> rounded([0.010000000000000004, 0.00137936938299795]), rounded([0.1234, 0.12341])
+    (['0.01', '0.00138'], ['0.1234', '0.12341'])
+    """
+    different = set(map(_exact, values))
+    for enough in range(digits, 17):
+        found = [_text(value, enough) for value in values]
+        if len(set(found)) == len(different):
+            return found
+    return [_exact(value) for value in values]
+
+
+def _exact(value: Any) -> str:
+    return _text(value, 17)
 
 
 def counted(n: int, noun: str) -> str:
