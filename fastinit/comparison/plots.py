@@ -528,20 +528,20 @@ class PlainTicks(Locator):
         places = self.wanted.tolist()
         self.texts = dict(zip(places, rounded(places), strict=True))
 
-    def __call__(self) -> NDArray[np.float64]:
+    def __call__(self) -> list[float]:
         """Return the ticks for the axis as it is."""
         for places in self._candidates():
             if len(places) == 1 or (len(places) and (self._gaps(places) >= 0).all()):
-                return places
-        return np.array([self.low])
+                return [float(place) for place in places]
+        return [self.low]
 
-    def tick_values(self, vmin: float, vmax: float) -> NDArray[np.float64]:
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
         """Return the ticks; the limits are those given to the locator."""
         return self()
 
     def text(self, value: float) -> str:
         """Return the label of a tick."""
-        return self.texts.get(value, f"{value:g}")
+        return str(self.texts.get(value, f"{value:g}"))
 
     def _candidates(self) -> Iterator[NDArray[np.float64]]:
         """Yield sets of ticks, fewer and fewer."""
@@ -554,7 +554,7 @@ class PlainTicks(Locator):
         else:
             for n in range(5, 0, -1):
                 found = MaxNLocator(n, integer=self.integer).tick_values(self.low, self.high)
-                yield self._within(found)
+                yield self._within(np.asarray(found))
 
     def _powers(self) -> Iterator[NDArray[np.float64]]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
@@ -570,11 +570,11 @@ class PlainTicks(Locator):
                 yield 10.0**chosen
 
     def _within(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self.log:
-            slack = (self.high / self.low) ** 1e-6
-            return places[(places >= self.low / slack) & (places <= self.high * slack)]
+        # Rounding must not put the extremes outside.
         slack = 1e-6 * (self.high - self.low)
-        return places[(places >= self.low - slack) & (places <= self.high + slack)]
+        low = self.low * (1 - 1e-6) if self.log else self.low - slack
+        kept: NDArray[np.float64] = places[(places >= low) & (places <= self.high + slack)]
+        return kept
 
     def _gaps(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the room between neighbouring labels in points, less a space."""
@@ -582,7 +582,7 @@ class PlainTicks(Locator):
         ax = axis.axes
         across = axis.axis_name == "x"
         length = (ax.bbox.width if across else ax.bbox.height) * 72 / ax.figure.dpi
-        named = plt.rcParams[f"{axis.axis_name}tick.labelsize"]
+        named = plt.rcParams["xtick.labelsize" if across else "ytick.labelsize"]
         size = FontProperties(size=named).get_size_in_points()
         scaled = axis.get_transform().transform(places)
         ends = axis.get_transform().transform(np.array(axis.get_view_interval()))

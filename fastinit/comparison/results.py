@@ -390,6 +390,8 @@ class Comparison:
     def summary(self, *by: str) -> Table:
         """Return medians, quartiles and shares over the runs of each scheme.
 
+        With axes, the schemes of one group follow each other, in the order of its ranking.
+
         Parameters
         ----------
         *by : str
@@ -421,7 +423,8 @@ class Comparison:
         """
         columns = self.columns()
         rows = []
-        for key, chosen in self.groups(*by):
+        groups = [each for group in self._parts(*by) for each in group] if by else self.groups()
+        for key, chosen in groups:
             own = {name: column[chosen] for name, column in columns.items()}
             rows.append({name.replace("_", " "): v for name, v in key.items()} | self._medians(own))
         return Table(rows)
@@ -459,6 +462,20 @@ class Comparison:
             ({name: values[name][i] for name in values}, order[end - size : end])
             for i, (end, size) in enumerate(zip(ends, np.bincount(inverse), strict=True))
         ]
+
+    def _parts(self, *by: str) -> list[list[tuple[dict[str, Any], NDArray[np.intp]]]]:
+        """Return :meth:`groups` by the values of the axes, schemes in the order of the ranking."""
+        place, codes = self.columns()["place"], self.cells.codes
+        used = [list(self.cells.values).index(name) for name in by]
+        parts: dict[tuple[int, ...], list[tuple[dict[str, Any], NDArray[np.intp]]]] = {}
+        for key, rows in self.groups(*by):
+            parts.setdefault(tuple(codes[place[rows[0]], used].tolist()), []).append((key, rows))
+        found = []
+        for _, part in sorted(parts.items()):
+            ranking = self.ranking(**{name: part[0][0][name] for name in by})
+            order = {row["scheme"]: i for i, row in enumerate(ranking)}
+            found.append(sorted(part, key=lambda each: order[each[0]["scheme"]]))
+        return found
 
     def _medians(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         low, median, high = quantiles(columns["final_cost"], QUARTILES).tolist()
@@ -579,10 +596,40 @@ class Comparison:
         """
         rows = self._rows_of(scheme)
         columns = {name: column[rows] for name, column in self.columns().items()}
-        if len(rows) == 1:
-            only = {name: column[0] for name, column in columns.items()}
-            return "; ".join(statistics.sentences(only, self.evidence))
-        return statistics.verdict_of(columns, self.evidence)
+        return _verdict(columns, self.evidence)
+
+    def verdicts(self, *by: str) -> Table:
+        """Return the verdict of each scheme, of the runs of each group.
+
+        Parameters
+        ----------
+        *by : str
+            Axes, as in :meth:`summary`.
+
+        Returns
+        -------
+        Table
+            With the columns "scheme", the axes, and "verdict".
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 3, 1])
+        >>> result = fi.compare(X, Y, net, "zeros", learning_rate=[0.1, 0.2], iterations=20)
+        >>> [row["learning rate"] for row in result.verdicts("learning_rate")]
+        [0.1, 0.2]
+        """
+        columns, evidence = self.columns(), self.evidence
+        rows = []
+        groups = [each for group in self._parts(*by) for each in group] if by else self.groups()
+        for key, chosen in groups:
+            own = {name: column[chosen] for name, column in columns.items()}
+            rows.append(
+                {name.replace("_", " "): value for name, value in key.items()}
+                | {"verdict": _verdict(own, evidence)}
+            )
+        return Table(rows)
 
     def _shown(self) -> Table:
         return self.table() if len(self.cells) == len(self.schemes) else self.summary()
@@ -674,6 +721,14 @@ class RankingTable(Table):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}\n{self.answer}"
+
+
+def _verdict(columns: Mapping[str, NDArray[Any]], evidence: statistics.Evidence) -> str:
+    """Return the verdict of runs, of one in the words for one."""
+    if len(columns["place"]) == 1:
+        only = {name: column[0] for name, column in columns.items()}
+        return "; ".join(statistics.sentences(only, evidence))
+    return statistics.verdict_of(columns, evidence)
 
 
 def _objects(
