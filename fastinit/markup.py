@@ -32,7 +32,8 @@ def html_table(
     caption : str, optional
         The caption of the table.
     sortable : bool, default False
-        Whether the table has the class "sortable", and cells that are not numbers the class "text".
+        Whether the table has the class "sortable", and cells that are neither numbers nor ranges of
+        numbers, such as "1 to 2", the class "text".
 
     Returns
     -------
@@ -65,7 +66,8 @@ def html_table(
 
 
 def _cell(text: str, sortable: bool) -> str:
-    start = '<td class="text">' if sortable and not is_number(text) else "<td>"
+    numeric = all(map(is_number, text.split(" to ")))
+    start = '<td class="text">' if sortable and not numeric else "<td>"
     return f"{start}{escaped(text)}</td>"
 
 
