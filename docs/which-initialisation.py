@@ -193,7 +193,7 @@ def page(folder: Path, into: Path, seeds: int, epochs: int | None) -> str:
             )
         for ranking in document["rankings"]:
             first, *others = ranking["rows"]
-            untold = [row["scheme"] for row in others if row["tied"]]
+            untold = [row["scheme"] for row in others if row["verdict"] != "worse"]
             best[first["scheme"]] += 1
             for scheme in (first["scheme"], *untold):
                 tied[scheme] += 1

@@ -1036,10 +1036,10 @@ def _shown(ranking: RankingTable) -> Table:
                 "interval from": row["low"] if known else None,
                 "to": row["high"] if known else None,
                 # Rounding errors of a difference are no digits of it.
-                "behind": None if best else round(abs(row["difference"]), 12),
+                "difference": None if best else round(row["difference"], 12),
                 "p": None if best else row["p_value"],
                 "failed": row["failed"],
-                "best": "perhaps" if row["tied"] else "yes" if best else "no",
+                "verdict": row["verdict"],
             }
         )
     return Table(rows)

@@ -1,4 +1,4 @@
-"""Ranking: schemes in the order of a metric, and which differences the runs can tell."""
+"""Ranking: schemes in the order of a metric, and which of them the runs distinguish."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.comparison.statistics import ALPHA, holm, median_interval, quantile
 from fastinit.training.network import Array
 
-# Probability with which `seeds_needed` seeds would tell the difference seen.
+# What a ranking says of a scheme: it has the best median; the test does not distinguish it from that
+# scheme; it is worse; or the test finds it better than that scheme, though its median is worse.
+VERDICTS = ("best", "not distinguished", "worse", "better in pairs")
+# Probability with which `seeds_needed` seeds would distinguish schemes of the observed difference.
 POWER = 0.8
 # Up to this number of pairs, or of values of both schemes, p-values are exact.
 _EXACT = 50
@@ -30,22 +33,28 @@ class Rank:
         From 1, by the median; schemes of equal medians share a place.
     seeds, runs : int
         Numbers of seeds and of runs with a value.
+    common_seeds : int
+        Number of seeds with a value of both this and the best scheme.
     failed : int
         Number of runs whose value is infinite.
     median, low, high : float
         The median of the seeds, and its interval; NaN for an interval of one seed.
     difference, difference_low, difference_high : float
-        The median of the differences to the best scheme, paired by block, and its interval; 0, NaN
-        and NaN for the best scheme. A difference of two infinite values is 0.
+        The median of the differences, the metric of this scheme minus that of the best one, paired
+        by block, and its interval, in the unit of the metric; 0, NaN and NaN for the best scheme. A
+        difference of two infinite values is 0. Where a low metric is better, a negative difference
+        says that this scheme is better than that of the best median in most blocks.
     p_value : float
         Of the test for a difference to the best scheme, corrected for the number of pairs of
         schemes; NaN for the best scheme.
-    tied : bool
-        Whether no difference to the best scheme can be told: False for the best scheme only if all
-        others can be told from it.
+    verdict : {"best", "not distinguished", "worse", "better in pairs"}
+        The first scheme is "best": it has the best median. Of the others, the test at the corrected
+        level of 5 % does not distinguish a scheme from the best one, finds it worse, or finds it
+        better. The latter is possible because the median of differences is not the difference of
+        medians.
     seeds_needed : int or None
-        The number of seeds with which the difference seen would be told with a probability of 80 %;
-        None if it is told already, or the seeds give no estimate of it.
+        The number of seeds with which schemes of the observed difference would be distinguished
+        with a probability of 80 %; None if they are already, or the seeds give no estimate of it.
     paired : bool
         Whether the test pairs the runs of both schemes by block.
     """
@@ -53,6 +62,7 @@ class Rank:
     scheme: str
     place: int
     seeds: int
+    common_seeds: int
     runs: int
     failed: int
     median: float
@@ -62,7 +72,7 @@ class Rank:
     difference_low: float
     difference_high: float
     p_value: float
-    tied: bool
+    verdict: str
     seeds_needed: int | None
     paired: bool
 
@@ -91,6 +101,10 @@ class Ranking:
         """The scheme of the best median."""
         return self.rows[0]
 
+    def with_verdict(self, verdict: str) -> list[Rank]:
+        """Return the rows of one verdict."""
+        return [row for row in self.rows if row.verdict == verdict]
+
 
 def rank(
     values: ArrayLike,
@@ -99,7 +113,7 @@ def rank(
     higher_is_better: bool = False,
     clusters: ArrayLike | None = None,
 ) -> Ranking:
-    """Rank schemes by a metric, and test which differences can be told.
+    """Rank schemes by a metric, and test which of them can be distinguished.
 
     Parameters
     ----------
@@ -139,7 +153,7 @@ def rank(
       medians of confidence 97.5 %.
     - The best scheme is chosen from the same values. The p-values are therefore corrected for all
       pairs of schemes, by :func:`holm`, not only for those with the best. The probability that any
-      two equal schemes are told apart is at most 5 %.
+      two equal schemes are distinguished is at most 5 %.
     - ``seeds_needed`` follows from the probability that the mean of two differences is positive
       [3]_, at the level of one of all pairs. It is an estimate from few values.
 
@@ -154,8 +168,8 @@ def rank(
     Examples
     --------
     >>> costs = np.random.default_rng(0).normal([1.0, 1.1, 2.0], 0.2, (20, 3))
-    >>> [(row.scheme, row.tied) for row in rank(costs, ["a", "b", "c"]).rows]
-    [('a', True), ('b', True), ('c', False)]
+    >>> [(row.scheme, row.verdict) for row in rank(costs, ["a", "b", "c"]).rows]
+    [('a', 'best'), ('b', 'not distinguished'), ('c', 'worse')]
     """
     table = np.array(values, dtype=np.float64)
     if table.ndim != 2 or not table.shape[1]:
@@ -188,32 +202,31 @@ def rank(
         interval = _interval_or_range(known[scheme], ALPHA)
         column = table[:, scheme]
         outcome: dict[str, Any] = {
+            "common_seeds": len(known[scheme]),
             "difference": 0.0,
             "difference_low": math.nan,
             "difference_high": math.nan,
             "p_value": math.nan,
+            "verdict": "best",
             "seeds_needed": None,
             "paired": True,
         }
-        if scheme == best:
-            tied = any(
-                _is_tied(pairs[pair], p, first_is_best=pair[0] == best)
-                for pair, p in p_values.items()
-                if best in pair
-            )
-        else:
+        if scheme != best:
             key = min(best, scheme), max(best, scheme)
             pair, p = pairs[key], p_values[key]
-            tied = _is_tied(pair, p, first_is_best=key[0] == best)
+            verdict = _verdict(pair, p, first_is_best=key[0] == best)
+            open_ = verdict == "not distinguished"
             # From the best to this scheme, in the units of the values.
             away = sign if key[1] == scheme else -sign
             ends = sorted((away * pair.low, away * pair.high))
             outcome = {
+                "common_seeds": pair.common,
                 "difference": away * pair.difference + 0.0,
                 "difference_low": ends[0] + 0.0,
                 "difference_high": ends[1] + 0.0,
                 "p_value": p,
-                "seeds_needed": pair.seeds_needed(level) if tied else None,
+                "verdict": verdict,
+                "seeds_needed": pair.seeds_needed(level) if open_ else None,
                 "paired": pair.paired,
             }
         rows.append(
@@ -228,20 +241,18 @@ def rank(
                 median=_shown(overall[scheme], sign),
                 low=_shown(interval[0 if sign > 0 else 1], sign),
                 high=_shown(interval[1 if sign > 0 else 0], sign),
-                tied=tied,
                 **outcome,
             )
         )
     return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs))
 
 
-def _is_tied(pair: "_Pair", p: float, *, first_is_best: bool) -> bool:
-    """Return whether the best scheme is not told from the other of a pair.
-
-    A test of the pairs that favours the scheme of the worse median tells nothing either.
-    """
+def _verdict(pair: "_Pair", p: float, *, first_is_best: bool) -> str:
+    """Return the verdict on the scheme of a pair that does not have the best median."""
     worse = pair.probability if first_is_best else 1 - pair.probability
-    return p > ALPHA or worse <= 0.5
+    if p > ALPHA or worse == 0.5:
+        return "not distinguished"
+    return "worse" if worse > 0.5 else "better in pairs"
 
 
 def _shown(value: float, sign: float) -> float:
@@ -303,6 +314,7 @@ class _Pair:
 
     paired: bool
     seeds: int
+    common: int
     difference: float
     low: float
     high: float
@@ -331,7 +343,7 @@ class _Pair:
         a, b = (own[~np.isnan(own)] for own in (medians[:, first], medians[:, second]))
         n, fewer = len(differences), min(len(a), len(b))
         if not fewer:
-            return cls(False, 0, math.nan, math.nan, math.nan, 1.0, 0.5, 1.0)
+            return cls(False, 0, 0, math.nan, math.nan, math.nan, 1.0, 0.5, 1.0)
         if 2 * n >= fewer:
             middle, (low, high) = _median(differences), _interval_or_range(differences, ALPHA)
         else:
@@ -341,12 +353,12 @@ class _Pair:
         if 2 * n >= fewer and 2.0 ** (1 - n) <= level:
             p, probability = _signed_rank(differences)
             unequal = float(np.count_nonzero(differences)) / n
-            return cls(True, n, middle, low, high, p, probability, unequal)
+            return cls(True, n, n, middle, low, high, p, probability, unequal)
         p, probability = _rank_sum(a, b)
-        return cls(False, fewer, middle, low, high, p, probability, 1.0)
+        return cls(False, fewer, n, middle, low, high, p, probability, 1.0)
 
     def seeds_needed(self, level: float) -> int | None:
-        """Return the number of seeds that would tell the difference at this two-sided level."""
+        """Return the number of seeds that would distinguish the schemes at a two-sided level."""
         effect = abs(self.probability - 0.5)
         if self.seeds < 3 or effect == 0:
             return None
@@ -444,7 +456,7 @@ def _two_sided(distance: float, variance: float) -> float:
 
 
 def answer(ranking: Ranking, metric: str = "value") -> str:
-    """Return which scheme is best and which differences can be told, in two sentences.
+    """Return which scheme is best and from which ones it is distinguished, in two sentences.
 
     Parameters
     ----------
@@ -458,7 +470,7 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
     >>> for sentence in answer(rank(costs, ["a", "b"]), "final cost").split(". "):
     ...     print(sentence)
     a is best: median final cost 0.901 (95% interval 0.867 to 1.04, 20 seeds)
-    It can be told from b, whose median is 2.02.
+    It can be distinguished from b, whose median is 2.02.
     """
     best, others = ranking.best, ranking.rows[1:]
     if not best.seeds:
@@ -466,45 +478,73 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
     median = f"median {metric} {_value(best.median)} ({_interval_in_words(best)})"
     if not others:
         return f"{best.scheme}: {median}."
-    tied = [row for row in others if row.tied]
-    if not tied:
+    if all(row.verdict == "worse" for row in others):
         second = others[0]
-        rest = f"the other {len(others)} schemes, of which {second.scheme} is next with a"
-        rest = f"{second.scheme}, whose" if len(others) == 1 else rest
-        verb = "median is" if len(others) == 1 else "median of"
+        rest = f"the other {len(others)} schemes, of which {second.scheme} is next with a median of"
+        if len(others) == 1:
+            rest = f"{second.scheme}, whose median is"
         return (
-            f"{best.scheme} is best: {median}. It can be told from {rest} {verb} "
+            f"{best.scheme} is best: {median}. It can be distinguished from {rest} "
             f"{_value(second.median)}."
         )
     if all(row.median == best.median and row.difference == 0 for row in others):
-        first = f"All schemes have the same {median}."
+        first = f"All schemes have the same {median}"
     else:
-        first = f"{best.scheme} has the best {median}."
+        first = f"{best.scheme} has the best {median}"
+    better = ranking.with_verdict("better in pairs")
+    if better:
+        same = " of the same seed" if all(row.paired for row in better) else " of seeds"
+        p = max(row.p_value for row in better)
+        first += (
+            f", but {_listed(better, 'and')} {'is' if len(better) == 1 else 'are'} better in pairs"
+            f"{same} (p {'=' if len(better) == 1 else '<='} {p:.2g})"
+        )
+    return " ".join([f"{first}.", *_not_distinguished(ranking)])
+
+
+def _not_distinguished(ranking: Ranking) -> list[str]:
+    """Return a sentence on the schemes that are not distinguished from the best one, if any."""
+    best, rows = ranking.best, ranking.with_verdict("not distinguished")
+    if not rows:
+        return []
     if ranking.seeds == 1:
-        return f"{first} One seed: no difference can be told."
+        return ["One seed: the schemes cannot be distinguished."]
+    used = max(min(best.seeds, row.seeds) for row in ranking.rows[1:])
     fewest = fewest_seeds(ALPHA / ranking.comparisons)
-    if ranking.seeds < fewest:
-        return (
-            f"{first} {ranking.seeds} seeds are too few to tell {len(ranking.rows)} schemes apart; "
-            f"at least {fewest} are needed."
+    if used < fewest:
+        return [
+            f"{used} seed{'s are' if used != 1 else ' is'} too few to distinguish "
+            f"{len(ranking.rows)} schemes; at least {fewest} are needed."
+        ]
+    low, high = (of(row.common_seeds for row in rows) for of in (min, max))
+    if low == high == ranking.seeds:
+        seeds = f"these {high:,} seeds"
+    elif high == 0:
+        seeds = "these runs, which have no seeds in common"
+    else:
+        common = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+        seeds = f"their {common} common seed{'' if high == 1 else 's'}"
+    if len(rows) == 1:
+        words = f"{best.scheme} and {rows[0].scheme} cannot be distinguished with {seeds}"
+    else:
+        words = f"{best.scheme} cannot be distinguished from {_listed(rows, 'or')} with {seeds}"
+    needed = [row for row in rows if row.seeds_needed is not None]
+    if needed:
+        row = min(needed, key=lambda row: row.seeds_needed or 0)
+        to = "" if len(rows) == 1 else f" to {row.scheme}"
+        words += (
+            f"; about {_round(row.seeds_needed or 0):,} would be needed for the observed "
+            f"difference{to}"
         )
-    names = [row.scheme for row in tied]
-    listed = names[0] if len(names) == 1 else f"any of {', '.join(names)}"
-    listed = listed if len(names) <= 3 else f"{len(names)} other schemes"
-    second_sentence = (
-        f"No difference between {best.scheme} and {listed} can be told "
-        f"with these {ranking.seeds:,} seeds"
-    )
-    needed = [row.seeds_needed for row in tied]
-    if len(tied) == 1 and needed[0] is not None:
-        second_sentence += f"; about {_round(needed[0]):,} would be needed for the difference seen"
-    elif len(tied) > 1 and any(n is not None for n in needed):
-        row = max((r for r in tied if r.seeds_needed), key=lambda r: -(r.seeds_needed or 0))
-        second_sentence += (
-            f"; about {_round(row.seeds_needed or 0):,} would be needed for the difference seen "
-            f"to {row.scheme}"
-        )
-    return f"{first} {second_sentence}."
+    return [f"{words}."]
+
+
+def _listed(rows: Sequence[Rank], last: str) -> str:
+    """Return the schemes of some rows in words; of more than three, their number."""
+    names = [row.scheme for row in rows]
+    if len(names) > 3:
+        return f"{len(names)} other schemes"
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _round(n: int) -> int:

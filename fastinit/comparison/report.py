@@ -626,17 +626,8 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _not_distinguished(ranking: RankingTable) -> str:
-    names = [
-        row.scheme for row in ranking.rows[1:] if _verdict(ranking, row) == "not distinguished"
-    ]
+    names = [row.scheme for row in ranking.rows[1:] if row.verdict == "not distinguished"]
     return "all others" if len(names) == len(ranking) - 1 > 3 else ", ".join(names)
-
-
-def _verdict(ranking: RankingTable, row: Rank) -> str:
-    """Return what the test says of a scheme against the one of the best median."""
-    if row is ranking.rows[0]:
-        return "best"
-    return "not distinguished" if row.tied else "worse"
 
 
 INTERVALS = (
@@ -651,7 +642,7 @@ def _ranking(ranking: RankingTable, caption: str) -> str:
         {
             "scheme": row.scheme,
             "median": row.median,
-            "against the best": _verdict(ranking, row),
+            "against the best": row.verdict,
             "difference to the best": None if row is best else _difference(row, best),
             "interval of the difference": _interval(row.difference_low, row.difference_high),
             "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),

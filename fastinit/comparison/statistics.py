@@ -318,7 +318,7 @@ def judge_courses(
     is not zero for counts. The noise of mini-batches is estimated from the second differences of
     the costs in the second half, and slow oscillations from ten parts of the last fifth. A change
     counts where it exceeds two standard errors. Noise may hide a slow change: "oscillating" says
-    that no trend can be told.
+    that no trend can be shown.
 
     The search is limited-memory BFGS [1]_ with backtracking, for ``PROBES`` (60) evaluations of the
     gradient of all examples or as many as the run has iterations. It starts from parameters that
@@ -1007,20 +1007,21 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     N% of outputs saturated at the start       a tenth or more; see :func:`saturated_shares`
     better than always guessing one class      lower limit of the exact 95 % interval of the
                                                accuracy [1]_ is above the accuracy of the guess
-    too few to tell from guessing              all correct would not be enough for that
+    too few to distinguish from guessing       all correct would not be enough for that
     better than a constant                     t statistic of the test cost, two-sided level 5 %
     overfits                                   Fisher's exact test [2]_ at 2.5 %, one-sided, and 5
                                                points between the accuracies; or a test cost more
                                                than 1.5 times the training cost, by t statistic
     memorises the training data                overfits, the training accuracy is 99 % or more, and
                                                the test accuracy not better than guessing
+    stopped early after ...                    the tolerance ended the run before its iterations
     the course                                 :func:`judge_courses`
     ========================================== ===================================================
 
     Parameters
     ----------
     row : mapping of str to scalar
-        The columns ``iterations, diverged_at, course, change, final_cost, train_score, test_score,
+        The columns ``iterations, stopped, diverged_at, course, change, final_cost, train_score, test_score,
         test_cost, test_cost_error, symmetric, saturated`` of the run.
     evidence : Evidence
 
@@ -1034,8 +1035,17 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
         *symmetry_in_words(_layers(int(row["symmetric"]))),
         *saturation_in_words(float(row["saturated"])),
         *_prediction_in_words(row, evidence),
+        *_stop_in_words(row),
         course_in_words(row, evidence),
     ]
+
+
+def _stop_in_words(row: Mapping[str, Any]) -> list[str]:
+    """Return a sentence about a run that its tolerance ended."""
+    if int(row["stopped"]) != STOPPED.index("tol"):
+        return []
+    n = int(row["iterations"])
+    return [f"stopped early after {n:,} iteration{'' if n == 1 else 's'}"]
 
 
 def _layers(bits: int) -> NDArray[np.bool_]:
@@ -1050,13 +1060,12 @@ def _prediction_in_words(row: Mapping[str, Any], evidence: Evidence) -> list[str
     overfits = float(overfitting_p_values(row, evidence)[0]) <= ALPHA / 2
     if evidence.classifies:
         return _accuracy_in_words(row, evidence, p, overfits)
-    name = "R2" if evidence.output == "identity" else "D2"
     if not evidence.n_test:
-        return [f"{name} {row['train_score']:.3g} on training data (no test data were given)"]
+        return [f"R2 {row['train_score']:.3g} on training data (no test data were given)"]
     if evidence.n_test < MIN_TEST:
         return [_too_few(evidence)]
     better = "better" if p <= ALPHA / 2 else "not shown to be better"
-    found = [f"{better} than a constant on test data ({name} {row['test_score']:.3g})"]
+    found = [f"{better} than a constant on test data (R2 {row['test_score']:.3g})"]
     if overfits:
         found.append(
             f"overfits: cost {row['final_cost']:.3g} in training, "
@@ -1105,7 +1114,7 @@ def _too_few(evidence: Evidence) -> str:
         return "the test data have one class only, which guessing always finds"
     one = evidence.n_test == 1
     return (
-        f"{evidence.n_test:,} test example{' is' if one else 's are'} too few to tell from "
+        f"{evidence.n_test:,} test example{' is' if one else 's are'} too few to distinguish from "
         f"{'guessing' if evidence.classifies else 'a constant'}"
     )
 
@@ -1131,7 +1140,7 @@ def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
         by = f", {_percent(abs(change))} in the last tenth" if agrees else ""
         return f"cost still {name}{by}"
     if name == "oscillating":
-        return "cost oscillates, no trend can be told"
+        return "cost oscillates, no trend is shown"
     constant, lowest = evidence.train_constant, evidence.train_lowest
     near = abs(float(row["final_cost"]) - constant) <= LEFT * (constant - lowest)
     at = " the cost of a constant output" if near and constant > lowest else ""
@@ -1175,6 +1184,9 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
         parts.append(f"outputs saturated at the start in {share_in_words(saturated)}")
     if _counted(columns).any():
         parts += _predictions_in_words(columns, evidence, k)
+    early = np.asarray(columns["stopped"]) == STOPPED.index("tol")
+    if early.any():
+        parts.append(f"stopped early in {share_in_words(early)}")
     for code in _ORDER:
         here = courses == code
         if here.any():

@@ -1,6 +1,7 @@
 """The ranking against SciPy, and its error rates by simulation."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from fastinit.comparison.ranking import answer, fewest_seeds, rank
 scipy_stats = pytest.importorskip("scipy.stats")
 
 
+def verdicts(ranking):
+    return [each.verdict for each in ranking.rows]
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
@@ -20,10 +25,10 @@ def rng():
 def test_the_best_scheme_is_first(rng):
     costs = rng.normal([2.0, 1.0, 3.0], 0.1, (20, 3))
     found = rank(costs, ["b", "a", "c"])
-    assert [(each.scheme, each.place, each.tied) for each in found.rows] == [
-        ("a", 1, False),
-        ("b", 2, False),
-        ("c", 3, False),
+    assert [(each.scheme, each.place, each.verdict) for each in found.rows] == [
+        ("a", 1, "best"),
+        ("b", 2, "worse"),
+        ("c", 3, "worse"),
     ]
     assert found.rows[1].difference == pytest.approx(np.median(costs[:, 0] - costs[:, 1]))
     # Plain numbers, which JSON can write.
@@ -78,36 +83,51 @@ def test_ties_keep_the_permutation_distribution(rng):
 def test_equal_values_and_one_seed_tell_nothing():
     found = rank(np.full((20, 3), 0.95), ["a", "b", "c"], higher_is_better=True)
     assert {each.place for each in found.rows} == {1}
-    assert all(each.tied and each.seeds_needed is None for each in found.rows)
+    assert verdicts(found) == ["best", "not distinguished", "not distinguished"]
+    assert all(each.seeds_needed is None for each in found.rows)
     assert answer(found, "test accuracy").startswith(
         "All schemes have the same median test accuracy"
     )
     one = rank([[0.1, 0.2]], ["a", "b"])
-    assert all(each.tied for each in one.rows)
-    assert answer(one, "cost").endswith("One seed: no difference can be told.")
+    assert verdicts(one) == ["best", "not distinguished"]
+    assert answer(one, "cost").endswith("One seed: the schemes cannot be distinguished.")
     # Two blocks of one seed are one observation.
     assert answer(rank([[0.1, 0.2], [0.1, 0.2]], clusters=[7, 7])).endswith(
-        "no difference can be told."
+        "One seed: the schemes cannot be distinguished."
     )
 
 
-def test_a_median_and_a_test_that_contradict_each_other_tell_nothing():
+def test_a_median_and_a_test_that_contradict_each_other_are_both_said():
     # The median of "a" is lower, but "b" is lower within 18 of 20 pairs.
     a = np.concatenate([np.arange(9.0), [9.0, 9.1], np.arange(20.0, 29.0)])
     b = a - 0.5
     b[[9, 10]] = 40.0, 41.0
     found = rank(np.stack([a, b], axis=1), ["a", "b"])
     assert found.rows[1].p_value < 0.05
-    assert found.best.scheme == "a"
-    assert all(each.tied for each in found.rows)
+    assert verdicts(found) == ["best", "better in pairs"]
+    # The sign says so too, in the unit of the metric.
+    assert found.rows[1].difference == -0.5
+    assert found.rows[1].seeds_needed is None
+    assert re.fullmatch(
+        r"a has the best median cost 9.05 \(95% interval .*, 20 seeds\), but b is better in pairs "
+        r"of the same seed \(p = 0.\d+\)\.",
+        answer(found, "cost"),
+    )
+    higher = rank(-np.stack([a, b], axis=1), ["a", "b"], higher_is_better=True)
+    assert verdicts(higher) == ["best", "better in pairs"]
+    assert higher.rows[1].difference == 0.5
+    # A third scheme that is not distinguished is named as well.
+    third = rank(np.stack([a, b, a + np.tile([0.1, -0.1], 10) + 0.01], axis=1), ["a", "b", "c"])
+    assert set(verdicts(third)) == {"best", "better in pairs", "not distinguished"}
+    assert ". a and c cannot be distinguished with these 20 seeds" in answer(third)
 
 
 def test_few_seeds_are_called_too_few():
     values = np.arange(5)[:, None] + np.array([0.0, 100.0])
-    assert not rank(values).rows[1].tied
+    assert rank(values).rows[1].verdict == "worse"
     six = np.arange(5)[:, None] + 100.0 * np.arange(6)
     assert answer(rank(six)).endswith(
-        "5 seeds are too few to tell 6 schemes apart; at least 6 are needed."
+        "5 seeds are too few to distinguish 6 schemes; at least 6 are needed."
     )
     assert fewest_seeds(0.05) == 4
 
@@ -135,7 +155,7 @@ def test_missing_runs(rng):
     found = {each.scheme: each for each in rank(values).rows}
     assert (found["0"].runs, found["1"].runs, found["2"].runs) == (15, 20, 0)
     assert math.isnan(found["2"].median)
-    assert found["2"].tied
+    assert found["2"].verdict == "not distinguished"
     assert found["2"].place == 3
     assert answer(rank(np.full((3, 2), np.nan))) == "There are no runs to rank."
 
@@ -149,8 +169,8 @@ def test_blocks_of_a_seed_are_one_observation(rng):
     assert alone.seeds == 60
     assert clustered.seeds == clustered.best.seeds == 6
     assert alone.best.runs == clustered.best.runs == 60
-    assert not alone.rows[1].tied
-    assert clustered.rows[1].tied
+    assert alone.rows[1].verdict == "worse"
+    assert clustered.rows[1].verdict == "not distinguished"
 
 
 @settings(deadline=None, max_examples=40)
@@ -198,20 +218,39 @@ def test_the_seeds_needed_tell_the_difference():
     small = [rank(rng.normal([0.0, 0.7], 1.0, (12, 2))).rows[1].seeds_needed for _ in range(40)]
     needed = int(np.median([each for each in small if each is not None]))
     told = np.mean(
-        [not rank(rng.normal([0.0, 0.7], 1.0, (needed, 2))).rows[1].tied for _ in range(100)]
+        [
+            rank(rng.normal([0.0, 0.7], 1.0, (needed, 2))).rows[1].verdict == "worse"
+            for _ in range(100)
+        ]
     )
     assert told >= 0.6
     assert found.seeds_needed is None or found.seeds_needed > n
 
 
-def test_answers_name_what_cannot_be_told(rng):
-    values = rng.normal([0.0, 0.3, 0.35], 1.0, (20, 3))
+def test_answers_name_what_cannot_be_distinguished(rng):
+    values = rng.normal([0.0, 0.05, 0.1], 1.0, (20, 3))
+    values -= np.median(values, axis=0) - [0.0, 0.05, 0.1]
     found = rank(values, ["a", "b", "c"])
     words = answer(found, "final cost")
-    if all(each.tied for each in found.rows):
-        assert "No difference between" in words
-        assert "with these 20 seeds" in words
+    assert ". a cannot be distinguished from b or c with these 20 seeds" in words
+    two = rank(values[:, :2], ["a", "b"])
+    words = answer(two, "final cost")
+    needed = two.rows[1].seeds_needed
+    assert ". a and b cannot be distinguished with these 20 seeds" in words
+    assert (" would be needed for the observed difference." in words) == (needed is not None)
     assert answer(rank(values[:, :1], ["a"]), "final cost").startswith("a: median final cost")
+
+
+def test_answers_count_the_common_seeds(rng):
+    values = rng.normal(size=(20, 1)) + rng.normal(0.0, 1.0, (20, 2))
+    values[:12, 0] = np.nan
+    found = rank(values)
+    assert [each.seeds for each in sorted(found.rows, key=lambda row: row.scheme)] == [8, 20]
+    assert found.rows[1].common_seeds == 8
+    assert "with their 8 common seeds" in answer(found)
+    apart = rank(np.where(np.arange(20)[:, None] < 12, [np.nan, 1.0], [1.0, np.nan]))
+    assert apart.rows[1].common_seeds == 0
+    assert "with these runs, which have no seeds in common." in answer(apart)
 
 
 @pytest.mark.parametrize(

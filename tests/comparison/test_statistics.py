@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import fastinit as fi
 from fastinit.comparison.statistics import (
     COURSES,
+    STOPPED,
     binomial_interval,
     binomial_tail,
     constant_costs,
@@ -62,6 +63,9 @@ def columns_of(net, starts, X, Y, test=None, l2=0.0, **keywords):
     none = np.full(len(stack), np.nan)
     found |= {
         "iterations": np.array(stack.iterations),
+        "stopped": np.array(
+            [STOPPED.index(run.stopped_by) if run.stopped_by in STOPPED else 2 for run in stack]
+        ),
         "diverged_at": np.array([-1 if at is None else at for at in stack.diverged_at]),
         "final_cost": stack.final_costs,
         "train_score": net.score(stack.theta, X, Y),
@@ -548,6 +552,7 @@ def test_the_other_class_is_no_better_than_guessing():
 def row(k=1, **changes):
     columns = {
         "iterations": 1000,
+        "stopped": STOPPED.index("iterations"),
         "diverged_at": -1,
         "course": COURSES.index("converged"),
         "change": 0.0,
@@ -569,10 +574,27 @@ def halves(n_train=100, n_test=100, output="sigmoid"):
     return evidence_of(net, labels[0], test)
 
 
+def test_early_stopping_is_reported():
+    early = STOPPED.index("tol")
+    assert "; stopped early after 340 iterations; " in verdict_of(
+        row(iterations=340, stopped=early), halves()
+    )
+    stopped = np.where(np.arange(20) < 12, early, STOPPED.index("iterations"))
+    assert "; stopped early in 12 of 20 runs; " in verdict_of(row(20, stopped=stopped), halves())
+    assert "stopped early" not in verdict_of(row(20), halves())
+
+
+def test_the_score_of_counts_is_called_as_in_the_tables():
+    net = fi.Network([1, 1], output="exponential")
+    counts = np.arange(100.0)[None]
+    evidence = evidence_of(net, counts, (np.zeros((1, 100)), counts))
+    assert "(R2 0.9)" in verdict_of(row(), evidence)
+
+
 @pytest.mark.parametrize("n", [2, 4, 5])
 def test_few_test_examples_support_no_claim(n):
     words = verdict_of(row(test_score=1.0), halves(n_test=n))
-    assert words.startswith(f"{n} test examples are too few to tell from guessing; ")
+    assert words.startswith(f"{n} test examples are too few to distinguish from guessing; ")
     assert f"{n} test examples are too few" in verdict_of(row(3, test_score=1.0), halves(n_test=n))
 
 
@@ -669,7 +691,7 @@ def test_a_regression_is_compared_with_a_constant(rng):
         net, start, *data, iterations=500
     )
     few = verdict(net, start, *data, (X[:, 100:104], Y[:, 100:104]), iterations=500)
-    assert few.startswith("4 test examples are too few to tell from a constant")
+    assert few.startswith("4 test examples are too few to distinguish from a constant")
 
 
 def test_a_diverged_run_makes_no_claim():
