@@ -390,7 +390,8 @@ class Comparison:
     def summary(self, *by: str) -> Table:
         """Return medians, quartiles and shares over the runs of each scheme.
 
-        With axes, the schemes of one group follow each other, in the order of its ranking.
+        With axes, the schemes of one group follow each other, the best first by their medians of the
+        default metric.
 
         Parameters
         ----------
@@ -423,8 +424,7 @@ class Comparison:
         """
         columns = self.columns()
         rows = []
-        groups = [each for group in self._parts(*by) for each in group] if by else self.groups()
-        for key, chosen in groups:
+        for key, chosen in self._by_group(*by):
             own = {name: column[chosen] for name, column in columns.items()}
             rows.append({name.replace("_", " "): v for name, v in key.items()} | self._medians(own))
         return Table(rows)
@@ -463,19 +463,24 @@ class Comparison:
             for i, (end, size) in enumerate(zip(ends, np.bincount(inverse), strict=True))
         ]
 
-    def _parts(self, *by: str) -> list[list[tuple[dict[str, Any], NDArray[np.intp]]]]:
-        """Return :meth:`groups` by the values of the axes, schemes in the order of the ranking."""
-        place, codes = self.columns()["place"], self.cells.codes
+    def _by_group(self, *by: str) -> list[tuple[dict[str, Any], NDArray[np.intp]]]:
+        """Return :meth:`groups`, those of the same values of the axes together, the best first."""
+        groups = self.groups(*by)
+        if not by:
+            return groups
+        columns, codes = self.columns(), self.cells.codes
+        metric = next(iter(self.metrics.values()))
+        sign = -1 if metric.higher_is_better else 1
+        values = sign * np.array(metric.compute(columns), np.float64)
+        values[columns["diverged_at"] >= 0] = np.inf
         used = [list(self.cells.values).index(name) for name in by]
-        parts: dict[tuple[int, ...], list[tuple[dict[str, Any], NDArray[np.intp]]]] = {}
-        for key, rows in self.groups(*by):
-            parts.setdefault(tuple(codes[place[rows[0]], used].tolist()), []).append((key, rows))
-        found = []
-        for _, part in sorted(parts.items()):
-            ranking = self.ranking(**{name: part[0][0][name] for name in by})
-            order = {row["scheme"]: i for i, row in enumerate(ranking)}
-            found.append(sorted(part, key=lambda each: order[each[0]["scheme"]]))
-        return found
+
+        def place(group: tuple[dict[str, Any], NDArray[np.intp]]) -> tuple[list[int], float]:
+            own = values[group[1]]
+            median = float(quantiles(own, [0.5])[0])
+            return codes[columns["place"][group[1][0]], used].tolist(), median
+
+        return sorted(groups, key=place)
 
     def _medians(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         low, median, high = quantiles(columns["final_cost"], QUARTILES).tolist()
@@ -622,8 +627,7 @@ class Comparison:
         """
         columns, evidence = self.columns(), self.evidence
         rows = []
-        groups = [each for group in self._parts(*by) for each in group] if by else self.groups()
-        for key, chosen in groups:
+        for key, chosen in self._by_group(*by):
             own = {name: column[chosen] for name, column in columns.items()}
             rows.append(
                 {name.replace("_", " "): value for name, value in key.items()}
