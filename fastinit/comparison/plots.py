@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,6 +47,8 @@ from fastinit.comparison.tables import rounded, shortened
 from fastinit.comparison.trials import Trial
 from fastinit.training.network import Network
 from fastinit.training.run import Run
+
+T = TypeVar("T")
 
 # https://jfly.uni-koeln.de/color/ without black and yellow; orange and sky blue are darkened.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BD8200", "#3399D6")
@@ -394,6 +396,24 @@ def _rim_of(bands: Sequence[Band], log: bool | None = None) -> "_Rim":
     return _Rim(low, high, log)
 
 
+def _rims(
+    parts: Sequence[Sequence[T]],
+    values: Sequence[Sequence[NDArray[np.float64]]],
+    rim_of: "Callable[[Sequence[T]], _Rim]",
+) -> "tuple[list[_Rim], str]":
+    """Return the axis of each panel, and a sentence on it.
+
+    Panels share one, unless all finite values of a panel would be outside: those of two optimisers
+    may be orders of magnitude apart.
+    """
+    shared = rim_of([each for part in parts for each in part])
+    for own in values:
+        finite = np.concatenate([np.empty(0), *(each[np.isfinite(each)] for each in own)])
+        if len(finite) and not ((finite >= shared.low) & (finite <= shared.high)).any():
+            return [rim_of(part) for part in parts], "Each panel has an axis of its own. "
+    return [shared] * len(parts), ""
+
+
 def _cost_label(runs: Sequence[int]) -> str:
     if max(runs, default=1) == 1:
         return "cost"
@@ -546,9 +566,11 @@ class PlainTicks(Locator):
     def _candidates(self) -> Iterator[NDArray[np.float64]]:
         """Yield sets of ticks, fewer and fewer."""
         if len(self.wanted):
-            yield self.wanted
-            for step in range(2, len(self.wanted) + 1):
-                yield self.wanted[::step]
+            kept = [self.wanted[0]]
+            for place in self.wanted[1:]:
+                if (self._gaps(np.array([kept[-1], place])) >= 0).all():
+                    kept.append(place)
+            yield np.array(kept)
         elif self.log and self.high > 6 * self.low:
             yield from map(self._within, self._powers())
         else:
@@ -1526,10 +1548,11 @@ def _dot_picture(
         own = facet.cells[place]
         rows = {name: values[own & (schemes == code)] for name, code in order}
         parts.append((facet.title, {name: row for name, row in rows.items() if len(row)}))
-    rim = _dot_rim([row for _, rows in parts for row in rows.values()], higher_is_better)
+    series = [list(rows.values()) for _, rows in parts]
+    rims, apart = _rims(series, series, lambda rows: _dot_rim(rows, higher_is_better))
     most = MOST_DOTS // max(1, len(parts))
 
-    def drawer(rows: Mapping[str, NDArray[np.float64]]) -> Callable[[Axes], Any]:
+    def drawer(rows: Mapping[str, NDArray[np.float64]], rim: _Rim) -> Callable[[Axes], Any]:
         return lambda ax: _draw_dots(ax, rows, label, higher_is_better, rim, looks, most)
 
     n = max(len(row) for _, rows in parts for row in rows.values())
@@ -1542,11 +1565,12 @@ def _dot_picture(
         caption += f"Of more than {each} runs in a row, dots at {each} quantiles are drawn. "
     if not np.isfinite(values).all():
         caption += "✕ runs that diverged, with their number. "
+    caption += apart
     height = max(1.6, 0.9 + 0.3 * len(order))
     return Picture(
         f"{label[0].upper()}{label[1:]}",
         caption.strip(),
-        [(title, drawer(rows)) for title, rows in parts],
+        [(title, drawer(rows, rim)) for (title, rows), rim in zip(parts, rims, strict=True)],
         columns,
         (5.4, height),
     )
@@ -1577,19 +1601,21 @@ def _against_picture(comparison: Comparison, axis: str, by: Sequence[str]) -> Pi
     panels = list(dict.fromkeys(others))[:2]
     facets, columns = _facets(comparison, panels)
     bands = [(facet.title, _bands_over(comparison, axis, facet.cells)) for facet in facets]
-    rim = _rim_of([band for _, own in bands for band in own.values()])
+    parts = [list(own.values()) for _, own in bands]
+    rims, apart = _rims(parts, [[band.median for band in own] for own in parts], _rim_of)
 
-    def drawer(own: Mapping[str, Band]) -> Callable[[Axes], Any]:
+    def drawer(own: Mapping[str, Band], rim: _Rim) -> Callable[[Axes], Any]:
         return lambda ax: _draw_against(ax, comparison, axis, own, rim)
 
     many = len(comparison.cells.values[axis]) > MOST_VALUES
     caption = _pooled(comparison, [axis, *panels], "Medians")
     caption += "Neighbouring values are grouped. " if many else ""
-    caption += "Bands are from quartile to quartile. " + _shown_values(comparison, panels)
+    caption += f"Bands are from quartile to quartile. {apart}"
+    caption += _shown_values(comparison, panels)
     return Picture(
         f"Final cost by {axis.replace('_', ' ')}",
         caption.strip(),
-        [(title, drawer(own)) for title, own in bands],
+        [(title, drawer(own, rim)) for (title, own), rim in zip(bands, rims, strict=True)],
         columns,
         (5.4, _panel_size(comparison)[1]),
     )

@@ -67,8 +67,7 @@ th button:focus-visible { outline: 2px solid currentColor; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 details { margin: 0.6rem 0; }
-summary { cursor: pointer; }
-summary b { font-weight: 600; }
+summary { cursor: pointer; font-weight: 600; }
 dt { font-weight: 600; }
 dd { margin: 0 0 0.7rem; }
 .panels { display: grid; gap: 1rem; margin: 0.6rem 0;
@@ -88,7 +87,8 @@ pre { background: var(--shade); padding: 0.8rem; overflow-x: auto; font-size: 0.
   overflow-wrap: normal; }
 @media (max-width: 40rem) { th, td { padding: 0.2rem 0.4rem; font-size: 0.85rem; }
   th[scope=row] { position: sticky; left: 0; background: var(--paper); }
-  th span { max-width: 8.5rem; } }
+  th span { max-width: 8.5rem; }
+  caption { position: sticky; left: 0; max-width: calc(100vw - 3rem); } }
 @media print { body { max-width: none; padding: 0; } tr { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   .frame { overflow: visible; max-height: none; } .frame table { font-size: 0.75rem; }
@@ -573,8 +573,8 @@ def _rankings(
     overview = [
         {name.replace("_", " "): _setting_or_full(group.where[name]) for name in axes}
         | {
-            "best median": group.ranking.rows[0].scheme,
-            group.ranking.metric.label: group.ranking.rows[0].median,
+            "best": group.ranking.rows[0].scheme,
+            f"median {group.ranking.metric.label}": group.ranking.rows[0].median,
             "interval": _interval(group.ranking.rows[0].low, group.ranking.rows[0].high),
             "not distinguished from it": _not_distinguished(group.ranking),
         }
@@ -588,14 +588,13 @@ def _rankings(
             f'<p class="answer">{escaped(group.ranking.answer)}</p>',
             _ranking(group.ranking, f"{group.title}: from the best to the worst"),
         ]
-        yield _folded(group.title, f": {group.ranking.rows[0].scheme}", body, groups)
+        yield _folded(group.title, body, groups)
 
 
-def _folded(title: str, more: str, body: Sequence[str], groups: Sequence[_Group]) -> str:
+def _folded(title: str, body: Sequence[str], groups: Sequence[_Group]) -> str:
     """Return a part of the page that opens with a click, and is open if there are few."""
     start = "<details open>" if len(groups) <= OPEN_GROUPS else "<details>"
-    head = f"<summary><b>{escaped(title)}</b>{escaped(more)}</summary>"
-    return "\n".join([start, head, *body, "</details>"])
+    return "\n".join([start, f"<summary>{escaped(title)}</summary>", *body, "</details>"])
 
 
 def _pooled(comparison: Comparison, axes: Sequence[str]) -> str:
@@ -687,7 +686,7 @@ def _verdicts(
             for row in rows
             if all(row[name.replace("_", " ")] == group.where[name] for name in axes)
         ]
-        yield _folded(group.title, "", [_definitions(own)], groups)
+        yield _folded(group.title, [_definitions(own)], groups)
 
 
 def _definitions(rows: Sequence[dict[str, Any]]) -> str:

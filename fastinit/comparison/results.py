@@ -390,8 +390,8 @@ class Comparison:
     def summary(self, *by: str) -> Table:
         """Return medians, quartiles and shares over the runs of each scheme.
 
-        With axes, the schemes of one group follow each other, the best first by their medians of the
-        default metric.
+        With axes, the schemes of one group follow each other, the best first by their medians of
+        the default metric.
 
         Parameters
         ----------
