@@ -174,7 +174,7 @@ class Grid(Sequence[Cell]):
         """Return the values of an axis as they are shown in tables: numbers, names or None."""
         found = self.values[axis]
         if axis == "optimizer":
-            return [optimizer_label(each) for each in found]
+            return optimizer_labels(found)
         if axis == "learning_rate" and found == (None,):
             # One row of the table may have several optimisers, each with its own rate.
             optimizers = self.values["optimizer"]
@@ -206,6 +206,25 @@ def rate_label(optimizer: Optimizer) -> Any:
     """Return the learning rate of an optimiser as a number or as text; None if it has none."""
     rate = getattr(optimizer, "learning_rate", None)
     return rate if rate is None or isinstance(rate, float) else repr(rate)
+
+
+def optimizer_labels(optimizers: Sequence[Optimizer]) -> list[str]:
+    """Return different labels of different optimisers: with the learning rate where it is needed.
+
+    Examples
+    --------
+    >>> optimizer_labels([GradientDescent(0.1), GradientDescent(0.03), Adam()])
+    ['sgd(learning_rate=0.1)', 'sgd(learning_rate=0.03)', 'adam']
+    """
+    plain_labels = [optimizer_label(each) for each in optimizers]
+    found = []
+    for label, optimizer in zip(plain_labels, optimizers, strict=True):
+        if plain_labels.count(label) > 1:
+            name, _, settings = label.rstrip(")").partition("(")
+            rate = f"learning_rate={getattr(optimizer, 'learning_rate', None)!r}"
+            label = f"{name}({', '.join(filter(None, [rate, settings]))})"
+        found.append(label)
+    return found
 
 
 def optimizer_label(optimizer: Optimizer) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.comparison.statistics import ALPHA, holm, median_interval, quantile
 from fastinit.training.network import Array
 
-# What a ranking says of a scheme: it has the best median; the test does not distinguish it from that
-# scheme; it is worse; or the test finds it better than that scheme, though its median is worse.
-VERDICTS = ("best", "not distinguished", "worse", "better in pairs")
+Verdict = Literal["best", "not distinguished", "worse", "better in pairs"]
 # Probability with which `seeds_needed` seeds would distinguish schemes of the observed difference.
 POWER = 0.8
 # Up to this number of pairs, or of values of both schemes, p-values are exact.
@@ -72,7 +70,7 @@ class Rank:
     difference_low: float
     difference_high: float
     p_value: float
-    verdict: str
+    verdict: Verdict
     seeds_needed: int | None
     paired: bool
 
@@ -101,7 +99,7 @@ class Ranking:
         """The scheme of the best median."""
         return self.rows[0]
 
-    def with_verdict(self, verdict: str) -> list[Rank]:
+    def with_verdict(self, verdict: Verdict) -> list[Rank]:
         """Return the rows of one verdict."""
         return [row for row in self.rows if row.verdict == verdict]
 
@@ -247,7 +245,7 @@ def rank(
     return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs))
 
 
-def _verdict(pair: "_Pair", p: float, *, first_is_best: bool) -> str:
+def _verdict(pair: "_Pair", p: float, *, first_is_best: bool) -> Verdict:
     """Return the verdict on the scheme of a pair that does not have the best median."""
     worse = pair.probability if first_is_best else 1 - pair.probability
     if p > ALPHA or worse == 0.5:
@@ -483,9 +481,11 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
         rest = f"the other {len(others)} schemes, of which {second.scheme} is next with a median of"
         if len(others) == 1:
             rest = f"{second.scheme}, whose median is"
+        whole = all(row.common_seeds == ranking.seeds for row in others)
+        seeds = "" if whole else f", with {_seeds_in_words(ranking, others)}"
         return (
             f"{best.scheme} is best: {median}. It can be distinguished from {rest} "
-            f"{_value(second.median)}."
+            f"{_value(second.median)}{seeds}."
         )
     if all(row.median == best.median and row.difference == 0 for row in others):
         first = f"All schemes have the same {median}"
@@ -516,14 +516,7 @@ def _not_distinguished(ranking: Ranking) -> list[str]:
             f"{used} seed{'s are' if used != 1 else ' is'} too few to distinguish "
             f"{len(ranking.rows)} schemes; at least {fewest} are needed."
         ]
-    low, high = (of(row.common_seeds for row in rows) for of in (min, max))
-    if low == high == ranking.seeds:
-        seeds = f"these {high:,} seeds"
-    elif high == 0:
-        seeds = "these runs, which have no seeds in common"
-    else:
-        common = f"{high:,}" if low == high else f"{low:,} to {high:,}"
-        seeds = f"their {common} common seed{'' if high == 1 else 's'}"
+    seeds = _seeds_in_words(ranking, rows)
     if len(rows) == 1:
         words = f"{best.scheme} and {rows[0].scheme} cannot be distinguished with {seeds}"
     else:
@@ -537,6 +530,18 @@ def _not_distinguished(ranking: Ranking) -> list[str]:
             f"difference{to}"
         )
     return [f"{words}."]
+
+
+def _seeds_in_words(ranking: Ranking, rows: Sequence[Rank]) -> str:
+    """Return the seeds with which schemes were compared with the best one."""
+    low, high = (of(row.common_seeds for row in rows) for of in (min, max))
+    if low == high == ranking.seeds:
+        return f"these {high:,} seeds"
+    common = f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    if all(row.paired for row in rows):
+        return f"their {common} common seeds"
+    # The rank-sum test uses the other seeds as well.
+    return f"these runs, which have {common if high else 'no'} seeds in common"
 
 
 def _listed(rows: Sequence[Rank], last: str) -> str:

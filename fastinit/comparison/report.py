@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit import initializers
-from fastinit.comparison.grid import AXES, as_code, optimizer_label
+from fastinit.comparison.grid import AXES, as_code, optimizer_labels
 from fastinit.comparison.ranking import Rank
 from fastinit.comparison.results import Comparison, RankingTable
 from fastinit.comparison.tables import FEW_DIGITS, Table, counted, rounded
@@ -258,7 +258,7 @@ def write(
     OSError
         If the file cannot be written; an existing one is kept.
     ValueError
-        If no run is finished, or for an unknown axis.
+        If no run is finished, or for an unknown axis or one that was sampled from a distribution.
 
     Examples
     --------
@@ -405,6 +405,7 @@ def _page(
     for name in axes:
         check_name("by", name, AXES)
     facets = plots.facet_axes(comparison, axes[:2] or None)
+    comparison.check_by(*axes)
     groups = _groups(comparison, axes)
     varying = comparison.varying
     sections = [
@@ -413,7 +414,7 @@ def _page(
         "<h2>Ranking</h2>",
         *_rankings(comparison, axes, groups),
         "<h2>Verdicts</h2>",
-        *_verdicts(comparison, axes if groups else [], groups),
+        *_verdicts(comparison, groups),
         "<h2>Figures</h2>",
         *_figures(comparison, facets),
         "<h2>Outcomes</h2>",
@@ -461,7 +462,7 @@ def _question(comparison: Comparison, varying: Sequence[str]) -> str:
         f"{counted(n, 'run')} of {what}",
         f"from {counted(len(comparison.schemes), 'initialisation')}",
         f"{', '.join(map(str, values['activation']))} hidden units",
-        f"trained by {', '.join(optimizer_label(each) for each in values['optimizer'])}",
+        f"trained by {', '.join(optimizer_labels(values['optimizer']))}",
         f"in {_batches(comparison)}",
         f"for up to {_length(comparison)}",
         f"on {comparison.X.shape[1]:,} examples",
@@ -516,35 +517,31 @@ def _frame(caption: str, rows: Table) -> str:
 
 @dataclass(frozen=True)
 class _Group:
-    """The ranking of the runs that share the values of the axes of ``by``."""
+    """The ranking and the verdicts of the runs that share the values of the axes of ``by``."""
 
     title: str
-    where: dict[str, Any]
+    values: tuple[Any, ...]
     ranking: RankingTable
+    verdicts: list[dict[str, Any]]
 
 
 def _groups(comparison: Comparison, axes: Sequence[str]) -> list[_Group]:
     """Return the groups in the order of the grid; none if there are too many."""
-    if not axes:
+    if not axes or len(comparison.groups(*axes)) > MOST_GROUPS * len(comparison.schemes):
         return []
-    place, grid = comparison.columns()["place"], comparison.cells
-    names = list(grid.values)
-    found: dict[tuple[int, ...], dict[str, Any]] = {}
-    for key, rows in comparison.groups(*axes):
-        codes = grid.codes[place[rows[0]]]
-        where = {name: key[name] for name in axes}
-        found.setdefault(tuple(int(codes[names.index(name)]) for name in axes), where)
-        if len(found) > MOST_GROUPS:
-            return []
-    wheres = [where for _, where in sorted(found.items())]
-    texts = {name: rounded([where[name] for where in wheres]) for name in axes}
+    verdicts = comparison.verdicts(*axes)
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in verdicts:
+        found.setdefault(tuple(row[name.replace("_", " ")] for name in axes), []).append(row)
+    texts = [rounded(values) for values in zip(*found, strict=True)]
     return [
         _Group(
-            ", ".join(_value_named(name, texts[name][i]) for name in axes),
-            where,
-            comparison.ranking(**where),
+            ", ".join(map(_value_named, axes, own)),
+            values,
+            comparison.ranking(**dict(zip(axes, values, strict=True))),
+            rows,
         )
-        for i, where in enumerate(wheres)
+        for own, (values, rows) in zip(zip(*texts, strict=True), found.items(), strict=True)
     ]
 
 
@@ -567,21 +564,23 @@ def _rankings(
             )
         ranking = comparison.ranking()
         yield f'<p class="answer">{escaped(ranking.answer)}</p>'
-        yield _pooled(comparison, [])
         yield _ranking(ranking, "From the best to the worst")
         return
     overview = [
-        {name.replace("_", " "): _setting_or_full(group.where[name]) for name in axes}
+        {
+            name.replace("_", " "): "full" if value is None else value
+            for name, value in zip(axes, group.values, strict=True)
+        }
         | {
             "best": group.ranking.rows[0].scheme,
             f"median {group.ranking.metric.label}": group.ranking.rows[0].median,
             "interval": _interval(group.ranking.rows[0].low, group.ranking.rows[0].high),
-            "not distinguished from it": _not_distinguished(group.ranking),
+            "not distinguished from it": _of_verdict(group.ranking, "not distinguished"),
+            "better in pairs": _of_verdict(group.ranking, "better in pairs"),
         }
         for group in groups
     ]
     named = _listed([name.replace("_", " ") for name in axes])
-    yield _pooled(comparison, axes)
     yield _frame(f"The best scheme by {named}. {INTERVALS}", Table(overview))
     for group in groups:
         body = [
@@ -597,22 +596,6 @@ def _folded(title: str, body: Sequence[str], groups: Sequence[_Group]) -> str:
     return "\n".join([start, f"<summary>{escaped(title)}</summary>", *body, "</details>"])
 
 
-def _pooled(comparison: Comparison, axes: Sequence[str]) -> str:
-    """Return a paragraph on the axes over whose values a ranking is taken."""
-    pooled = [
-        f"{len(comparison.cells.values[name]):,} values of {name.replace('_', ' ')}"
-        for name in comparison.varying
-        if name != "seed" and name not in axes
-    ]
-    if not pooled:
-        return ""
-    return (
-        f'<p class="soft">{"Each ranking" if axes else "The ranking"} is pooled over '
-        f"{escaped(_listed(pooled))}: each seed counts once, with the median of its runs of a "
-        f"scheme.</p>"
-    )
-
-
 def _listed(words: Sequence[str]) -> str:
     """Return words as a list in a sentence.
 
@@ -624,8 +607,8 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _not_distinguished(ranking: RankingTable) -> str:
-    names = [row.scheme for row in ranking.rows[1:] if row.verdict == "not distinguished"]
+def _of_verdict(ranking: RankingTable, verdict: str) -> str:
+    names = [row.scheme for row in ranking.rows if row.verdict == verdict]
     return "all others" if len(names) == len(ranking) - 1 > 3 else ", ".join(names)
 
 
@@ -668,25 +651,12 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _setting_or_full(value: Any) -> Any:
-    return "full" if value is None else value
-
-
-def _verdicts(
-    comparison: Comparison, axes: Sequence[str], groups: Sequence[_Group]
-) -> Iterator[str]:
+def _verdicts(comparison: Comparison, groups: Sequence[_Group]) -> Iterator[str]:
     """Yield the verdict of each scheme, of each group if there are groups."""
     if not groups:
         yield _definitions(comparison.verdicts())
-        return
-    rows = comparison.verdicts(*axes)
     for group in groups:
-        own = [
-            row
-            for row in rows
-            if all(row[name.replace("_", " ")] == group.where[name] for name in axes)
-        ]
-        yield _folded(group.title, [_definitions(own)], groups)
+        yield _folded(group.title, [_definitions(group.verdicts)], groups)
 
 
 def _definitions(rows: Sequence[dict[str, Any]]) -> str:
@@ -746,7 +716,7 @@ def _facts(comparison: Comparison, varying: Sequence[str]) -> str:
     if values["learning_rate"] == (None,):
         facts["optimizer"] = _several(values["optimizer"])
     else:
-        facts["optimizer"] = _several([optimizer_label(each) for each in values["optimizer"]])
+        facts["optimizer"] = _several(optimizer_labels(values["optimizer"]))
         facts["learning rate"] = _several(values["learning_rate"])
     facts["batches"] = _batches(comparison)
     facts["length"] = _length(comparison)

@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from fastinit.comparison import statistics
 from fastinit.comparison.grid import AXES, Grid, depth_of, rate_label, width_of
 from fastinit.comparison.ranking import Ranking, answer, rank
-from fastinit.comparison.statistics import QUARTILES, STOPPED, median_iterations, quantiles
+from fastinit.comparison.statistics import (
+    QUARTILES,
+    STOPPED,
+    median_iterations,
+    quantile,
+    quantiles,
+)
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import (
     COLUMNS,
@@ -292,7 +298,7 @@ class Comparison:
         """Return which cells have these values, by their codes."""
         chosen = np.ones(len(codes), np.bool_)
         for axis, value in where.items():
-            check_name("where", axis, ("scheme", *AXES))
+            check_name(axis, axis, ("scheme", *AXES))
             labels, index = self._axis_labels(axis, codes)
             own = np.array([label == value for label in labels], np.bool_)[index]
             if not own.any():
@@ -371,10 +377,10 @@ class Comparison:
             place = list(grid.values).index("depth")
             keys, inverse = np.unique(codes[:, place : place + 3], axis=0, return_inverse=True)
             return [of(grid.networks[tuple(key)]) for key in keys.tolist()], inverse.ravel()
+        labels = grid.labels(axis)
         if axis == "learning_rate" and grid.values[axis] == (None,):
-            rates = [rate_label(each) for each in grid.values["optimizer"]]
-            return rates, codes[:, list(grid.values).index("optimizer")]
-        return grid.labels(axis), codes[:, list(grid.values).index(axis)]
+            labels = [rate_label(each) for each in grid.values["optimizer"]]
+        return labels, codes[:, self._place(axis)]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`records` as CSV."""
@@ -473,7 +479,7 @@ class Comparison:
         sign = -1 if metric.higher_is_better else 1
         values = sign * np.array(metric.compute(columns), np.float64)
         values[columns["diverged_at"] >= 0] = np.inf
-        used = [list(self.cells.values).index(name) for name in by]
+        used = [self._place(name) for name in by]
 
         def place(group: tuple[dict[str, Any], NDArray[np.intp]]) -> tuple[list[int], float]:
             own = values[group[1]]
@@ -516,18 +522,26 @@ class Comparison:
 
     # --- ranking ------------------------------------------------------------------------------
 
-    def ranking(self, metric: str | None = None, **where: Any) -> "RankingTable":
-        """Rank the schemes by a metric, and test which differences can be told.
+    def ranking(
+        self, metric: str | None = None, *, best_of: str | Sequence[str] = (), **where: Any
+    ) -> "RankingTable":
+        """Rank the schemes by a metric, and test which of them can be distinguished.
 
         Runs of the same seed and the same values of all other axes are compared with each other.
         The rules are those of :func:`fastinit.comparison.ranking.rank`. A diverged run counts as
-        worse than every other run.
+        worse than every other run. Each seed counts once, with the median over its runs with all
+        values of the other axes.
 
         Parameters
         ----------
         metric : str, optional
             One of :attr:`metrics`; the first of them by default: the test score, or the final cost
             if there are no test data.
+        best_of : str or sequence of str, optional
+            Axes other than the seed, such as "learning_rate". Each scheme is ranked at its own best
+            values of these axes: those with the lowest median of the final training cost over its
+            runs, whatever the metric is. Test data do not influence the choice. All schemes must be
+            run with the same values, or those with more of them have an advantage.
         **where
             Values of axes, such as ``depth=2``: only these runs are ranked.
 
@@ -535,12 +549,15 @@ class Comparison:
         -------
         RankingTable
             One row for each scheme with finished runs, the best first. Its attribute ``answer``
-            says in two sentences which scheme is best and which differences can be told.
+            says which scheme is best, from which ones it is distinguished, over what the runs are
+            pooled, and how many runs are finished if some are not.
 
         Raises
         ------
         ValueError
-            For an unknown metric, axis or value, or if no run is finished.
+            For an unknown metric, axis or value, or if no run is finished; if ``best_of`` has the
+            seed; or if ``where`` has an axis that was sampled from a distribution, of whose values
+            each belongs to one run of a scheme.
 
         Examples
         --------
@@ -548,15 +565,29 @@ class Comparison:
         >>> X, Y, _, _ = fi.lesson.load_dataset()
         >>> net = fi.Network([2, 10, 5, 1])
         >>> result = fi.compare(X, Y, net, ["zeros", "he_normal"], seed=range(8), iterations=500,
-        ...                     learning_rate=0.1)
-        >>> ranking = result.ranking()
-        >>> [row["scheme"] for row in ranking]
-        ['he_normal', 'zeros']
-        >>> ranking.answer.split(". ")[1]
-        'It can be told from zeros, whose median is 0.693.'
+        ...                     learning_rate=[0.03, 0.1])
+        >>> for sentence in result.ranking(learning_rate=0.1).answer.split(". "):
+        ...     print(sentence)
+        he_normal is best: median final cost 0.463 (95% interval 0.411 to 0.639, 8 seeds)
+        It can be distinguished from zeros, whose median is 0.693.
+        >>> ranking = result.ranking(best_of="learning_rate")
+        >>> [(row["scheme"], row["learning_rate"]) for row in ranking]
+        [('he_normal', 0.1), ('zeros', 0.03)]
         """
         metrics = self.metrics
         metric = next(iter(metrics)) if metric is None else check_name("metric", metric, metrics)
+        axes = [best_of] if isinstance(best_of, str) else list(best_of)
+        for axis in axes:
+            check_name("best_of", axis, AXES[1:])
+            if (
+                self._place(axis) != list(self.cells.values).index(axis)
+                and len(self.cells.values["optimizer"]) > 1
+            ):
+                raise ValueError(
+                    "best_of: expected 'optimizer', because each optimiser has its own learning "
+                    "rate; got 'learning_rate'"
+                )
+        self.check_by(*where)
         columns = self.columns()
         if not len(columns["place"]):
             raise ValueError("ranking: expected at least one finished run; got none")
@@ -564,10 +595,22 @@ class Comparison:
         chosen = self._selected(codes, where)
         if not chosen.any():
             raise ValueError(f"ranking: expected at least one run with {where}; got none")
+        cells = int(np.count_nonzero(self._selected(self.cells.codes, where)))
+        finished = int(np.count_nonzero(chosen))
+        codes = codes.copy()
+        best: dict[str, dict[str, Any]] = {}
+        if axes:
+            chosen, best = self._chosen(chosen, codes, axes)
+            # The runs of different values of these axes are compared.
+            codes[:, [self._place(axis) for axis in axes]] = 0
+        pooled = {
+            axis: len(np.unique(codes[chosen, self._place(axis)]))
+            for axis in self.varying
+            if axis != "seed"
+        }
         codes = codes[chosen]
         # Default seeds differ between schemes; that does not make the runs independent.
         if self._one_seed_each:
-            codes = codes.copy()
             codes[:, 1] = 0
         values = np.array(metrics[metric].compute(columns), np.float64)
         values[columns["diverged_at"] >= 0] = np.inf
@@ -575,14 +618,128 @@ class Comparison:
         table = np.full((len(blocks), len(self.schemes)), np.nan)
         table[block.ravel(), codes[:, 0]] = values[chosen]
         # Of an unfinished comparison, some schemes may have no runs yet.
-        finished = np.unique(codes[:, 0])
+        known = np.unique(codes[:, 0])
         ranking = rank(
-            table[:, finished],
-            [self.schemes[code] for code in finished],
+            table[:, known],
+            [self.schemes[code] for code in known],
             higher_is_better=metrics[metric].higher_is_better,
             clusters=blocks[:, 0],
         )
-        return RankingTable(ranking, metrics[metric])
+        return RankingTable(
+            ranking,
+            metrics[metric],
+            pooled={axis: n for axis, n in pooled.items() if n > 1},
+            best_of=best,
+            finished=(finished, cells),
+        )
+
+    def _place(self, axis: str) -> int:
+        """Return the column of the codes that has the values of an axis."""
+        # A rate that was not given is that of the optimiser.
+        if axis == "learning_rate" and self.cells.values[axis] == (None,):
+            axis = "optimizer"
+        return list(self.cells.values).index(axis)
+
+    def _chosen(
+        self, chosen: NDArray[np.bool_], codes: NDArray[np.int32], axes: Sequence[str]
+    ) -> tuple[NDArray[np.bool_], dict[str, dict[str, Any]]]:
+        """Return the chosen runs at the best values of the axes, and these values by scheme."""
+        costs = self.columns()["final_cost"]
+        own = codes[:, [0, *(self._place(axis) for axis in axes)]]
+        keys, group = np.unique(own[chosen], axis=0, return_inverse=True)
+        rows = np.flatnonzero(chosen)
+        order = np.argsort(group.ravel(), kind="stable")
+        parts = np.split(rows[order], np.cumsum(np.bincount(group.ravel()))[:-1])
+        medians = np.array([quantile(costs[part], 0.5) for part in parts])
+        kept = np.zeros(len(codes), np.bool_)
+        found = {}
+        for code in np.unique(keys[:, 0]):
+            mine = np.flatnonzero(keys[:, 0] == code)
+            part = parts[mine[np.argmin(medians[mine])]]
+            kept[part] = True
+            found[self.schemes[code]] = {
+                axis: self._axis_values(axis, codes[part[:1]])[0] for axis in axes
+            }
+        return kept, found
+
+    def best(self, *by: str, metric: str | None = None, best_of: str | Sequence[str] = ()) -> Table:
+        """Return the best scheme of each group of runs: an overview of many rankings.
+
+        Parameters
+        ----------
+        *by : str
+            Axes, as in :meth:`summary`: one row for each combination of their values.
+        metric, best_of
+            As in :meth:`ranking`.
+
+        Returns
+        -------
+        Table
+            The values of the axes; ``best``, the scheme of the best median; its ``median``, named
+            by the metric; its values of the axes ``best_of``; the number of ``seeds``; and the
+            schemes that are ``not distinguished`` from it, or ``better in pairs``.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`ranking`.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 10, 5, 1])
+        >>> result = fi.compare(X, Y, net, ["zeros", "he_normal"], seed=range(8), iterations=500,
+        ...                     learning_rate=[0.0001, 0.1])
+        >>> for row in result.best("learning_rate"):
+        ...     print(row["learning rate"], row["best"], repr(row["not distinguished"]))
+        0.0001 zeros ''
+        0.1 he_normal ''
+        """
+        self.check_by(*by)
+        keys: dict[tuple[Any, ...], None] = dict.fromkeys(
+            tuple(key[name] for name in by) for key, _ in self.groups(*by)
+        )
+        rows = []
+        for values in keys:
+            where = dict(zip(by, values, strict=True))
+            ranking = self.ranking(metric, best_of=best_of, **where)
+            first, *others = ranking.rows
+            rows.append(
+                {
+                    **{name.replace("_", " "): value for name, value in where.items()},
+                    "best": first.scheme,
+                    **{
+                        f"its {name.replace('_', ' ')}": value
+                        for name, value in ranking.best_of.get(first.scheme, {}).items()
+                    },
+                    f"median {ranking.metric.label}": first.median,
+                    "seeds": first.seeds,
+                    **{
+                        verdict: ", ".join(row.scheme for row in others if row.verdict == verdict)
+                        for verdict in ("not distinguished", "better in pairs")
+                    },
+                }
+            )
+        return Table(rows)
+
+    def check_by(self, *by: str) -> None:
+        """Raise ValueError for an axis whose values each have one run of a scheme.
+
+        A sample from a distribution is such an axis: it has no groups of runs to be ranked.
+        """
+        for axis in by:
+            if axis not in ("learning_rate", "scale") or self.settings.get("n_samples") is None:
+                continue
+            codes = np.unique(self.cells.codes[:, 1:], axis=0)
+            n = len(self.cells.values[axis])
+            if n > 1 and len(codes) == n == len(np.unique(codes[:, self._place(axis) - 1])):
+                raise ValueError(
+                    f"{axis}: expected values that several runs of a scheme share; got a sample of "
+                    f"{n:,} values with one run each (the figure of the cost by "
+                    f"{axis.replace('_', ' ')} shows all of them; for a ranking, pass a list of "
+                    f"values)"
+                )
 
     # --- verdicts -----------------------------------------------------------------------------
 
@@ -713,15 +870,48 @@ class RankingTable(Table):
     rows : tuple of Rank
         The rows as :class:`fastinit.comparison.ranking.Rank`.
     metric : Metric
+    pooled : dict of str to int
+        The axes over whose values each seed has its median, and their numbers of values.
+    best_of : dict of str to dict
+        For each scheme its best values, by axis; they are columns of the table as well.
+    finished : tuple of int, or None
+        The numbers of finished runs and of all runs that were to be ranked.
     answer : str
-        Which scheme is best and which differences can be told, in two sentences.
+        Which scheme is best, and from which ones it is distinguished, in sentences.
     """
 
-    def __init__(self, ranking: Ranking, metric: Metric) -> None:
-        super().__init__([asdict(row) for row in ranking.rows])
+    def __init__(
+        self,
+        ranking: Ranking,
+        metric: Metric,
+        *,
+        pooled: Mapping[str, int] | None = None,
+        best_of: Mapping[str, dict[str, Any]] | None = None,
+        finished: tuple[int, int] | None = None,
+    ) -> None:
+        self.best_of = dict(best_of or {})
+        super().__init__(
+            [
+                {"scheme": row.scheme} | self.best_of.get(row.scheme, {}) | asdict(row)
+                for row in ranking.rows
+            ]
+        )
         self.rows = ranking.rows
         self.metric = metric
-        self.answer = answer(ranking, metric.label)
+        self.pooled = dict(pooled or {})
+        self.finished = finished
+        sentences = [answer(ranking, metric.label)]
+        if self.best_of:
+            names = _in_words([_noun(axis) for axis in next(iter(self.best_of.values()))])
+            sentences.append(
+                f"Each scheme is ranked at its {names} of lowest median training cost."
+            )
+        if self.pooled:
+            over = _in_words([f"{n:,} {_noun(axis)}s" for axis, n in self.pooled.items()])
+            sentences.append(f"Each seed counts once, with the median over {over}.")
+        if finished is not None and finished[0] < finished[1]:
+            sentences.insert(0, f"{finished[0]:,} of {finished[1]:,} runs are finished.")
+        self.answer = " ".join(sentences)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}\n{self.answer}"
@@ -733,6 +923,14 @@ def _verdict(columns: Mapping[str, NDArray[Any]], evidence: statistics.Evidence)
         only = {name: column[0] for name, column in columns.items()}
         return "; ".join(statistics.sentences(only, evidence))
     return statistics.verdict_of(columns, evidence)
+
+
+def _noun(axis: str) -> str:
+    return axis.replace("_", " ").replace("optimizer", "optimiser")
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _objects(

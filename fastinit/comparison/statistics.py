@@ -1021,8 +1021,8 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     Parameters
     ----------
     row : mapping of str to scalar
-        The columns ``iterations, stopped, diverged_at, course, change, final_cost, train_score, test_score,
-        test_cost, test_cost_error, symmetric, saturated`` of the run.
+        The columns ``iterations, stopped, diverged_at, course, change, final_cost, train_score,
+        test_score, test_cost, test_cost_error, symmetric, saturated`` of the run.
     evidence : Evidence
 
     References

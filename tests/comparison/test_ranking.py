@@ -248,6 +248,8 @@ def test_answers_count_the_common_seeds(rng):
     assert [each.seeds for each in sorted(found.rows, key=lambda row: row.scheme)] == [8, 20]
     assert found.rows[1].common_seeds == 8
     assert "with their 8 common seeds" in answer(found)
+    clear = answer(rank(np.add(values, [0.0, 100.0]), ["a", "b"]))
+    assert clear.endswith(", with their 8 common seeds.")
     apart = rank(np.where(np.arange(20)[:, None] < 12, [np.nan, 1.0], [1.0, np.nan]))
     assert apart.rows[1].common_seeds == 0
     assert "with these runs, which have no seeds in common." in answer(apart)

@@ -5,6 +5,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from synthetic import synthetic
 
+import fastinit as fi
+
 
 @pytest.fixture
 def grid():
@@ -57,8 +59,10 @@ def test_selections_are_those_of_the_records(grid, where):
 @pytest.mark.parametrize("method", ["curves", "points", "ranking"])
 def test_bad_selections(grid, method):
     select = getattr(grid, method)
-    with pytest.raises(ValueError, match="where: expected one of scheme, seed, depth, width"):
+    with pytest.raises(ValueError, match="size: expected one of scheme, seed, depth, width"):
         select(size=3)
+    with pytest.raises(ValueError, match=r"optimiser: expected .*did you mean optimizer\?"):
+        select(optimiser="sgd")
     with pytest.raises(ValueError, match=r"depth: expected one of \[0, 1, 2\]; got 7"):
         select(depth=7)
 
@@ -96,3 +100,122 @@ def test_medians_of_many_blocks_are_those_of_few_runs(monkeypatch):
     bands = plots._bands(grid, np.ones(len(grid.cells), bool))
     assert [band.runs for band in bands.values()] == [400, 400]
     assert read == [50, 50]
+
+
+def rates_matter(grid):
+    """ "zeros" is insensitive to the rate; "he_normal" is better than it at the rate 0.1 only."""
+    rate = np.array(grid.labels("learning_rate"), float)[grid.code("learning_rate")]
+    noise = 1 + 0.001 * np.random.default_rng(0).uniform(size=len(grid))
+    cost = np.where(rate == 0.1, 0.1, np.where(rate == 1.0, np.nan, 0.9))
+    return np.where(grid.code("scheme") == 0, 0.3 + 0.1 * (rate == 0.1), cost) * noise
+
+
+def tuned(**axes):
+    return synthetic(
+        ["zeros", "he_normal"], final=rates_matter, seed=range(12),
+        learning_rate=[0.01, 0.1, 1.0], **axes,
+    )  # fmt: skip
+
+
+def test_schemes_at_their_best_values():
+    comparison = tuned(depth=[1, 2])
+    pooled = comparison.ranking("final_cost")
+    assert pooled.rows[0].scheme == "zeros"
+    assert pooled.pooled == {"depth": 2, "learning_rate": 3}
+    assert pooled.answer.endswith(
+        " Each seed counts once, with the median over 2 depths and 3 learning rates."
+    )
+    ranking = comparison.ranking("final_cost", best_of="learning_rate")
+    assert [row["scheme"] for row in ranking] == ["he_normal", "zeros"]
+    assert ranking.best_of["he_normal"] == {"learning_rate": 0.1}
+    assert ranking[0]["learning_rate"] == 0.1
+    assert ranking[1]["learning_rate"] in (0.01, 1.0)
+    assert ranking.rows[1].verdict == "worse"
+    assert ranking.rows[1].paired
+    assert [row.runs for row in ranking.rows] == [24, 24]
+    assert ranking.pooled == {"depth": 2}
+    assert "Each scheme is ranked at its learning rate of lowest median training cost." in (
+        ranking.answer
+    )
+    # The same numbers as of the runs at these values.
+    alone = comparison.ranking("final_cost", scheme="he_normal", learning_rate=0.1)
+    assert alone.rows[0].median == ranking.rows[0].median
+    both = comparison.ranking("final_cost", best_of=["learning_rate", "depth"], seed=3)
+    assert [row.runs for row in both.rows] == [1, 1]
+
+
+def test_the_choice_of_values_ignores_the_test_data():
+    comparison = tuned()
+    before = comparison.ranking("test_accuracy", best_of="learning_rate").best_of
+    for _, block in comparison._blocks:
+        block.columns["test_score"] = block.columns["test_score"][::-1].copy()
+    comparison._known = -1
+    assert comparison.ranking("test_accuracy", best_of="learning_rate").best_of == before
+
+
+def test_bad_best_values():
+    with pytest.raises(ValueError, match="best_of: expected one of depth, width"):
+        tuned().ranking(best_of="seed")
+    several = synthetic(["zeros"], optimizer=["sgd", "adam"])
+    with pytest.raises(ValueError, match="best_of: expected 'optimizer'"):
+        several.ranking(best_of="learning_rate")
+
+
+def test_the_best_schemes_of_many_groups():
+    comparison = tuned()
+    found = comparison.best("learning_rate", metric="final_cost")
+    assert [(row["learning rate"], row["best"]) for row in found] == [
+        (0.01, "zeros"), (0.1, "he_normal"), (1.0, "zeros"),
+    ]  # fmt: skip
+    for row in found:
+        expected = comparison.ranking("final_cost", learning_rate=row["learning rate"])
+        assert row["median final cost"] == expected.rows[0].median
+        assert row["not distinguished"] == row["better in pairs"] == ""
+    [row] = comparison.best(metric="final_cost", best_of="learning_rate")
+    assert (row["best"], row["its learning rate"]) == ("he_normal", 0.1)
+    with pytest.raises(ValueError, match="by: expected one of seed, depth"):
+        comparison.best("size")
+
+
+def test_an_unfinished_comparison_says_so():
+    whole = synthetic(["zeros", "he_normal"], seed=range(12))
+    part = type(whole)(whole.data, whole.cells, whole.network, whole.settings)
+    [(places, block)] = whole._blocks
+    codes = whole.cells.codes[places]
+    rows = np.flatnonzero((codes[:, 0] == 0) | (codes[:, 1] < 8))
+    part.add(places[rows], block.select(rows))
+    ranking = part.ranking()
+    assert ranking.finished == (20, 24)
+    assert ranking.answer.startswith("20 of 24 runs are finished. zeros ")
+    assert ranking.rows[1].common_seeds == 8
+    assert "finished" not in whole.ranking().answer
+
+
+def test_optimizers_that_differ_in_the_rate_are_not_pooled():
+    optimizers = [fi.optimizers.GradientDescent(0.1), fi.optimizers.GradientDescent(0.03)]
+    comparison = synthetic(["zeros", "he_normal"], seed=range(6), optimizer=[*optimizers, "adam"])
+    labels = ["sgd(learning_rate=0.1)", "sgd(learning_rate=0.03)", "adam"]
+    summary = comparison.summary("optimizer")
+    assert [row["optimizer"] for row in summary] == 2 * labels
+    for label in labels:
+        assert [row.runs for row in comparison.ranking(optimizer=label).rows] == [6, 6]
+    with pytest.raises(ValueError, match=r"optimizer: expected one of \['sgd\(learning_rate=0.1"):
+        comparison.ranking(optimizer="sgd")
+    assert [row["optimizer"] for row in comparison.best("optimizer")] == labels
+    assert {row["optimizer"] for row in comparison.records()} == set(labels)
+
+
+def test_a_sampled_axis_has_no_rankings():
+    uniform = pytest.importorskip("scipy.stats").uniform(0.01, 0.1)
+    sample = synthetic(["zeros", "he_normal"], seed=range(50), learning_rate=uniform, n_samples=40)
+    value = sample.cells.values["learning_rate"][3]
+    for select in (
+        lambda: sample.best("learning_rate"),
+        lambda: sample.ranking(learning_rate=value),
+    ):
+        with pytest.raises(ValueError, match="learning_rate: expected values that several runs"):
+            select()
+    assert "20 learning rates" in sample.ranking().answer
+    # Of a list, each value is a question of its own, even with one run.
+    listed = synthetic(["zeros", "he_normal"], learning_rate=[0.1, 0.2])
+    assert len(listed.best("learning_rate")) == 2
