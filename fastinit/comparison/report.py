@@ -58,7 +58,7 @@ th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-ali
 td { white-space: nowrap; }
 td.text, .facts td { white-space: normal; }
 th { font-weight: 600; }
-th[scope=row], thead th:first-child, td.text, .facts td { text-align: left; }
+th[scope=row], thead th:first-child, .text, .facts td { text-align: left; }
 .facts td { overflow-wrap: anywhere; }
 th span { display: inline-block; max-width: 16rem; overflow-wrap: break-word; }
 thead th { position: sticky; top: 0; background: var(--paper); vertical-align: bottom; z-index: 1; }
@@ -574,9 +574,11 @@ def _rankings(
         | {
             "best": group.ranking.rows[0].scheme,
             f"median {group.ranking.metric.label}": group.ranking.rows[0].median,
-            "interval": _interval(group.ranking.rows[0].low, group.ranking.rows[0].high),
             "not distinguished from it": _of_verdict(group.ranking, "not distinguished"),
             "better in pairs": _of_verdict(group.ranking, "better in pairs"),
+            "interval of the median": _interval(
+                group.ranking.rows[0].low, group.ranking.rows[0].high
+            ),
         }
         for group in groups
     ]
@@ -625,8 +627,8 @@ def _ranking(ranking: RankingTable, caption: str) -> str:
             "scheme": row.scheme,
             "median": row.median,
             "against the best": row.verdict,
-            "difference to the best": None if row is best else _difference(row, best),
-            "interval of the difference": _interval(row.difference_low, row.difference_high),
+            "difference to the best": None if row is best else _differences(row, best)[0],
+            "interval of the difference": _interval(*_differences(row, best)[1:]),
             "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
             "interval of the median": _interval(row.low, row.high),
             "runs": row.runs,
@@ -637,10 +639,11 @@ def _ranking(ranking: RankingTable, caption: str) -> str:
     return _frame(f"{caption}, by {ranking.metric.label}. {INTERVALS}", Table(rows))
 
 
-def _difference(row: Rank, best: Rank) -> float:
-    """Return the difference to the best; 0 if it is no more than a rounding error."""
-    scale = max(abs(row.median), abs(best.median))
-    return row.difference if not abs(row.difference) <= 1e-12 * scale else 0.0
+def _differences(row: Rank, best: Rank) -> list[float]:
+    """Return the difference to the best and its interval; rounding errors are 0."""
+    least = 1e-12 * max(abs(row.median), abs(best.median))
+    found = (row.difference, row.difference_low, row.difference_high)
+    return [0.0 if abs(value) <= least < math.inf else value for value in found]
 
 
 def _interval(low: float, high: float) -> str:
