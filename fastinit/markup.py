@@ -32,7 +32,8 @@ def html_table(
     caption : str, optional
         The caption of the table.
     sortable : bool, default False
-        Whether the table has the class "sortable", and cells that are not numbers the class "text".
+        Whether the table has the class "sortable", and the class "text" is that of cells that are
+        neither numbers nor ranges of numbers, such as "1 to 2", and of the headers above them.
 
     Returns
     -------
@@ -49,11 +50,15 @@ def html_table(
     </tbody>
     </table>
     """
+    rows = list(rows)
     lines = ['<table class="sortable">' if sortable else "<table>"]
     if caption:
         lines.append(f"<caption>{escaped(caption)}</caption>")
     if columns:
-        head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in columns)
+        head = "".join(
+            _head(name, sortable and not all(_is_numeric(row[i]) for row in rows))
+            for i, name in enumerate(columns)
+        )
         lines.append(f"<thead><tr>{head}</tr></thead>")
     lines.append("<tbody>")
     for first, *others in rows:
@@ -64,8 +69,18 @@ def html_table(
     return "\n".join([*lines, "</tbody>", "</table>"])
 
 
+def _head(name: str, text: bool) -> str:
+    start = '<th scope="col" class="text">' if text else '<th scope="col">'
+    return f"{start}{escaped(name)}</th>"
+
+
+def _is_numeric(text: str) -> bool:
+    """Return whether a cell is a number, or a range of numbers."""
+    return all(map(is_number, text.split(" to ")))
+
+
 def _cell(text: str, sortable: bool) -> str:
-    start = '<td class="text">' if sortable and not is_number(text) else "<td>"
+    start = '<td class="text">' if sortable and not _is_numeric(text) else "<td>"
     return f"{start}{escaped(text)}</td>"
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,9 +27,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison.grid import AXES, Grid
@@ -42,10 +43,12 @@ from fastinit.comparison.statistics import (
     quantile,
     quantiles,
 )
-from fastinit.comparison.tables import shortened
+from fastinit.comparison.tables import rounded, shortened
 from fastinit.comparison.trials import Trial
 from fastinit.training.network import Network
 from fastinit.training.run import Run
+
+T = TypeVar("T")
 
 # https://jfly.uni-koeln.de/color/ without black and yellow; orange and sky blue are darkened.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BD8200", "#3399D6")
@@ -373,7 +376,9 @@ def _draw_bands(
     ax.set(xlabel=xlabel, ylabel=_cost_label([band.runs for band in bands.values()]))
     ax.margins(x=0.01)
     ax.autoscale_view(scaley=False)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if bands:
+        ends_of_x = [float(x) for band in bands.values() for x in (band.x.min(), band.x.max())]
+        _set_ticks(ax.xaxis, PlainTicks(min(ends_of_x), max(ends_of_x), False, integer=True))
     ax.grid(alpha=0.3)
     _end_labels(ax, ends)
     return ax
@@ -389,6 +394,24 @@ def _rim_of(bands: Sequence[Band], log: bool | None = None) -> "_Rim":
         if len(known):
             low = min(low, float(np.quantile(known, 0.05)))
     return _Rim(low, high, log)
+
+
+def _rims(
+    parts: Sequence[Sequence[T]],
+    values: Sequence[Sequence[NDArray[np.float64]]],
+    rim_of: "Callable[[Sequence[T]], _Rim]",
+) -> "tuple[list[_Rim], str]":
+    """Return the axis of each panel, and a sentence on it.
+
+    Panels share one, unless all finite values of a panel would be outside: those of two optimisers
+    may be orders of magnitude apart.
+    """
+    shared = rim_of([each for part in parts for each in part])
+    for own in values:
+        finite = np.concatenate([np.empty(0), *(each[np.isfinite(each)] for each in own)])
+        if len(finite) and not ((finite >= shared.low) & (finite <= shared.high)).any():
+            return [rim_of(part) for part in parts], "Each panel has an axis of its own. "
+    return [shared] * len(parts), ""
 
 
 def _cost_label(runs: Sequence[int]) -> str:
@@ -493,28 +516,115 @@ class _Rim:
         else:
             ax.set_xscale("log" if self.log else "linear")
             ax.set_xlim(*limits)
-        _plain_ticks(ax.yaxis if axis == "y" else ax.xaxis, (self.low, self.high), self.log)
+        ticks = PlainTicks(self.low, self.high, self.log)
+        _set_ticks(ax.yaxis if axis == "y" else ax.xaxis, ticks)
 
 
-def _plain_ticks(axis: Any, limits: tuple[float, float], log: bool) -> None:
-    """Label the ticks within the limits with plain numbers.
+class PlainTicks(Locator):
+    """Ticks within limits, as many as have room for their labels on the axis as it is drawn.
 
-    On a logarithmic axis there may be some between powers of ten too.
+    Parameters
+    ----------
+    low, high : float
+    log : bool
+        Whether the axis is logarithmic. Over more than a part of a decade, labels are then at
+        powers of ten, or at every n-th of them, and between them if there are few.
+    wanted : sequence of float, optional
+        The ticks, in ascending order; without room for all of them, some are left out.
+    integer : bool, default False
     """
-    slack = 1e-6 * (limits[1] - limits[0])
-    axis.set_major_formatter(
-        FuncFormatter(lambda v, _: f"{v:g}" if limits[0] - slack <= v <= limits[1] + slack else "")
-    )
-    if log:
-        decades = math.log10(limits[1] / limits[0])
-        subs = [1.0, 2.0, 5.0] if decades < 2.5 else [1.0]
-        if decades < 0.8:
-            subs = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
-        axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-    else:
-        axis.set_major_locator(MaxNLocator(5))
+
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        log: bool,
+        wanted: Sequence[float] = (),
+        *,
+        integer: bool = False,
+    ) -> None:
+        self.low, self.high, self.log, self.integer = low, high, log, integer
+        self.wanted = np.array(wanted, float)
+        places = self.wanted.tolist()
+        self.texts = dict(zip(places, rounded(places), strict=True))
+
+    def __call__(self) -> list[float]:
+        """Return the ticks for the axis as it is."""
+        for places in self._candidates():
+            if len(places) == 1 or (len(places) and (self._gaps(places) >= 0).all()):
+                return [float(place) for place in places]
+        return [self.low]
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        """Return the ticks; the limits are those given to the locator."""
+        return self()
+
+    def text(self, value: float) -> str:
+        """Return the label of a tick."""
+        return str(self.texts.get(value, f"{value:g}"))
+
+    def _candidates(self) -> Iterator[NDArray[np.float64]]:
+        """Yield sets of ticks, fewer and fewer."""
+        if len(self.wanted):
+            kept = [self.wanted[0]]
+            for place in self.wanted[1:]:
+                if (self._gaps(np.array([kept[-1], place])) >= 0).all():
+                    kept.append(place)
+            yield np.array(kept)
+        elif self.log and self.high > 6 * self.low:
+            yield from map(self._within, self._powers())
+        else:
+            for n in range(5, 0, -1):
+                found = MaxNLocator(n, integer=self.integer).tick_values(self.low, self.high)
+                yield self._within(np.asarray(found))
+
+    def _powers(self) -> Iterator[NDArray[np.float64]]:
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        decades = math.log10(self.high / self.low)
+        exponents = np.arange(first, last + 1)
+        if decades < 2.5:
+            yield np.outer(10.0**exponents, [1, 2, 5]).ravel()
+            if decades < 1.5:
+                yield np.outer(10.0**exponents, [1, 3]).ravel()
+        for step in range(1, last - first + 1):
+            chosen = exponents[exponents % step == 0]
+            if len(self._within(10.0**chosen)) > 1:
+                yield 10.0**chosen
+
+    def _within(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Rounding must not put the extremes outside.
+        slack = 1e-6 * (self.high - self.low)
+        low = self.low * (1 - 1e-6) if self.log else self.low - slack
+        kept: NDArray[np.float64] = places[(places >= low) & (places <= self.high + slack)]
+        return kept
+
+    def _gaps(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the room between neighbouring labels in points, less a space."""
+        axis: Any = self.axis
+        ax = axis.axes
+        across = axis.axis_name == "x"
+        length = (ax.bbox.width if across else ax.bbox.height) * 72 / ax.figure.dpi
+        named = plt.rcParams["xtick.labelsize" if across else "ytick.labelsize"]
+        size = FontProperties(size=named).get_size_in_points()
+        scaled = axis.get_transform().transform(places)
+        ends = axis.get_transform().transform(np.array(axis.get_view_interval()))
+        at = (scaled - ends[0]) / (ends[1] - ends[0]) * length
+        # A digit of the default font is 0.64 times as wide as its size.
+        extent = (
+            np.array([0.64 * size * len(self.text(v)) for v in places.tolist()])
+            if across
+            else np.full(len(places), size)
+        )
+        found: NDArray[np.float64] = np.abs(np.diff(at)) - (extent[1:] + extent[:-1]) / 2
+        return found - 0.6 * size
+
+
+def _set_ticks(axis: Any, ticks: PlainTicks) -> None:
+    """Label the ticks of an axis with plain numbers."""
+    axis.set_major_locator(ticks)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: ticks.text(value)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def robust_limits(
@@ -816,31 +926,46 @@ def cost_against(
     [2.0, 4.0, 8.0]
     """
     _check_comparison(comparison)
-    values = _numbers(comparison, axis)
-    if values is None:
+    if _numbers(comparison, axis) is None:
         raise ValueError(f"axis: expected one of numbers; got {axis!r}")
+    bands = _bands_over(comparison, axis, np.ones(len(comparison.cells), bool))
+    return _draw_against(_axes(ax), comparison, axis, bands, _rim_of(list(bands.values())))
+
+
+def _bands_over(comparison: Comparison, axis: str, chosen: NDArray[np.bool_]) -> dict[str, Band]:
+    """Return the final costs of each scheme in the chosen cells, over an axis of numbers."""
+    values = _numbers(comparison, axis)
+    assert values is not None
     columns = comparison.columns()
     x = values[comparison.cells.code(axis)[columns["place"]]]
     schemes = comparison.cells.code("scheme")[columns["place"]]
     bands = {}
     for code, name in enumerate(comparison.schemes):
-        rows = np.flatnonzero(schemes == code)
+        rows = np.flatnonzero(chosen[columns["place"]] & (schemes == code))
         if len(rows):
             bands[name] = _band_over(x[rows], columns["final_cost"][rows])
-    drawn = _axes(ax)
+    return bands
+
+
+def _draw_against(
+    ax: Axes, comparison: Comparison, axis: str, bands: Mapping[str, Band], rim: _Rim
+) -> Axes:
     looks = {name: k for k, name in enumerate(comparison.schemes)}
-    _draw_bands(drawn, bands, axis.replace("_", " "), looks=looks)
-    for line in drawn.lines:
+    _draw_bands(ax, bands, axis.replace("_", " "), rim=rim, looks=looks)
+    for line in ax.lines:
         if isinstance(line, MedianLine):
             line.set(marker=MARKERS[int(str(line.get_gid())[1:]) % len(MARKERS)], markersize=4)
-    if _spans_decades(x):
-        drawn.set_xscale("log")
-        _plain_ticks(drawn.xaxis, (x.min(), x.max()), True)
-    elif len(values) <= MOST_VALUES:
-        drawn.set_xticks(values, [f"{value:g}" for value in values])
+    places = np.unique(np.concatenate([band.x for band in bands.values()]))
+    low, high = float(places[0]), float(places[-1])
+    # Rounding must not make 0.1 less than ten times 0.01.
+    log = low > 0 and high >= 10 * low * (1 - 1e-9)
+    if log:
+        ax.set_xscale("log")
+    few = len(np.unique(_numbers(comparison, axis))) <= MOST_VALUES  # type: ignore[arg-type]
+    _set_ticks(ax.xaxis, PlainTicks(low, high, log, places.tolist() if few else ()))
     several = max(band.runs for band in bands.values()) > 1
-    drawn.set_ylabel(f"final {'cost: median and quartiles' if several else 'cost'}")
-    return drawn
+    ax.set_ylabel(f"final {'cost: median and quartiles' if several else 'cost'}")
+    return ax
 
 
 def _numbers(comparison: Comparison, axis: str) -> NDArray[np.float64] | None:
@@ -1039,7 +1164,12 @@ def heat_map(
             va="center",
             color="black" if _luminance(background[:3]) > 0.18 else "white",
         )
-    ax.set_xticks(range(len(columns)), [str(name) for name in columns])
+    names = [str(name) for name in columns]
+    # Side by side, the labels of many columns would overlap.
+    figure: Any = ax.figure
+    room = 72 * 0.6 * ax.get_position().width * figure.get_figwidth() / max(1, len(names))
+    upright = max(map(len, names), default=0) * 0.64 * plt.rcParams["font.size"] > room
+    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
     ax.set_yticks(range(len(rows)), [str(name) for name in rows])
     ax.set(xlabel=column_label, ylabel=row_label)
     ax.figure.colorbar(image, ax=ax, label=label)
@@ -1127,7 +1257,7 @@ def profiles(
 
 
 def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) -> list[str]:
-    """Return the axes, two at most, whose values have panels of their own.
+    """Return the axes, two at most, whose values have panels of their own, in the order given.
 
     By default the axis is chosen whose values change the outcome most: by the variance of the
     median logarithmic cost over its values, averaged over the schemes. A second one is chosen if
@@ -1153,8 +1283,7 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
             chosen.pop()
     if "batch_size" in _varied(comparison) and "batch_size" not in chosen:
         chosen = [*chosen[:1], "batch_size"]
-    # The columns of a figure are those of the axis of fewer values.
-    return sorted(chosen, key=lambda name: -len(comparison.cells.values[name]))
+    return chosen
 
 
 def _varied(comparison: Comparison) -> list[str]:
@@ -1203,7 +1332,8 @@ def _facets(comparison: Comparison, by: Sequence[str]) -> tuple[list[Facet], int
     """
     grid = comparison.cells
     chosen = []
-    for axis in by:
+    # The columns of a figure are those of the axis of fewer values.
+    for axis in sorted(by, key=lambda name: -len(grid.values[name])):
         codes = np.arange(len(grid.values[axis]))
         if len(codes) > MOST_FACETS:
             codes = codes[np.linspace(0, len(codes) - 1, MOST_FACETS).round().astype(int)]
@@ -1216,19 +1346,22 @@ def _facets(comparison: Comparison, by: Sequence[str]) -> tuple[list[Facet], int
         for axis, code in values:
             cells &= grid.code(axis) == code
         if cells.any():
-            found.append(Facet(", ".join(_named(grid, *value) for value in values), cells))
+            codes_of = dict(values)
+            title = ", ".join(value_named(grid, axis, codes_of[axis]) for axis in by)
+            found.append(Facet(title, cells))
     columns = len(chosen[-1]) if len(by) == 2 else min(len(found), 3)
     return found, max(1, columns)
 
 
-def _named(grid: Grid, axis: str, code: int) -> str:
-    label = grid.labels(axis)[code]
+def value_named(grid: Grid, axis: str, code: int) -> str:
+    """Return the value of an axis as a title, such as "adam" or "learning rate 0.1"."""
+    labels = grid.labels(axis)
+    label = labels[code]
     if axis == "batch_size":
         return "full batches" if label is None else f"batches of {label}"
     if axis in ("activation", "optimizer"):
         return str(label)
-    value = f"{label:g}" if isinstance(label, float) else str(label)
-    return f"{axis.replace('_', ' ')} {value}"
+    return f"{axis.replace('_', ' ')} {rounded(labels)[code]}"
 
 
 @dataclass
@@ -1369,12 +1502,7 @@ def _cost_picture(
     def drawer(own: Mapping[str, Band]) -> Callable[[Axes], Any]:
         return lambda ax: _draw_bands(ax, own, xlabel, rim=rim, looks=looks)
 
-    pooled = [
-        f"{axis.replace('_', ' ')} ({len(comparison.cells.values[axis]):,} values)"
-        for axis in comparison.varying
-        if axis not in by
-    ]
-    caption = f"Curves are over all values of {', '.join(pooled)}. " if pooled else ""
+    caption = _pooled(comparison, by, "Curves")
     if any(band.runs > MOST_RUNS for band in every):
         caption += f"Of each scheme, {MOST_RUNS:,} evenly spaced runs are used in a panel. "
     caption += _shown_values(comparison, by)
@@ -1420,10 +1548,11 @@ def _dot_picture(
         own = facet.cells[place]
         rows = {name: values[own & (schemes == code)] for name, code in order}
         parts.append((facet.title, {name: row for name, row in rows.items() if len(row)}))
-    rim = _dot_rim([row for _, rows in parts for row in rows.values()], higher_is_better)
+    series = [list(rows.values()) for _, rows in parts]
+    rims, apart = _rims(series, series, lambda rows: _dot_rim(rows, higher_is_better))
     most = MOST_DOTS // max(1, len(parts))
 
-    def drawer(rows: Mapping[str, NDArray[np.float64]]) -> Callable[[Axes], Any]:
+    def drawer(rows: Mapping[str, NDArray[np.float64]], rim: _Rim) -> Callable[[Axes], Any]:
         return lambda ax: _draw_dots(ax, rows, label, higher_is_better, rim, looks, most)
 
     n = max(len(row) for _, rows in parts for row in rows.values())
@@ -1436,11 +1565,12 @@ def _dot_picture(
         caption += f"Of more than {each} runs in a row, dots at {each} quantiles are drawn. "
     if not np.isfinite(values).all():
         caption += "✕ runs that diverged, with their number. "
+    caption += apart
     height = max(1.6, 0.9 + 0.3 * len(order))
     return Picture(
         f"{label[0].upper()}{label[1:]}",
         caption.strip(),
-        [(title, drawer(rows)) for title, rows in parts],
+        [(title, drawer(rows, rim)) for (title, rows), rim in zip(parts, rims, strict=True)],
         columns,
         (5.4, height),
     )
@@ -1451,14 +1581,8 @@ def _axis_pictures(comparison: Comparison, by: Sequence[str]) -> dict[str, Pictu
     found = {}
     for axis in _varied(comparison):
         values = comparison.cells.values[axis]
-        title = f"Final cost by {axis.replace('_', ' ')}"
         if _numbers(comparison, axis) is not None and len(values) > 2:
-            draw = _against_drawer(comparison, axis)
-            many = "Neighbouring values are grouped. " if len(values) > MOST_VALUES else ""
-            caption = f"{many}Bands are from quartile to quartile."
-            found[axis] = Picture(
-                title, caption, [("", draw)], 1, (5.4, _panel_size(comparison)[1])
-            )
+            found[axis] = _against_picture(comparison, axis, by)
         elif axis not in by and len(values) <= MOST_VALUES:
             height = max(2.2, 1.2 + 0.32 * len(comparison.schemes))
             draw = _map_drawer(comparison, axis)
@@ -1467,8 +1591,44 @@ def _axis_pictures(comparison: Comparison, by: Sequence[str]) -> dict[str, Pictu
     return found
 
 
-def _against_drawer(comparison: Comparison, axis: str) -> Callable[[Axes], Any]:
-    return lambda ax: cost_against(comparison, axis, ax=ax)
+def _against_picture(comparison: Comparison, axis: str, by: Sequence[str]) -> Picture:
+    """Return the cost against an axis of numbers, with panels for the optimisers and for ``by``.
+
+    Costs of different optimisers at one learning rate are of different orders of magnitude.
+    """
+    varied = _varied(comparison)
+    others = [name for name in ("optimizer", *by) if name in varied and name != axis]
+    panels = list(dict.fromkeys(others))[:2]
+    facets, columns = _facets(comparison, panels)
+    bands = [(facet.title, _bands_over(comparison, axis, facet.cells)) for facet in facets]
+    parts = [list(own.values()) for _, own in bands]
+    rims, apart = _rims(parts, [[band.median for band in own] for own in parts], _rim_of)
+
+    def drawer(own: Mapping[str, Band], rim: _Rim) -> Callable[[Axes], Any]:
+        return lambda ax: _draw_against(ax, comparison, axis, own, rim)
+
+    many = len(comparison.cells.values[axis]) > MOST_VALUES
+    caption = _pooled(comparison, [axis, *panels], "Medians")
+    caption += "Neighbouring values are grouped. " if many else ""
+    caption += f"Bands are from quartile to quartile. {apart}"
+    caption += _shown_values(comparison, panels)
+    return Picture(
+        f"Final cost by {axis.replace('_', ' ')}",
+        caption.strip(),
+        [(title, drawer(own, rim)) for (title, own), rim in zip(bands, rims, strict=True)],
+        columns,
+        (5.4, _panel_size(comparison)[1]),
+    )
+
+
+def _pooled(comparison: Comparison, apart: Sequence[str], what: str) -> str:
+    """Return a sentence about the axes over whose values something is taken."""
+    pooled = [
+        f"{axis.replace('_', ' ')} ({len(comparison.cells.values[axis]):,} values)"
+        for axis in comparison.varying
+        if axis not in apart
+    ]
+    return f"{what} are over all values of {', '.join(pooled)}. " if pooled else ""
 
 
 def _map_drawer(comparison: Comparison, axis: str) -> Callable[[Axes], Any]:
@@ -1525,7 +1685,7 @@ def medians_by(comparison: Comparison, axis: str, *, ax: Axes | None = None) -> 
     found = np.array([[medians.get((name, value), np.nan) for value in values] for name in names])
     drawn = heat_map(
         shortened(names, LABEL),
-        [f"{v:g}" if isinstance(v, float) else "full" if v is None else v for v in values],
+        ["full" if v is None else text for v, text in zip(values, rounded(values), strict=True)],
         found,
         row_label="",
         column_label=axis.replace("_", " "),

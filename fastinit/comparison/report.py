@@ -9,19 +9,22 @@ import math
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastinit import initializers
-from fastinit.comparison.grid import as_code, optimizer_labels
-from fastinit.comparison.results import Comparison
-from fastinit.comparison.tables import FEW_DIGITS, Table, counted
+from fastinit.comparison.grid import AXES, as_code, optimizer_labels
+from fastinit.comparison.ranking import Rank
+from fastinit.comparison.results import Comparison, RankingTable
+from fastinit.comparison.tables import FEW_DIGITS, Table, counted, rounded
 from fastinit.initializers import scheme as registry
 from fastinit.kernels import show_config
 from fastinit.markup import escaped, html_table
 from fastinit.training.files import replace_file
+from fastinit.validation import check_name
 
 if TYPE_CHECKING:
     from fastinit.comparison.plots import Vector
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 TITLE = "What does the weight initialisation do?"
 MOST_NETWORKS = 200  # that are listed
 MOST_ROWS = 600  # of a table; a longer one is left to CSV files
+MOST_GROUPS = 100  # with a ranking of their own
+OPEN_GROUPS = 3  # of more, only the answers are shown at first
 MOST_CODE = 2000  # characters of one argument
 
 STYLE = """
@@ -50,8 +55,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-
 caption { text-align: left; padding-bottom: 0.3rem; }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; }
+td { white-space: nowrap; }
+td.text, .facts td { white-space: normal; }
 th { font-weight: 600; }
-th[scope=row], thead th:first-child, td.text, .facts td { text-align: left; }
+th[scope=row], thead th:first-child, .text, .facts td { text-align: left; }
 .facts td { overflow-wrap: anywhere; }
 th span { display: inline-block; max-width: 16rem; overflow-wrap: break-word; }
 thead th { position: sticky; top: 0; background: var(--paper); vertical-align: bottom; z-index: 1; }
@@ -59,6 +66,8 @@ th button { all: unset; cursor: pointer; font-weight: 600; text-align: inherit; 
 th button:focus-visible { outline: 2px solid currentColor; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
+details { margin: 0.6rem 0; }
+summary { cursor: pointer; font-weight: 600; }
 dt { font-weight: 600; }
 dd { margin: 0 0 0.7rem; }
 .panels { display: grid; gap: 1rem; margin: 0.6rem 0;
@@ -78,7 +87,8 @@ pre { background: var(--shade); padding: 0.8rem; overflow-x: auto; font-size: 0.
   overflow-wrap: normal; }
 @media (max-width: 40rem) { th, td { padding: 0.2rem 0.4rem; font-size: 0.85rem; }
   th[scope=row] { position: sticky; left: 0; background: var(--paper); }
-  th span { max-width: 8.5rem; } }
+  th span { max-width: 8.5rem; }
+  caption { position: sticky; left: 0; max-width: calc(100vw - 3rem); } }
 @media print { body { max-width: none; padding: 0; } tr { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   .frame { overflow: visible; max-height: none; } .frame table { font-size: 0.75rem; }
@@ -237,16 +247,18 @@ def write(
         and ``fi``. By default the code in the report identifies the data by their SHA-256.
     command : sequence of str, optional
         The arguments of the command line that made the comparison.
-    by : str or sequence of two str, optional
-        The axes whose values have panels of their own, as in
-        :func:`fastinit.comparison.plots.figures`.
+    by : str or sequence of str, optional
+        Axes. The schemes are ranked, and have verdicts, within each group of runs that share the
+        values of these axes. Those of the first two axes have panels of their own, as in
+        :func:`fastinit.comparison.plots.figures`. By default, the ranking is over all runs, and the
+        panels are those of the axes that change the cost most.
 
     Raises
     ------
     OSError
         If the file cannot be written; an existing one is kept.
     ValueError
-        If no run is finished, or for an unknown axis.
+        If no run is finished, or for an unknown axis or one that was sampled from a distribution.
 
     Examples
     --------
@@ -389,18 +401,24 @@ def _page(
     )
     from fastinit.comparison import plots  # optional, and slow to import
 
-    facets = plots.facet_axes(comparison, by)
+    axes = [by] if isinstance(by, str) else list(by or ())
+    for name in axes:
+        check_name("by", name, AXES)
+    facets = plots.facet_axes(comparison, axes[:2] or None)
+    comparison.check_by(*axes)
+    groups = _groups(comparison, axes)
     varying = comparison.varying
     sections = [
         f"<h1>{TITLE}</h1>",
         f"<p>{_question(comparison, varying)}</p>",
-        *_ranking(comparison),
+        "<h2>Ranking</h2>",
+        *_rankings(comparison, axes, groups),
         "<h2>Verdicts</h2>",
-        _verdicts(comparison),
+        *_verdicts(comparison, groups),
         "<h2>Figures</h2>",
         *_figures(comparison, facets),
         "<h2>Outcomes</h2>",
-        *_outcomes(comparison, facets),
+        *_outcomes(comparison, axes or facets),
         "<h2>What was run</h2>",
         *_networks(comparison),
         _facts(comparison, varying),
@@ -497,31 +515,135 @@ def _frame(caption: str, rows: Table) -> str:
     )
 
 
-def _ranking(comparison: Comparison) -> list[str]:
-    ranking = comparison.ranking()
-    rows = []
-    for row in ranking.rows:
-        shown = {
+@dataclass(frozen=True)
+class _Group:
+    """The ranking and the verdicts of the runs that share the values of the axes of ``by``."""
+
+    title: str
+    values: tuple[Any, ...]
+    ranking: RankingTable
+    verdicts: list[dict[str, Any]]
+
+
+def _groups(comparison: Comparison, axes: Sequence[str]) -> list[_Group]:
+    """Return the groups in the order of the grid; none if there are too many."""
+    if not axes or len(comparison.groups(*axes)) > MOST_GROUPS * len(comparison.schemes):
+        return []
+    verdicts = comparison.verdicts(*axes)
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in verdicts:
+        found.setdefault(tuple(row[name.replace("_", " ")] for name in axes), []).append(row)
+    texts = [rounded(values) for values in zip(*found, strict=True)]
+    return [
+        _Group(
+            ", ".join(map(_value_named, axes, own)),
+            values,
+            comparison.ranking(**dict(zip(axes, values, strict=True))),
+            rows,
+        )
+        for own, (values, rows) in zip(zip(*texts, strict=True), found.items(), strict=True)
+    ]
+
+
+def _value_named(axis: str, text: str) -> str:
+    if axis == "batch_size":
+        return f"batches of {text}" if text else "full batches"
+    return text if axis in ("activation", "optimizer") else f"{axis.replace('_', ' ')} {text}"
+
+
+def _rankings(
+    comparison: Comparison, axes: Sequence[str], groups: Sequence[_Group]
+) -> Iterator[str]:
+    """Yield one ranking, or an overview of the groups and the ranking of each."""
+    if not groups:
+        if axes:
+            named = _listed([name.replace("_", " ") for name in axes])
+            yield (
+                f'<p class="soft">{escaped(named)}: more than {MOST_GROUPS} groups, too many for '
+                f"rankings of their own.</p>"
+            )
+        ranking = comparison.ranking()
+        yield f'<p class="answer">{escaped(ranking.answer)}</p>'
+        yield _ranking(ranking, "From the best to the worst")
+        return
+    overview = [
+        {
+            name.replace("_", " "): "full" if value is None else value
+            for name, value in zip(axes, group.values, strict=True)
+        }
+        | {
+            "best": group.ranking.rows[0].scheme,
+            f"median {group.ranking.metric.label}": group.ranking.rows[0].median,
+            "not distinguished from it": _of_verdict(group.ranking, "not distinguished"),
+            "better in pairs": _of_verdict(group.ranking, "better in pairs"),
+            "interval of the median": _interval(
+                group.ranking.rows[0].low, group.ranking.rows[0].high
+            ),
+        }
+        for group in groups
+    ]
+    named = _listed([name.replace("_", " ") for name in axes])
+    yield _frame(f"The best scheme by {named}. {INTERVALS}", Table(overview))
+    for group in groups:
+        body = [
+            f'<p class="answer">{escaped(group.ranking.answer)}</p>',
+            _ranking(group.ranking, f"{group.title}: from the best to the worst"),
+        ]
+        yield _folded(group.title, body, groups)
+
+
+def _folded(title: str, body: Sequence[str], groups: Sequence[_Group]) -> str:
+    """Return a part of the page that opens with a click, and is open if there are few."""
+    start = "<details open>" if len(groups) <= OPEN_GROUPS else "<details>"
+    return "\n".join([start, f"<summary>{escaped(title)}</summary>", *body, "</details>"])
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence.
+
+    Examples
+    --------
+    >>> _listed(["a"]), _listed(["a", "b"]), _listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _of_verdict(ranking: RankingTable, verdict: str) -> str:
+    names = [row.scheme for row in ranking.rows if row.verdict == verdict]
+    return "all others" if len(names) == len(ranking) - 1 > 3 else ", ".join(names)
+
+
+INTERVALS = (
+    "Intervals of medians are those of 95 % confidence, or the range of fewer than six seeds."
+)
+
+
+def _ranking(ranking: RankingTable, caption: str) -> str:
+    """Return a ranking as a table; what matters most comes first, for narrow screens."""
+    best = ranking.rows[0]
+    rows = [
+        {
             "scheme": row.scheme,
             "median": row.median,
-            "interval": _interval(row.low, row.high),
+            "against the best": row.verdict,
+            "difference to the best": None if row is best else _differences(row, best)[0],
+            "interval of the difference": _interval(*_differences(row, best)[1:]),
+            "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
+            "interval of the median": _interval(row.low, row.high),
             "runs": row.runs,
             "failed": row.failed,
-            "difference to the best": row.difference if row is not ranking.rows[0] else None,
-            "interval of the difference": _interval(row.difference_low, row.difference_high),
-            "p\N{NON-BREAKING HYPHEN}value": _known(row.p_value),
-            "verdict": row.verdict,
         }
-        rows.append(shown)
-    return [
-        "<h2>Ranking</h2>",
-        f'<p class="answer">{escaped(ranking.answer)}</p>',
-        _frame(
-            "From the best to the worst. Intervals of medians are those of 95 % confidence, or the "
-            "range of fewer than six seeds.",
-            Table(rows),
-        ),
+        for row in ranking.rows
     ]
+    return _frame(f"{caption}, by {ranking.metric.label}. {INTERVALS}", Table(rows))
+
+
+def _differences(row: Rank, best: Rank) -> list[float]:
+    """Return the difference to the best and its interval; rounding errors are 0."""
+    least = 1e-12 * max(abs(row.median), abs(best.median))
+    found = (row.difference, row.difference_low, row.difference_high)
+    return [0.0 if abs(value) <= least < math.inf else value for value in found]
 
 
 def _interval(low: float, high: float) -> str:
@@ -532,23 +654,28 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _verdicts(comparison: Comparison) -> str:
-    finished = {key["scheme"] for key, _ in comparison.groups()}
-    rows = [
-        f"<dt>{escaped(scheme)}</dt><dd>{escaped(comparison.verdict(scheme))}.</dd>"
-        for scheme in comparison.schemes
-        if scheme in finished
+def _verdicts(comparison: Comparison, groups: Sequence[_Group]) -> Iterator[str]:
+    """Yield the verdict of each scheme, of each group if there are groups."""
+    if not groups:
+        yield _definitions(comparison.verdicts())
+    for group in groups:
+        yield _folded(group.title, [_definitions(group.verdicts)], groups)
+
+
+def _definitions(rows: Sequence[dict[str, Any]]) -> str:
+    words = [
+        f"<dt>{escaped(row['scheme'])}</dt><dd>{escaped(row['verdict'])}.</dd>" for row in rows
     ]
-    return "\n".join(["<dl>", *rows, "</dl>"])
+    return "\n".join(["<dl>", *words, "</dl>"])
 
 
-def _outcomes(comparison: Comparison, facets: Sequence[str]) -> list[str]:
+def _outcomes(comparison: Comparison, axes: Sequence[str]) -> list[str]:
     words = "Medians, quartiles and shares over the runs of each scheme"
     found = [_frame(words, comparison.summary())]
-    if facets:
-        named = " and ".join(name.replace("_", " ") for name in facets)
-        if len(comparison.groups(*facets)) <= MOST_ROWS:
-            found.append(_frame(f"{words} by {named}", comparison.summary(*facets)))
+    if axes:
+        named = _listed([name.replace("_", " ") for name in axes])
+        if len(comparison.groups(*axes)) <= MOST_ROWS:
+            found.append(_frame(f"{words} by {named}", comparison.summary(*axes)))
         else:
             found.append(f'<p class="soft">There are too many values of {named} for a table.</p>')
     return found
@@ -616,7 +743,8 @@ def _facts(comparison: Comparison, varying: Sequence[str]) -> str:
 def _several(values: Sequence[Any]) -> str:
     """Return the values, shortened: an axis may have thousands."""
     shown = [*values[:3], *values[-1:]] if len(values) > 8 else values
-    found = [_setting(value) for value in shown]
+    numbers = all(isinstance(value, (int, float)) for value in shown)
+    found = rounded(shown) if numbers else [_setting(value) for value in shown]
     if len(values) > 8:
         return f"{', '.join(found[:3])}, ..., {found[3]} ({len(values):,} values)"
     return ", ".join(found)

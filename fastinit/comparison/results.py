@@ -396,6 +396,9 @@ class Comparison:
     def summary(self, *by: str) -> Table:
         """Return medians, quartiles and shares over the runs of each scheme.
 
+        With axes, the schemes of one group follow each other, the best first by their medians of
+        the default metric.
+
         Parameters
         ----------
         *by : str
@@ -427,7 +430,7 @@ class Comparison:
         """
         columns = self.columns()
         rows = []
-        for key, chosen in self.groups(*by):
+        for key, chosen in self._by_group(*by):
             own = {name: column[chosen] for name, column in columns.items()}
             rows.append({name.replace("_", " "): v for name, v in key.items()} | self._medians(own))
         return Table(rows)
@@ -465,6 +468,25 @@ class Comparison:
             ({name: values[name][i] for name in values}, order[end - size : end])
             for i, (end, size) in enumerate(zip(ends, np.bincount(inverse), strict=True))
         ]
+
+    def _by_group(self, *by: str) -> list[tuple[dict[str, Any], NDArray[np.intp]]]:
+        """Return :meth:`groups`, those of the same values of the axes together, the best first."""
+        groups = self.groups(*by)
+        if not by:
+            return groups
+        columns, codes = self.columns(), self.cells.codes
+        metric = next(iter(self.metrics.values()))
+        sign = -1 if metric.higher_is_better else 1
+        values = sign * np.array(metric.compute(columns), np.float64)
+        values[columns["diverged_at"] >= 0] = np.inf
+        used = [self._place(name) for name in by]
+
+        def place(group: tuple[dict[str, Any], NDArray[np.intp]]) -> tuple[list[int], float]:
+            own = values[group[1]]
+            median = float(quantiles(own, [0.5])[0])
+            return codes[columns["place"][group[1][0]], used].tolist(), median
+
+        return sorted(groups, key=place)
 
     def _medians(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         low, median, high = quantiles(columns["final_cost"], QUARTILES).tolist()
@@ -736,10 +758,39 @@ class Comparison:
         """
         rows = self._rows_of(scheme)
         columns = {name: column[rows] for name, column in self.columns().items()}
-        if len(rows) == 1:
-            only = {name: column[0] for name, column in columns.items()}
-            return "; ".join(statistics.sentences(only, self.evidence))
-        return statistics.verdict_of(columns, self.evidence)
+        return _verdict(columns, self.evidence)
+
+    def verdicts(self, *by: str) -> Table:
+        """Return the verdict of each scheme, of the runs of each group.
+
+        Parameters
+        ----------
+        *by : str
+            Axes, as in :meth:`summary`.
+
+        Returns
+        -------
+        Table
+            With the columns "scheme", the axes, and "verdict".
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 3, 1])
+        >>> result = fi.compare(X, Y, net, "zeros", learning_rate=[0.1, 0.2], iterations=20)
+        >>> [row["learning rate"] for row in result.verdicts("learning_rate")]
+        [0.1, 0.2]
+        """
+        columns, evidence = self.columns(), self.evidence
+        rows = []
+        for key, chosen in self._by_group(*by):
+            own = {name: column[chosen] for name, column in columns.items()}
+            rows.append(
+                {name.replace("_", " "): value for name, value in key.items()}
+                | {"verdict": _verdict(own, evidence)}
+            )
+        return Table(rows)
 
     def _shown(self) -> Table:
         return self.table() if len(self.cells) == len(self.schemes) else self.summary()
@@ -864,6 +915,14 @@ class RankingTable(Table):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}\n{self.answer}"
+
+
+def _verdict(columns: Mapping[str, NDArray[Any]], evidence: statistics.Evidence) -> str:
+    """Return the verdict of runs, of one in the words for one."""
+    if len(columns["place"]) == 1:
+        only = {name: column[0] for name, column in columns.items()}
+        return "; ".join(statistics.sentences(only, evidence))
+    return statistics.verdict_of(columns, evidence)
 
 
 def _noun(axis: str) -> str:

@@ -22,7 +22,7 @@ SHORTER = {
     "optimizer": "optim.",
 }  # fmt: skip
 WIDTH = 80
-GAP = 2  # spaces between columns
+GAP, LEAST_GAP = 2, 1  # spaces between columns
 DIGITS, FEW_DIGITS = 6, 3
 MOST_WORD = 30  # characters of a word; longer ones are shortened, and given below the table
 # The columns that are repeated in each block of a table that is too wide.
@@ -34,7 +34,8 @@ class Table(Sequence[dict[str, Any]]):
 
     A table that is wider than 80 columns is printed with three significant digits, headers in
     several lines, and without the columns that have one value in all rows, which a line below the
-    table gives; if this is not enough, in blocks one below the other. Words are never broken.
+    table gives; if this is not enough, with narrower gaps, or in blocks one below the other. Words
+    are never broken.
 
     Parameters
     ----------
@@ -84,8 +85,15 @@ class Table(Sequence[dict[str, Any]]):
             None is an empty string. Characters that cannot be printed are replaced, because labels
             are the user's.
         """
-        for row in self._rows:
-            yield [_printable(_text(value, digits)) for value in row.values()]
+        columns = [self._texts(name, digits) for name in self.columns]
+        for row in zip(*columns, strict=True):
+            yield [_printable(text) for text in row]
+
+    def _texts(self, name: str, digits: int) -> list[str]:
+        values = [row[name] for row in self._rows]
+        if name.replace("_", " ") in KEYS:
+            return rounded(values)
+        return [_text(value, digits) for value in values]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as CSV in UTF-8, floats with all their digits and None as an empty field.
@@ -162,6 +170,7 @@ class ColumnBlock:
     headers: list[list[str]]
     cells: list[list[list[str]]]  # by row, then by column
     widths: list[int]
+    gap: int = GAP
 
     @property
     def height(self) -> int:
@@ -189,7 +198,7 @@ class ColumnBlock:
             missing = [""] * (height - len(lines))
             full = [*missing, *lines] if bottom else [*lines, *missing]
             columns.append([_padded(line, width, right) for line in full])
-        return [(" " * GAP).join(parts).rstrip() for parts in zip(*columns, strict=True)]
+        return [(" " * self.gap).join(parts).rstrip() for parts in zip(*columns, strict=True)]
 
 
 def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[ColumnBlock], list[str]]:
@@ -224,16 +233,22 @@ def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[ColumnBl
         if same:
             notes.append(_filled(f"In all rows: {', '.join(same)}.", width))
     notes += [_filled(line, width) for line in legend]
+    # Narrower gaps are better than a second block for a column or two.
+    total = _total([least[i] for i in kept], LEAST_GAP)
+    gap = LEAST_GAP if total <= width < total + len(kept) - 1 else GAP
     blocks = []
-    for chosen in _in_blocks(columns, least, kept, width):
+    for chosen in _in_blocks(columns, least, kept, width, gap):
         parts = [[row[i] for i in chosen] for row in cells]
-        widths = _shared([least[i] for i in chosen], [short[i] for i in chosen], parts, width)
-        blocks.append(_block([short[i] for i in chosen], parts, widths))
+        widths = _shared([least[i] for i in chosen], [short[i] for i in chosen], parts, width, gap)
+        blocks.append(_block([short[i] for i in chosen], parts, widths, gap))
     return blocks, notes
 
 
 def _block(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], widths: Sequence[int] | None = None
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    widths: Sequence[int] | None = None,
+    gap: int = GAP,
 ) -> ColumnBlock:
     if widths is None:
         lines = zip(columns, *cells, strict=True)
@@ -242,11 +257,12 @@ def _block(
         [_wrapped(name, width) for name, width in zip(columns, widths, strict=True)],
         [[_wrapped(c, width) for c, width in zip(row, widths, strict=True)] for row in cells],
         list(widths),
+        gap,
     )
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + GAP * (len(widths) - 1)
+def _total(widths: Sequence[int], gap: int = GAP) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
 
 
 def _least_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
@@ -258,17 +274,17 @@ def _least_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> lis
 
 
 def _in_blocks(
-    columns: Sequence[str], least: Sequence[int], kept: Sequence[int], width: int
+    columns: Sequence[str], least: Sequence[int], kept: Sequence[int], width: int, gap: int
 ) -> list[list[int]]:
     """Return the columns of each block; each begins with the columns that tell the rows apart."""
     keys = [i for i in kept if i == 0 or columns[i] in KEYS]
-    if _total([least[i] for i in keys]) > width - 12:
+    if _total([least[i] for i in keys], gap) > width - 12:
         keys = keys[:1]
     found, current = [], list(keys)
     for i in kept:
         if i in keys:
             continue
-        if len(current) > len(keys) and _total([least[j] for j in [*current, i]]) > width:
+        if len(current) > len(keys) and _total([least[j] for j in [*current, i]], gap) > width:
             found.append(current)
             current = list(keys)
         current.append(i)
@@ -276,12 +292,16 @@ def _in_blocks(
 
 
 def _shared(
-    least: Sequence[int], columns: Sequence[str], cells: Sequence[Sequence[str]], width: int
+    least: Sequence[int],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    width: int,
+    gap: int,
 ) -> list[int]:
     """Return widths of columns: what is left of the width goes to cells of several lines."""
     widths = list(least)
     wanted = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    left = width - _total(widths)
+    left = width - _total(widths, gap)
     while left > 0:
         narrow = [i for i in range(len(widths)) if wanted[i] > widths[i]]
         if not narrow:
@@ -327,6 +347,33 @@ def shortened(labels: Sequence[str], width: int) -> list[str]:
             number = f"…{i + 1}"
             found[i] = _cut(label, width - len(number)) + number
     return found
+
+
+def rounded(values: Sequence[Any], digits: int = FEW_DIGITS) -> list[str]:
+    """Return values of an axis as text, with the fewest digits that keep different ones different.
+
+    Parameters
+    ----------
+    values : sequence
+        Values that are not floats are written in full, None as an empty string.
+    digits : int, default 3
+        The least number of significant digits.
+
+    Examples
+    --------
+    >>> rounded([0.010000000000000004, 0.00137936938299795]), rounded([0.1234, 0.12341])
+    (['0.01', '0.00138'], ['0.1234', '0.12341'])
+    """
+    different = set(map(_exact, values))
+    for enough in range(digits, 17):
+        found = [_text(value, enough) for value in values]
+        if len(set(found)) == len(different):
+            return found
+    return [_exact(value) for value in values]
+
+
+def _exact(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def counted(n: int, noun: str) -> str:

@@ -516,7 +516,7 @@ def test_figures_of_a_grid(grid):
         assert all(len(line.get_xdata()) == 30 for line in medians(ax))
         assert ax.get_ylabel() == "cost: median and quartiles of 6 runs"
     cells = [text.get_text() for text in plots.medians_by(grid, "learning_rate").texts]
-    rows = grid.summary("learning_rate")
+    rows = sorted(grid.summary("learning_rate"), key=lambda row: row["scheme"])
     assert cells == [f"{row['median cost']:.2g}" for row in rows]
     by_width = plots.figures(grid, by="width")["costs"].axes
     assert [ax.get_title() for ax in by_width] == ["width 2", "width 4"]
@@ -542,6 +542,111 @@ def test_panels_are_those_of_what_matters_most():
     assert [ax.get_title() for ax in figures["costs"].axes] == ["depth 1", "depth 2", "depth 4"]
     assert "activation" in figures, "a heat map of what has no panels"
     assert "depth" in figures, "and the cost against an axis of numbers"
+
+
+def test_titles_of_panels_follow_the_axes_given():
+    comparison = synthetic(
+        ["he_normal", "zeros"], learning_rate=[0.1, 0.01, 0.001], optimizer=["sgd", "adam"]
+    )
+    for by in (["optimizer", "learning_rate"], ["learning_rate", "optimizer"]):
+        assert plots.facet_axes(comparison, by) == by
+        axes = plots.figures(comparison, by=by)["costs"].axes
+        titles = [ax.get_title().split(", ") for ax in axes]
+        assert len(titles) == 6
+        assert all((title[0] in ("sgd", "adam")) == (by[0] == "optimizer") for title in titles)
+
+
+def test_costs_against_an_axis_are_those_of_one_optimizer():
+    """Each panel has the medians of its own runs, and shows them."""
+
+    def final(cells):
+        return 0.1 * np.where(cells.code("optimizer") == 1, 1000.0, 1) * (1 + cells.code("depth"))
+
+    comparison = synthetic(
+        ["he_normal", "zeros"], seed=range(3), learning_rate=[0.001, 0.003, 0.01],
+        optimizer=["sgd", "adam"], depth=[1, 2], width=4, final=final,
+    )  # fmt: skip
+    picture = plots.pictures(comparison, by="learning_rate")["learning_rate"]
+    assert [title for title, _ in picture.panels] == ["sgd", "adam"]
+    assert "Medians are over all values of seed (3 values), depth (2 values)." in picture.caption
+    axes = picture.figure().axes
+    for ax, cost in zip(axes, (0.15, 150.0), strict=True):
+        for line in medians(ax):
+            assert_allclose(line.values, cost)
+        assert ax.get_ylim()[0] < cost < ax.get_ylim()[1]
+    assert "Each panel has an axis of its own." in picture.caption
+    both = plots.pictures(comparison, by=["depth", "learning_rate"])["learning_rate"]
+    assert [title for title, _ in both.panels] == [
+        "sgd, depth 1", "sgd, depth 2", "adam, depth 1", "adam, depth 2"
+    ]  # fmt: skip
+
+
+def drawn_ticks(axis):
+    """The labels of an axis, with their boxes."""
+    texts = [tick for tick in axis.get_ticklabels(which="both") if tick.get_text()]
+    low, high = sorted(axis.get_view_interval())
+    return [tick for tick in texts if low <= tick.get_position()[axis.axis_name == "y"] <= high]
+
+
+def assert_apart(ax, least=2):
+    for axis in (ax.xaxis, ax.yaxis):
+        labels = drawn_ticks(axis)
+        boxes = [label.get_window_extent() for label in labels]
+        assert not overlaps(boxes), [label.get_text() for label in labels]
+        assert len({label.get_text() for label in labels}) == len(labels) >= least
+
+
+@pytest.mark.parametrize("width", [3.2, 4.4, 8.0])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        (1e-14, 1), (1e-150, 1e150), (1e-5, 3e-3), (0.2, 30), (0.012, 0.019), (0.1, 0.9),
+        (123456, 123789), (1e-3, 1e-1), (-4e5, 9e5), (0.2, 0.5),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("log", [False, True])
+def test_ticks_do_not_overlap(width, limits, log):
+    if log and limits[0] <= 0:
+        pytest.skip("a logarithm needs positive values")
+    figure = matplotlib.figure.Figure(figsize=(width, 3.0), layout="constrained")
+    ax = figure.subplots()
+    for axis in ("x", "y"):
+        plots._Rim(*limits, log).set(ax, axis)
+    ax.text(1.02, 0.5, "he_normal", transform=ax.transAxes)
+    figure.draw_without_rendering()
+    assert_apart(ax)
+
+
+@pytest.mark.parametrize(
+    ("rates", "shown"),
+    [
+        ([0.001, 0.003, 0.01, 0.03, 0.1], ["0.001", "0.003", "0.01", "0.03", "0.1"]),
+        ([0.1, 0.2, 0.3], ["0.1", "0.2", "0.3"]),
+        ([0.01, 0.0101, 0.0102, 0.1], None),
+        ([0.01 * 10 ** (i / 11 + 1e-9) for i in range(12)], None),
+        ([1e-12, 1e-9, 1e-4, 1.0], ["1e-12", "1e-09", "0.0001", "1"]),
+    ],
+)
+def test_ticks_of_values_do_not_overlap(rates, shown):
+    comparison = synthetic(["he_normal", "zeros"], seed=range(2), learning_rate=rates)
+    picture = plots.pictures(comparison, by="seed")["learning_rate"]
+    figure = matplotlib.figure.Figure(figsize=(4.4, 3.0), layout="constrained")
+    ax = figure.subplots()
+    picture.panels[0][1](ax)
+    figure.draw_without_rendering()
+    assert_apart(ax)
+    assert ax.get_xscale() == ("log" if max(rates) >= 9.99 * min(rates) else "linear")
+    if shown:
+        assert [tick.get_text() for tick in drawn_ticks(ax.xaxis)] == shown
+
+
+def test_names_below_a_heat_map_do_not_overlap():
+    names = [f"Adam(beta1=0.{i})" for i in range(8)]
+    labels = {"row_label": "", "column_label": "optimizer", "label": "cost"}
+    figure = matplotlib.figure.Figure(figsize=(5.4, 3.0), layout="constrained")
+    ax = plots.heat_map(["he"], names, np.ones((1, 8)), **labels, ax=figure.subplots())
+    figure.draw_without_rendering()
+    assert_apart(ax, least=1)
 
 
 def test_panels_share_their_axes():

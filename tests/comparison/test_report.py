@@ -384,6 +384,73 @@ def test_panels_by_another_axis(written):
         written(comparison, by="colour")
 
 
+def by_optimizer(n_rates=2):
+    """One scheme is best by SGD, another by Adam."""
+
+    def final(cells):
+        worse = cells.code("scheme") != cells.code("optimizer")
+        noise = np.random.default_rng(0).uniform(0, 0.01, len(cells))
+        return 0.1 + 0.1 * worse + noise + 0.001 * cells.code("learning_rate")
+
+    rates = [0.010000000000000004, 0.00137936938299795, 1e-4][:n_rates]
+    return synthetic(
+        ["he_normal", "zeros"], seed=range(12), optimizer=["sgd", "adam"], learning_rate=rates,
+        final=final, test=False,
+    )  # fmt: skip
+
+
+def test_a_ranking_and_verdicts_for_each_group(written):
+    html5lib = pytest.importorskip("html5lib")
+    comparison = by_optimizer()
+    text = written(comparison, by="optimizer")
+    html5lib.HTMLParser(strict=True).parse(text)
+    overview, *rankings = re.findall(r"<table.*?</table>", text, flags=re.DOTALL)[:3]
+    best = {"sgd": "he_normal", "adam": "zeros"}
+    for name, first in best.items():
+        assert f'<th scope="row"><span>{name}</span></th><td class="text">{first}</td>' in overview
+    for table, first in zip(rankings, best.values(), strict=True):
+        assert re.findall(r"<span>(\w+)</span>", table)[0] == first
+    parts = re.findall(r"<details open>\n<summary>(\w+)</summary>(.*?)</details>", text, re.DOTALL)
+    assert [name for name, _ in parts] == ["sgd", "adam"] * 2, "rankings, then verdicts"
+    for name, part in parts[:2]:
+        assert html.escape(comparison.ranking(optimizer=name).answer) in part
+    for row, definition in zip(
+        comparison.verdicts("optimizer"), re.findall("<dd>(.*?)</dd>", text), strict=True
+    ):
+        assert html.escape(row["verdict"]) + "." == definition
+    # Medians over the rates are said to be so.
+    assert "2 learning rates" in Page(text).text
+
+
+def test_many_groups_are_folded(written):
+    comparison = by_optimizer(3)
+    text = written(comparison, by=["optimizer", "learning_rate"])
+    assert "<details open>" not in text
+    titles = re.findall("<summary>(.*?)</summary>", text)
+    assert titles[:3] == [f"sgd, learning rate {rate}" for rate in ("0.01", "0.00138", "0.0001")]
+    assert len(titles) == 12
+    shown = Page(text.split("<h2>Reproduce</h2>")[0]).text
+    assert "0.0100000" not in shown
+    assert "0.001379" not in shown
+
+
+def test_too_many_groups(written, monkeypatch):
+    monkeypatch.setattr(report, "MOST_GROUPS", 3)
+    comparison = by_optimizer()
+    text = written(comparison, by=["learning_rate", "optimizer"])
+    assert "more than 3 groups" in text
+    assert html.escape(comparison.ranking().answer) in text
+
+
+def test_differences_that_are_rounding_errors(written):
+    comparison = synthetic(
+        ["he_normal", "zeros"], seed=range(8), test=False,
+        final=lambda cells: np.where(cells.code("scheme") == 0, 0.3, 0.1 + 0.2),
+    )  # fmt: skip
+    table = re.search(r"<table.*?</table>", written(comparison), flags=re.DOTALL)[0]
+    assert "e-17" not in table
+
+
 def large():
     """Six schemes, five depths, two optimisers and twenty seeds, of which some diverged."""
 
@@ -514,6 +581,31 @@ def test_the_page_does_not_scroll_sideways(width, written, tmp_path):
         frame.contentDocument.close();
         return frame.contentDocument.documentElement.scrollWidth;"""
     assert in_browser("<!DOCTYPE html><body></body>", script, tmp_path) <= width
+
+
+def test_a_narrow_screen_shows_what_matters(written, tmp_path):
+    """The scheme, its median and its verdict are visible at 390 pixels; no number is broken."""
+    page = written(by_optimizer(), by="optimizer")
+    script = f"""
+        const frame = document.createElement("iframe");
+        frame.style.width = "390px";
+        document.body.append(frame);
+        frame.contentDocument.write({json.dumps(page).replace("</", "<" + chr(92) + "/")});
+        frame.contentDocument.close();
+        const tables = [...frame.contentDocument.querySelectorAll("details table")];
+        const ends = tables.map((t) => t.tHead.rows[0].cells[2].getBoundingClientRect().right);
+        const lines = (cell) => {{
+            const range = frame.contentDocument.createRange();
+            range.selectNodeContents(cell);
+            return new Set([...range.getClientRects()].map((box) => box.top)).size;
+        }};
+        const cells = [...frame.contentDocument.querySelectorAll(".frame td:not(.text)")];
+        return [ends, Math.max(...cells.map(lines)),
+            [...tables[0].tHead.rows[0].cells].slice(0, 3).map((cell) => cell.textContent)];"""
+    ends, lines, names = in_browser("<!DOCTYPE html><body></body>", script, tmp_path)
+    assert max(ends) <= 375
+    assert lines == 1
+    assert names == ["scheme", "median", "against the best"]
 
 
 def test_a_failing_report_leaves_the_old_one(lesson, tmp_path, monkeypatch):

@@ -196,7 +196,7 @@ def test_optimizers_that_differ_in_the_rate_are_not_pooled():
     comparison = synthetic(["zeros", "he_normal"], seed=range(6), optimizer=[*optimizers, "adam"])
     labels = ["sgd(learning_rate=0.1)", "sgd(learning_rate=0.03)", "adam"]
     summary = comparison.summary("optimizer")
-    assert [row["optimizer"] for row in summary] == 2 * labels
+    assert [row["optimizer"] for row in summary] == [label for label in labels for _ in range(2)]
     for label in labels:
         assert [row.runs for row in comparison.ranking(optimizer=label).rows] == [6, 6]
     with pytest.raises(ValueError, match=r"optimizer: expected one of \['sgd\(learning_rate=0.1"):

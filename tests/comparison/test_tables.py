@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from synthetic import synthetic
 
-from fastinit.comparison.tables import MOST_WORD, Table, fitted, rich_table, shortened
+from fastinit.comparison.tables import MOST_WORD, Table, fitted, rich_table, rounded, shortened
 
 SCHEMES = [
     "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "zeros",
@@ -133,6 +133,22 @@ def test_shortened_labels_differ():
     assert found[3] == "he"
 
 
+def test_values_of_an_axis_have_three_digits_if_these_differ():
+    assert rounded([0.010000000000000004, 0.00137936938299795, 1e-4]) == [
+        "0.01",
+        "0.00138",
+        "0.0001",
+    ]
+    assert rounded([0.12341, 0.12342]) == ["0.12341", "0.12342"]
+    assert rounded([0.1, 0.1 + 2**-55]) == ["0.1", "0.10000000000000003"]
+    assert rounded([None, 1024, "cosine", 0.5]) == ["", "1024", "cosine", "0.5"]
+    assert rounded([0.5, 0.5]) == ["0.5", "0.5"]
+    rows = [{"scheme": "he", "learning rate": 0.00137936938299795, "cost": 0.123456789}]
+    assert "0.00138 " in repr(Table(rows))
+    assert "0.123457" in repr(Table(rows))
+    assert ">0.00138<" in Table(rows)._repr_html_()
+
+
 def test_summary_of_a_large_grid():
     comparison = synthetic(
         SCHEMES[:8], seed=range(3), depth=[1, 2, 4], width=4, learning_rate=[0.1, 0.01],
@@ -141,3 +157,37 @@ def test_summary_of_a_large_grid():
     table = comparison.summary("depth", "learning_rate", "optimizer")
     assert len(table) == 96
     assert max(map(len, repr(table).splitlines())) <= 80
+
+
+def test_no_second_block_for_one_column():
+    """Columns that fit with gaps of one space are printed side by side."""
+    rows = [{"scheme": "he_normal"} | {f"c{i}": i + 0.123 * k for i in range(10)} for k in (1, 2)]
+    table = Table([row | {"diverged": 0.1 * k} for k, row in enumerate(rows)])
+    blocks, _ = fitted(table, 72)
+    assert len(blocks) == 1
+    assert max(map(len, blocks[0].lines())) <= 72
+    blocks, notes = fitted(Table([row | {"diverged": 0.0} for row in rows]), 66)
+    assert len(blocks) == 1
+    assert notes == ["In all rows: diverged 0."]
+
+
+def test_rows_by_an_axis_compare_the_schemes_of_a_group():
+    """The groups in the order of the grid, the schemes of each in that of its ranking."""
+
+    def final(cells):
+        worse = cells.code("scheme") ^ cells.code("optimizer")
+        return 0.1 * (1 + worse) + 1e-3 * cells.code("seed")
+
+    comparison = synthetic(
+        ["zeros", "he_normal"], seed=range(6), optimizer=["sgd", "adam"], final=final
+    )
+    rows = [(row["optimizer"], row["scheme"]) for row in comparison.summary("optimizer")]
+    assert rows == [
+        ("sgd", "zeros"), ("sgd", "he_normal"), ("adam", "he_normal"), ("adam", "zeros")
+    ]  # fmt: skip
+    assert [row["scheme"] for row in comparison.summary()] == ["zeros", "he_normal"]
+    verdicts = comparison.verdicts("optimizer")
+    assert [(row["optimizer"], row["scheme"]) for row in verdicts] == rows
+    assert [row["verdict"] for row in comparison.verdicts()] == [
+        comparison.verdict(scheme) for scheme in comparison.schemes
+    ]
