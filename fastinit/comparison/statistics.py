@@ -359,10 +359,7 @@ def judge_courses(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         change = (means[:, 0] - means[:, 1]) / np.abs(means[:, 1])
         start = costs[:, 0] - constant.lowest if costs.shape[1] else np.full(k, np.nan)
-        scale = constant.cost - constant.lowest
-        # A constant output fits labels that are all equal, up to rounding.
-        first = np.where(np.isfinite(start), start, 1.0)
-        scales = np.where(scale > 1e-12 * first, scale, first)
+        scales = _scales(Y, constant, start)
         unit = excess + NEGLIGIBLE / LEVEL * scales
         centers = np.log10([(low + high) / 2 for low, high in _WINDOWS])
         # Falls in ten times the iterations, at three scales, and their errors; shares of the cost.
@@ -423,6 +420,21 @@ def judge_courses(
         "change": np.where(np.isfinite(change), change, np.nan),
         "gradient_norm": norms,
     }
+
+
+def _scales(Y: Array, constant: Constant, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cost that counts as large for each run: that of a constant output.
+
+    If the labels are all equal, a constant output fits them, and only their size is known. The cost
+    at the start may be of any size: it is not a measure of what can be learned.
+    """
+    scale = constant.cost - constant.lowest
+    labels = np.asarray(Y, dtype=np.float64)
+    size = float(np.square(labels).sum(axis=0).mean()) / 2
+    # The rounding of the mean of equal labels is not a difference between them.
+    if np.ptp(labels, axis=1).any() and scale > 1e-28 * size:
+        return np.full(len(start), scale)
+    return np.where(np.isfinite(start), np.minimum(start, size if size > 0 else 1.0), 1.0)
 
 
 class _Objective:

@@ -294,6 +294,32 @@ def test_made_up_courses():
     assert change == pytest.approx(0.5505 / 0.6505 - 1)
 
 
+def test_a_start_of_any_cost_is_no_scale(rng):
+    """Costs that fell from 1e49 to 200 times that of a constant have not converged."""
+    X = rng.standard_normal((2, 50))
+    X[0] *= 60
+    net = fi.Network([2, 20, 20, 1], output="exponential")
+    starts = net.initialize("he_normal", seed=0, n=6)
+    Y = rng.poisson(2, (1, 50))
+    stack = trained(net, starts, X, Y, optimizer=fi.Adam(0.02), iterations=100)
+    assert stack.costs[:, 0].max() > 1e40
+    found = judged(net, stack, X, Y)
+    assert "converged" not in [COURSES[code] for code in found["course"]]
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 1e6])
+def test_equal_labels_have_a_scale(value):
+    X, Y = np.array([[-1.0, 1.0]]), np.full((1, 2), value)
+    net = fi.Network([1, 1], output="identity")
+    points = np.arange(1000)
+    size = max(value, 1.0)
+    for error, expected in ((1e-4, "converged"), (1.0, "plateau")):
+        theta = np.array([[0.0, value + error * size]])
+        costs = np.maximum(1e30 * np.exp(-points), (error * size) ** 2 / 2)
+        found = judge_courses(net, theta, X, Y, points, costs[None], iterations=1000)
+        assert COURSES[found["course"][0]] == expected
+
+
 def test_late_divergence_and_no_training(net, lesson_start, circles):
     X, Y, *test = circles
 
