@@ -192,7 +192,6 @@ def constant_costs(
     network: Network,
     Y: Array,
     sample_weight: Array | None = None,
-    fitted_on: Array | None = None,
 ) -> Constant:
     """Return the cost of the best constant output, and the lowest possible cost.
 
@@ -203,8 +202,6 @@ def constant_costs(
         Labels as :meth:`Network.check_Y` returns them.
     sample_weight : ndarray of shape (n_examples,), optional
         Weights of the examples of `Y`.
-    fitted_on : ndarray of shape (n_outputs, n_other), optional
-        Labels whose mean is the constant output; `Y` by default.
 
     Returns
     -------
@@ -221,16 +218,15 @@ def constant_costs(
     labels = np.asarray(Y, dtype=np.float64)
     weights = np.ones(labels.shape[1]) if sample_weight is None else _floats(sample_weight)
     weights = weights / weights.sum()
-    own = labels @ weights
-    output = own if fitted_on is None else np.asarray(fitted_on, dtype=np.float64).mean(axis=1)
+    output = labels @ weights
     if network.output == "identity":
         return Constant(float(np.square(labels - output[:, None]).sum(axis=0) @ weights) / 2, 0.0)
     if network.output == "exponential":
         lowest = float((labels - _times_log(labels, labels)).sum(axis=0) @ weights)
-        return Constant(float((output - _times_log(own, output)).sum()), lowest)
-    cost = -_times_log(own, output).sum()
+        return Constant(float((output - _times_log(output, output)).sum()), lowest)
+    cost = -_times_log(output, output).sum()
     if network.output == "sigmoid":
-        cost -= _times_log(1 - own, 1 - output).sum()
+        cost -= _times_log(1 - output, 1 - output).sum()
     return Constant(max(float(cost), 0.0), 0.0)
 
 
@@ -500,17 +496,20 @@ def _slow_noise(
     """Return the standard error of the mean of a tenth, from ten parts of the last fifth.
 
     Oscillations over many iterations do not average out as independent noise does. A straight line
-    is subtracted, because it is the change that is to be found.
+    is subtracted, because it is the change that is to be found. So is a change that has the same
+    sign in all parts, such as exponential growth.
     """
     edges = np.searchsorted(points, np.ceil(n * np.linspace(0.8, 1.0, 11) - 1e-9))
     if (np.diff(edges) == 0).any():
         return np.zeros(len(costs))
     parts = np.stack([costs[:, first:last].mean(axis=1) for first, last in pairwise(edges)], axis=1)
+    changes = np.diff(parts, axis=1)
+    monotone = (changes > 0).all(axis=1) | (changes < 0).all(axis=1)
     line = np.arange(10) - 4.5
     parts -= parts.mean(axis=1, keepdims=True)
     parts -= (parts @ line)[:, None] * line / (line @ line)
     errors: NDArray[np.float64] = np.sqrt(np.square(parts).sum(axis=1) / 8 / 5)
-    return errors
+    return np.where(monotone, 0.0, errors)
 
 
 def _probe(
@@ -840,7 +839,8 @@ class Evidence:
         not classify or there are no such data. The class is the most frequent one of these same
         data: a network that always guesses the other class is no better than guessing either.
     train_constant, test_constant : float
-        Cost of a constant output, the mean of the training labels, on the training and test data.
+        Cost of the best constant output of the training and of the test data. For squared errors
+        and counts it is the mean of their labels. On the test data, no constant is better.
     train_lowest, test_lowest : float
         The lowest possible costs.
     """
@@ -891,7 +891,7 @@ def evidence_of(
     train = constant_costs(network, Y, sample_weight)
     labels = None if test is None else test[1]
     none = Constant(math.nan, math.nan)
-    held = none if labels is None else constant_costs(network, labels, fitted_on=Y)
+    held = none if labels is None else constant_costs(network, labels)
     return Evidence(
         output=network.output,
         n_outputs=network.sizes[-1],
@@ -935,8 +935,8 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     One-sided. For classifiers, that of the exact binomial test of the accuracy against always
     guessing one class, on the test data, or on the training data if there are none. If predictions
     are independent of the labels, the number of hits varies at most as much as a binomial one. For
-    other outputs, that of a t statistic: the difference to the cost of a constant output in
-    standard errors of the test cost; NaN without test data.
+    other outputs, that of a paired t statistic: the gain over the best constant output of the test
+    data, whose R2 is 0, in standard errors of the gains of the examples; NaN without test data.
 
     Parameters
     ----------
@@ -958,7 +958,7 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     if evidence.n_test < 2:
         return np.full(len(counted), np.nan)
     cost = np.atleast_1d(_floats(columns["test_cost"]))
-    error = np.atleast_1d(_floats(columns["test_cost_error"]))
+    error = np.atleast_1d(_floats(columns["test_gain_error"]))
     return np.where(
         counted, _t_tail(evidence.test_constant - cost, error, evidence.n_test - 1), 1.0
     )
@@ -1020,7 +1020,8 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     better than always guessing one class      lower limit of the exact 95 % interval of the
                                                accuracy [1]_ is above the accuracy of the guess
     too few to tell from guessing              all correct would not be enough for that
-    better than a constant                     t statistic of the test cost, two-sided level 5 %
+    better than a constant                     paired t statistic of the losses of the test data,
+                                               two-sided level 5 %; R2 is positive
     overfits                                   Fisher's exact test [2]_ at 2.5 %, one-sided, and 5
                                                points between the accuracies; or a test cost more
                                                than 1.5 times the training cost, by t statistic
@@ -1033,7 +1034,7 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     ----------
     row : mapping of str to scalar
         The columns ``iterations, diverged_at, course, change, final_cost, train_score, test_score,
-        test_cost, test_cost_error, symmetric, saturated`` of the run.
+        test_cost, test_cost_error, test_gain_error, symmetric, saturated`` of the run.
     evidence : Evidence
 
     References
