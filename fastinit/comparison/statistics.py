@@ -168,6 +168,10 @@ SLOW = 0.1
 NEGLIGIBLE = 1e-6
 # The inputs are not used if the cost is at least that of a constant output, less this share.
 UNUSED = 1e-3
+# A gradient is small if the cost would fall by less than this share along it, over the length of
+# theta, and tiny if by less than the next. Curves that are not level need a tiny one.
+FLAT = 0.03
+TINY = 1e-3
 # A cost has left its start if it fell by this share of it.
 LEFT = 0.02
 # With fewer iterations, the course is not judged: its tenths would be single costs.
@@ -377,11 +381,14 @@ def judge_courses(
     zero = excess <= NEGLIGIBLE * scales
     # The fall along the gradient, over the length of theta, if its slope did not change.
     steep = norms * (lengths + 0.1 * math.sqrt(network.n_parameters))
-    flat = steep <= LEVEL * unit
+    flat = steep <= FLAT * unit
+    # Where the training ended before the curve became level, the gradient has to be tiny.
+    settled = flat & (level | (steep <= TINY * unit))
     still = level & (steep <= 1e-5 * scales)
     # Without hidden layers, the cost of a constant output may be the minimum, and without biases
     # the network may not have it.
-    blocked = network.bias & (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
+    margin = UNUSED if network.n_layers > 1 else -UNUSED
+    blocked = network.bias & (excess >= (1 - margin) * scales)
     searched = trained & ~zero & (flat | (slow & ~few)) & ~(still & blocked)
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
@@ -398,7 +405,7 @@ def judge_courses(
         ("diverged", diverged),
         ("not trained", done <= 0),
         ("undefined", ~trained),
-        ("converged", zero | ((level | flat) & searched & ~lower & ~blocked)),
+        ("converged", zero | (settled & searched & ~lower & ~blocked)),
         ("too early to tell", few),
         ("stationary", still & (lower | blocked)),
         ("too early to tell", slow & lower & ~left),
