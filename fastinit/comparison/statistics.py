@@ -168,6 +168,10 @@ SLOW = 0.1
 NEGLIGIBLE = 1e-6
 # The inputs are not used if the cost is at least that of a constant output, less this share.
 UNUSED = 1e-3
+# A gradient is small if the cost would fall by less than this share along it, over the length of
+# theta, and tiny if by less than the next. Curves that are not level need a tiny one.
+FLAT = 0.03
+TINY = 1e-3
 # A cost has left its start if it fell by this share of it.
 LEFT = 0.02
 # With fewer iterations, the course is not judged: its tenths would be single costs.
@@ -192,7 +196,6 @@ def constant_costs(
     network: Network,
     Y: Array,
     sample_weight: Array | None = None,
-    fitted_on: Array | None = None,
 ) -> Constant:
     """Return the cost of the best constant output, and the lowest possible cost.
 
@@ -203,8 +206,6 @@ def constant_costs(
         Labels as :meth:`Network.check_Y` returns them.
     sample_weight : ndarray of shape (n_examples,), optional
         Weights of the examples of `Y`.
-    fitted_on : ndarray of shape (n_outputs, n_other), optional
-        Labels whose mean is the constant output; `Y` by default.
 
     Returns
     -------
@@ -221,16 +222,15 @@ def constant_costs(
     labels = np.asarray(Y, dtype=np.float64)
     weights = np.ones(labels.shape[1]) if sample_weight is None else _floats(sample_weight)
     weights = weights / weights.sum()
-    own = labels @ weights
-    output = own if fitted_on is None else np.asarray(fitted_on, dtype=np.float64).mean(axis=1)
+    output = labels @ weights
     if network.output == "identity":
         return Constant(float(np.square(labels - output[:, None]).sum(axis=0) @ weights) / 2, 0.0)
     if network.output == "exponential":
         lowest = float((labels - _times_log(labels, labels)).sum(axis=0) @ weights)
-        return Constant(float((output - _times_log(own, output)).sum()), lowest)
-    cost = -_times_log(own, output).sum()
+        return Constant(float((output - _times_log(output, output)).sum()), lowest)
+    cost = -_times_log(output, output).sum()
     if network.output == "sigmoid":
-        cost -= _times_log(1 - own, 1 - output).sum()
+        cost -= _times_log(1 - output, 1 - output).sum()
     return Constant(max(float(cost), 0.0), 0.0)
 
 
@@ -359,10 +359,7 @@ def judge_courses(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         change = (means[:, 0] - means[:, 1]) / np.abs(means[:, 1])
         start = costs[:, 0] - constant.lowest if costs.shape[1] else np.full(k, np.nan)
-        scale = constant.cost - constant.lowest
-        # A constant output fits labels that are all equal, up to rounding.
-        first = np.where(np.isfinite(start), start, 1.0)
-        scales = np.where(scale > 1e-12 * first, scale, first)
+        scales = _scales(Y, constant, start)
         unit = excess + NEGLIGIBLE / LEVEL * scales
         centers = np.log10([(low + high) / 2 for low, high in _WINDOWS])
         # Falls in ten times the iterations, at three scales, and their errors; shares of the cost.
@@ -384,11 +381,14 @@ def judge_courses(
     zero = excess <= NEGLIGIBLE * scales
     # The fall along the gradient, over the length of theta, if its slope did not change.
     steep = norms * (lengths + 0.1 * math.sqrt(network.n_parameters))
-    flat = steep <= LEVEL * unit
+    flat = steep <= FLAT * unit
+    # Where the training ended before the curve became level, the gradient has to be tiny.
+    settled = flat & (level | (steep <= TINY * unit))
     still = level & (steep <= 1e-5 * scales)
     # Without hidden layers, the cost of a constant output may be the minimum, and without biases
     # the network may not have it.
-    blocked = network.bias & (network.n_layers > 1) & (excess >= (1 - UNUSED) * scales)
+    margin = UNUSED if network.n_layers > 1 else -UNUSED
+    blocked = network.bias & (excess >= (1 - margin) * scales)
     searched = trained & ~zero & (flat | (slow & ~few)) & ~(still & blocked)
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
@@ -405,7 +405,7 @@ def judge_courses(
         ("diverged", diverged),
         ("not trained", done <= 0),
         ("undefined", ~trained),
-        ("converged", zero | ((level | flat) & searched & ~lower & ~blocked)),
+        ("converged", zero | (settled & searched & ~lower & ~blocked)),
         ("too early to tell", few),
         ("stationary", still & (lower | blocked)),
         ("too early to tell", slow & lower & ~left),
@@ -423,6 +423,21 @@ def judge_courses(
         "change": np.where(np.isfinite(change), change, np.nan),
         "gradient_norm": norms,
     }
+
+
+def _scales(Y: Array, constant: Constant, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cost that counts as large for each run: that of a constant output.
+
+    If the labels are all equal, a constant output fits them, and only their size is known. The cost
+    at the start may be of any size: it is not a measure of what can be learned.
+    """
+    scale = constant.cost - constant.lowest
+    labels = np.asarray(Y, dtype=np.float64)
+    size = float(np.square(labels).sum(axis=0).mean()) / 2
+    # The rounding of the mean of equal labels is not a difference between them.
+    if np.ptp(labels, axis=1).any() and scale > 1e-28 * size:
+        return np.full(len(start), scale)
+    return np.where(np.isfinite(start), np.minimum(start, size if size > 0 else 1.0), 1.0)
 
 
 class _Objective:
@@ -488,17 +503,20 @@ def _slow_noise(
     """Return the standard error of the mean of a tenth, from ten parts of the last fifth.
 
     Oscillations over many iterations do not average out as independent noise does. A straight line
-    is subtracted, because it is the change that is to be found.
+    is subtracted, because it is the change that is to be found. So is a change that has the same
+    sign in all parts, such as exponential growth.
     """
     edges = np.searchsorted(points, np.ceil(n * np.linspace(0.8, 1.0, 11) - 1e-9))
     if (np.diff(edges) == 0).any():
         return np.zeros(len(costs))
     parts = np.stack([costs[:, first:last].mean(axis=1) for first, last in pairwise(edges)], axis=1)
+    changes = np.diff(parts, axis=1)
+    monotone = (changes > 0).all(axis=1) | (changes < 0).all(axis=1)
     line = np.arange(10) - 4.5
     parts -= parts.mean(axis=1, keepdims=True)
     parts -= (parts @ line)[:, None] * line / (line @ line)
     errors: NDArray[np.float64] = np.sqrt(np.square(parts).sum(axis=1) / 8 / 5)
-    return errors
+    return np.where(monotone, 0.0, errors)
 
 
 def _probe(
@@ -828,7 +846,8 @@ class Evidence:
         not classify or there are no such data. The class is the most frequent one of these same
         data: a network that always guesses the other class is no better than guessing either.
     train_constant, test_constant : float
-        Cost of a constant output, the mean of the training labels, on the training and test data.
+        Cost of the best constant output of the training and of the test data. For squared errors
+        and counts it is the mean of their labels. On the test data, no constant is better.
     train_lowest, test_lowest : float
         The lowest possible costs.
     """
@@ -879,7 +898,7 @@ def evidence_of(
     train = constant_costs(network, Y, sample_weight)
     labels = None if test is None else test[1]
     none = Constant(math.nan, math.nan)
-    held = none if labels is None else constant_costs(network, labels, fitted_on=Y)
+    held = none if labels is None else constant_costs(network, labels)
     return Evidence(
         output=network.output,
         n_outputs=network.sizes[-1],
@@ -923,8 +942,8 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     One-sided. For classifiers, that of the exact binomial test of the accuracy against always
     guessing one class, on the test data, or on the training data if there are none. If predictions
     are independent of the labels, the number of hits varies at most as much as a binomial one. For
-    other outputs, that of a t statistic: the difference to the cost of a constant output in
-    standard errors of the test cost; NaN without test data.
+    other outputs, that of a paired t statistic: the gain over the best constant output of the test
+    data, whose R2 is 0, in standard errors of the gains of the examples; NaN without test data.
 
     Parameters
     ----------
@@ -946,7 +965,7 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     if evidence.n_test < 2:
         return np.full(len(counted), np.nan)
     cost = np.atleast_1d(_floats(columns["test_cost"]))
-    error = np.atleast_1d(_floats(columns["test_cost_error"]))
+    error = np.atleast_1d(_floats(columns["test_gain_error"]))
     return np.where(
         counted, _t_tail(evidence.test_constant - cost, error, evidence.n_test - 1), 1.0
     )
@@ -1008,7 +1027,8 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     better than always guessing one class      lower limit of the exact 95 % interval of the
                                                accuracy [1]_ is above the accuracy of the guess
     too few to distinguish from guessing       all correct would not be enough for that
-    better than a constant                     t statistic of the test cost, two-sided level 5 %
+    better than a constant                     paired t statistic of the losses of the test data,
+                                               two-sided level 5 %; R2 is positive
     overfits                                   Fisher's exact test [2]_ at 2.5 %, one-sided, and 5
                                                points between the accuracies; or a test cost more
                                                than 1.5 times the training cost, by t statistic
@@ -1022,7 +1042,7 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     ----------
     row : mapping of str to scalar
         The columns ``iterations, stopped, diverged_at, course, change, final_cost, train_score,
-        test_score, test_cost, test_cost_error, symmetric, saturated`` of the run.
+        test_score, test_cost, test_cost_error, test_gain_error, symmetric, saturated`` of the run.
     evidence : Evidence
 
     References

@@ -38,6 +38,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "train_score": np.dtype(np.float64),
     "test_cost": np.dtype(np.float64),
     "test_cost_error": np.dtype(np.float64),
+    "test_gain_error": np.dtype(np.float64),
     "test_score": np.dtype(np.float64),
     "course": np.dtype(np.int8),
     "change": np.dtype(np.float64),
@@ -365,32 +366,51 @@ def _powers(network: Network) -> NDArray[np.int64]:
 def _test_columns(
     network: Network, thetas: Matrix, test: tuple[Array, Array] | None, threads: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Return cost, its standard error, and score on the test data; NaN without any."""
-    names = ("test_cost", "test_score", "test_cost_error")
+    """Return cost and score on the test data, and standard errors; NaN without any.
+
+    The errors are those of the cost, and of its difference to that of the best constant output.
+    """
+    names = ("test_cost", "test_score", "test_cost_error", "test_gain_error")
     if test is None:
         return {name: np.full(len(thetas), np.nan) for name in names}
     costs, scores = network._score(thetas, *test, None, threads)
-    errors = np.where(np.isfinite(costs), _cost_errors(network, thetas, *test), np.nan)
-    return dict(zip(names, (costs, scores, errors), strict=True))
+    errors = np.where(np.isfinite(costs), _errors(network, thetas, *test), np.nan)
+    return dict(zip(names, (costs, scores, *errors), strict=True))
 
 
-def _cost_errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
-    """Return the standard error of each network's cost over the examples; NaN for one example."""
+def _errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    """Return the standard errors over the examples, of shape (2, k); NaN for one example.
+
+    The first is that of each network's cost, the second that of its gain over the best constant
+    output: the losses of both belong to the same examples.
+    """
     n = X.shape[1]
-    errors = np.full(len(thetas), np.nan)
+    errors = np.full((2, len(thetas)), np.nan)
     if n == 1:
         return errors
     # Losses are computed from logits: those of probabilities that are rounded to 0 are infinite.
     settings = network._architecture | {"output": "identity", "loss": None}
     logits = Network(**settings)
+    constant = _example_losses(network.output, _constant_logits(network.output, Y), Y)
     size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
     for start in range(0, len(thetas), size):
         part = slice(start, start + size)
         Z = logits._outputs(thetas[part], X).astype(np.float64)
         with np.errstate(all="ignore"):
             losses = _example_losses(network.output, Z, Y)
-            errors[part] = losses.std(axis=1, ddof=1) / math.sqrt(n)
+            for row, each in zip(errors, (losses, constant - losses), strict=True):
+                row[part] = each.std(axis=1, ddof=1) / math.sqrt(n)
     return errors
+
+
+def _constant_logits(output: str, Y: Array) -> NDArray[np.float64]:
+    """Return the logits of the best constant output, of shape (1, n_outputs, 1)."""
+    mean: NDArray[np.float64] = np.asarray(Y, np.float64).mean(axis=1)[None, :, None]
+    if output == "identity":
+        return mean
+    # Of an output that is always 0, the logit is large instead of infinite.
+    logs: NDArray[np.float64] = np.log(np.maximum(mean, 1e-300))
+    return logs - np.log(np.maximum(1 - mean, 1e-300)) if output == "sigmoid" else logs
 
 
 def _example_losses(output: str, Z: NDArray[np.float64], Y: Array) -> NDArray[np.float64]:

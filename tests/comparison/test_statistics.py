@@ -1,6 +1,7 @@
 """The verdicts on trainings made to break them, and the statistics against SciPy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import fastinit as fi
 from fastinit.comparison.statistics import (
     COURSES,
     STOPPED,
+    better_p_values,
     binomial_interval,
     binomial_tail,
     constant_costs,
@@ -72,6 +74,7 @@ def columns_of(net, starts, X, Y, test=None, l2=0.0, **keywords):
         "test_score": none,
         "test_cost": none,
         "test_cost_error": none,
+        "test_gain_error": none,
         "symmetric": symmetric @ (1 << np.arange(symmetric.shape[1])),
         "saturated": saturated_shares(net, starts, net.check_X(X)),
     }
@@ -93,6 +96,10 @@ def columns_of(net, starts, X, Y, test=None, l2=0.0, **keywords):
         with np.errstate(invalid="ignore"):
             found["test_cost"] = each.mean(axis=0)
             found["test_cost_error"] = each.std(axis=0, ddof=1) / math.sqrt(len(each))
+        mean = checked[1].mean(axis=1, keepdims=True)
+        if net.output == "identity":
+            gains = np.square(checked[1] - mean).sum(axis=0)[:, None] / 2 - each
+            found["test_gain_error"] = gains.std(axis=0, ddof=1) / math.sqrt(len(each))
     return found, evidence_of(net, net.check_Y(Y, X), checked)
 
 
@@ -296,6 +303,44 @@ def test_made_up_courses():
         "change"
     ]
     assert change == pytest.approx(0.5505 / 0.6505 - 1)
+
+
+def test_a_start_of_any_cost_is_no_scale(rng):
+    """Costs that fell from 1e49 to 200 times that of a constant have not converged."""
+    X = rng.standard_normal((2, 50))
+    X[0] *= 60
+    net = fi.Network([2, 20, 20, 1], output="exponential")
+    starts = net.initialize("he_normal", seed=0, n=6)
+    Y = rng.poisson(2, (1, 50))
+    stack = trained(net, starts, X, Y, optimizer=fi.Adam(0.02), iterations=100)
+    assert stack.costs[:, 0].max() > 1e40
+    found = judged(net, stack, X, Y)
+    assert "converged" not in [COURSES[code] for code in found["course"]]
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 1e6])
+def test_equal_labels_have_a_scale(value):
+    X, Y = np.array([[-1.0, 1.0]]), np.full((1, 2), value)
+    net = fi.Network([1, 1], output="identity")
+    points = np.arange(1000)
+    size = max(value, 1.0)
+    for error, expected in ((1e-4, "converged"), (1.0, "plateau")):
+        theta = np.array([[0.0, value + error * size]])
+        costs = np.maximum(1e30 * np.exp(-points), (error * size) ** 2 / 2)
+        found = judge_courses(net, theta, X, Y, points, costs[None], iterations=1000)
+        assert COURSES[found["course"][0]] == expected
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.5])
+def test_exponential_growth_is_rising(rate):
+    X = np.random.default_rng(0).standard_normal((2, 80))
+    Y = np.random.default_rng(1).standard_normal((1, 80)) + X[:1]
+    net = fi.Network([2, 1], output="identity")
+    start = net.initialize("he_normal", seed=0)[None]
+    stack = trained(net, start, X, Y, iterations=200, learning_rate=rate)
+    grows = bool((np.diff(stack.costs[0, 50:]) > 0).all())
+    assert grows == (rate == 2.5)
+    assert COURSES[judged(net, stack, X, Y)["course"][0]] == ("rising" if grows else "converged")
 
 
 def test_late_divergence_and_no_training(net, lesson_start, circles):
@@ -561,6 +606,7 @@ def row(k=1, **changes):
         "test_score": 0.9,
         "test_cost": 0.3,
         "test_cost_error": 0.01,
+        "test_gain_error": 0.01,
         "symmetric": 0,
         "saturated": 0.0,
     } | changes
@@ -692,6 +738,37 @@ def test_a_regression_is_compared_with_a_constant(rng):
     )
     few = verdict(net, start, *data, (X[:, 100:104], Y[:, 100:104]), iterations=500)
     assert few.startswith("4 test examples are too few to distinguish from a constant")
+
+
+def test_one_outlier_in_training_makes_no_network_better_than_a_constant(rng):
+    """The mean of the training labels is a bad constant; R2 is that of the test labels."""
+    X, X_test = rng.standard_normal((2, 100)), rng.standard_normal((2, 100))
+    Y, Y_test = rng.standard_normal((1, 100)), rng.standard_normal((1, 100))
+    Y[0, 0] = 1000
+    net = fi.Network([2, 5, 1], output="identity")
+    starts = net.initialize("he_normal", seed=0, n=5)
+    words = verdict(net, starts, X, Y, (X_test, Y_test), iterations=50, learning_rate=1e-6)
+    assert "not shown to be better than a constant on test data in any run" in words
+
+
+def test_heavy_tailed_noise_is_rarely_called_better():
+    """On 10 examples of noise, a fixed prediction is called better at most as often as tested."""
+    rng = np.random.default_rng(0)
+    k, n = 4000, 10
+    Y = np.exp(2 * rng.standard_normal((k, n)))
+    predictions = np.exp(2 * rng.standard_normal((k, n))).clip(max=3)
+    mean = Y.mean(axis=1, keepdims=True)
+    gains = ((Y - mean) ** 2 - (Y - predictions) ** 2) / 2
+    evidence = replace(halves(n_test=n, output="identity"), test_constant=0.0)
+    p = better_p_values(
+        row(
+            k,
+            test_cost=-gains.mean(axis=1),
+            test_gain_error=gains.std(axis=1, ddof=1) / math.sqrt(n),
+        ),
+        evidence,
+    )
+    assert np.count_nonzero(p <= 0.025) <= scipy_stats.binom.ppf(0.999, k, 0.025)
 
 
 def test_a_diverged_run_makes_no_claim():

@@ -162,13 +162,22 @@ def test_every_output_and_optimizer(output, name, dtype, bias):
 
 @pytest.mark.parametrize("output", LABELS)
 @pytest.mark.parametrize("factor", [1, 60])
-def test_standard_error_of_the_test_cost(output, factor):
+def test_standard_errors_of_the_test_cost(output, factor):
     """Against the cost of each example alone, which Network.cost computes from logits."""
+    minimize = pytest.importorskip("scipy.optimize").minimize
     net = network(output)
     test = net.check_X(X_TEST), net.check_Y(LABELS[output], X)
     starts = starts_of(net) * (factor if net.classifies else 1)
     data = Data(net.check_X(X), test[1], test, Training(iterations=0))
     found = run_task(Task(net, (fi.GradientDescent(),) * 5, None, starts), data)
+    # The best biases without inputs.
+    constant, nothing = fi.Network([1, net.sizes[-1]], output=output), np.zeros((1, 1))
+    theta = minimize(
+        lambda theta: constant.cost(theta, np.zeros((1, test[1].shape[1])), test[1]),
+        np.zeros(constant.n_parameters),
+        tol=1e-12,
+    ).x
+    best = np.array([constant.cost(theta, nothing, label[:, None]) for label in test[1].T])
     for i, theta in enumerate(starts):
         losses = [
             net.cost(theta, test[0][:, [j]], test[1][:, [j]]) for j in range(test[0].shape[1])
@@ -176,6 +185,9 @@ def test_standard_error_of_the_test_cost(output, factor):
         expected = np.std(losses, ddof=1) / np.sqrt(len(losses))
         assert_allclose(found.columns["test_cost_error"][i], expected, rtol=1e-9, atol=1e-15)
         assert_allclose(found.columns["test_cost"][i], np.mean(losses), rtol=1e-9)
+        gains = best - np.array(losses)
+        error = np.std(gains, ddof=1) / np.sqrt(len(gains))
+        assert_allclose(found.columns["test_gain_error"][i], error, rtol=1e-4)  # of SciPy's minimum
 
 
 def test_no_standard_error_of_one_example_or_an_infinite_cost():
