@@ -263,6 +263,7 @@ def run_task(
         points,
         curves,
         iterations=done,
+        passes=done // per_epoch,
         diverged_at=diverged_at,
         l2=[getattr(each, "l2", 0.0) for each in task.optimizers],
         sample_weight=weights,
