@@ -166,13 +166,13 @@ LEVEL = 0.01
 SLOW = 0.1
 # Costs below this share of the cost of a constant output are zero for the purpose of convergence.
 NEGLIGIBLE = 1e-6
-# The inputs are not used if the cost is at least that of a constant output, less this share.
+# The cost of a network without hidden layers may exceed that of a constant output by this share.
 UNUSED = 1e-3
 # A gradient is small if the cost would fall by less than this share along it, over the length of
 # theta, and tiny if by less than the next. Curves that are not level need a tiny one.
-FLAT = 0.03
-TINY = 0.01
-# A cost has left its start if it fell by this share of it.
+FLAT = 0.02
+TINY = 2e-3
+# A cost has left its start if it fell by this share of it, and that of a constant output likewise.
 LEFT = 0.02
 # With fewer iterations, the course is not judged: its tenths would be single costs.
 FEWEST = 20
@@ -276,9 +276,10 @@ def judge_courses(
     not trained        no iterations
     undefined          the cost at the end, or of the last tenth, is NaN or infinite
     converged          the cost exceeds the lowest possible cost by less than ``NEGLIGIBLE``
-                       (1e-6) of what a constant output does; or the cost is level, or its slope at
-                       the end negligible, no cost lower by ``LEVEL`` (1 %) is found near the end,
-                       and a network with hidden layers and biases is better than a constant output
+                       (1e-6) of what a constant output does; or the gradient is small and the cost
+                       level, or the gradient tiny, no cost lower by ``LEVEL`` (1 %) is found near
+                       the end, and a network with biases is better than a constant output by
+                       ``LEFT`` (2 %), or at least not worse if it has no hidden layers
     too early to tell  fewer than ``FEWEST`` (20) iterations, or fewer costs than windows
     stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
                        found near the end, or the cost is that of a constant output
@@ -331,15 +332,24 @@ def judge_courses(
     counts where it exceeds two standard errors. Noise may hide a slow change: "oscillating" says
     that no trend can be told.
 
-    The search is limited-memory BFGS [1]_ with backtracking, for ``PROBES`` (60) evaluations of the
-    gradient of all examples or as many as the run has iterations. It starts from parameters that
-    are disturbed by 0.1 %, because the gradient is zero at a saddle point. The curve alone cannot
-    tell a plateau from a minimum.
+    The gradient is small or tiny if the cost would fall by less than ``FLAT`` (2 %) or ``TINY``
+    (0.2 %) along it, over the length of theta, if the slope did not change.
+
+    The search is limited-memory BFGS [1]_ with backtracking. At a saddle point the gradient is
+    zero. Where it is tiny, the search starts along the direction of the most negative curvature, by the
+    method of Lanczos [2]_, and elsewhere from parameters that are disturbed by 0.1 %. It takes a
+    quarter of the `passes` over the data in the training, at most ``PROBES`` (200); of fewer than
+    80, it takes a half, at most ``FEW_PROBES`` (20). A search of fewer than ``LONG`` (60) has found
+    a lower cost if it is lower by 1 % times their share of 60. Below ``FEWEST_PROBES`` (4) there is
+    none, and "converged" requires a network without hidden layers, whose cost is convex. The curve
+    alone cannot tell a plateau from a minimum.
 
     References
     ----------
     .. [1] Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
        Math. Program. 45, 1989.
+    .. [2] Lanczos, "An iteration method for the solution of the eigenvalue problem of linear
+       differential and integral operators", J. Res. Natl. Bur. Stand. 45, 1950.
 
     Examples
     --------
@@ -398,7 +408,7 @@ def judge_courses(
     still = level & (steep <= 1e-5 * scales)
     # Without hidden layers, the cost of a constant output may be the minimum, and without biases
     # the network may not have it.
-    margin = UNUSED if network.n_layers > 1 else -UNUSED
+    margin = LEFT if network.n_layers > 1 else -UNUSED
     blocked = network.bias & (excess >= (1 - margin) * scales)
     # Where the training ended before the curve became level, the gradient has to be tiny.
     tiny = steep <= TINY * unit
