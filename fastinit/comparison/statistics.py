@@ -166,18 +166,26 @@ LEVEL = 0.01
 SLOW = 0.1
 # Costs below this share of the cost of a constant output are zero for the purpose of convergence.
 NEGLIGIBLE = 1e-6
-# The inputs are not used if the cost is at least that of a constant output, less this share.
+# The cost of a network without hidden layers may exceed that of a constant output by this share.
 UNUSED = 1e-3
 # A gradient is small if the cost would fall by less than this share along it, over the length of
 # theta, and tiny if by less than the next. Curves that are not level need a tiny one.
-FLAT = 0.03
-TINY = 1e-3
-# A cost has left its start if it fell by this share of it.
+FLAT = 0.02
+TINY = 2e-3
+# A cost has left its start if it fell by this share of it, and that of a constant output likewise.
 LEFT = 0.02
 # With fewer iterations, the course is not judged: its tenths would be single costs.
 FEWEST = 20
-# Evaluations of the gradient in the search for a lower cost, at most as many as iterations.
-PROBES = 60
+# Evaluations of the gradient in the search for a lower cost: at most this number and a quarter of
+# the passes over the data in the training, or half of them in a short one.
+PROBES = 200
+FEW_PROBES = 20
+# With fewer, no search is made: it would find nothing.
+FEWEST_PROBES = 4
+# A shorter search than this has to find nothing but a smaller fall, in proportion.
+LONG = 60
+# Evaluations for the direction of the most negative curvature, where the gradient is tiny.
+_LANCZOS = 8
 _HISTORY = 5
 # Numbers in memory during the search: 32 MB of float64.
 _PROBE_NUMBERS = 1 << 22
@@ -250,6 +258,7 @@ def judge_courses(
     costs: NDArray[np.float64],
     *,
     iterations: ArrayLike,
+    passes: ArrayLike | None = None,
     diverged_at: ArrayLike = -1,
     l2: ArrayLike = 0.0,
     sample_weight: Array | None = None,
@@ -267,9 +276,10 @@ def judge_courses(
     not trained        no iterations
     undefined          the cost at the end, or of the last tenth, is NaN or infinite
     converged          the cost exceeds the lowest possible cost by less than ``NEGLIGIBLE``
-                       (1e-6) of what a constant output does; or the cost is level, or its slope at
-                       the end negligible, no cost lower by ``LEVEL`` (1 %) is found near the end,
-                       and a network with hidden layers and biases is better than a constant output
+                       (1e-6) of what a constant output does; or the gradient is small and the cost
+                       level, or the gradient tiny, no cost lower by ``LEVEL`` (1 %) is found near
+                       the end, and a network with biases is better than a constant output by
+                       ``LEFT`` (2 %), or at least not worse if it has no hidden layers
     too early to tell  fewer than ``FEWEST`` (20) iterations, or fewer costs than windows
     stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
                        found near the end, or the cost is that of a constant output
@@ -296,6 +306,8 @@ def judge_courses(
         of a run on are ignored.
     iterations : int or array_like of shape (k,)
         Number of completed iterations.
+    passes : int or array_like of shape (k,), optional
+        Number of passes over the training data, which limits the search; `iterations` by default.
     diverged_at : int or array_like of shape (k,), default -1
         The iteration of the divergence; negative for none.
     l2 : float or array_like of shape (k,), default 0
@@ -320,15 +332,24 @@ def judge_courses(
     counts where it exceeds two standard errors. Noise may hide a slow change: "oscillating" says
     that no trend can be shown.
 
-    The search is limited-memory BFGS [1]_ with backtracking, for ``PROBES`` (60) evaluations of the
-    gradient of all examples or as many as the run has iterations. It starts from parameters that
-    are disturbed by 0.1 %, because the gradient is zero at a saddle point. The curve alone cannot
-    tell a plateau from a minimum.
+    The gradient is small or tiny if the cost would fall by less than ``FLAT`` (2 %) or ``TINY``
+    (0.2 %) along it, over the length of theta, if the slope did not change.
+
+    The search is limited-memory BFGS [1]_ with backtracking. At a saddle point the gradient is
+    zero. Where it is tiny, the search starts along the direction of the most negative curvature, by the
+    method of Lanczos [2]_, and elsewhere from parameters that are disturbed by 0.1 %. It takes a
+    quarter of the `passes` over the data in the training, at most ``PROBES`` (200); of fewer than
+    80, it takes a half, at most ``FEW_PROBES`` (20). A search of fewer than ``LONG`` (60) has found
+    a lower cost if it is lower by 1 % times their share of 60. Below ``FEWEST_PROBES`` (4) there is
+    none, and "converged" requires a network without hidden layers, whose cost is convex. The curve
+    alone cannot tell a plateau from a minimum.
 
     References
     ----------
     .. [1] Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
        Math. Program. 45, 1989.
+    .. [2] Lanczos, "An iteration method for the solution of the eigenvalue problem of linear
+       differential and integral operators", J. Res. Natl. Bur. Stand. 45, 1950.
 
     Examples
     --------
@@ -347,6 +368,8 @@ def judge_courses(
     Y = network.check_Y(Y, X)
     done = np.broadcast_to(np.asarray(iterations, dtype=np.int64), (k,))
     diverged = np.broadcast_to(np.asarray(diverged_at, dtype=np.int64), (k,)) >= 0
+    seen = done if passes is None else np.broadcast_to(np.asarray(passes, dtype=np.int64), (k,))
+    budget = np.minimum(PROBES, np.maximum(seen // 4, np.minimum(seen // 2, FEW_PROBES)))
     objective = _Objective(network, X, Y, sample_weight, l2, k)
     with np.errstate(over="ignore", invalid="ignore"):
         cost, penalized, gradients = objective(thetas, np.arange(k))
@@ -382,30 +405,39 @@ def judge_courses(
     # The fall along the gradient, over the length of theta, if its slope did not change.
     steep = norms * (lengths + 0.1 * math.sqrt(network.n_parameters))
     flat = steep <= FLAT * unit
-    # Where the training ended before the curve became level, the gradient has to be tiny.
-    settled = flat & (level | (steep <= TINY * unit))
     still = level & (steep <= 1e-5 * scales)
     # Without hidden layers, the cost of a constant output may be the minimum, and without biases
     # the network may not have it.
-    margin = UNUSED if network.n_layers > 1 else -UNUSED
+    margin = LEFT if network.n_layers > 1 else -UNUSED
     blocked = network.bias & (excess >= (1 - margin) * scales)
-    searched = trained & ~zero & (flat | (slow & ~few)) & ~(still & blocked)
+    # Where the training ended before the curve became level, the gradient has to be tiny.
+    tiny = steep <= TINY * unit
+    settled = flat & (level | tiny)
+    # The cost of a network without hidden layers has no other stationary points than minima.
+    convex = network.n_layers == 1
+    searched = trained & ~zero & (settled | (slow & ~few)) & ~(still & blocked)
+    searched &= budget >= FEWEST_PROBES
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
     size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
     for place in range(0, len(rows), size):
         part = rows[place : place + size]
-        most = np.where(done[part] < FEWEST, PROBES, np.minimum(done[part], PROBES))
         enough = penalized[part] - 1.01 * LEVEL * unit[part]
-        lowest = _probe(objective, thetas[part], penalized[part], enough, part, most)
+        saddle = tiny[part] & (budget[part] > _LANCZOS + 2)
+        starts = _starts(objective, thetas[part], gradients[part], part, saddle)
+        most = budget[part] - np.where(saddle, _LANCZOS + 2, 0)
+        lowest = _probe(objective, starts, penalized[part], enough, part, most)
         gains[part] = (penalized[part] - lowest) / unit[part]
-    lower = gains > LEVEL
+    lower = gains > LEVEL * np.minimum(1.0, budget / LONG)
     # The first condition that holds decides.
     conditions = [
         ("diverged", diverged),
         ("not trained", done <= 0),
         ("undefined", ~trained),
-        ("converged", zero | (settled & searched & ~lower & ~blocked)),
+        (
+            "converged",
+            zero | (settled & (searched | (convex & tiny & trained)) & ~lower & ~blocked),
+        ),
         ("too early to tell", few),
         ("stationary", still & (lower | blocked)),
         ("too early to tell", slow & lower & ~left),
@@ -519,30 +551,81 @@ def _slow_noise(
     return np.where(monotone, 0.0, errors)
 
 
-def _probe(
+def _starts(
     objective: _Objective,
     thetas: Array,
-    start: NDArray[np.float64],
+    gradients: NDArray[np.float64],
+    rows: NDArray[np.intp],
+    saddle: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Return where the search for a lower cost starts, near each theta.
+
+    Where ``saddle`` is set, it is a tenth of the length of theta along the direction of the most
+    negative curvature, if there is one, to the side of the lower cost. Elsewhere it is disturbed.
+    """
+    n = thetas.shape[1]
+    dtype = objective.network.dtype
+    x = thetas.astype(np.float64)
+    size = np.sqrt(np.square(x).mean(axis=1)) + 0.1
+    noise = np.random.default_rng(0).standard_normal(n)
+    starts = x + 1e-3 * size[:, None] * noise
+    own = np.flatnonzero(saddle)
+    if not len(own):
+        return starts
+    x, rows, lengths = x[own], rows[own], (size[own] * math.sqrt(n))[:, None]
+    # The method of Lanczos, with differences of gradients and all vectors made orthogonal.
+    step = 1e-3 if dtype == np.float32 else 1e-5
+    steps = min(_LANCZOS, n)
+    Q = np.zeros((len(own), steps, n))
+    T = np.zeros((len(own), steps, steps))
+    q = np.tile(noise / np.linalg.norm(noise), (len(own), 1))
+    with np.errstate(all="ignore"):
+        for i in range(steps):
+            Q[:, i] = q
+            near = (x + step * lengths * q).astype(dtype)
+            product = (objective(near, rows)[2] - gradients[own]) / (step * lengths)
+            T[:, i] = np.einsum("kin,kn->ki", Q, product)
+            T[:, :, i] = T[:, i]
+            for _ in range(2):
+                product -= np.einsum("ki,kin->kn", np.einsum("kin,kn->ki", Q, product), Q)
+            norm = np.sqrt(_dots(product, product))[:, None]
+            q = np.where(norm > 1e-12 * np.abs(T[:, i, i])[:, None], product / norm, 0.0)
+    usable = np.isfinite(T).all(axis=(1, 2))
+    curvatures, vectors = np.linalg.eigh(np.where(usable[:, None, None], T, 0.0))
+    direction = np.einsum("ki,kin->kn", vectors[:, :, 0], Q)
+    sides = [(x + sign * 0.1 * lengths * direction) for sign in (1.0, -1.0)]
+    with np.errstate(all="ignore"):
+        plus, minus = (objective(side.astype(dtype), rows)[1] for side in sides)
+    better = np.where((plus <= minus)[:, None], *sides)
+    down = usable & (curvatures[:, 0] < 0) & np.isfinite(np.fmin(plus, minus))
+    starts[own[down]] = better[down]
+    return starts
+
+
+def _probe(
+    objective: _Objective,
+    starts: NDArray[np.float64],
+    costs: NDArray[np.float64],
     enough: NDArray[np.float64],
     rows: NDArray[np.intp],
     evaluations: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return the lowest penalised cost that a short search finds near each theta.
+    """Return the lowest penalised cost that a short search finds from each start.
 
     All runs are searched at once, each with its own step lengths and corrections, until their cost
     is below ``enough``, or for as many ``evaluations`` of the gradient.
     """
-    k, n = thetas.shape
+    k, n = starts.shape
     dtype = objective.network.dtype
-    found = start.copy()
+    found = costs.copy()
     own = np.arange(k)  # the runs that are still searched
-    x = thetas.astype(np.float64)
+    x = starts.copy()
     size = np.sqrt(np.square(x).mean(axis=1)) + 0.1
-    x += 1e-3 * size[:, None] * np.random.default_rng(0).standard_normal(n)
     S, D = np.zeros((_HISTORY, k, n)), np.zeros((_HISTORY, k, n))
     inverse = np.zeros((_HISTORY, k))
     with np.errstate(all="ignore"):
         _, cost, g = objective(x.astype(dtype), rows)
+        found = np.fmin(found, cost)
         length = 0.01 * size * math.sqrt(n) / np.maximum(np.sqrt(_dots(g, g)), 1e-300)
         step, direction = np.ones(k), -length[:, None] * g
         for done in range(1, int(evaluations.max()) + 1):

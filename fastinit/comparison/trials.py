@@ -255,6 +255,8 @@ def run_task(
         "iterations_to_accuracy": search.ended(start_scores, scores, at_end),
         "seconds": np.full(len(starts), seconds / len(starts)),
     }
+    # Whoever ended a run does not wait for the search for a lower cost.
+    ended = columns["stopped"] == STOPPED.index("callback")
     columns |= statistics.judge_courses(
         network,
         thetas,
@@ -263,6 +265,7 @@ def run_task(
         points,
         curves,
         iterations=done,
+        passes=np.where(ended, 0, done // per_epoch),
         diverged_at=diverged_at,
         l2=[getattr(each, "l2", 0.0) for each in task.optimizers],
         sample_weight=weights,

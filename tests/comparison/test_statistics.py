@@ -12,6 +12,8 @@ import fastinit as fi
 from fastinit.comparison.statistics import (
     COURSES,
     STOPPED,
+    _Objective,
+    _starts,
     better_p_values,
     binomial_interval,
     binomial_tail,
@@ -419,6 +421,71 @@ def test_a_run_is_judged_in_a_stack_as_alone(net, circles):
         )
         for name, column in own.items():
             np.testing.assert_array_equal(column[0], whole[name][i])
+
+
+@pytest.mark.parametrize("iterations", [1, 5, 19, 30, 79, 200, 2000])
+@pytest.mark.parametrize("scheme", ["zeros", "he_normal"])
+def test_judging_costs_a_share_of_the_training(monkeypatch, net, circles, scheme, iterations):
+    X, Y, *_ = circles
+    start = net.initialize(scheme, seed=3)[None]
+    stack = trained(net, start, X, Y, iterations=iterations)
+    calls = []
+    own = fi.Network.loss_and_gradient
+
+    def counted(*args, **keywords):
+        calls.append(1)
+        return own(*args, **keywords)
+
+    monkeypatch.setattr(fi.Network, "loss_and_gradient", counted)
+    judged(net, stack, X, Y)
+    # The gradient at the end, and the one at the start of the search.
+    assert len(calls) <= 2 + max(iterations / 4, min(iterations / 2, 20))
+    if iterations < 8:
+        assert len(calls) == 1
+
+
+def test_a_saddle_is_left_along_the_most_negative_curvature(rng):
+    """Hidden units near zero, of data whose best line is flat: the gradient is almost zero."""
+    X = np.linspace(-1, 1, 60)[None]
+    net = fi.Network([1, 2, 1], activation="tanh", output="identity")
+    theta = np.zeros((1, net.n_parameters)) + 1e-5 * rng.standard_normal(net.n_parameters)
+    Y = 2 * X
+    points = np.arange(200)
+    costs = 0.5 * np.square(Y).mean() + np.exp(-points.astype(float))
+    found = judge_courses(net, theta, X, Y, points, costs[None], iterations=200)
+    assert COURSES[found["course"][0]] in ("plateau", "stationary")
+    objective = _Objective(net, X, Y, None, 0.0, 1)
+    cost, _, gradient = objective(theta, np.arange(1))
+    starts = _starts(objective, theta, gradient, np.arange(1), np.array([True]))
+    hessian = np.array(
+        [
+            (
+                net.loss_and_gradient(theta[0] + 1e-5 * unit, X, Y)[1]
+                - net.loss_and_gradient(theta[0] - 1e-5 * unit, X, Y)[1]
+            )
+            / 2e-5
+            for unit in np.eye(net.n_parameters)
+        ]
+    )
+    values = np.linalg.eigvalsh((hessian + hessian.T) / 2)
+    step = starts[0] - theta[0]
+    assert values[0] < 0
+    assert step @ hessian @ step / (step @ step) == pytest.approx(values[0], rel=1e-3)
+    assert objective(starts, np.arange(1))[0] < cost
+
+
+@pytest.mark.parametrize("seed", [1, 54])
+def test_a_stuck_run_of_lbfgs_has_not_converged(seed):
+    """With small inputs the cost stays near that of a constant output, and is far lower later."""
+    rng = np.random.default_rng(seed)
+    X = 1e-3 * rng.standard_normal((5, 100))
+    f = np.sin(2 * X[0]) + X[4] * X[0]
+    Y = np.digitize(f, np.quantile(f, [0.4, 0.8]))
+    net = fi.Network([5, 8, 8, 3], activation="selu", output="softmax")
+    start = net.initialize("he_normal", seed=seed)[None]
+    short, long = (trained(net, start, X, Y, iterations=n, optimizer=fi.LBFGS()) for n in (30, 300))
+    assert long.final_costs[0] < 0.1 * short.final_costs[0]
+    assert COURSES[judged(net, short, X, Y)["course"][0]] != "converged"
 
 
 def test_runs_of_different_lengths_are_judged_by_their_own(rng):
