@@ -573,7 +573,7 @@ def test_runs_called_converged_do_not_improve():
             for each in (stack, later)
         ]
         wrong += costs[0] - costs[1] > 0.02 * (stack.final_costs[0] - lowest) + 1e-5
-    assert found >= 25
+    assert found >= 20, "enough of them to mean something, on every level"
     assert wrong <= 0.03 * found
     assert kinds >= {
         "falling",
