@@ -336,8 +336,8 @@ def judge_courses(
     (0.2 %) along it, over the length of theta, if the slope did not change.
 
     The search is limited-memory BFGS [1]_ with backtracking. At a saddle point the gradient is
-    zero. Where it is tiny, the search starts along the direction of the most negative curvature, by the
-    method of Lanczos [2]_, and elsewhere from parameters that are disturbed by 0.1 %. It takes a
+    zero. Where it is tiny, the search starts along the direction of the most negative curvature, by
+    the method of Lanczos [2]_, and elsewhere from parameters that are disturbed by 0.1 %. It takes a
     quarter of the `passes` over the data in the training, at most ``PROBES`` (200); of fewer than
     80, it takes a half, at most ``FEW_PROBES`` (20). A search of fewer than ``LONG`` (60) has found
     a lower cost if it is lower by 1 % times their share of 60. Below ``FEWEST_PROBES`` (4) there is
@@ -568,7 +568,7 @@ def _starts(
     x = thetas.astype(np.float64)
     size = np.sqrt(np.square(x).mean(axis=1)) + 0.1
     noise = np.random.default_rng(0).standard_normal(n)
-    starts = x + 1e-3 * size[:, None] * noise
+    starts: NDArray[np.float64] = x + 1e-3 * size[:, None] * noise
     own = np.flatnonzero(saddle)
     if not len(own):
         return starts
@@ -590,14 +590,14 @@ def _starts(
                 product -= np.einsum("ki,kin->kn", np.einsum("kin,kn->ki", Q, product), Q)
             norm = np.sqrt(_dots(product, product))[:, None]
             q = np.where(norm > 1e-12 * np.abs(T[:, i, i])[:, None], product / norm, 0.0)
-    usable = np.isfinite(T).all(axis=(1, 2))
+    usable: NDArray[np.bool_] = np.isfinite(T).all(axis=(1, 2))
     curvatures, vectors = np.linalg.eigh(np.where(usable[:, None, None], T, 0.0))
     direction = np.einsum("ki,kin->kn", vectors[:, :, 0], Q)
     sides = [(x + sign * 0.1 * lengths * direction) for sign in (1.0, -1.0)]
     with np.errstate(all="ignore"):
         plus, minus = (objective(side.astype(dtype), rows)[1] for side in sides)
     better = np.where((plus <= minus)[:, None], *sides)
-    down = usable & (curvatures[:, 0] < 0) & np.isfinite(np.fmin(plus, minus))
+    down: NDArray[np.bool_] = usable & (curvatures[:, 0] < 0) & np.isfinite(np.fmin(plus, minus))
     starts[own[down]] = better[down]
     return starts
 

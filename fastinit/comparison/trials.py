@@ -408,7 +408,7 @@ def _errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.
 
 def _constant_logits(output: str, Y: Array) -> NDArray[np.float64]:
     """Return the logits of the best constant output, of shape (1, n_outputs, 1)."""
-    mean = np.asarray(Y, np.float64).mean(axis=1)[None, :, None]
+    mean: NDArray[np.float64] = np.asarray(Y, np.float64).mean(axis=1)[None, :, None]
     if output == "identity":
         return mean
     # Of an output that is always 0, the logit is large instead of infinite.
