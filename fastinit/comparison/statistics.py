@@ -337,8 +337,8 @@ def judge_courses(
 
     The search is limited-memory BFGS [1]_ with backtracking. At a saddle point the gradient is
     zero. Where it is tiny, the search starts along the direction of the most negative curvature, by
-    the method of Lanczos [2]_, and elsewhere from parameters that are disturbed by 0.1 %. It takes a
-    quarter of the `passes` over the data in the training, at most ``PROBES`` (200); of fewer than
+    the method of Lanczos [2]_, and elsewhere from parameters that are disturbed by 0.1 %. It takes
+    a quarter of the `passes` over the data in the training, at most ``PROBES`` (200); of fewer than
     80, it takes a half, at most ``FEW_PROBES`` (20). A search of fewer than ``LONG`` (60) has found
     a lower cost if it is lower by 1 % times their share of 60. Below ``FEWEST_PROBES`` (4) there is
     none, and "converged" requires a network without hidden layers, whose cost is convex. The curve
