@@ -590,7 +590,7 @@ def _starts(
                 product -= np.einsum("ki,kin->kn", np.einsum("kin,kn->ki", Q, product), Q)
             norm = np.sqrt(_dots(product, product))[:, None]
             q = np.where(norm > 1e-12 * np.abs(T[:, i, i])[:, None], product / norm, 0.0)
-    usable: NDArray[np.bool_] = np.isfinite(T).all(axis=(1, 2))
+    usable = np.asarray(np.isfinite(T).all(axis=(1, 2)))
     curvatures, vectors = np.linalg.eigh(np.where(usable[:, None, None], T, 0.0))
     direction = np.einsum("ki,kin->kn", vectors[:, :, 0], Q)
     sides = [(x + sign * 0.1 * lengths * direction) for sign in (1.0, -1.0)]
