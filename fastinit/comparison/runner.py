@@ -294,7 +294,7 @@ def compare(
     cells = grid_of(network, by_label, **axes, n_samples=n_samples)
     _check_trainings(cells, by_label, data)
     if executor is not None and not _is_local(executor):
-        _check_pickles(executor, cells, data)
+        _check_workers(executor, cells, data)
     result = Comparison(data, cells, network, _settings(axes, n_samples, data))
     keys = None if store is None else _Keys(result)
     places = _places(len(cells), shard)
@@ -642,23 +642,51 @@ def _is_local(executor: Executor) -> bool:
     return isinstance(executor, ThreadPoolExecutor) and not isinstance(executor, others)
 
 
-def _check_pickles(executor: Executor, cells: Grid, data: Data) -> None:
-    """Raise for a setting that cannot be sent to the workers of an executor."""
-    # These use cloudpickle, which pickles functions by value.
+def _check_workers(executor: Executor, cells: Grid, data: Data) -> None:
+    """Raise for a setting that cannot be sent to the workers of an executor, or read by them.
+
+    A worker of Dask that cannot read a task ends, as do all others to which the task is given then,
+    and its future would never be done.
+    """
+    dumps: Callable[[Any], bytes] = pickle.dumps
     if type(executor).__module__.partition(".")[0] in ("distributed", "loky"):
-        return
-    settings = {"shuffle": data.training.shuffle}
-    for name in ("optimizer", "learning_rate"):
-        settings |= {f"{name} {i}": value for i, value in enumerate(cells.values[name])}
+        # These pickle functions by value, with this package, where a name does not do.
+        import cloudpickle
+
+        dumps = cloudpickle.dumps
+    rates = [getattr(value, "learning_rate", None) for value in cells.values["optimizer"]]
+    settings = {
+        "shuffle": data.training.shuffle,
+        "learning_rate": [*rates, *cells.values["learning_rate"]],
+        "optimizer": cells.values["optimizer"],
+        "executor": run_elsewhere,
+    }
+    sent = {}
     for name, value in settings.items():
         try:
-            pickle.dumps(value)
+            sent[name] = dumps(value)
         except Exception as error:  # pickle raises errors of many types
-            name = "learning_rate" if name.startswith("optimizer") else name.split()[0]
             raise TypeError(
                 f"{name}: expected functions that can be pickled, for the processes of the "
                 f"executor; got {value!r}: {error}"
             ) from None
+    futures = {executor.submit(pickle.loads, each): name for name, each in sent.items()}
+    try:
+        while wait(futures, 0.1).not_done:  # short waits, as in _Runner.finish
+            pass
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+    for future, name in futures.items():
+        problem = future.exception()
+        if isinstance(problem, (ImportError, AttributeError)):
+            raise TypeError(
+                f"{name}: expected what the workers of the executor can import; "
+                f"got {settings[name]!r}: {problem}"
+            )
+        if problem is not None:
+            raise problem
 
 
 # --- training -----------------------------------------------------------------------------------

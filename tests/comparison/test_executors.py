@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import sys
+import types
 import warnings
 from concurrent.futures import (
     BrokenExecutor,
@@ -17,6 +18,7 @@ from multiprocessing import get_all_start_methods, get_context
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from schedules import Killing
 
 import fastinit as fi
 from fastinit.comparison import runner, trials
@@ -40,20 +42,6 @@ class Failing:
 
     def __repr__(self):
         return "Failing()"
-
-
-class Killing:
-    """A schedule that kills the process that it is called in."""
-
-    def __init__(self):
-        self.parent = os.getpid()
-
-    def __call__(self, iteration):
-        assert os.getpid() != self.parent
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def __repr__(self):
-        return "Killing()"
 
 
 class Copying(Executor):
@@ -192,9 +180,41 @@ def test_dask_client_or_its_executor(compared, client):
 
 
 def test_dask_error_of_a_task(compared, client):
+    def failing(iteration):  # local functions are sent by value
+        raise MemoryError("no memory for this run")
+
     with pytest.raises(MemoryError, match="no memory for this run"):
-        compared(executor=client, optimizer="sgd", learning_rate=Failing())
+        compared(executor=client, optimizer="sgd", learning_rate=failing)
     assert client.submit(int, "3").result() == 3
+
+
+@pytest.fixture
+def nowhere(monkeypatch):
+    """A function of a module that this process has and other processes cannot import."""
+    module = types.ModuleType("nowhere_else")
+    exec("def constant(i): return 0.1", module.__dict__)
+    monkeypatch.setitem(sys.modules, "nowhere_else", module)
+    return module.constant
+
+
+@pytest.mark.parametrize("name", ["shuffle", "learning_rate", "optimizer"])
+def test_dask_workers_that_cannot_import_a_function(compared, client, nowhere, name):
+    keywords = {name: nowhere}
+    if name == "optimizer":
+        keywords, name = {"optimizer": [fi.Adam(), fi.Adam(nowhere)]}, "learning_rate"
+    with pytest.raises(TypeError, match=f"^{name}: .* can import; .* No module named 'nowhere"):
+        compared(executor=client, **keywords)
+    assert client.submit(int, "3").result() == 3
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_that_cannot_import_a_function(compared, nowhere, method):
+    if method not in get_all_start_methods():
+        pytest.skip(f"{method} does not exist here")
+    with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
+        with pytest.raises(TypeError, match=r"^learning_rate: .* No module named 'nowhere_else'"):
+            compared(executor=pool, learning_rate=nowhere)
+        assert pool.submit(int, "3").result() == 3
 
 
 @pytest.mark.parametrize("executor", [3, "processes", object(), ProcessPoolExecutor])
@@ -318,8 +338,10 @@ def test_interrupt_leaves_the_executor_usable(interrupt):
 def test_other_version_is_refused(compared, monkeypatch):
     class Older(Copying):
         def submit(self, function, /, *args):
-            assert args[-1] == fi.__version__
-            return super().submit(function, *args[:-1], "0.0.1")
+            if function is trials.run_elsewhere:
+                assert args[-1] == fi.__version__
+                args = (*args[:-1], "0.0.1")
+            return super().submit(function, *args)
 
     with pytest.raises(RuntimeError, match=r"executor: expected fastinit 0\.0\.1 in its workers"):
         compared(executor=Older())
