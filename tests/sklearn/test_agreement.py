@@ -400,7 +400,7 @@ def test_script(tmp_path):
     )
     found = subprocess.run(
         [sys.executable, "-m", "fastinit.sklearn", str(script), "--option", "3"],
-        capture_output=True, text=True, check=True,
+        cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert found.stdout == "__main__ ['--option', '3'] fastinit\n"
     empty = subprocess.run(
