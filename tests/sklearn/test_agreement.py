@@ -404,8 +404,9 @@ def test_script(tmp_path):
     )  # fmt: skip
     assert found.stdout == "__main__ ['--option', '3'] fastinit\n"
     empty = subprocess.run(
-        [sys.executable, "-m", "fastinit.sklearn"], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "fastinit.sklearn"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert empty.returncode == 2
     assert "usage" in empty.stdout
 
