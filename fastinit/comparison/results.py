@@ -10,12 +10,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison import statistics
+from fastinit.comparison.courses import COURSES, STOPPED
 from fastinit.comparison.grid import AXES, Grid, depth_of, rate_label, width_of
 from fastinit.comparison.ranking import Ranking, answer, rank
 from fastinit.comparison.statistics import (
     QUARTILES,
-    STOPPED,
     median_iterations,
     quantile,
     quantiles,
@@ -30,6 +29,7 @@ from fastinit.comparison.trials import (
     metrics_of,
     scores_named,
 )
+from fastinit.comparison.verdicts import Evidence, evidence_of, sentences, verdict_of
 from fastinit.training.network import Array, Network
 from fastinit.validation import check_name
 
@@ -349,7 +349,7 @@ class Comparison:
             found[metric.name] = _objects(metric.compute(columns), np.isnan)
         # A diverged run has a final cost: NaN.
         found["final_cost"] = columns["final_cost"]
-        courses = np.array(statistics.COURSES, object)
+        courses = np.array(COURSES, object)
         found["course"] = courses[columns["course"]]
         found["diverged_at"] = _objects(columns["diverged_at"], _is_negative)
         for name in ("iterations", "gradient_norm", "change"):
@@ -454,19 +454,11 @@ class Comparison:
         columns = self.columns()
         if not len(columns["place"]):
             return []
-        codes = self.cells.codes[columns["place"]]
-        names = list(self.cells.values)
-        used = [names.index(name) for name in ("scheme", *by)]
-        _, first, inverse = np.unique(
-            codes[:, used], axis=0, return_index=True, return_inverse=True
-        )
-        inverse = inverse.ravel()
-        order = np.argsort(inverse, kind="stable")
-        ends = np.cumsum(np.bincount(inverse))
-        values = {name: self._axis_values(name, codes[first]) for name in ("scheme", *by)}
+        groups = self.cells.groups("scheme", *by, places=columns["place"])
+        first = self.cells.codes[columns["place"][[group[0] for group in groups]]]
+        values = {name: self._axis_values(name, first) for name in ("scheme", *by)}
         return [
-            ({name: values[name][i] for name in values}, order[end - size : end])
-            for i, (end, size) in enumerate(zip(ends, np.bincount(inverse), strict=True))
+            ({name: values[name][i] for name in values}, group) for i, group in enumerate(groups)
         ]
 
     def _by_group(self, *by: str) -> list[tuple[dict[str, Any], NDArray[np.intp]]]:
@@ -506,7 +498,7 @@ class Comparison:
                 name: median_iterations([None if n < 0 else n for n in columns[attribute]])
                 for name, attribute in self._targets().items()
             },
-            "converged": float(np.mean(courses == statistics.COURSES.index("converged"))),
+            "converged": float(np.mean(courses == COURSES.index("converged"))),
             "diverged": float(np.mean(columns["diverged_at"] >= 0)),
         }
 
@@ -744,9 +736,9 @@ class Comparison:
     # --- verdicts -----------------------------------------------------------------------------
 
     @property
-    def evidence(self) -> statistics.Evidence:
+    def evidence(self) -> Evidence:
         """What verdicts need to know about the data, in addition to the columns."""
-        return statistics.evidence_of(self.network, self.Y, self.test)
+        return evidence_of(self.network, self.Y, self.test)
 
     def verdict(self, scheme: str) -> str:
         """Return a description of the runs of a scheme in words, computed from their numbers.
@@ -854,7 +846,7 @@ class Trials(Sequence[Trial]):
                     points=block.points,
                     costs=costs,
                     outcome=outcome,
-                    verdict="; ".join(statistics.sentences(outcome, self._evidence)),
+                    verdict="; ".join(sentences(outcome, self._evidence)),
                 )
         return [found[i] for i in range(len(rows))]
 
@@ -917,12 +909,12 @@ class RankingTable(Table):
         return f"{super().__repr__()}\n{self.answer}"
 
 
-def _verdict(columns: Mapping[str, NDArray[Any]], evidence: statistics.Evidence) -> str:
+def _verdict(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     """Return the verdict of runs, of one in the words for one."""
     if len(columns["place"]) == 1:
         only = {name: column[0] for name, column in columns.items()}
-        return "; ".join(statistics.sentences(only, evidence))
-    return statistics.verdict_of(columns, evidence)
+        return "; ".join(sentences(only, evidence))
+    return verdict_of(columns, evidence)
 
 
 def _noun(axis: str) -> str:

@@ -15,10 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison import statistics
+from fastinit.comparison.courses import COURSES, STOPPED, judge_courses
 from fastinit.comparison.grid import Cell, as_code
-from fastinit.comparison.statistics import STOPPED
+from fastinit.comparison.verdicts import saturated_shares, symmetric_layers
 from fastinit.kernels import level, usable_cores
+from fastinit.training.internals import (
+    costs_and_scores,
+    outputs_of,
+    sample_weight_of,
+    variant,
+)
 from fastinit.training.loop import AnyOrder, train
 from fastinit.training.network import Array, Matrix, Network
 from fastinit.training.optimizers import Optimizer
@@ -224,9 +230,9 @@ def run_task(
     diverged_at = np.array([-1 if at is None else at for at in stack.diverged_at], np.int64)
     best = [run.best_iteration for run in stack]
     # The weights of samples and of classes; scores have none.
-    weights = None if stack[0]._data is None else stack[0]._data.sample_weight
-    start_costs, start_scores = network._score(starts, data.X, data.Y, weights, threads)
-    costs, scores = network._score(thetas, data.X, data.Y, weights, threads)
+    weights = sample_weight_of(stack)
+    start_costs, start_scores = costs_and_scores(network, starts, data.X, data.Y, weights, threads)
+    costs, scores = costs_and_scores(network, thetas, data.X, data.Y, weights, threads)
     final_costs = np.where(diverged_at < 0, costs, np.nan)
     # Parameters that were set back to the best ones are those of an earlier iteration.
     at_end = np.array([n if b is None else b for n, b in zip(done.tolist(), best, strict=True)])
@@ -247,8 +253,8 @@ def run_task(
         "final_cost": final_costs,
         "train_score": scores,
         **_test_columns(network, thetas, data.test, threads),
-        "symmetric": statistics.symmetric_layers(network, thetas) @ _powers(network),
-        "saturated": statistics.saturated_shares(network, starts, data.X),
+        "symmetric": symmetric_layers(network, thetas) @ _powers(network),
+        "saturated": saturated_shares(network, starts, data.X),
         "iterations_to_cost": _iterations_to_cost(
             curve, after, final_costs, at_end, data.target_cost
         ),
@@ -257,7 +263,7 @@ def run_task(
     }
     # Whoever ended a run does not wait for the search for a lower cost.
     ended = columns["stopped"] == STOPPED.index("callback")
-    columns |= statistics.judge_courses(
+    columns |= judge_courses(
         network,
         thetas,
         data.X,
@@ -337,7 +343,9 @@ class _Search:
         if len(rows):
             self.seen[rows] = done[rows]
             thetas = np.ascontiguousarray(stack.theta[rows])
-            _, scores = self.network._score(thetas, self.data.X, self.data.Y, None, self.threads)
+            _, scores = costs_and_scores(
+                self.network, thetas, self.data.X, self.data.Y, None, self.threads
+            )
             reached = rows[scores >= self.target]
             self.found[reached] = done[reached]
 
@@ -376,7 +384,7 @@ def _test_columns(
     names = ("test_cost", "test_score", "test_cost_error", "test_gain_error")
     if test is None:
         return {name: np.full(len(thetas), np.nan) for name in names}
-    costs, scores = network._score(thetas, *test, None, threads)
+    costs, scores = costs_and_scores(network, thetas, *test, None, threads)
     errors = np.where(np.isfinite(costs), _errors(network, thetas, *test), np.nan)
     return dict(zip(names, (costs, scores, *errors), strict=True))
 
@@ -392,13 +400,12 @@ def _errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.
     if n == 1:
         return errors
     # Losses are computed from logits: those of probabilities that are rounded to 0 are infinite.
-    settings = network._architecture | {"output": "identity", "loss": None}
-    logits = Network(**settings)
+    logits = variant(network, output="identity", loss=None)
     constant = _example_losses(network.output, _constant_logits(network.output, Y), Y)
     size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
     for start in range(0, len(thetas), size):
         part = slice(start, start + size)
-        Z = logits._outputs(thetas[part], X).astype(np.float64)
+        Z = outputs_of(logits, thetas[part], X).astype(np.float64)
         with np.errstate(all="ignore"):
             losses = _example_losses(network.output, Z, Y)
             for row, each in zip(errors, (losses, constant - losses), strict=True):
@@ -578,8 +585,8 @@ class Trial(_Summarized):
 
     @property
     def course(self) -> str:
-        """How the cost ended: one of :data:`fastinit.comparison.statistics.COURSES`."""
-        return statistics.COURSES[self.outcome["course"]]
+        """How the cost ended: one of :data:`fastinit.comparison.courses.COURSES`."""
+        return COURSES[self.outcome["course"]]
 
     @property
     def converged(self) -> bool:

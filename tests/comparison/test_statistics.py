@@ -9,20 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.comparison.statistics import (
+from fastinit.comparison.courses import (
     COURSES,
     STOPPED,
     _Objective,
     _starts,
-    better_p_values,
+    constant_costs,
+    judge_courses,
+)
+from fastinit.comparison.statistics import (
     binomial_interval,
     binomial_tail,
-    constant_costs,
-    evidence_of,
     fisher_tail,
     holm,
-    judge_courses,
     median_interval,
+)
+from fastinit.comparison.verdicts import (
+    better_p_values,
+    evidence_of,
     overfitting_p_values,
     saturated_shares,
     symmetric_layers,

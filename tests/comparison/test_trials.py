@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
 from fastinit.comparison import trials
-from fastinit.comparison.grid import OPTIMIZERS
+from fastinit.comparison.grid import PRESETS
 from fastinit.comparison.trials import Block, Data, Task, Training, run_task
 from fastinit.training import loop
 
@@ -141,17 +141,17 @@ def test_each_run_is_train(name):
     assert not diverged.all()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("output", LABELS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_every_output_and_optimizer(output, name, dtype, bias):
     net = network(output, dtype=dtype, bias=bias)
     test = net.check_X(X_TEST), net.check_Y(LABELS[output], X)
-    block = block_of(net, [OPTIMIZERS[name]] * 5, output=output, test=test, iterations=25)
+    block = block_of(net, [PRESETS[name]] * 5, output=output, test=test, iterations=25)
     for i, start in enumerate(starts_of(net)):
         theta = start.copy()
-        run = fi.train(net, theta, X, LABELS[output], optimizer=OPTIMIZERS[name], iterations=25)
+        run = fi.train(net, theta, X, LABELS[output], optimizer=PRESETS[name], iterations=25)
         assert_array_equal(block.thetas[i], theta)
         assert_array_equal(block.columns["final_cost"][i], run.final_cost)
         assert block.columns["iterations"][i] == run.iterations
