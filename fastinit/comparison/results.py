@@ -35,6 +35,9 @@ from fastinit.validation import check_name
 
 # The largest size, in bytes, of the parameters of the runs that are read from a store at once.
 MOST_READ = 1 << 22
+# The largest number of runs of a scheme from which the error of the choice of the test examples is
+# estimated: their mean varies little with more.
+MOST_TYPICAL = 50
 
 
 @dataclass(eq=False, repr=False)
@@ -600,7 +603,7 @@ class Comparison:
             for axis in self.varying
             if axis != "seed"
         }
-        codes = codes[chosen]
+        codes, rows = codes[chosen], np.flatnonzero(chosen)
         # Default seeds differ between schemes; that does not make the runs independent.
         if self._one_seed_each:
             codes[:, 1] = 0
@@ -616,6 +619,7 @@ class Comparison:
             [self.schemes[code] for code in known],
             higher_is_better=metrics[metric].higher_is_better,
             clusters=blocks[:, 0],
+            examples=self._examples(metrics[metric], codes[:, 0], values[chosen], rows),
         )
         return RankingTable(
             ranking,
@@ -624,6 +628,47 @@ class Comparison:
             best_of=best,
             finished=(finished, cells),
         )
+
+    def _examples(
+        self,
+        metric: Metric,
+        schemes: NDArray[np.int32],
+        values: NDArray[np.float64],
+        rows: NDArray[np.intp],
+    ) -> NDArray[np.float64] | None:
+        """Return what each test example contributes to a metric, in the mean of typical runs.
+
+        Of each scheme, the middle half of its runs that did not fail, or some of it.
+
+        Returns
+        -------
+        ndarray of shape (n_schemes, n_test), or None
+            None for metrics of the training data, and if the data are not there.
+        """
+        if metric.examples is None or self.test is None or not self.has_data:
+            return None
+        found = []
+        for code in np.unique(schemes):
+            own = np.flatnonzero((schemes == code) & np.isfinite(values))
+            own = own[np.argsort(values[own], kind="stable")]
+            own = own[(len(own) - 1) // 4 : len(own) - (len(own) - 1) // 4]
+            few = np.unique(np.linspace(0, len(own) - 1, MOST_TYPICAL).astype(np.intp))
+            total, n = np.zeros(self.test[1].shape[1]), 0
+            for network, thetas in self.thetas_of(rows[own[few]] if len(own) else rows[:0]):
+                total += metric.examples(network, thetas, *self.test).sum(axis=0)
+                n += len(thetas)
+            found.append(total / n if n else np.full(len(total), np.nan))
+        return np.stack(found)
+
+    def thetas_of(self, rows: NDArray[np.intp]) -> Iterator[tuple[Network, Array]]:
+        """Yield the networks of some runs, each with the final parameters of its runs."""
+        columns = self.columns()
+        numbers, first = np.sort(columns["_row"][rows]), 0
+        for places, block in self._blocks:
+            own = numbers[slice(*np.searchsorted(numbers, (first, first + len(places))))] - first
+            first += len(places)
+            if len(own):
+                yield self.cells[int(places[own[0]])].network, block.thetas[own]
 
     def _place(self, axis: str) -> int:
         """Return the column of the codes that has the values of an axis."""

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 # Claims have this two-sided level, and intervals the confidence of the rest.
 ALPHA = 0.05
 QUARTILES = (0.25, 0.5, 0.75)
+# With fewer test examples, the standard error of a mean is not known well enough for a claim.
+MIN_TEST = 10
 
 
 def floats(values: ArrayLike) -> NDArray[np.float64]:
@@ -117,6 +119,18 @@ def _beta_quantile(a: ArrayLike, b: ArrayLike, share: float) -> NDArray[np.float
             break
         x = following
     return x
+
+
+def t_quantile(level: float, freedom: int) -> float:
+    """Return what the absolute value of Student's t exceeds with a probability of `level`.
+
+    Examples
+    --------
+    >>> round(t_quantile(0.05, 10), 4)
+    2.2281
+    """
+    share = float(_beta_quantile(freedom / 2, 0.5, level))
+    return math.sqrt(freedom * (1 - share) / share)
 
 
 def binomial_interval(

@@ -399,18 +399,44 @@ def _errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.
     errors = np.full((2, len(thetas)), np.nan)
     if n == 1:
         return errors
-    # Losses are computed from logits: those of probabilities that are rounded to 0 are infinite.
-    logits = variant(network, output="identity", loss=None)
     constant = _example_losses(network.output, _constant_logits(network.output, Y), Y)
-    size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
-    for start in range(0, len(thetas), size):
-        part = slice(start, start + size)
-        Z = outputs_of(logits, thetas[part], X).astype(np.float64)
+    for part in _parts(network, len(thetas), n):
+        losses = example_costs(network, thetas[part], X, Y)
         with np.errstate(all="ignore"):
-            losses = _example_losses(network.output, Z, Y)
             for row, each in zip(errors, (losses, constant - losses), strict=True):
                 row[part] = each.std(axis=1, ddof=1) / math.sqrt(n)
     return errors
+
+
+def _parts(network: Network, k: int, n: int) -> list[slice]:
+    """Return slices of a stack of k networks whose outputs for n examples fit into memory."""
+    size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
+    return [slice(start, start + size) for start in range(0, k, size)]
+
+
+def example_costs(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    """Return the loss of each example, of shape (k, n_examples), whose mean is the cost."""
+    # From logits: losses of probabilities that are rounded to 0 are infinite.
+    logits = variant(network, output="identity", loss=None)
+    Z = outputs_of(logits, thetas, X).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return _example_losses(network.output, Z, Y)
+
+
+def example_scores(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    """Return what each example contributes to the score, of shape (k, n_examples).
+
+    The mean over the examples is the accuracy, or R2 minus 1.
+    """
+    outputs = outputs_of(network, thetas, X)
+    if network.output == "sigmoid":
+        return np.asarray(((outputs > 0.5) == Y).mean(axis=1))
+    if network.output == "softmax":
+        return np.asarray(outputs.argmax(axis=1) == Y.argmax(axis=0), np.float64)
+    labels = np.asarray(Y, np.float64)
+    total = np.square(labels - labels.mean(axis=1, keepdims=True)).mean(axis=1)
+    with np.errstate(all="ignore"):
+        return np.asarray(-(np.square(labels - outputs) / total[:, None]).mean(axis=1))
 
 
 def _constant_logits(output: str, Y: Array) -> NDArray[np.float64]:
@@ -684,11 +710,16 @@ class Metric:
     higher_is_better : bool
     compute : callable
         Takes the columns and returns an array of the same length.
+    examples : callable or None
+        Takes a network, parameters of shape (k, n_parameters), ``X`` and ``Y``, and returns what
+        each example contributes to the measure, (k, n_examples): their mean is the measure, but
+        for a constant. None for measures of the training data, all of whose examples were used.
     """
 
     name: str
     higher_is_better: bool
     compute: Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]
+    examples: Callable[[Network, Matrix, Array, Array], NDArray[np.float64]] | None = None
 
     @property
     def label(self) -> str:
@@ -713,14 +744,28 @@ def metrics_of(network: Network, Y: Array, test: tuple[Array, Array] | None) -> 
 
 def _metrics(network: Network, part: str, cost: str, labels: Array) -> list[Metric]:
     """Return the measures on the training or test data; the last is the cost."""
-    score = Metric(scores_named(network, part), True, _column(f"{part}_score"))
+    n_outputs = network.sizes[-1]
+    score = Metric(scores_named(network, part), True, _column(f"{part}_score"), example_scores)
     if network.output == "identity":
-        other = Metric(f"{part}_rmse", False, _rmse(cost, network.sizes[-1]))
+        other = Metric(f"{part}_rmse", False, _rmse(cost, n_outputs), _example_rmse)
     elif network.output == "exponential":
-        other = Metric(f"{part}_deviance", False, _deviance(cost, labels))
+        deviance = _scaled_costs(2 / n_outputs)
+        other = Metric(f"{part}_deviance", False, _deviance(cost, labels), deviance)
     else:
-        other = Metric(f"{part}_log_loss", False, _column(cost))
-    return [score, other, Metric(cost, False, _column(cost))]
+        other = Metric(f"{part}_log_loss", False, _column(cost), example_costs)
+    found = [score, other, Metric(cost, False, _column(cost), example_costs)]
+    return found if part == "test" else [replace(each, examples=None) for each in found]
+
+
+def _scaled_costs(factor: float) -> Callable[..., NDArray[np.float64]]:
+    return lambda *arrays: factor * example_costs(*arrays)
+
+
+def _example_rmse(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    # The root is replaced by its tangent.
+    squares = 2 / network.sizes[-1] * example_costs(network, thetas, X, Y)
+    root = np.sqrt(squares.mean(axis=1, keepdims=True))
+    return np.asarray(squares / np.where(root > 0, 2 * root, 1.0) + root / 2)
 
 
 def _column(name: str) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]:

@@ -24,6 +24,7 @@ from fastinit.comparison.courses import (
 )
 from fastinit.comparison.statistics import (
     ALPHA,
+    MIN_TEST,
     QUARTILES,
     binomial_interval,
     binomial_tail,
@@ -46,8 +47,6 @@ GAP = 0.05
 RATIO = 1.5
 # A training accuracy from here on counts as memorised if the test accuracy is that of guessing.
 MEMORISED = 0.99
-# With fewer test examples, the standard error of their cost is not known well enough for a claim.
-MIN_TEST = 10
 # The order of the courses in the verdict on several runs, and what they are called there.
 _ORDER = [CODES[name] for name in ("converged", "falling", "plateau", "stationary")]
 _ORDER += [code for code in CODES.values() if code not in _ORDER]
