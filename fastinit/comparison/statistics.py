@@ -40,8 +40,10 @@ def quantiles(values: ArrayLike, shares: Sequence[float]) -> NDArray[np.float64]
         rank, rest = divmod(share * (len(ordered) - 1), 1)
         below, above = ordered[int(rank)], ordered[min(int(rank) + 1, len(ordered) - 1)]
         # Interpolation between equal numbers would round.
-        between = below if rest == 0 else (1 - rest) * below + rest * above
-        found.append(np.where(below == above, below, between))
+        with np.errstate(invalid="ignore"):
+            between = below if rest == 0 else (1 - rest) * below + rest * above
+        # The middle of the two infinities is zero.
+        found.append(np.where(below == above, below, np.where(np.isnan(between), 0.0, between)))
     return np.array(found)
 
 
