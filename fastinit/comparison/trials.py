@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.comparison.courses import COURSES, STOPPED, judge_courses
 from fastinit.comparison.grid import Cell, as_code
+from fastinit.comparison.statistics import MIN_TEST
 from fastinit.comparison.verdicts import saturated_shares, symmetric_layers
 from fastinit.kernels import level, usable_cores
 from fastinit.training.internals import (
@@ -43,9 +44,9 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "final_cost": np.dtype(np.float64),
     "train_score": np.dtype(np.float64),
     "test_cost": np.dtype(np.float64),
-    "test_cost_error": np.dtype(np.float64),
     "test_gain_error": np.dtype(np.float64),
     "test_score": np.dtype(np.float64),
+    "losses_p_value": np.dtype(np.float64),
     "course": np.dtype(np.int8),
     "change": np.dtype(np.float64),
     "gradient_norm": np.dtype(np.float64),
@@ -253,6 +254,7 @@ def run_task(
         "final_cost": final_costs,
         "train_score": scores,
         **_test_columns(network, thetas, data.test, threads),
+        "losses_p_value": _losses_p_values(network, thetas, data),
         "symmetric": symmetric_layers(network, thetas) @ _powers(network),
         "saturated": saturated_shares(network, starts, data.X),
         "iterations_to_cost": _iterations_to_cost(
@@ -377,34 +379,56 @@ def _powers(network: Network) -> NDArray[np.int64]:
 def _test_columns(
     network: Network, thetas: Matrix, test: tuple[Array, Array] | None, threads: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Return cost and score on the test data, and standard errors; NaN without any.
+    """Return cost and score on the test data, and the standard error of the gain; NaN without any.
 
-    The errors are those of the cost, and of its difference to that of the best constant output.
+    The gain is the difference of the cost to that of the best constant output.
     """
-    names = ("test_cost", "test_score", "test_cost_error", "test_gain_error")
+    names = ("test_cost", "test_score", "test_gain_error")
     if test is None:
         return {name: np.full(len(thetas), np.nan) for name in names}
     costs, scores = costs_and_scores(network, thetas, *test, None, threads)
     errors = np.where(np.isfinite(costs), _errors(network, thetas, *test), np.nan)
-    return dict(zip(names, (costs, scores, *errors), strict=True))
+    return dict(zip(names, (costs, scores, errors), strict=True))
+
+
+def _losses_p_values(network: Network, thetas: Matrix, data: Data) -> NDArray[np.float64]:
+    """Return the p-value of each run for larger losses of test than of training examples.
+
+    That of the one-sided rank-sum test, by the normal approximation; NaN for classifiers, whose
+    accuracies are compared, and for fewer than ``MIN_TEST`` examples of either kind. Equal losses
+    count as if that of the test example were smaller.
+    """
+    p_values = np.full(len(thetas), np.nan)
+    n = data.X.shape[1]
+    m = 0 if data.test is None else data.test[0].shape[1]
+    if network.classifies or data.test is None or min(n, m) < MIN_TEST:
+        return p_values
+    for part in _parts(network, len(thetas), n + m):
+        test, train = (
+            example_costs(network, thetas[part], *own) for own in (data.test, (data.X, data.Y))
+        )
+        order = np.argsort(np.concatenate([test, train], axis=1), axis=1, kind="stable")
+        # The number of pairs in which the test example has the larger loss.
+        larger = np.where(order < m, np.arange(n + m), 0).sum(axis=1) - m * (m - 1) / 2
+        deviations = (larger - n * m / 2 - 0.5) / math.sqrt(n * m * (n + m + 1) / 12)
+        p_values[part] = [math.erfc(each / math.sqrt(2)) / 2 for each in deviations.tolist()]
+    return p_values
 
 
 def _errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
-    """Return the standard errors over the examples, of shape (2, k); NaN for one example.
+    """Return the standard error of the gain of each network over the best constant output, (k,).
 
-    The first is that of each network's cost, the second that of its gain over the best constant
-    output: the losses of both belong to the same examples.
+    The losses of both belong to the same examples. NaN for one example.
     """
     n = X.shape[1]
-    errors = np.full((2, len(thetas)), np.nan)
+    errors = np.full(len(thetas), np.nan)
     if n == 1:
         return errors
     constant = _example_losses(network.output, _constant_logits(network.output, Y), Y)
     for part in _parts(network, len(thetas), n):
-        losses = example_costs(network, thetas[part], X, Y)
         with np.errstate(all="ignore"):
-            for row, each in zip(errors, (losses, constant - losses), strict=True):
-                row[part] = each.std(axis=1, ddof=1) / math.sqrt(n)
+            gains = constant - example_costs(network, thetas[part], X, Y)
+            errors[part] = gains.std(axis=1, ddof=1) / math.sqrt(n)
     return errors
 
 

@@ -274,9 +274,7 @@ def outcomes(rng, kind, n_seeds, n_schemes, n_test, effect=0.0):
     difficulty += effect * np.arange(n_schemes)[:, None]
     if kind == "accuracy":
         return (rng.random(shape) < 1 / (1 + np.exp(-1 - difficulty))).astype(float)
-    return np.exp(difficulty + rng.normal(0.0, 0.3, shape)) + rng.normal(
-        0.0, 0.05, (*shape[:2], 1)
-    )
+    return np.exp(difficulty + rng.normal(0.0, 0.3, shape)) + rng.normal(0.0, 0.05, (*shape[:2], 1))
 
 
 @pytest.mark.parametrize("kind", ["accuracy", "cost"])

@@ -23,13 +23,12 @@ from fastinit.comparison.statistics import (
     fisher_tail,
     holm,
     median_interval,
+    t_quantile,
 )
+from fastinit.comparison.trials import Data, Task, Training, run_task
 from fastinit.comparison.verdicts import (
     better_p_values,
     evidence_of,
-    overfitting_p_values,
-    saturated_shares,
-    symmetric_layers,
     verdict_of,
 )
 
@@ -63,50 +62,18 @@ def trained(net, starts, X, Y, **keywords):
     return fi.train(net, starts.copy(), X, Y, threads=1, **keywords)
 
 
-def columns_of(net, starts, X, Y, test=None, l2=0.0, **keywords):
+def columns_of(
+    net, starts, X, Y, test=None, optimizer=None, learning_rate=0.01, batch_size=None, **keywords
+):
     """Train a stack, and return the columns and the evidence of its verdict."""
-    stack = trained(net, starts, X, Y, **keywords)
-    found = judged(net, stack, X, Y, l2=l2)
-    symmetric = symmetric_layers(net, stack.theta)
-    none = np.full(len(stack), np.nan)
-    found |= {
-        "iterations": np.array(stack.iterations),
-        "stopped": np.array(
-            [STOPPED.index(run.stopped_by) if run.stopped_by in STOPPED else 2 for run in stack]
-        ),
-        "diverged_at": np.array([-1 if at is None else at for at in stack.diverged_at]),
-        "final_cost": stack.final_costs,
-        "train_score": net.score(stack.theta, X, Y),
-        "test_score": none,
-        "test_cost": none,
-        "test_cost_error": none,
-        "test_gain_error": none,
-        "symmetric": symmetric @ (1 << np.arange(symmetric.shape[1])),
-        "saturated": saturated_shares(net, starts, net.check_X(X)),
-    }
+    optimizer = fi.GradientDescent(learning_rate) if optimizer is None else optimizer
+    task = Task(net, (optimizer,) * len(starts), batch_size, starts)
     X = net.check_X(X)
-    checked = None
     if test is not None:
-        Xt = net.check_X(test[0])
-        checked = Xt, net.check_Y(test[1], Xt)
-        each = np.array(
-            [
-                [
-                    net.cost(theta, Xt[:, i : i + 1], checked[1][:, i : i + 1])
-                    for theta in stack.theta
-                ]
-                for i in range(Xt.shape[1])
-            ]
-        )
-        found["test_score"] = net.score(stack.theta, *checked)
-        with np.errstate(invalid="ignore"):
-            found["test_cost"] = each.mean(axis=0)
-            found["test_cost_error"] = each.std(axis=0, ddof=1) / math.sqrt(len(each))
-        mean = checked[1].mean(axis=1, keepdims=True)
-        if net.output == "identity":
-            gains = np.square(checked[1] - mean).sum(axis=0)[:, None] / 2 - each
-            found["test_gain_error"] = gains.std(axis=0, ddof=1) / math.sqrt(len(each))
-    return found, evidence_of(net, net.check_Y(Y, X), checked)
+        X_test = net.check_X(np.ascontiguousarray(test[0]))
+        test = X_test, net.check_Y(test[1], X_test)
+    data = Data(np.ascontiguousarray(X), net.check_Y(Y, X), test, Training(**keywords))
+    return run_task(task, data, threads=1).columns, evidence_of(net, data.Y, test)
 
 
 def verdict(net, starts, X, Y, test=None, **keywords):
@@ -676,7 +643,7 @@ def row(k=1, **changes):
         "train_score": 0.9,
         "test_score": 0.9,
         "test_cost": 0.3,
-        "test_cost_error": 0.01,
+        "losses_p_value": math.nan,
         "test_gain_error": 0.01,
         "symmetric": 0,
         "saturated": 0.0,
@@ -795,6 +762,41 @@ def test_overfitting_of_a_regression(rng):
     assert "overfits: cost" in words
 
 
+def labels_of(rng, kind, n):
+    """Return labels of heavy tails that depend on nothing."""
+    return {
+        "lognormal counts": lambda: np.floor(np.exp(rng.normal(0.0, 1.5, n))),
+        "pareto counts": lambda: np.floor(rng.pareto(1.5, n)),
+        "negative binomial": lambda: rng.negative_binomial(0.3, 0.1, n) * 1.0,
+        "student": lambda: rng.standard_t(2, n),
+        "normal": lambda: rng.normal(size=n),
+    }[kind]()[None]
+
+
+@pytest.mark.parametrize(
+    "kind", ["lognormal counts", "pareto counts", "negative binomial", "student", "normal"]
+)
+def test_overfitting_is_not_said_of_one_rare_label(rng, kind):
+    """A network that was hardly trained fits its training examples no better than others."""
+    output = "identity" if kind in ("student", "normal") else "exponential"
+    net = fi.Network([3, 4, 1], output=output)
+    said = memorised = 0
+    for seed in range(200):
+        X, Y = rng.normal(size=(3, 160)), labels_of(rng, kind, 160)
+        test = X[:, 100:], Y[:, 100:]
+        starts = net.initialize("he_normal", seed=seed)[None]
+        said += "overfits" in verdict(net, starts, X[:, :100], Y[:, :100], test, iterations=1)
+    assert said <= scipy_stats.binom.ppf(0.999, 200, 0.025)
+    large = fi.Network([3, 40, 40, 1], output=output)
+    for seed in range(10):
+        X, Y = rng.normal(size=(3, 160)), labels_of(rng, kind, 160)
+        memorised += "overfits" in verdict(
+            large, large.initialize("he_normal", seed=seed)[None], X[:, :60], Y[:, :60],
+            (X[:, 60:], Y[:, 60:]), iterations=1500, optimizer=fi.Adam(0.01),
+        )  # fmt: skip
+    assert memorised >= 9
+
+
 def test_a_regression_is_compared_with_a_constant(rng):
     net = fi.Network([3, 1], output="identity")
     X = rng.standard_normal((3, 200))
@@ -906,15 +908,18 @@ def test_fishers_test(n, n_others, data):
 
 @settings(deadline=None, max_examples=40)
 @given(st.floats(-20, 20), st.integers(2, 500))
-def test_the_t_statistic_of_overfitting(t, n):
+def test_the_t_statistic_of_a_gain(t, n):
     evidence = halves(n_test=n, output="identity")
-    # The test cost exceeds 1.5 times the training cost by t standard errors.
-    columns = row(
-        final_cost=0.0, test_cost=0.1 * t + 1e-6 * evidence.train_constant, test_cost_error=0.1
-    )
+    columns = row(test_cost=evidence.test_constant - 0.1 * t, test_gain_error=0.1)
     expected = scipy_stats.t.sf(t, n - 1)
-    assert overfitting_p_values(columns, evidence)[0] == pytest.approx(
-        expected, rel=1e-6, abs=1e-12
+    assert better_p_values(columns, evidence)[0] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(1e-9, 1.0), st.integers(1, 10**6))
+def test_quantiles_of_t(level, freedom):
+    assert t_quantile(level, freedom) == pytest.approx(
+        scipy_stats.t.isf(level / 2, freedom), rel=1e-6, abs=1e-7
     )
 
 
