@@ -1,6 +1,7 @@
 """Courses: how the cost of a training ended, judged by its curve, the gradient and a search."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -58,6 +59,8 @@ _LANCZOS = 8
 _HISTORY = 5
 # Numbers in memory during the search: 32 MB of float64.
 _PROBE_NUMBERS = 1 << 22
+# Parameters times examples of one call of the kernel, which does not listen for a stop: 0.1 s.
+_PART = 1 << 24
 # The means of the cost over these shares of the iterations are compared. The last is first.
 _WINDOWS = ((0.9, 1.0), (0.8, 0.9), (0.55, 0.65), (0.25, 0.35))
 
@@ -131,6 +134,7 @@ def judge_courses(
     diverged_at: ArrayLike = -1,
     l2: ArrayLike = 0.0,
     sample_weight: Array | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> dict[str, NDArray[Any]]:
     r"""Return the course of the cost of each run of a stack.
 
@@ -183,6 +187,8 @@ def judge_courses(
         Coefficient of the penalty of the optimiser, ``l2 / 2 * sum(W ** 2)``.
     sample_weight : ndarray of shape (n_examples,), optional
         Weights of the examples in the training.
+    stop : callable, optional
+        Called about every 0.1 s; a true value stops the judgement.
 
     Returns
     -------
@@ -191,6 +197,11 @@ def judge_courses(
         of the last tenth of the iterations relative to that of the tenth before, minus 1, NaN if
         there is none; ``gradient_norm``, float64, the Euclidean norm of the gradient of the
         training cost at the end, with the penalty.
+
+    Raises
+    ------
+    StoppedError
+        If `stop` returned a true value.
 
     Notes
     -----
@@ -239,7 +250,7 @@ def judge_courses(
     diverged = np.broadcast_to(np.asarray(diverged_at, dtype=np.int64), (k,)) >= 0
     seen = done if passes is None else np.broadcast_to(np.asarray(passes, dtype=np.int64), (k,))
     budget = np.minimum(PROBES, np.maximum(seen // 4, np.minimum(seen // 2, FEW_PROBES)))
-    objective = _Objective(network, X, Y, sample_weight, l2, k)
+    objective = _Objective(network, X, Y, sample_weight, l2, k, stop)
     with np.errstate(over="ignore", invalid="ignore"):
         cost, penalized, gradients = objective(thetas, np.arange(k))
         norms = np.sqrt(_dots(gradients, gradients))
@@ -341,23 +352,57 @@ def _scales(Y: Array, constant: Constant, start: NDArray[np.float64]) -> NDArray
     return np.where(np.isfinite(start), np.minimum(start, size if size > 0 else 1.0), 1.0)
 
 
+class StoppedError(Exception):
+    """The judgement of runs was stopped before its end."""
+
+
 class _Objective:
-    """The cost of a stack with and without the penalty, and the gradient with it."""
+    """The cost of a stack with and without the penalty, and the gradient with it.
+
+    A long evaluation is made in parts, between which ``stop`` is called. What the parts are depends
+    on the network and the data alone, because the rounding errors depend on them.
+    """
 
     def __init__(
-        self, network: Network, X: Array, Y: Array, weight: Array | None, l2: ArrayLike, k: int
+        self,
+        network: Network,
+        X: Array,
+        Y: Array,
+        weight: Array | None,
+        l2: ArrayLike,
+        k: int,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
-        self.network, self.X, self.Y, self.weight = network, X, Y, weight
+        self.network, self.stop = network, stop
         self.l2 = np.broadcast_to(np.asarray(l2, dtype=np.float64), (k,))
+        m = X.shape[1]
+        weights = np.ones(m) if weight is None else floats(weight)
+        self.rows = max(1, _PART // (network.n_parameters * m))
+        # The features, labels and weights of each part of the examples, and its share of the cost.
+        self.parts: list[tuple[Array, Array, Array | None, float]] = []
+        n = min(m, -(-network.n_parameters * m // _PART))
+        for first, last in pairwise(np.linspace(0, m, n + 1).astype(np.intp).tolist()):
+            share = float(weights[first:last].sum() / weights.sum())
+            if share > 0:
+                own = None if weight is None else weight[first:last]
+                x, y = (np.ascontiguousarray(each[:, first:last]) for each in (X, Y))
+                self.parts.append((x, y, own, share))
 
     def __call__(
         self, thetas: Array, rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return costs, penalised costs and gradients of some rows of the stack."""
-        costs, gradients = self.network.loss_and_gradient(
-            thetas, self.X, self.Y, sample_weight=self.weight
-        )
-        gradients = gradients.astype(np.float64)
+        costs, gradients = np.zeros(len(thetas)), np.zeros(thetas.shape)
+        for start in range(0, len(thetas), self.rows):
+            few = slice(start, start + self.rows)
+            for X, Y, weight, share in self.parts:
+                if self.stop is not None and self.stop():
+                    raise StoppedError
+                cost, gradient = self.network.loss_and_gradient(
+                    thetas[few], X, Y, sample_weight=weight
+                )
+                costs[few] += share * cost
+                gradients[few] += share * gradient
         l2, penalized = self.l2[rows], costs
         if l2.any():
             weights = np.where(is_weight(self.network), thetas, 0).astype(np.float64)

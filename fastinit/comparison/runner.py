@@ -536,7 +536,8 @@ class _Local:
             if not claim.acquire(blocking=False) or not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(run_task(pending.task, data, self.threads, pending))
+                stop = pending.runner.stopped.is_set
+                future.set_result(run_task(pending.task, data, self.threads, pending, stop))
             except BaseException as error:  # KeyboardInterrupt too: the caller raises it
                 future.set_exception(error)
 

@@ -189,6 +189,7 @@ def run_task(
     data: Data,
     threads: int | None = None,
     callback: Callable[[Stack], Any] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Block:
     """Train the runs of a task and return their outcomes.
 
@@ -201,10 +202,18 @@ def run_task(
     callback : callable, optional
         Called with the stack about every 20 ms; a true value ends the training. With a target
         accuracy it is called every so many iterations instead.
+    stop : callable, optional
+        Called about every 0.1 s while the runs are judged after the training; a true value stops
+        the judgement.
 
     Returns
     -------
     Block
+
+    Raises
+    ------
+    fastinit.comparison.courses.StoppedError
+        If `stop` returned a true value.
     """
     network, starts, training = task.network, task.starts, data.training
     n_examples = data.X.shape[1]
@@ -277,6 +286,7 @@ def run_task(
         diverged_at=diverged_at,
         l2=[getattr(each, "l2", 0.0) for each in task.optimizers],
         sample_weight=weights,
+        stop=stop,
     )
     typed = {name: np.asarray(columns[name], dtype) for name, dtype in COLUMNS.items()}
     return Block(typed, starts, thetas, points, curves)
