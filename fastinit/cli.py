@@ -1,9 +1,7 @@
 """The command line: compare, also in parts that are merged, and report from a store."""
 
 import argparse
-import ast
 import importlib.util
-import inspect
 import io
 import json
 import math
@@ -11,20 +9,23 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
-
-import numpy as np
 
 from fastinit import __version__, initializers
 from fastinit.comparison import Comparison, Trial, compare, report
 from fastinit.comparison.data import KINDS, from_table, read
-from fastinit.comparison.grid import AXES, MOST_CELLS, OPTIMIZERS, plain
+from fastinit.comparison.grid import (
+    AXES,
+    MOST_CELLS,
+    PRESETS,
+    LogUniform,
+    optimizers_in,
+    plain,
+    schemes_in,
+)
 from fastinit.comparison.results import RankingTable
 from fastinit.comparison.tables import Table, rich_table
 from fastinit.kernels import show_config
@@ -87,8 +88,6 @@ COMPARED = (
     *AXES, "n_samples", "iterations", "epochs", "class_weight", "monitor", "tol",
     "n_iter_no_change", "target_cost", "target_accuracy", "store", "shard", "threads",
 )  # fmt: skip
-# Keywords of initialisers that a network sets itself.
-OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 # The figures that a comparison may have, and the largest number of axes with panels of their own.
 PICTURES = ("data", "costs", "outcomes", "scores", "boundaries", *AXES)
 MOST_FACETS = 2
@@ -244,7 +243,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     grid.add_argument(
         "--schemes",
-        type=schemes_of,
+        type=_explained(schemes_in),
         metavar="A,B,...",
         help=f"initialisations (default: {','.join(LESSON_SCHEMES)}; with --data "
         f"{','.join(DATA_SCHEMES)}), with settings as in normal(std=0.1), and one for each layer "
@@ -281,10 +280,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     grid.add_argument(
         "--optimizer", "--optimizers",
-        type=optimizers_of,
+        type=_explained(optimizers_in),
         metavar="A,B,...",
         help="optimisers (default: sgd), with settings as in adam(l2=0.001). Available: "
-        f"{', '.join(OPTIMIZERS)}",
+        f"{', '.join(PRESETS)}",
     )  # fmt: skip
     grid.add_argument(
         "--learning-rate", "--learning-rates",
@@ -480,41 +479,6 @@ def _ranges(text: str) -> int | Sequence[int]:
     return found[0] if ":" in text else found[0].start
 
 
-@dataclass(frozen=True)
-class LogUniform:
-    """The distribution whose logarithm is uniform between those of two numbers.
-
-    What :func:`fastinit.compare` needs of ``scipy.stats.loguniform``, with a repr that is the code
-    of a report.
-
-    Parameters
-    ----------
-    low, high : float
-        ``0 < low < high < inf``.
-
-    Examples
-    --------
-    >>> float(LogUniform(0.01, 1.0).ppf(0.5).round(12))
-    0.1
-    """
-
-    low: float
-    high: float
-
-    def __repr__(self) -> str:
-        return f"fi.cli.LogUniform({self.low!r}, {self.high!r})"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low < self.high < math.inf:
-            raise ValueError(f"expected 0 < low < high < inf; got {self.low}:{self.high}")
-
-    def ppf(self, share: Any) -> Any:
-        """Return the quantiles of an array of shares in [0, 1]."""
-        low, high = math.log(self.low), math.log(self.high)
-        # Rounding must not leave the range.
-        return np.clip(np.exp(low + np.asarray(share) * (high - low)), self.low, self.high)
-
-
 def _numbers(text: str) -> float | list[float] | LogUniform:
     try:
         if ":" in text:
@@ -551,70 +515,6 @@ def _shard(text: str) -> tuple[int, int]:
     return i, n
 
 
-class _Named(NamedTuple):
-    """A name with settings, as in ``adam(l2=0.001)``."""
-
-    name: str
-    settings: dict[str, Any]
-
-
-def _named(text: str, example: str) -> list[list[_Named]]:
-    """Return the entries of a list in the syntax of Python calls, each as one name per layer.
-
-    Commas inside parentheses belong to the entry. A value is a literal of Python or a bare word.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # such as that of a backslash, which no name has
-            found = ast.parse(text.strip(), mode="eval").body
-        entries = found.elts if isinstance(found, ast.Tuple) else [found]
-        return [[_call(layer) for layer in _layers(entry)] for entry in entries]
-    # The parser may fail with any of these on hostile text.
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise argparse.ArgumentTypeError(
-            f"expected names separated by commas, with settings in parentheses, like {example}; "
-            f"got {text!r}"
-        ) from None
-
-
-def _layers(entry: ast.expr) -> list[ast.expr]:
-    if isinstance(entry, ast.BinOp) and isinstance(entry.op, ast.Div):
-        return [*_layers(entry.left), entry.right]
-    return [entry]
-
-
-def _call(entry: ast.expr) -> _Named:
-    if not isinstance(entry, ast.Call):
-        return _Named(_dotted(entry), {})
-    if entry.args or any(each.arg is None for each in entry.keywords):
-        raise ValueError("expected settings with names")
-    return _Named(
-        _dotted(entry.func),
-        {
-            str(each.arg): (
-                each.value.id if isinstance(each.value, ast.Name) else ast.literal_eval(each.value)
-            )
-            for each in entry.keywords
-        },
-    )
-
-
-def _dotted(entry: ast.expr) -> str:
-    if isinstance(entry, ast.Attribute):
-        return f"{_dotted(entry.value)}.{entry.attr}"
-    if not isinstance(entry, ast.Name):
-        raise ValueError("expected a name")
-    return entry.id
-
-
-def _check_settings(option: str, named: _Named, known: Sequence[str]) -> None:
-    """Raise for a setting that does not exist."""
-    for name in named.settings:
-        if not known:
-            raise ValueError(f"{option}: expected no settings of {named.name}; got {name!r}")
-        check_name(f"{option}: setting of {named.name}", name, known)
-
-
 def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a parser of an option whose ValueErrors and TypeErrors are shown by argparse."""
 
@@ -624,53 +524,7 @@ def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
         except (TypeError, ValueError) as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
-    parsed.__doc__ = parse.__doc__
     return parsed
-
-
-@_explained
-def schemes_of(text: str) -> list[Any]:
-    """Return the schemes of a text such as ``he_normal,normal(std=0.1),he_normal/zeros``.
-
-    The label of a scheme in tables is such a text, too.
-
-    Examples
-    --------
-    >>> schemes_of("he_normal,he_normal/zeros")
-    ['he_normal', ['he_normal', 'zeros']]
-    """
-    found = []
-    for layers in _named(text, "he_normal,normal(std=0.1),he_normal/zeros"):
-        entry = [_scheme(named) for named in layers]
-        found.append(entry if len(entry) > 1 else entry[0])
-    return found
-
-
-def _scheme(named: _Named) -> Any:
-    fill = initializers.get(named.name).fill
-    known = [name for name in inspect.signature(fill).parameters if name not in OWN_KEYWORDS]
-    _check_settings("scheme", named, known)
-    return partial(fill, **named.settings) if named.settings else named.name
-
-
-@_explained
-def optimizers_of(text: str) -> list[Any]:
-    """Return the optimisers of a text such as ``sgd,adam(l2=0.001)``.
-
-    Examples
-    --------
-    >>> optimizers_of("sgd(l2=0.1)")
-    [GradientDescent(learning_rate=0.01, l2=0.1, l2_by_batch=False)]
-    """
-    found = []
-    for layers in _named(text, "sgd,adam(l2=0.001)"):
-        if len(layers) > 1:
-            raise ValueError(f"expected one optimiser for all layers; got {len(layers)}")
-        [named] = layers
-        optimizer = OPTIMIZERS[check_name("optimizer", named.name, OPTIMIZERS)]
-        _check_settings("optimizer", named, [field.name for field in fields(optimizer)])  # type: ignore[arg-type]
-        found.append(replace(optimizer, **named.settings))  # type: ignore[type-var]
-    return found
 
 
 # --- main -----------------------------------------------------------------------------------------
@@ -878,8 +732,6 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
                 raise ValueError(f"--{option.replace('_', '-')}: expected --data as well; got none")
     # Also with other data: it leaves NumPy's random state from which `lesson.random` draws.
     X, Y, X_test, Y_test = load_dataset()
-    ranges = LogUniform in map(type, (arguments.learning_rate, arguments.scale))
-    imports = ["import fastinit.cli", ""] if ranges else []
     lesson = "X, Y, X_test, Y_test = fi.lesson.load_dataset()"
     keywords = [f"{name}={value!r}" for name, value in given.items()]
     if arguments.data is not None:
@@ -899,7 +751,7 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
         )
         if not given:
             test = X_test, Y_test
-            return _Problem(X, Y, test, None, network, (), "\n".join([*imports, lesson]))
+            return _Problem(X, Y, test, None, network, (), lesson)
         test = X_test.T, Y_test[0]
         data = from_table(X.T, Y[0], test=test, standardize=False, **given)
         words = ["X.T", "Y[0]", "test=(X_test.T, Y_test[0])", "standardize=False", *keywords]
@@ -919,7 +771,7 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
         data.validation,
         network,
         data.notes,
-        "\n".join([*imports, *code]),
+        "\n".join(code),
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 import fastinit as fi
 from fastinit import cli
 from fastinit.comparison.data import read as from_file
-from fastinit.comparison.grid import scheme_label
+from fastinit.comparison.grid import LogUniform, scheme_label, schemes_in
 from fastinit.comparison.store import Store, open_comparison
 from fastinit.training.network import ACTIVATIONS
 
@@ -173,7 +173,7 @@ OPTIONS = [
     (
         ["--learning-rate", "0.1:10", "--scale", "0.5:2", "--n-samples", "7"],
         {
-            "learning_rate": cli.LogUniform(0.1, 10.0), "scale": cli.LogUniform(0.5, 2.0),
+            "learning_rate": LogUniform(0.1, 10.0), "scale": LogUniform(0.5, 2.0),
             "n_samples": 7,
         },
     ),
@@ -212,7 +212,7 @@ def test_ranges_are_log_uniform(compared):
 @pytest.mark.parametrize("shares", [0.0, 1.0, [0.25, 0.5]])
 def test_log_uniform_is_that_of_scipy(shares):
     stats = pytest.importorskip("scipy.stats")
-    ours, theirs = cli.LogUniform(0.03, 70.0), stats.loguniform(0.03, 70.0)
+    ours, theirs = LogUniform(0.03, 70.0), stats.loguniform(0.03, 70.0)
     np.testing.assert_allclose(ours.ppf(shares), theirs.ppf(shares), rtol=1e-14)
     assert eval(repr(ours), {"fi": fi}) == ours, "reports have it as code"
 
@@ -233,9 +233,9 @@ def test_schemes_have_settings_and_layers(compared):
 
 def test_labels_of_schemes_can_be_typed():
     text = "he_normal, variance_scaling(scale=2.5, mode='fan_out'), he_normal/normal(std=0.1)"
-    labels = [scheme_label(each) for each in cli.schemes_of(text)]
+    labels = [scheme_label(each) for each in schemes_in(text)]
     assert ", ".join(labels) == text
-    assert [scheme_label(each) for each in cli.schemes_of(",".join(labels))] == labels
+    assert [scheme_label(each) for each in schemes_in(",".join(labels))] == labels
 
 
 @pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "saturating_cross_entropy"])

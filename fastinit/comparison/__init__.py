@@ -1,16 +1,16 @@
 """Comparisons: train from several initialisations, and compare the results.
 
-Modules: ``data`` turns tables and files into arrays, ``grid`` has the axes and cells, ``runner``
-turns cells into tasks and ``trials`` tasks into columns of outcomes, ``results`` has the outcomes
-of all runs, ``statistics`` and ``ranking`` the rules that they are judged by, ``store`` keeps
-finished runs in SQLite, ``propagation`` measures signal and gradient layer by layer, ``tables``,
-``plots`` and ``report`` present the results.
+Modules: ``data`` turns tables and the files of ``readers`` into arrays, ``grid`` has the axes and
+cells, ``runner`` turns cells into tasks and ``trials`` tasks into columns of outcomes, ``results``
+has the outcomes of all runs, ``courses``, ``verdicts``, ``ranking`` and ``statistics`` the rules
+that they are judged by, ``store`` keeps finished runs in SQLite, ``propagation`` measures signal
+and gradient layer by layer, ``tables``, ``plots`` and ``report`` present the results.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastinit.comparison.grid import Cell
+from fastinit.comparison.grid import Cell, LogUniform
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.runner import compare
 from fastinit.comparison.tables import Table
@@ -24,6 +24,7 @@ __all__ = [
     "Cell",
     "Comparison",
     "Dataset",
+    "LogUniform",
     "Table",
     "Trial",
     "compare",

@@ -1,29 +1,32 @@
 """Grid: the axes of a comparison and the cells that they form."""
 
+import ast
+import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastinit import initializers
 from fastinit.initializers import scheme as registry
 from fastinit.initializers.scheme import Scheme
 from fastinit.initializers.target import Seed, key_of
+from fastinit.training.internals import variant
 from fastinit.training.network import Network
 from fastinit.training.optimizers import (
     LBFGS,
+    OPTIMIZERS,
     Adam,
     AdamW,
     GradientDescent,
     LearningRate,
     Momentum,
     Optimizer,
-)
-from fastinit.training.optimizers import (
-    OPTIMIZERS as CLASSES,
 )
 from fastinit.validation import as_float, check_integer, check_name, is_sequence
 
@@ -36,7 +39,7 @@ MOST_LAYERS = 10_000
 # The largest grid: its codes take 360 MB.
 MOST_CELLS = 10**7
 # The optimisers by the names that people use for their default settings.
-OPTIMIZERS: dict[str, Optimizer] = {
+PRESETS: dict[str, Optimizer] = {
     "sgd": GradientDescent(),
     "momentum": Momentum(),
     "nesterov": Momentum(nesterov=True),
@@ -44,6 +47,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adamw": AdamW(),
     "lbfgs": LBFGS(),
 }
+# Keywords of initialisers that a network sets itself.
+OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 # What Network.initialize takes.
 AnyScheme = str | Scheme | Callable[..., Any] | Sequence[Any]
 
@@ -172,6 +177,26 @@ class Grid(Sequence[Cell]):
         """Return the code of each cell on one axis, "scheme" included; shape (n_cells,)."""
         return self.codes[:, list(self.values).index(axis)]
 
+    def groups(self, *axes: str, places: NDArray[np.intp] | None = None) -> list[NDArray[np.intp]]:
+        """Partition cells by their values on some axes.
+
+        Parameters
+        ----------
+        *axes : str
+            Axes, or "scheme".
+        places : ndarray of shape (n,), intp, optional
+            Indices of the cells to partition; all by default.
+
+        Returns
+        -------
+        list of ndarray of intp
+            For each group its positions in `places`, in ascending order. The groups are in the
+            order of the values of the axes.
+        """
+        codes = self.codes if places is None else self.codes[places]
+        names = list(self.values)
+        return partition([codes[:, names.index(axis)] for axis in axes], len(codes))
+
     def labels(self, axis: str) -> list[Any]:
         """Return the values of an axis as they are shown in tables: numbers, names or None."""
         found = self.values[axis]
@@ -186,6 +211,28 @@ class Grid(Sequence[Cell]):
         if axis == "seed":
             return [e if e is None or isinstance(e, int) else as_code(e) for e in found]
         return list(found)
+
+
+def partition(codes: Sequence[NDArray[Any]], n: int) -> list[NDArray[np.intp]]:
+    """Return the indices below n in groups of equal codes, in the order of the codes.
+
+    Parameters
+    ----------
+    codes : sequence of ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> partition([np.array([1, 0, 1])], 3)
+    [array([1]), array([0, 2])]
+    """
+    # Most axes of a large grid have one value.
+    several = [each for each in codes if n and (each != each[0]).any()]
+    order = np.lexsort(several[::-1]) if several else np.arange(n)
+    changes = np.zeros(max(n - 1, 0), np.bool_)
+    for each in several:
+        ordered = each[order]
+        changes |= ordered[1:] != ordered[:-1]
+    return np.split(order, np.flatnonzero(changes) + 1) if n else []
 
 
 def depth_of(network: Network) -> int:
@@ -237,7 +284,7 @@ def optimizer_label(optimizer: Optimizer) -> str:
     >>> optimizer_label(Momentum(0.1, nesterov=True)), optimizer_label(Adam(0.1, beta1=0.8))
     ('nesterov', 'Adam(beta1=0.8)')
     """
-    for name, known in OPTIMIZERS.items():
+    for name, known in PRESETS.items():
         rate = getattr(known, "learning_rate", None)
         if type(known) is type(optimizer) and with_rate(optimizer, rate) == known:
             return name
@@ -321,6 +368,132 @@ def default_seed(scheme: Any) -> Seed:
     return registry.get(scheme[0] if is_sequence(scheme) else scheme).default_seed
 
 
+# --- schemes and optimisers as text --------------------------------------------------------------
+
+
+class _Named(NamedTuple):
+    """A name with settings, as in ``adam(l2=0.001)``."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+def _named(text: str, example: str) -> list[list[_Named]]:
+    """Return the entries of a list in the syntax of Python calls, each as one name per layer.
+
+    Commas inside parentheses belong to the entry. A value is a literal of Python or a bare word.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # such as that of a backslash, which no name has
+            found = ast.parse(text.strip(), mode="eval").body
+        entries = found.elts if isinstance(found, ast.Tuple) else [found]
+        return [[_call(layer) for layer in _layer_names(entry)] for entry in entries]
+    # The parser may fail with any of these on hostile text.
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise ValueError(
+            f"expected names separated by commas, with settings in parentheses, like {example}; "
+            f"got {text!r}"
+        ) from None
+
+
+def _layer_names(entry: ast.expr) -> list[ast.expr]:
+    if isinstance(entry, ast.BinOp) and isinstance(entry.op, ast.Div):
+        return [*_layer_names(entry.left), entry.right]
+    return [entry]
+
+
+def _call(entry: ast.expr) -> _Named:
+    if not isinstance(entry, ast.Call):
+        return _Named(_dotted(entry), {})
+    if entry.args or any(each.arg is None for each in entry.keywords):
+        raise ValueError("expected settings with names")
+    return _Named(
+        _dotted(entry.func),
+        {
+            str(each.arg): (
+                each.value.id if isinstance(each.value, ast.Name) else ast.literal_eval(each.value)
+            )
+            for each in entry.keywords
+        },
+    )
+
+
+def _dotted(entry: ast.expr) -> str:
+    if isinstance(entry, ast.Attribute):
+        return f"{_dotted(entry.value)}.{entry.attr}"
+    if not isinstance(entry, ast.Name):
+        raise ValueError("expected a name")
+    return entry.id
+
+
+def _check_settings(what: str, named: _Named, known: Sequence[str]) -> None:
+    """Raise for a setting that does not exist."""
+    for name in named.settings:
+        if not known:
+            raise ValueError(f"{what}: expected no settings of {named.name}; got {name!r}")
+        check_name(f"{what}: setting of {named.name}", name, known)
+
+
+def schemes_in(text: str) -> list[Any]:
+    """Return the schemes of a text such as ``he_normal,normal(std=0.1),he_normal/zeros``.
+
+    The label of a scheme in tables is such a text, too.
+
+    Examples
+    --------
+    >>> schemes_in("he_normal,he_normal/zeros")
+    ['he_normal', ['he_normal', 'zeros']]
+    """
+    found = []
+    for layers in _named(text, "he_normal,normal(std=0.1),he_normal/zeros"):
+        entry = [_scheme(named) for named in layers]
+        found.append(entry if len(entry) > 1 else entry[0])
+    return found
+
+
+def _scheme(named: _Named) -> Any:
+    fill = registry.get(named.name).fill
+    known = [name for name in inspect.signature(fill).parameters if name not in OWN_KEYWORDS]
+    _check_settings("scheme", named, known)
+    return partial(fill, **named.settings) if named.settings else named.name
+
+
+def optimizers_in(text: str) -> list[Any]:
+    """Return the optimisers of a text such as ``sgd,adam(l2=0.001)``.
+
+    Examples
+    --------
+    >>> optimizers_in("sgd(l2=0.1)")
+    [GradientDescent(learning_rate=0.01, l2=0.1, l2_by_batch=False)]
+    """
+    found = []
+    for layers in _named(text, "sgd,adam(l2=0.001)"):
+        if len(layers) > 1:
+            raise ValueError(f"expected one optimiser for all layers; got {len(layers)}")
+        [named] = layers
+        optimizer = PRESETS[check_name("optimizer", named.name, PRESETS)]
+        _check_settings("optimizer", named, [field.name for field in fields(optimizer)])  # type: ignore[arg-type]
+        found.append(replace(optimizer, **named.settings))  # type: ignore[type-var]
+    return found
+
+
+def scheme_code(label: str) -> str | None:
+    """Return the Python expression of a scheme by its label; None if it has none.
+
+    Examples
+    --------
+    >>> scheme_code("normal(std=0.1)/zeros")
+    "[functools.partial(fi.normal, std=0.1), 'zeros']"
+    >>> scheme_code("my scheme")
+    """
+    try:
+        [found] = schemes_in(label)
+        return as_code(found)
+    except (TypeError, ValueError):
+        return None
+
+
 # --- axes -----------------------------------------------------------------------------------------
 
 # What the entries of an axis are called in error messages: one of them, and several.
@@ -370,8 +543,8 @@ def optimizers_of(optimizer: Any) -> list[Optimizer]:
     found = []
     for each in optimizer if is_sequence(optimizer) else [optimizer]:
         if isinstance(each, str):
-            each = OPTIMIZERS[check_name("optimizer", each, OPTIMIZERS)]
-        if type(each) not in CLASSES:
+            each = PRESETS[check_name("optimizer", each, PRESETS)]
+        if type(each) not in OPTIMIZERS:
             raise TypeError(f"optimizer: expected a name or an Optimizer; got {each!r}")
         found.append(each)
     return _distinct("optimizer", found, "optimizer")
@@ -484,16 +657,11 @@ def networks_of(
         "activation", network.activation if activation is None else activation, str
     )
     networks: dict[tuple[int, ...], Network] = {
-        (*place, k): variant(network, sizes, each)
+        (*place, k): variant(network, sizes=sizes, activation=each)
         for place, sizes in shapes.items()
         for k, each in enumerate(activations)
     }
     return {"depth": depths, "width": widths, "activation": activations}, networks
-
-
-def variant(network: Network, sizes: Sequence[int], activation: str) -> Network:
-    """Return a network with other sizes and another activation, and the same settings otherwise."""
-    return Network(**network._architecture | {"sizes": sizes, "activation": activation})
 
 
 def grid_of(
@@ -702,6 +870,40 @@ def quasi_random(n: int, dimensions: int) -> NDArray[np.float64]:
     return (0.5 + np.arange(n)[:, None] * steps) % 1
 
 
+@dataclass(frozen=True)
+class LogUniform:
+    """The distribution whose logarithm is uniform between those of two numbers.
+
+    It has of ``scipy.stats.loguniform`` what :func:`fastinit.compare` needs of a distribution.
+
+    Parameters
+    ----------
+    low, high : float
+        ``0 < low < high < inf``.
+
+    Examples
+    --------
+    >>> float(LogUniform(0.01, 1.0).ppf(0.5).round(12))
+    0.1
+    """
+
+    low: float
+    high: float
+
+    def __repr__(self) -> str:
+        return f"fi.comparison.LogUniform({self.low!r}, {self.high!r})"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"expected 0 < low < high < inf; got {self.low}:{self.high}")
+
+    def ppf(self, share: Any) -> Any:
+        """Return the quantiles of an array of shares in [0, 1]."""
+        low, high = math.log(self.low), math.log(self.high)
+        # Rounding must not leave the range.
+        return np.clip(np.exp(low + np.asarray(share) * (high - low)), self.low, self.high)
+
+
 # --- size, code and reproducibility ---------------------------------------------------------------
 
 
@@ -765,6 +967,11 @@ def as_code(value: Any) -> str:
         return f"np.random.SeedSequence({', '.join(arguments)})"
     if isinstance(value, Optimizer):
         return f"fi.{value!r}"
+    if isinstance(value, partial):
+        name, _, rest = scheme_label(value).partition("(")
+        if not hasattr(initializers, name):
+            raise ValueError(f"expected an initialiser of fastinit; got {value.func!r}")
+        return f"functools.partial(fi.{name}, {rest}"
     if hasattr(value, "ppf") and hasattr(value, "dist"):
         settings = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.kwds.items())]
         return f"scipy.stats.{value.dist.name}({', '.join(settings)})"
@@ -774,7 +981,8 @@ def as_code(value: Any) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    return not (isinstance(value, (Optimizer, np.random.SeedSequence)) or hasattr(value, "ppf"))
+    objects = (Optimizer, partial, np.random.SeedSequence)
+    return not (isinstance(value, objects) or hasattr(value, "ppf"))
 
 
 def reproducible(seed: Seed | Sequence[int]) -> Any:

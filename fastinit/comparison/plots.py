@@ -33,12 +33,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from fastinit.comparison.courses import STOPPED
 from fastinit.comparison.grid import AXES, Grid
 from fastinit.comparison.propagation import Propagation
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.statistics import (
     QUARTILES,
-    STOPPED,
     median_interval,
     quantile,
     quantiles,

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastinit import reference
-from fastinit.comparison.statistics import SATURATED, layers_in_words
 from fastinit.comparison.tables import Table
+from fastinit.comparison.verdicts import SATURATED, layers_in_words
 from fastinit.training.loop import train
 from fastinit.training.network import Array, Network
 from fastinit.training.optimizers import LBFGS

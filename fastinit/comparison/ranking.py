@@ -10,12 +10,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison.statistics import ALPHA, holm, median_interval, quantile
+from fastinit.comparison.statistics import (
+    ALPHA,
+    MIN_TEST,
+    holm,
+    median_interval,
+    quantile,
+    t_quantile,
+)
 from fastinit.training.network import Array
 
 Verdict = Literal["best", "not distinguished", "worse", "better in pairs"]
 # Probability with which `seeds_needed` seeds would distinguish schemes of the observed difference.
 POWER = 0.8
+# With fewer, the estimate of the number of seeds is wrong by a factor of five or more too often.
+FEWEST_SEEDS = 6
 # Up to this number of pairs, or of values of both schemes, p-values are exact.
 _EXACT = 50
 
@@ -42,6 +51,9 @@ class Rank:
         by block, and its interval, in the unit of the metric; 0, NaN and NaN for the best scheme. A
         difference of two infinite values is 0. Where a low metric is better, a negative difference
         says that this scheme is better than that of the best median in most blocks.
+    margin : float
+        Differences up to this size may be due to the choice of the test examples, whatever the
+        number of seeds; 0 for metrics of the training data, infinite for too few test examples.
     p_value : float
         Of the test for a difference to the best scheme, corrected for the number of pairs of
         schemes; NaN for the best scheme.
@@ -52,7 +64,8 @@ class Rank:
         medians.
     seeds_needed : int or None
         The number of seeds with which schemes of the observed difference would be distinguished
-        with a probability of 80 %; None if they are already, or the seeds give no estimate of it.
+        with a probability of 80 %; larger than the number of common seeds. None if they are
+        already, if the seeds give no estimate of it, or if the difference is within the margin.
     paired : bool
         Whether the test pairs the runs of both schemes by block.
     """
@@ -69,6 +82,7 @@ class Rank:
     difference: float
     difference_low: float
     difference_high: float
+    margin: float
     p_value: float
     verdict: Verdict
     seeds_needed: int | None
@@ -87,12 +101,15 @@ class Ranking:
         Number of seeds.
     comparisons : int
         Number of pairs of schemes that p-values are corrected for.
+    test_examples : int
+        Number of test examples whose choice is taken into account; 0 for none.
     """
 
     rows: tuple[Rank, ...]
     higher_is_better: bool
     seeds: int
     comparisons: int
+    test_examples: int = 0
 
     @property
     def best(self) -> Rank:
@@ -110,6 +127,7 @@ def rank(
     *,
     higher_is_better: bool = False,
     clusters: ArrayLike | None = None,
+    examples: ArrayLike | None = None,
 ) -> Ranking:
     """Rank schemes by a metric, and test which of them can be distinguished.
 
@@ -124,6 +142,10 @@ def rank(
     clusters : array_like of shape (n_blocks,), optional
         The seed of each block, as a number. By default, each block has a seed of its own. Blocks of
         one seed are not independent: each seed counts as one observation, the median of its blocks.
+    examples : array_like of shape (n_schemes, n_test), optional
+        For a metric of test data, what each test example contributes to that of each scheme, in the
+        mean over typical runs; their mean over the examples is the metric, but for a constant. NaN
+        for a scheme whose runs all failed. By default, claims are made about these test data only.
 
     Returns
     -------
@@ -143,7 +165,11 @@ def rank(
       whatever the distribution [1]_. Five seeds or fewer have no such pair: the interval is the
       range, of confidence ``1 - 2 ** (1 - n)``.
     - The test is the signed-rank test of Wilcoxon [2]_ of the differences within blocks, without
-      those that are zero. Its smallest p-value of n seeds is ``2 ** (1 - n)``. Where this cannot
+      those that are zero. Its null hypothesis is that the runs of both schemes are exchangeable, so
+      that a difference has the distribution of its negative; no other symmetry is assumed. If a
+      scheme varies more than another of the same median, their runs are not exchangeable, and the
+      test may find it: "worse" then says that the mean of two differences is more often against
+      the scheme than for it. Its smallest p-value of n seeds is ``2 ** (1 - n)``. Where this cannot
       reach the corrected level, as with five seeds, or where schemes share fewer than half of their
       seeds, the rank-sum test of the same paper (Mann and Whitney) is used, without pairs. Both use
       the distribution given the ties: exactly up to 50 pairs or values, and by the normal
@@ -152,15 +178,30 @@ def rank(
     - The best scheme is chosen from the same values. The p-values are therefore corrected for all
       pairs of schemes, by :func:`holm`, not only for those with the best. The probability that any
       two equal schemes are distinguished is at most 5 %.
-    - ``seeds_needed`` follows from the probability that the mean of two differences is positive
-      [3]_, at the level of one of all pairs. It is an estimate from few values.
+    - All runs share the test examples, whose choice is a second source of error. The contributions
+      of an example to both schemes are paired: the margin of a pair of schemes is the t interval of
+      the mean of their differences, at the level of one of all pairs. The differences of the runs
+      are reduced by it before they are tested. Thus a difference counts where it exceeds the sum
+      of both errors; the error of a difference that varies with seeds and with examples is the
+      root of the sum of their squares [3]_, which is smaller. The margin is infinite for fewer than
+      10 examples, and where m examples differ and ``2 ** (1 - m)``, the smallest p-value of a test
+      of their signs, is above the level.
+    - ``seeds_needed`` follows from the probability that the mean of two differences, reduced by the
+      margin, is positive [4]_, at the level of one of all pairs. It is an estimate from few values:
+      with 8 to 20 seeds, half of the estimates are between half and four times the number that is
+      needed. None is made with fewer than 6.
+    - Intervals of bootstrap samples, the usual alternative, are random, have less than their
+      confidence for few seeds, and say little where runs failed, because the mean is infinite. The
+      order statistics are deterministic, and their confidence holds with infinite values.
 
     References
     ----------
     .. [1] Thompson, "On confidence ranges for the median and other expectation distributions for
        populations of unknown distribution form", Ann. Math. Stat. 7, 1936.
     .. [2] Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1, 1945.
-    .. [3] Noether, "Sample size determination for some common nonparametric tests", J. Am. Stat.
+    .. [3] Cameron, Gelbach and Miller, "Robust inference with multiway clustering", J. Bus. Econ.
+       Stat. 29, 2011.
+    .. [4] Noether, "Sample size determination for some common nonparametric tests", J. Am. Stat.
        Assoc. 82, 1987.
 
     Examples
@@ -180,6 +221,9 @@ def rank(
     if owners.shape != (n_blocks,):
         raise ValueError(f"clusters: expected shape ({n_blocks},); got {owners.shape}")
     seeds = _Seeds(owners)
+    shares = np.zeros((k, 0)) if examples is None else np.array(examples, np.float64)
+    if shares.ndim != 2 or len(shares) != k:
+        raise ValueError(f"examples: expected shape ({k}, n_test); got {shares.shape}")
     sign = -1.0 if higher_is_better else 1.0
     # Lower is better from here on.
     table = np.where(np.isinf(table), np.inf, sign * table)
@@ -191,7 +235,16 @@ def rank(
     best = int(order[0])
     level = ALPHA / max(k * (k - 1) // 2, 1)
     pairs = {
-        pair: _Pair.of(table, medians, seeds, *pair, level) for pair in combinations(range(k), 2)
+        (i, j): _Pair.of(
+            table,
+            medians,
+            seeds,
+            i,
+            j,
+            level,
+            0.0 if examples is None else margin_of(shares[i], shares[j], level),
+        )
+        for i, j in combinations(range(k), 2)
     }
     corrected = holm([pair.p_value for pair in pairs.values()]) if pairs else np.empty(0)
     p_values = dict(zip(pairs, corrected.tolist(), strict=True))
@@ -204,6 +257,7 @@ def rank(
             "difference": 0.0,
             "difference_low": math.nan,
             "difference_high": math.nan,
+            "margin": 0.0,
             "p_value": math.nan,
             "verdict": "best",
             "seeds_needed": None,
@@ -222,6 +276,7 @@ def rank(
                 "difference": away * pair.difference + 0.0,
                 "difference_low": ends[0] + 0.0,
                 "difference_high": ends[1] + 0.0,
+                "margin": pair.margin,
                 "p_value": p,
                 "verdict": verdict,
                 "seeds_needed": pair.seeds_needed(level) if open_ else None,
@@ -242,7 +297,42 @@ def rank(
                 **outcome,
             )
         )
-    return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs))
+    return Ranking(tuple(rows), higher_is_better, seeds.n, len(pairs), shares.shape[1])
+
+
+def margin_of(first: ArrayLike, second: ArrayLike, level: float) -> float:
+    """Return the size up to which a mean difference may be due to the choice of the test examples.
+
+    Parameters
+    ----------
+    first, second : array_like of shape (n_test,)
+        What each test example contributes to the metric of two schemes.
+    level : float
+        The two-sided level.
+
+    Returns
+    -------
+    float
+        Half the width of the t interval of the mean difference; infinite for too few examples, and
+        0 for NaN: that all runs of a scheme failed is not due to the test examples.
+
+    Examples
+    --------
+    >>> round(margin_of(np.zeros(100), np.repeat([0.0, 1.0], [90, 10]), 0.05), 4)
+    0.0598
+    >>> margin_of(np.zeros(95), np.repeat([0.0, 1.0], [90, 5]), 0.05)
+    inf
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = np.subtract(second, first, dtype=np.float64)
+    n, m = len(own), np.count_nonzero(own)
+    if np.isnan(own).any():
+        return 0.0
+    if n < MIN_TEST or 2.0 ** (1 - m) > level:
+        return math.inf
+    with np.errstate(over="ignore", invalid="ignore"):
+        margin = t_quantile(level, n - 1) * own.std(ddof=1) / math.sqrt(n)
+    return float(margin) if math.isfinite(margin) else math.inf
 
 
 def _verdict(pair: "_Pair", p: float, *, first_is_best: bool) -> Verdict:
@@ -280,7 +370,9 @@ class _Seeds:
         high = column[order[starts[some] + counts[some] // 2]]
         # Halves are added, because the sum of two large numbers overflows.
         with np.errstate(invalid="ignore"):
-            medians[some] = np.where(low == high, low, low / 2 + high / 2)
+            middle = np.where(low == high, low, low / 2 + high / 2)
+        # The middle of the two infinities is zero.
+        medians[some] = np.where(np.isnan(middle), 0.0, middle)
         return medians
 
 
@@ -316,10 +408,14 @@ class _Pair:
     difference: float
     low: float
     high: float
+    margin: float
     p_value: float
-    # The probability that the mean of two differences is positive, and the share of seeds with a
-    # difference; without pairs, that a value of the second scheme is the larger one.
+    # The probability that the mean of two differences is positive; without pairs, that a value of
+    # the second scheme is the larger one.
     probability: float
+    # How much more probable than one half this is, or its opposite, for differences that are
+    # reduced by the margin; and their share that is not zero.
+    effect: float
     unequal: float
 
     @classmethod
@@ -331,34 +427,49 @@ class _Pair:
         first: int,
         second: int,
         level: float,
+        margin: float,
     ) -> "_Pair":
         """Return the comparison of two columns, by a test that can reach the level."""
         a, b = table[:, first], table[:, second]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             # Two failed runs are equal.
             differences = seeds.medians(np.where(a == b, 0.0, b - a))
         differences = differences[~np.isnan(differences)]
         a, b = (own[~np.isnan(own)] for own in (medians[:, first], medians[:, second]))
         n, fewer = len(differences), min(len(a), len(b))
         if not fewer:
-            return cls(False, 0, 0, math.nan, math.nan, math.nan, 1.0, 0.5, 1.0)
+            return cls(False, 0, 0, math.nan, math.nan, math.nan, margin, 1.0, 0.5, 0.0, 1.0)
         if 2 * n >= fewer:
             middle, (low, high) = _median(differences), _interval_or_range(differences, ALPHA)
         else:
             ends_a, ends_b = (_interval_or_range(own, ALPHA / 2) for own in (a, b))
             middle = _minus(_median(b), _median(a))
             low, high = _minus(ends_b[0], ends_a[1]), _minus(ends_b[1], ends_a[0])
-        if 2 * n >= fewer and 2.0 ** (1 - n) <= level:
-            p, probability = _signed_rank(differences)
+        common, paired = n, 2 * n >= fewer and 2.0 ** (1 - n) <= level
+        if paired:
+            probability = _signed_rank(differences)[2]
+            (_, up, more), (down, _, less) = (
+                _signed_rank(_moved(differences, by)) for by in (-margin, margin)
+            )
             unequal = float(np.count_nonzero(differences)) / n
-            return cls(True, n, n, middle, low, high, p, probability, unequal)
-        p, probability = _rank_sum(a, b)
-        return cls(False, fewer, n, middle, low, high, p, probability, 1.0)
+        else:
+            n, unequal = fewer, 1.0
+            probability = _rank_sum(a, b)[2]
+            (_, up, more), (down, _, less) = (
+                _rank_sum(a, _moved(b, by)) for by in (-margin, margin)
+            )
+        return cls(
+            paired, n, common, middle, low, high, margin,
+            p_value=min(2 * up, 2 * down, 1.0),
+            probability=probability,
+            effect=max(more - 0.5, 0.5 - less, 0.0),
+            unequal=unequal,
+        )  # fmt: skip
 
     def seeds_needed(self, level: float) -> int | None:
         """Return the number of seeds that would distinguish the schemes at a two-sided level."""
-        effect = abs(self.probability - 0.5)
-        if self.seeds < 3 or effect == 0:
+        effect = self.effect
+        if self.seeds < FEWEST_SEEDS or effect == 0:
             return None
         normal = NormalDist()
         deviations = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)
@@ -389,6 +500,12 @@ def _minus(a: float, b: float) -> float:
     return 0.0 if a == b else a - b
 
 
+def _moved(values: NDArray[np.float64], by: float) -> NDArray[np.float64]:
+    """Return finite values moved by a number, which may be infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.where(np.isinf(values), values, values + by)
+
+
 def _mid_ranks(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return twice the ranks from 1 on, ties at their mean, and the numbers of tied values."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -396,12 +513,15 @@ def _mid_ranks(values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[n
     return (2 * last - counts + 1)[places], counts
 
 
-def _signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the two-sided p-value of the signed-rank test, and P(d + d' > 0) of two seeds."""
+def _signed_rank(differences: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return both one-sided p-values of the signed-rank test, and P(d + d' > 0) of two seeds.
+
+    The first p-value is small if the differences are mostly negative, the second if positive.
+    """
     unequal = differences[differences != 0]
     n = len(unequal)
     if n == 0:
-        return 1.0, 0.5
+        return 1.0, 1.0, 0.5
     ranks, _ = _mid_ranks(np.abs(unequal))
     positive = int(ranks[unequal > 0].sum())
     total = int(ranks.sum())
@@ -411,21 +531,24 @@ def _signed_rank(differences: NDArray[np.float64]) -> tuple[float, float]:
         for own in ranks.tolist():
             chances /= 2
             chances[own:] += chances[: total + 1 - own].copy()
-        extreme = min(positive, total - positive)
-        p = 2 * float(chances[: extreme + 1].sum())
+        # The distribution is symmetric.
+        tails = [float(chances[: each + 1].sum()) for each in (positive, total - positive)]
     else:
         variance = float(np.square(ranks, dtype=np.float64).sum()) / 4
-        p = _two_sided(abs(positive - total / 2), variance)
+        tails = [_tail(sign * (positive - total / 2), variance) for sign in (1, -1)]
     # The signed-rank statistic counts the pairs, and single values, of positive sum.
     if n == 1:
-        return min(p, 1.0), 0.5
+        return tails[0], tails[1], 0.5
     singles = int(np.count_nonzero(unequal > 0))
     pairs = positive / 2 - singles
-    return min(p, 1.0), min(max(pairs / (n * (n - 1) / 2), 0.0), 1.0)
+    return tails[0], tails[1], min(max(pairs / (n * (n - 1) / 2), 0.0), 1.0)
 
 
-def _rank_sum(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the two-sided p-value of the rank-sum test, and P(b > a) with ties counted half."""
+def _rank_sum(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return both one-sided p-values of the rank-sum test, and P(b > a) with ties counted half.
+
+    The first p-value is small if `b` is mostly below `a`, the second if above.
+    """
     n, m = len(a), len(b)
     ranks, counts = _mid_ranks(np.concatenate([a, b]))
     own, total = int(ranks[n:].sum()), int(ranks.sum())
@@ -436,21 +559,24 @@ def _rank_sum(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, fl
         for each in ranks.tolist():
             ways[1:, each:] += ways[:-1, : total + 1 - each].copy()
         chances = ways[m] / ways[m].sum()
-        p = 2 * min(float(chances[: own + 1].sum()), float(chances[own:].sum()))
+        tails = [float(chances[: own + 1].sum()), float(chances[own:].sum())]
     else:
         ties = float((counts.astype(np.float64) ** 3 - counts).sum())
         size = n + m
         # Of twice the rank sum.
         variance = 4 * n * m / 12 * (size + 1 - ties / (size * (size - 1)))
-        p = _two_sided(abs(own - m * (size + 1)), variance)
-    return min(p, 1.0), probability
+        tails = [_tail(sign * (own - m * (size + 1)), variance) for sign in (1, -1)]
+    return tails[0], tails[1], probability
 
 
-def _two_sided(distance: float, variance: float) -> float:
-    """Return the normal p-value of twice a rank statistic, with a correction for its steps."""
+def _tail(above: float, variance: float) -> float:
+    """Return the normal probability that twice a rank statistic is at most so far above its mean.
+
+    With a correction for its steps.
+    """
     if variance <= 0:
         return 1.0
-    return math.erfc(max(distance - 1, 0.0) / math.sqrt(2 * variance))
+    return math.erfc(-(above + 1) / math.sqrt(2 * variance)) / 2
 
 
 def answer(ranking: Ranking, metric: str = "value") -> str:
@@ -522,7 +648,18 @@ def _not_distinguished(ranking: Ranking) -> list[str]:
     else:
         words = f"{best.scheme} cannot be distinguished from {_listed(rows, 'or')} with {seeds}"
     needed = [row for row in rows if row.seeds_needed is not None]
-    if needed:
+    limited = [row for row in rows if abs(row.difference) <= row.margin and row.difference != 0]
+    if len(limited) == len(rows):
+        examples = f"the {ranking.test_examples:,} test examples"
+        if math.isinf(min(row.margin for row in rows)):
+            words += f": {examples} are too few"
+        else:
+            one = len(rows) == 1
+            words += (
+                f": the difference{' is' if one else 's are'} within the sampling error of "
+                f"{examples}, whatever the number of seeds"
+            )
+    elif needed:
         row = min(needed, key=lambda row: row.seeds_needed or 0)
         to = "" if len(rows) == 1 else f" to {row.scheme}"
         words += (

@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit import initializers
-from fastinit.comparison.grid import AXES, as_code, optimizer_labels
+from fastinit.comparison.grid import AXES, as_code, optimizer_labels, scheme_code
 from fastinit.comparison.ranking import Rank
 from fastinit.comparison.results import Comparison, RankingTable
 from fastinit.comparison.tables import FEW_DIGITS, Table, counted, rounded
-from fastinit.initializers import scheme as registry
 from fastinit.kernels import show_config
 from fastinit.markup import escaped, html_table
 from fastinit.training.files import replace_file
@@ -353,39 +351,11 @@ def _is_code(text: str) -> bool:
 
 def _schemes_code(labels: Sequence[str]) -> str:
     """Return the schemes as code: a list, or a mapping if one is unlike its label."""
-    codes = {label: _scheme_code(label) for label in labels}
+    codes = {label: scheme_code(label) for label in labels}
     if None not in codes.values():
         return f"[{', '.join(str(each) for each in codes.values())}]"
     entries = [f"{label!r}: {each or '...'}" for label, each in codes.items()]
     return f"{{{', '.join(entries)}}}"
-
-
-def _scheme_code(label: str) -> str | None:
-    """Return the code of a scheme by its label: a name, a partial, or one for each layer."""
-    if _is_scheme(label):
-        return repr(label)
-    if "/" in label:
-        parts = [_scheme_code(part) for part in label.split("/")]
-        return None if None in parts else f"[{', '.join(map(str, parts))}]"
-    try:
-        call = ast.parse(label, mode="eval").body
-    except (SyntaxError, ValueError):
-        return None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        return None
-    given = [*call.args, *(word.value for word in call.keywords)]
-    literal = all(isinstance(each, ast.Constant | ast.UnaryOp) for each in given)
-    if not (literal and _is_scheme(call.func.id) and hasattr(initializers, call.func.id)):
-        return None
-    return f"functools.partial(fi.{call.func.id}, {label[len(call.func.id) + 1 :]}"
-
-
-def _is_scheme(name: str) -> bool:
-    try:
-        registry.get(name)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _page(

@@ -10,12 +10,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison import statistics
+from fastinit.comparison.courses import COURSES, STOPPED
 from fastinit.comparison.grid import AXES, Grid, depth_of, rate_label, width_of
 from fastinit.comparison.ranking import Ranking, answer, rank
 from fastinit.comparison.statistics import (
     QUARTILES,
-    STOPPED,
     median_iterations,
     quantile,
     quantiles,
@@ -30,11 +29,15 @@ from fastinit.comparison.trials import (
     metrics_of,
     scores_named,
 )
+from fastinit.comparison.verdicts import Evidence, evidence_of, sentences, verdict_of
 from fastinit.training.network import Array, Network
 from fastinit.validation import check_name
 
 # The largest size, in bytes, of the parameters of the runs that are read from a store at once.
 MOST_READ = 1 << 22
+# The largest number of runs of a scheme from which the error of the choice of the test examples is
+# estimated: their mean varies little with more.
+MOST_TYPICAL = 50
 
 
 @dataclass(eq=False, repr=False)
@@ -349,7 +352,7 @@ class Comparison:
             found[metric.name] = _objects(metric.compute(columns), np.isnan)
         # A diverged run has a final cost: NaN.
         found["final_cost"] = columns["final_cost"]
-        courses = np.array(statistics.COURSES, object)
+        courses = np.array(COURSES, object)
         found["course"] = courses[columns["course"]]
         found["diverged_at"] = _objects(columns["diverged_at"], _is_negative)
         for name in ("iterations", "gradient_norm", "change"):
@@ -454,19 +457,11 @@ class Comparison:
         columns = self.columns()
         if not len(columns["place"]):
             return []
-        codes = self.cells.codes[columns["place"]]
-        names = list(self.cells.values)
-        used = [names.index(name) for name in ("scheme", *by)]
-        _, first, inverse = np.unique(
-            codes[:, used], axis=0, return_index=True, return_inverse=True
-        )
-        inverse = inverse.ravel()
-        order = np.argsort(inverse, kind="stable")
-        ends = np.cumsum(np.bincount(inverse))
-        values = {name: self._axis_values(name, codes[first]) for name in ("scheme", *by)}
+        groups = self.cells.groups("scheme", *by, places=columns["place"])
+        first = self.cells.codes[columns["place"][[group[0] for group in groups]]]
+        values = {name: self._axis_values(name, first) for name in ("scheme", *by)}
         return [
-            ({name: values[name][i] for name in values}, order[end - size : end])
-            for i, (end, size) in enumerate(zip(ends, np.bincount(inverse), strict=True))
+            ({name: values[name][i] for name in values}, group) for i, group in enumerate(groups)
         ]
 
     def _by_group(self, *by: str) -> list[tuple[dict[str, Any], NDArray[np.intp]]]:
@@ -506,7 +501,7 @@ class Comparison:
                 name: median_iterations([None if n < 0 else n for n in columns[attribute]])
                 for name, attribute in self._targets().items()
             },
-            "converged": float(np.mean(courses == statistics.COURSES.index("converged"))),
+            "converged": float(np.mean(courses == COURSES.index("converged"))),
             "diverged": float(np.mean(columns["diverged_at"] >= 0)),
         }
 
@@ -608,7 +603,7 @@ class Comparison:
             for axis in self.varying
             if axis != "seed"
         }
-        codes = codes[chosen]
+        codes, rows = codes[chosen], np.flatnonzero(chosen)
         # Default seeds differ between schemes; that does not make the runs independent.
         if self._one_seed_each:
             codes[:, 1] = 0
@@ -624,6 +619,7 @@ class Comparison:
             [self.schemes[code] for code in known],
             higher_is_better=metrics[metric].higher_is_better,
             clusters=blocks[:, 0],
+            examples=self._examples(metrics[metric], codes[:, 0], values[chosen], rows),
         )
         return RankingTable(
             ranking,
@@ -632,6 +628,47 @@ class Comparison:
             best_of=best,
             finished=(finished, cells),
         )
+
+    def _examples(
+        self,
+        metric: Metric,
+        schemes: NDArray[np.int32],
+        values: NDArray[np.float64],
+        rows: NDArray[np.intp],
+    ) -> NDArray[np.float64] | None:
+        """Return what each test example contributes to a metric, in the mean of typical runs.
+
+        Of each scheme, the middle half of its runs that did not fail, or some of it.
+
+        Returns
+        -------
+        ndarray of shape (n_schemes, n_test), or None
+            None for metrics of the training data, and if the data are not there.
+        """
+        if metric.examples is None or self.test is None or not self.has_data:
+            return None
+        found = []
+        for code in np.unique(schemes):
+            own = np.flatnonzero((schemes == code) & np.isfinite(values))
+            own = own[np.argsort(values[own], kind="stable")]
+            own = own[(len(own) - 1) // 4 : len(own) - (len(own) - 1) // 4]
+            few = np.unique(np.linspace(0, len(own) - 1, MOST_TYPICAL).astype(np.intp))
+            total, n = np.zeros(self.test[1].shape[1]), 0
+            for network, thetas in self.thetas_of(rows[own[few]] if len(own) else rows[:0]):
+                total += metric.examples(network, thetas, *self.test).sum(axis=0)
+                n += len(thetas)
+            found.append(total / n if n else np.full(len(total), np.nan))
+        return np.stack(found)
+
+    def thetas_of(self, rows: NDArray[np.intp]) -> Iterator[tuple[Network, Array]]:
+        """Yield the networks of some runs, each with the final parameters of its runs."""
+        columns = self.columns()
+        numbers, first = np.sort(columns["_row"][rows]), 0
+        for places, block in self._blocks:
+            own = numbers[slice(*np.searchsorted(numbers, (first, first + len(places))))] - first
+            first += len(places)
+            if len(own):
+                yield self.cells[int(places[own[0]])].network, block.thetas[own]
 
     def _place(self, axis: str) -> int:
         """Return the column of the codes that has the values of an axis."""
@@ -744,9 +781,9 @@ class Comparison:
     # --- verdicts -----------------------------------------------------------------------------
 
     @property
-    def evidence(self) -> statistics.Evidence:
+    def evidence(self) -> Evidence:
         """What verdicts need to know about the data, in addition to the columns."""
-        return statistics.evidence_of(self.network, self.Y, self.test)
+        return evidence_of(self.network, self.Y, self.test)
 
     def verdict(self, scheme: str) -> str:
         """Return a description of the runs of a scheme in words, computed from their numbers.
@@ -854,7 +891,7 @@ class Trials(Sequence[Trial]):
                     points=block.points,
                     costs=costs,
                     outcome=outcome,
-                    verdict="; ".join(statistics.sentences(outcome, self._evidence)),
+                    verdict="; ".join(sentences(outcome, self._evidence)),
                 )
         return [found[i] for i in range(len(rows))]
 
@@ -917,12 +954,12 @@ class RankingTable(Table):
         return f"{super().__repr__()}\n{self.answer}"
 
 
-def _verdict(columns: Mapping[str, NDArray[Any]], evidence: statistics.Evidence) -> str:
+def _verdict(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     """Return the verdict of runs, of one in the words for one."""
     if len(columns["place"]) == 1:
         only = {name: column[0] for name, column in columns.items()}
-        return "; ".join(statistics.sentences(only, evidence))
-    return statistics.verdict_of(columns, evidence)
+        return "; ".join(sentences(only, evidence))
+    return verdict_of(columns, evidence)
 
 
 def _noun(axis: str) -> str:

@@ -38,6 +38,7 @@ from fastinit.comparison.grid import (
     check_size,
     grid_of,
     labelled,
+    partition,
     plain,
     reproducible,
     shuffled,
@@ -47,6 +48,7 @@ from fastinit.comparison.tables import rich_table
 from fastinit.comparison.trials import Block, Data, Task, Training, run_elsewhere, run_task
 from fastinit.initializers.target import Seed
 from fastinit.kernels import level, usable_cores
+from fastinit.training.internals import is_weight
 from fastinit.training.loop import AnyOrder, train
 from fastinit.training.network import Matrix, Network
 from fastinit.training.optimizers import LearningRate, Optimizer
@@ -416,8 +418,8 @@ def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> Non
                     f"scale: expected finite {network.dtype} weights; got {largest:g} times those "
                     f"of {label}"
                 )
-    for place in _first_of_groups(cells).tolist():
-        cell = cells[place]
+    for group in cells.groups(*GROUPED):
+        cell = cells[int(group[0])]
         check_integer("epochs", data.iterations_of(cell.batch_size), 0, MOST_ITERATIONS)
         train(
             cell.network,
@@ -431,19 +433,12 @@ def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> Non
         )
 
 
-def _first_of_groups(cells: Grid) -> NDArray[np.intp]:
-    """Return the index of the first cell of each group."""
-    kinds = np.arange(len(cells.values["optimizer"]))
-    _, first = np.unique(_groups(cells, np.arange(len(cells)), kinds), return_index=True)
-    return first
-
-
 def _scaled(network: Network, thetas: Matrix, scales: Sequence[float]) -> Matrix:
     """Return the parameters with the weights, not the biases, multiplied by a factor each."""
     factors = np.array(scales, network.dtype)
     if (factors != 1).any():
         with np.errstate(over="ignore"):
-            thetas[:, network._is_weight] *= factors[:, None]
+            thetas[:, is_weight(network)] *= factors[:, None]
     return thetas
 
 
@@ -463,18 +458,8 @@ def _places(n_cells: int, shard: Any) -> NDArray[np.intp]:
 
 # --- tasks ----------------------------------------------------------------------------------------
 
+# Cells that differ on these axes differ in their network or in how it is trained.
 GROUPED = ("depth", "width", "activation", "optimizer", "batch_size")
-
-
-def _groups(cells: Grid, places: NDArray[np.intp], kinds: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return a number for each place that is the same for cells with the same GROUPED values.
-
-    ``kinds`` has a number for each optimiser, by which optimisers are grouped.
-    """
-    codes: dict[str, NDArray[Any]] = {axis: cells.code(axis)[places] for axis in GROUPED}
-    codes["optimizer"] = kinds[codes["optimizer"]]
-    sizes = [len(cells.values[axis]) for axis in GROUPED]
-    return np.asarray(np.ravel_multi_index(tuple(codes.values()), sizes), np.intp)
 
 
 def _stacks(result: Comparison, places: NDArray[np.intp], most: int) -> list[NDArray[np.intp]]:
@@ -482,18 +467,19 @@ def _stacks(result: Comparison, places: NDArray[np.intp], most: int) -> list[NDA
 
     Runs of one stack have one network and batch size, and optimisers of one class.
     """
-    classes = [type(each).__name__ for each in result.cells.values["optimizer"]]
+    cells = result.cells
+    classes = [type(each).__name__ for each in cells.values["optimizer"]]
     kinds = np.array([classes.index(name) for name in classes])
-    # In the order of the places within a group, and of their first places between groups.
-    _, first, inverse = np.unique(
-        _groups(result.cells, places, kinds), return_index=True, return_inverse=True
-    )
-    order = np.argsort(inverse, kind="stable")
-    groups = np.split(places[order], np.cumsum(np.bincount(inverse))[:-1])
+    codes = [
+        kinds[own] if axis == "optimizer" else own
+        for axis in GROUPED
+        for own in [cells.code(axis)[places]]
+    ]
     stacks = []
-    for i in np.argsort(first):
-        group = groups[i]
-        work = _work(result, result.cells[int(group[0])])
+    # In the order of the places within a group, and of their first places between groups.
+    for own in sorted(partition(codes, len(places)), key=lambda own: own[0]):
+        group = places[own]
+        work = _work(result, cells[int(group[0])])
         size = max(STACK_WORK / work, min(STACK_SIZE, MOST_STACK_WORK / work))
         size = max(1, min(most, int(size)))
         stacks += [group[start : start + size] for start in range(0, len(group), size)]
@@ -550,7 +536,8 @@ class _Local:
             if not claim.acquire(blocking=False) or not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(run_task(pending.task, data, self.threads, pending))
+                stop = pending.runner.stopped.is_set
+                future.set_result(run_task(pending.task, data, self.threads, pending, stop))
             except BaseException as error:  # KeyboardInterrupt too: the caller raises it
                 future.set_exception(error)
 

@@ -42,6 +42,7 @@ from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import COLUMNS, Block, Data, Training
 from fastinit.training import optimizers
+from fastinit.training.internals import architecture_of
 from fastinit.training.network import Array, Matrix, Network
 
 StorePath = str | os.PathLike[str]
@@ -995,23 +996,13 @@ def open_comparison(path: StorePath, which: int | None = None) -> Comparison:
         places, runs = store.members(number)
         if len(places) and places[-1] >= len(result.cells):
             raise store.damaged("members", [f"those of comparison {number}"])
-        for own in _groups(result.cells, places):
+        for own in result.cells.groups(*SHAPES, places=places):
             result.add(places[own], _stored_block(store, result, places[own], runs[own]))
     return result
 
 
 # Runs whose cells differ on these axes may differ in the lengths of their arrays.
 SHAPES = ("depth", "width", "activation", "batch_size")
-
-
-def _groups(grid: Grid, places: Integers) -> list[NDArray[np.intp]]:
-    """Partition the indices of cells into groups of one network and batch size."""
-    code = np.zeros(len(places), np.int64)
-    for axis in SHAPES:
-        code = code * len(grid.values[axis]) + grid.code(axis)[places]
-    order = np.argsort(code, kind="stable")
-    ends = np.flatnonzero(np.diff(code[order])) + 1
-    return [own for own in np.split(order, ends) if len(own)]
 
 
 def _stored_block(store: Store, comparison: Comparison, places: Integers, runs: Integers) -> Block:
@@ -1415,7 +1406,7 @@ def _encoded(value: Any, encoded: Callable[[Any], Any]) -> Any:
         state = value.state
         return {"$seed": [encoded(state[name]) for name in ("entropy", "spawn_key", "pool_size")]}
     if isinstance(value, Network):
-        return {"$network": value._architecture}
+        return {"$network": architecture_of(value)}
     name = type(value).__name__
     if is_dataclass(value) and getattr(optimizers, name, None) is type(value):
         settings = {field.name: encoded(getattr(value, field.name)) for field in fields(value)}

@@ -15,10 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastinit.comparison import statistics
+from fastinit.comparison.courses import COURSES, STOPPED, judge_courses
 from fastinit.comparison.grid import Cell, as_code
-from fastinit.comparison.statistics import STOPPED
+from fastinit.comparison.statistics import MIN_TEST
+from fastinit.comparison.verdicts import saturated_shares, symmetric_layers
 from fastinit.kernels import level, usable_cores
+from fastinit.training.internals import (
+    costs_and_scores,
+    outputs_of,
+    sample_weight_of,
+    variant,
+)
 from fastinit.training.loop import AnyOrder, train
 from fastinit.training.network import Array, Matrix, Network
 from fastinit.training.optimizers import Optimizer
@@ -37,9 +44,9 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "final_cost": np.dtype(np.float64),
     "train_score": np.dtype(np.float64),
     "test_cost": np.dtype(np.float64),
-    "test_cost_error": np.dtype(np.float64),
     "test_gain_error": np.dtype(np.float64),
     "test_score": np.dtype(np.float64),
+    "losses_p_value": np.dtype(np.float64),
     "course": np.dtype(np.int8),
     "change": np.dtype(np.float64),
     "gradient_norm": np.dtype(np.float64),
@@ -182,6 +189,7 @@ def run_task(
     data: Data,
     threads: int | None = None,
     callback: Callable[[Stack], Any] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Block:
     """Train the runs of a task and return their outcomes.
 
@@ -194,10 +202,18 @@ def run_task(
     callback : callable, optional
         Called with the stack about every 20 ms; a true value ends the training. With a target
         accuracy it is called every so many iterations instead.
+    stop : callable, optional
+        Called about every 0.1 s while the runs are judged after the training; a true value stops
+        the judgement.
 
     Returns
     -------
     Block
+
+    Raises
+    ------
+    fastinit.comparison.courses.StoppedError
+        If `stop` returned a true value.
     """
     network, starts, training = task.network, task.starts, data.training
     n_examples = data.X.shape[1]
@@ -224,9 +240,9 @@ def run_task(
     diverged_at = np.array([-1 if at is None else at for at in stack.diverged_at], np.int64)
     best = [run.best_iteration for run in stack]
     # The weights of samples and of classes; scores have none.
-    weights = None if stack[0]._data is None else stack[0]._data.sample_weight
-    start_costs, start_scores = network._score(starts, data.X, data.Y, weights, threads)
-    costs, scores = network._score(thetas, data.X, data.Y, weights, threads)
+    weights = sample_weight_of(stack)
+    start_costs, start_scores = costs_and_scores(network, starts, data.X, data.Y, weights, threads)
+    costs, scores = costs_and_scores(network, thetas, data.X, data.Y, weights, threads)
     final_costs = np.where(diverged_at < 0, costs, np.nan)
     # Parameters that were set back to the best ones are those of an earlier iteration.
     at_end = np.array([n if b is None else b for n, b in zip(done.tolist(), best, strict=True)])
@@ -247,8 +263,9 @@ def run_task(
         "final_cost": final_costs,
         "train_score": scores,
         **_test_columns(network, thetas, data.test, threads),
-        "symmetric": statistics.symmetric_layers(network, thetas) @ _powers(network),
-        "saturated": statistics.saturated_shares(network, starts, data.X),
+        "losses_p_value": _losses_p_values(network, thetas, data),
+        "symmetric": symmetric_layers(network, thetas) @ _powers(network),
+        "saturated": saturated_shares(network, starts, data.X),
         "iterations_to_cost": _iterations_to_cost(
             curve, after, final_costs, at_end, data.target_cost
         ),
@@ -257,7 +274,7 @@ def run_task(
     }
     # Whoever ended a run does not wait for the search for a lower cost.
     ended = columns["stopped"] == STOPPED.index("callback")
-    columns |= statistics.judge_courses(
+    columns |= judge_courses(
         network,
         thetas,
         data.X,
@@ -269,6 +286,7 @@ def run_task(
         diverged_at=diverged_at,
         l2=[getattr(each, "l2", 0.0) for each in task.optimizers],
         sample_weight=weights,
+        stop=stop,
     )
     typed = {name: np.asarray(columns[name], dtype) for name, dtype in COLUMNS.items()}
     return Block(typed, starts, thetas, points, curves)
@@ -337,7 +355,9 @@ class _Search:
         if len(rows):
             self.seen[rows] = done[rows]
             thetas = np.ascontiguousarray(stack.theta[rows])
-            _, scores = self.network._score(thetas, self.data.X, self.data.Y, None, self.threads)
+            _, scores = costs_and_scores(
+                self.network, thetas, self.data.X, self.data.Y, None, self.threads
+            )
             reached = rows[scores >= self.target]
             self.found[reached] = done[reached]
 
@@ -369,41 +389,88 @@ def _powers(network: Network) -> NDArray[np.int64]:
 def _test_columns(
     network: Network, thetas: Matrix, test: tuple[Array, Array] | None, threads: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Return cost and score on the test data, and standard errors; NaN without any.
+    """Return cost and score on the test data, and the standard error of the gain; NaN without any.
 
-    The errors are those of the cost, and of its difference to that of the best constant output.
+    The gain is the difference of the cost to that of the best constant output.
     """
-    names = ("test_cost", "test_score", "test_cost_error", "test_gain_error")
+    names = ("test_cost", "test_score", "test_gain_error")
     if test is None:
         return {name: np.full(len(thetas), np.nan) for name in names}
-    costs, scores = network._score(thetas, *test, None, threads)
+    costs, scores = costs_and_scores(network, thetas, *test, None, threads)
     errors = np.where(np.isfinite(costs), _errors(network, thetas, *test), np.nan)
-    return dict(zip(names, (costs, scores, *errors), strict=True))
+    return dict(zip(names, (costs, scores, errors), strict=True))
+
+
+def _losses_p_values(network: Network, thetas: Matrix, data: Data) -> NDArray[np.float64]:
+    """Return the p-value of each run for larger losses of test than of training examples.
+
+    That of the one-sided rank-sum test, by the normal approximation; NaN for classifiers, whose
+    accuracies are compared, and for fewer than ``MIN_TEST`` examples of either kind. Equal losses
+    count as if that of the test example were smaller.
+    """
+    p_values = np.full(len(thetas), np.nan)
+    n = data.X.shape[1]
+    m = 0 if data.test is None else data.test[0].shape[1]
+    if network.classifies or data.test is None or min(n, m) < MIN_TEST:
+        return p_values
+    for part in _parts(network, len(thetas), n + m):
+        test, train = (
+            example_costs(network, thetas[part], *own) for own in (data.test, (data.X, data.Y))
+        )
+        order = np.argsort(np.concatenate([test, train], axis=1), axis=1, kind="stable")
+        # The number of pairs in which the test example has the larger loss.
+        larger = np.where(order < m, np.arange(n + m), 0).sum(axis=1) - m * (m - 1) / 2
+        deviations = (larger - n * m / 2 - 0.5) / math.sqrt(n * m * (n + m + 1) / 12)
+        p_values[part] = [math.erfc(each / math.sqrt(2)) / 2 for each in deviations.tolist()]
+    return p_values
 
 
 def _errors(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
-    """Return the standard errors over the examples, of shape (2, k); NaN for one example.
+    """Return the standard error of the gain of each network over the best constant output, (k,).
 
-    The first is that of each network's cost, the second that of its gain over the best constant
-    output: the losses of both belong to the same examples.
+    The losses of both belong to the same examples. NaN for one example.
     """
     n = X.shape[1]
-    errors = np.full((2, len(thetas)), np.nan)
+    errors = np.full(len(thetas), np.nan)
     if n == 1:
         return errors
-    # Losses are computed from logits: those of probabilities that are rounded to 0 are infinite.
-    settings = network._architecture | {"output": "identity", "loss": None}
-    logits = Network(**settings)
     constant = _example_losses(network.output, _constant_logits(network.output, Y), Y)
-    size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
-    for start in range(0, len(thetas), size):
-        part = slice(start, start + size)
-        Z = logits._outputs(thetas[part], X).astype(np.float64)
+    for part in _parts(network, len(thetas), n):
         with np.errstate(all="ignore"):
-            losses = _example_losses(network.output, Z, Y)
-            for row, each in zip(errors, (losses, constant - losses), strict=True):
-                row[part] = each.std(axis=1, ddof=1) / math.sqrt(n)
+            gains = constant - example_costs(network, thetas[part], X, Y)
+            errors[part] = gains.std(axis=1, ddof=1) / math.sqrt(n)
     return errors
+
+
+def _parts(network: Network, k: int, n: int) -> list[slice]:
+    """Return slices of a stack of k networks whose outputs for n examples fit into memory."""
+    size = max(1, MOST_OUTPUTS // (n * network.sizes[-1]))
+    return [slice(start, start + size) for start in range(0, k, size)]
+
+
+def example_costs(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    """Return the loss of each example, of shape (k, n_examples), whose mean is the cost."""
+    # From logits: losses of probabilities that are rounded to 0 are infinite.
+    logits = variant(network, output="identity", loss=None)
+    Z = outputs_of(logits, thetas, X).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return _example_losses(network.output, Z, Y)
+
+
+def example_scores(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    """Return what each example contributes to the score, of shape (k, n_examples).
+
+    The mean over the examples is the accuracy, or R2 minus 1.
+    """
+    outputs = outputs_of(network, thetas, X)
+    if network.output == "sigmoid":
+        return np.asarray(((outputs > 0.5) == Y).mean(axis=1))
+    if network.output == "softmax":
+        return np.asarray(outputs.argmax(axis=1) == Y.argmax(axis=0), np.float64)
+    labels = np.asarray(Y, np.float64)
+    total = np.square(labels - labels.mean(axis=1, keepdims=True)).mean(axis=1)
+    with np.errstate(all="ignore"):
+        return np.asarray(-(np.square(labels - outputs) / total[:, None]).mean(axis=1))
 
 
 def _constant_logits(output: str, Y: Array) -> NDArray[np.float64]:
@@ -578,8 +645,8 @@ class Trial(_Summarized):
 
     @property
     def course(self) -> str:
-        """How the cost ended: one of :data:`fastinit.comparison.statistics.COURSES`."""
-        return statistics.COURSES[self.outcome["course"]]
+        """How the cost ended: one of :data:`fastinit.comparison.courses.COURSES`."""
+        return COURSES[self.outcome["course"]]
 
     @property
     def converged(self) -> bool:
@@ -677,11 +744,16 @@ class Metric:
     higher_is_better : bool
     compute : callable
         Takes the columns and returns an array of the same length.
+    examples : callable or None
+        Takes a network, parameters of shape (k, n_parameters), ``X`` and ``Y``, and returns what
+        each example contributes to the measure, (k, n_examples): their mean is the measure, but
+        for a constant. None for measures of the training data, all of whose examples were used.
     """
 
     name: str
     higher_is_better: bool
     compute: Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]
+    examples: Callable[[Network, Matrix, Array, Array], NDArray[np.float64]] | None = None
 
     @property
     def label(self) -> str:
@@ -706,14 +778,28 @@ def metrics_of(network: Network, Y: Array, test: tuple[Array, Array] | None) -> 
 
 def _metrics(network: Network, part: str, cost: str, labels: Array) -> list[Metric]:
     """Return the measures on the training or test data; the last is the cost."""
-    score = Metric(scores_named(network, part), True, _column(f"{part}_score"))
+    n_outputs = network.sizes[-1]
+    score = Metric(scores_named(network, part), True, _column(f"{part}_score"), example_scores)
     if network.output == "identity":
-        other = Metric(f"{part}_rmse", False, _rmse(cost, network.sizes[-1]))
+        other = Metric(f"{part}_rmse", False, _rmse(cost, n_outputs), _example_rmse)
     elif network.output == "exponential":
-        other = Metric(f"{part}_deviance", False, _deviance(cost, labels))
+        deviance = _scaled_costs(2 / n_outputs)
+        other = Metric(f"{part}_deviance", False, _deviance(cost, labels), deviance)
     else:
-        other = Metric(f"{part}_log_loss", False, _column(cost))
-    return [score, other, Metric(cost, False, _column(cost))]
+        other = Metric(f"{part}_log_loss", False, _column(cost), example_costs)
+    found = [score, other, Metric(cost, False, _column(cost), example_costs)]
+    return found if part == "test" else [replace(each, examples=None) for each in found]
+
+
+def _scaled_costs(factor: float) -> Callable[..., NDArray[np.float64]]:
+    return lambda *arrays: factor * example_costs(*arrays)
+
+
+def _example_rmse(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
+    # The root is replaced by its tangent.
+    squares = 2 / network.sizes[-1] * example_costs(network, thetas, X, Y)
+    root = np.sqrt(squares.mean(axis=1, keepdims=True))
+    return np.asarray(squares / np.where(root > 0, 2 * root, 1.0) + root / 2)
 
 
 def _column(name: str) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]:

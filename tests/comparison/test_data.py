@@ -16,7 +16,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastinit as fi
-from fastinit.comparison import data
+from fastinit.comparison import readers
 from fastinit.comparison.data import from_table, read
 
 CSV = "a,b,c\n" + "1,2.5,x\n3,4.5,y\n" * 4
@@ -1056,11 +1056,11 @@ def test_csv_that_is_too_large(pd, tmp_path):
 
 def test_memory_that_is_available(pd, tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_text(CSV)
-    monkeypatch.setattr(data, "_available_memory", lambda: 100)
+    monkeypatch.setattr(readers, "_available_memory", lambda: 100)
     refused("GB of numbers; got", read, tmp_path / "a.csv", "c")
 
 
-@pytest.mark.parametrize("suffix", data.SUFFIXES)
+@pytest.mark.parametrize("suffix", readers.SUFFIXES)
 def test_no_files(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     with pytest.raises(FileNotFoundError, match=re.escape(path.name)):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastinit.comparison.ranking import answer, fewest_seeds, rank
+import fastinit as fi
+from fastinit.comparison.ranking import answer, fewest_seeds, margin_of, rank
 
 scipy_stats = pytest.importorskip("scipy.stats")
 
@@ -211,20 +212,25 @@ def test_equal_schemes_are_told_apart_in_five_percent(shape, kind):
     assert covered >= k * scipy_stats.binom.ppf(0.001, 150, confidence) if trials else True
 
 
-def test_the_seeds_needed_tell_the_difference():
+@pytest.mark.parametrize("kind", ["normal", "exponential"])
+def test_the_seeds_needed_tell_the_difference(kind):
+    """Half of the estimates are right to a factor, and none is below the seeds that were used."""
     rng = np.random.default_rng(3)
-    n = 400
-    found = rank(rng.normal([0.0, 0.1], 1.0, (n, 2))).rows[1]
-    small = [rank(rng.normal([0.0, 0.7], 1.0, (12, 2))).rows[1].seeds_needed for _ in range(40)]
-    needed = int(np.median([each for each in small if each is not None]))
-    told = np.mean(
-        [
-            rank(rng.normal([0.0, 0.7], 1.0, (needed, 2))).rows[1].verdict == "worse"
-            for _ in range(100)
-        ]
-    )
-    assert told >= 0.6
-    assert found.seeds_needed is None or found.seeds_needed > n
+
+    def found(n):
+        noise = rng.normal(size=(n, 2)) if kind == "normal" else rng.exponential(size=(n, 2))
+        return rank(np.add(noise, [0.0, 0.7])).rows[1]
+
+    sizes = np.array([10, 20, 40, 80])
+    power = [np.mean([found(n).verdict == "worse" for _ in range(100)]) for n in sizes]
+    true = np.interp(0.8, power, sizes)
+    for n in (8, 14):
+        rows = [each for each in (found(n) for _ in range(200)) if each.p_value > 0.05]
+        needed = [each.seeds_needed for each in rows if each.seeds_needed is not None]
+        assert len(needed) > 0.9 * len(rows)
+        assert min(needed) > n
+        assert true / 2 <= np.median(needed) <= 4 * true
+    assert all(found(5).seeds_needed is None for _ in range(20)), "too few for an estimate"
 
 
 def test_answers_name_what_cannot_be_distinguished(rng):
@@ -255,6 +261,125 @@ def test_answers_count_the_common_seeds(rng):
     assert "with these runs, which have no seeds in common." in answer(apart)
 
 
+# --- the choice of the test examples --------------------------------------------------------------
+
+
+def outcomes(rng, kind, n_seeds, n_schemes, n_test, effect=0.0):
+    """Contributions of test examples, on whose population schemes differ by ``effect``.
+
+    The schemes differ on each example, so that one of them is better on any test data.
+    """
+    shape = (n_seeds, n_schemes, n_test)
+    difficulty = rng.normal(0.0, 2.0, n_test) + rng.normal(0.0, 1.0, shape[1:])
+    difficulty += effect * np.arange(n_schemes)[:, None]
+    if kind == "accuracy":
+        return (rng.random(shape) < 1 / (1 + np.exp(-1 - difficulty))).astype(float)
+    return np.exp(difficulty + rng.normal(0.0, 0.3, shape)) + rng.normal(0.0, 0.05, (*shape[:2], 1))
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "cost"])
+@pytest.mark.parametrize("shape", [(20, 2, 10), (20, 4, 50), (30, 2, 500)])
+def test_schemes_that_differ_on_these_test_examples_alone_are_not_told_apart(kind, shape):
+    rng = np.random.default_rng(11)
+    errors, before = 0, 0
+    for _ in range(100):
+        found = outcomes(rng, kind, *shape)
+        values, examples = found.mean(axis=2), found.mean(axis=0)
+        errors += any(each.p_value <= 0.05 for each in rank(values, examples=examples).rows)
+        before += any(each.p_value <= 0.05 for each in rank(values).rows)
+    assert errors <= scipy_stats.binom.ppf(0.999, 100, 0.05)
+    # Of these very examples, the claims are true.
+    assert before >= 20
+
+
+def test_a_difference_on_many_test_examples_is_told():
+    rng = np.random.default_rng(11)
+    told = 0
+    for _ in range(40):
+        found = outcomes(rng, "accuracy", 20, 2, 1000, effect=0.6)
+        ranking = rank(found.mean(axis=2), examples=found.mean(axis=0), higher_is_better=True)
+        told += ranking.rows[1].verdict == "worse" and ranking.best.scheme == "1"
+    assert told >= 36
+
+
+def test_a_margin_is_that_of_the_paired_t_interval(rng):
+    first, second = rng.exponential(size=(2, 40))
+    for level in (0.05, 0.05 / 15):
+        interval = scipy_stats.ttest_rel(second, first).confidence_interval(1 - level)
+        assert margin_of(first, second, level) == pytest.approx((interval.high - interval.low) / 2)
+    assert margin_of(first[:9], second[:9], 0.05) == math.inf
+    # Five examples that differ have a p-value of 2 ** -4, whatever test is used.
+    assert margin_of(np.zeros(100), np.arange(100) < 5, 0.05) == math.inf
+    assert margin_of(np.zeros(100), np.arange(100) < 6, 0.05) < 0.06
+    assert margin_of([math.nan] * 40, second, 0.05) == 0.0
+
+
+def test_few_test_examples_are_said():
+    values = np.tile([0.2, 1.0], (20, 1))
+    few = rank(values, ["a", "b"], examples=[[0.0] * 5, [1.0] * 5], higher_is_better=True)
+    assert few.rows[1].verdict == "not distinguished"
+    assert few.rows[1].seeds_needed is None
+    assert answer(few).endswith("with these 20 seeds: the 5 test examples are too few.")
+    examples = np.zeros((2, 200))
+    examples[0, :10], examples[1, 10:22] = 1.0, 1.0
+    some = rank(np.tile(examples.mean(axis=1), (20, 1)), examples=examples, higher_is_better=True)
+    assert answer(some).endswith(
+        "the difference is within the sampling error of the 200 test examples, whatever the number "
+        "of seeds."
+    )
+    # Failures are not due to the test examples.
+    failed = rank(np.tile([0.2, np.inf], (20, 1)), examples=[[0.2] * 5, [math.nan] * 5])
+    assert failed.rows[1].verdict == "worse"
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity", "exponential"])
+def test_the_contributions_of_examples_add_up_to_the_metric(output, rng):
+    X = rng.normal(size=(3, 60))
+    Y = {
+        "sigmoid": (rng.random((2, 60)) < 0.5) * 1.0,
+        "softmax": np.eye(3)[rng.integers(0, 3, 60)].T,
+        "identity": rng.normal(size=(2, 60)),
+        "exponential": rng.poisson(2.0, (2, 60)) * 1.0,
+    }[output]
+    net = fi.Network([3, 4, len(Y)], output=output)
+    found = fi.compare(
+        X[:, :30], Y[:, :30], net, "he_normal", seed=range(4), iterations=30,
+        test=(X[:, 30:], Y[:, 30:]),
+    )  # fmt: skip
+    thetas = np.stack([trial.theta for trial in found.trials])
+    for name, metric in found.metrics.items():
+        assert (metric.examples is None) == (not name.startswith("test_"))
+        if metric.examples is not None:
+            means = metric.examples(net, thetas, *found.test).mean(axis=1)
+            values = metric.compute(found.columns())
+            # But for a constant.
+            np.testing.assert_allclose(np.diff(means), np.diff(values), rtol=1e-9, atol=1e-12)
+
+
+def test_a_comparison_does_not_rank_by_five_test_examples(circles):
+    X, Y, X_test, Y_test = circles
+    net = fi.Network([2, 8, 1])
+    schemes = ["he_normal", "glorot_uniform", "zeros"]
+    settings = {"seed": range(12), "iterations": 1500, "learning_rate": 0.3}
+    few = fi.compare(X, Y, net, schemes, test=(X_test[:, :5], Y_test[:, :5]), **settings)
+    for metric in ("test_accuracy", "test_log_loss"):
+        assert {row.verdict for row in few.ranking(metric).rows} == {"best", "not distinguished"}
+    # The training cost needs no test examples.
+    assert few.ranking("final_cost").rows[-1].verdict == "worse"
+    many = fi.compare(X, Y, net, schemes, test=(X_test, Y_test), **settings).ranking()
+    assert [many.rows[-1].scheme, many.rows[-1].verdict] == ["zeros", "worse"]
+
+
+def test_values_near_the_largest_number_do_not_overflow():
+    rng = np.random.default_rng(0)
+    numbers = [1e308, -1e308, 1.7e308, -1.7e308, 0.0, np.inf, 5e-324, np.nan]
+    for n in (1, 3, 12, 60):
+        values = rng.choice(numbers, (n, 3))
+        examples = rng.choice(numbers[:5], (3, 30))
+        for clusters in (None, np.arange(n) % 7):
+            answer(rank(values, clusters=clusters, examples=examples))
+
+
 @pytest.mark.parametrize(
     ("values", "keywords"),
     [
@@ -262,6 +387,7 @@ def test_answers_count_the_common_seeds(rng):
         (np.zeros((3, 0)), {}),
         (np.zeros((3, 2)), {"names": ["a"]}),
         (np.zeros((3, 2)), {"clusters": [1]}),
+        (np.zeros((3, 2)), {"examples": [[1.0]]}),
     ],
 )
 def test_wrong_shapes(values, keywords):

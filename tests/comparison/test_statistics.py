@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from time import process_time
 
 import numpy as np
 import pytest
@@ -9,23 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastinit as fi
-from fastinit.comparison.statistics import (
+from fastinit.comparison import courses
+from fastinit.comparison.courses import (
     COURSES,
     STOPPED,
+    StoppedError,
     _Objective,
     _starts,
-    better_p_values,
+    constant_costs,
+    judge_courses,
+)
+from fastinit.comparison.statistics import (
     binomial_interval,
     binomial_tail,
-    constant_costs,
-    evidence_of,
     fisher_tail,
     holm,
-    judge_courses,
     median_interval,
-    overfitting_p_values,
-    saturated_shares,
-    symmetric_layers,
+    t_quantile,
+)
+from fastinit.comparison.trials import Data, Task, Training, run_task
+from fastinit.comparison.verdicts import (
+    better_p_values,
+    evidence_of,
     verdict_of,
 )
 
@@ -59,50 +65,18 @@ def trained(net, starts, X, Y, **keywords):
     return fi.train(net, starts.copy(), X, Y, threads=1, **keywords)
 
 
-def columns_of(net, starts, X, Y, test=None, l2=0.0, **keywords):
+def columns_of(
+    net, starts, X, Y, test=None, optimizer=None, learning_rate=0.01, batch_size=None, **keywords
+):
     """Train a stack, and return the columns and the evidence of its verdict."""
-    stack = trained(net, starts, X, Y, **keywords)
-    found = judged(net, stack, X, Y, l2=l2)
-    symmetric = symmetric_layers(net, stack.theta)
-    none = np.full(len(stack), np.nan)
-    found |= {
-        "iterations": np.array(stack.iterations),
-        "stopped": np.array(
-            [STOPPED.index(run.stopped_by) if run.stopped_by in STOPPED else 2 for run in stack]
-        ),
-        "diverged_at": np.array([-1 if at is None else at for at in stack.diverged_at]),
-        "final_cost": stack.final_costs,
-        "train_score": net.score(stack.theta, X, Y),
-        "test_score": none,
-        "test_cost": none,
-        "test_cost_error": none,
-        "test_gain_error": none,
-        "symmetric": symmetric @ (1 << np.arange(symmetric.shape[1])),
-        "saturated": saturated_shares(net, starts, net.check_X(X)),
-    }
+    optimizer = fi.GradientDescent(learning_rate) if optimizer is None else optimizer
+    task = Task(net, (optimizer,) * len(starts), batch_size, starts)
     X = net.check_X(X)
-    checked = None
     if test is not None:
-        Xt = net.check_X(test[0])
-        checked = Xt, net.check_Y(test[1], Xt)
-        each = np.array(
-            [
-                [
-                    net.cost(theta, Xt[:, i : i + 1], checked[1][:, i : i + 1])
-                    for theta in stack.theta
-                ]
-                for i in range(Xt.shape[1])
-            ]
-        )
-        found["test_score"] = net.score(stack.theta, *checked)
-        with np.errstate(invalid="ignore"):
-            found["test_cost"] = each.mean(axis=0)
-            found["test_cost_error"] = each.std(axis=0, ddof=1) / math.sqrt(len(each))
-        mean = checked[1].mean(axis=1, keepdims=True)
-        if net.output == "identity":
-            gains = np.square(checked[1] - mean).sum(axis=0)[:, None] / 2 - each
-            found["test_gain_error"] = gains.std(axis=0, ddof=1) / math.sqrt(len(each))
-    return found, evidence_of(net, net.check_Y(Y, X), checked)
+        X_test = net.check_X(np.ascontiguousarray(test[0]))
+        test = X_test, net.check_Y(test[1], X_test)
+    data = Data(np.ascontiguousarray(X), net.check_Y(Y, X), test, Training(**keywords))
+    return run_task(task, data, threads=1).columns, evidence_of(net, data.Y, test)
 
 
 def verdict(net, starts, X, Y, test=None, **keywords):
@@ -488,6 +462,43 @@ def test_a_stuck_run_of_lbfgs_has_not_converged(seed):
     assert COURSES[judged(net, short, X, Y)["course"][0]] != "converged"
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_long_evaluation_is_made_in_parts(monkeypatch, rng, weighted):
+    net = fi.Network([3, 5, 2], output="identity")
+    X, Y = rng.normal(size=(3, 50)), rng.normal(size=(2, 50))
+    weight = rng.integers(0, 3, 50) * 1.0 if weighted else None
+    if weighted:
+        weight[:20] = 0.0  # a whole part
+    thetas = np.stack([net.initialize("he_normal", seed=seed) for seed in range(7)])
+    whole = _Objective(net, X, Y, weight, 0.1, 7)(thetas, np.arange(7))
+    monkeypatch.setattr(courses, "_PART", net.n_parameters * 16)
+    calls = []
+    parts = _Objective(net, X, Y, weight, 0.1, 7, lambda: bool(calls.append(1)))
+    for found, expected in zip(parts(thetas, np.arange(7)), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+    assert len(calls) == 7 * (3 if weighted else 4)
+    with pytest.raises(StoppedError):
+        _Objective(net, X, Y, weight, 0.1, 7, lambda: True)(thetas, np.arange(7))
+
+
+def test_the_search_can_be_stopped_in_a_network_of_ten_thousand_layers(circles):
+    X, Y, _, _ = circles
+    net = fi.Network([2, *[10] * 10_000, 1])
+    thetas = net.initialize("he_normal", seed=0)[None]
+    times = []
+
+    def stop():
+        times.append(process_time())
+        return len(times) == 12
+
+    with pytest.raises(StoppedError):
+        judge_courses(
+            net, thetas, X, Y, np.arange(200), np.full((1, 200), 0.7), iterations=200, stop=stop
+        )
+    # An evaluation as a whole takes about 1 s.
+    assert np.median(np.diff(times)) < 0.4
+
+
 def test_runs_of_different_lengths_are_judged_by_their_own(rng):
     net = fi.Network([1, 1], output="identity")
     X, Y = np.array([[-1.0, 1.0]]), np.array([[-1.0, 1.0]])
@@ -672,7 +683,7 @@ def row(k=1, **changes):
         "train_score": 0.9,
         "test_score": 0.9,
         "test_cost": 0.3,
-        "test_cost_error": 0.01,
+        "losses_p_value": math.nan,
         "test_gain_error": 0.01,
         "symmetric": 0,
         "saturated": 0.0,
@@ -791,6 +802,41 @@ def test_overfitting_of_a_regression(rng):
     assert "overfits: cost" in words
 
 
+def labels_of(rng, kind, n):
+    """Return labels of heavy tails that depend on nothing."""
+    return {
+        "lognormal counts": lambda: np.floor(np.exp(rng.normal(0.0, 1.5, n))),
+        "pareto counts": lambda: np.floor(rng.pareto(1.5, n)),
+        "negative binomial": lambda: rng.negative_binomial(0.3, 0.1, n) * 1.0,
+        "student": lambda: rng.standard_t(2, n),
+        "normal": lambda: rng.normal(size=n),
+    }[kind]()[None]
+
+
+@pytest.mark.parametrize(
+    "kind", ["lognormal counts", "pareto counts", "negative binomial", "student", "normal"]
+)
+def test_overfitting_is_not_said_of_one_rare_label(rng, kind):
+    """A network that was hardly trained fits its training examples no better than others."""
+    output = "identity" if kind in ("student", "normal") else "exponential"
+    net = fi.Network([3, 4, 1], output=output)
+    said = memorised = 0
+    for seed in range(200):
+        X, Y = rng.normal(size=(3, 160)), labels_of(rng, kind, 160)
+        test = X[:, 100:], Y[:, 100:]
+        starts = net.initialize("he_normal", seed=seed)[None]
+        said += "overfits" in verdict(net, starts, X[:, :100], Y[:, :100], test, iterations=1)
+    assert said <= scipy_stats.binom.ppf(0.999, 200, 0.025)
+    large = fi.Network([3, 40, 40, 1], output=output)
+    for seed in range(10):
+        X, Y = rng.normal(size=(3, 160)), labels_of(rng, kind, 160)
+        memorised += "overfits" in verdict(
+            large, large.initialize("he_normal", seed=seed)[None], X[:, :60], Y[:, :60],
+            (X[:, 60:], Y[:, 60:]), iterations=1500, optimizer=fi.Adam(0.01),
+        )  # fmt: skip
+    assert memorised >= 9
+
+
 def test_a_regression_is_compared_with_a_constant(rng):
     net = fi.Network([3, 1], output="identity")
     X = rng.standard_normal((3, 200))
@@ -902,15 +948,18 @@ def test_fishers_test(n, n_others, data):
 
 @settings(deadline=None, max_examples=40)
 @given(st.floats(-20, 20), st.integers(2, 500))
-def test_the_t_statistic_of_overfitting(t, n):
+def test_the_t_statistic_of_a_gain(t, n):
     evidence = halves(n_test=n, output="identity")
-    # The test cost exceeds 1.5 times the training cost by t standard errors.
-    columns = row(
-        final_cost=0.0, test_cost=0.1 * t + 1e-6 * evidence.train_constant, test_cost_error=0.1
-    )
+    columns = row(test_cost=evidence.test_constant - 0.1 * t, test_gain_error=0.1)
     expected = scipy_stats.t.sf(t, n - 1)
-    assert overfitting_p_values(columns, evidence)[0] == pytest.approx(
-        expected, rel=1e-6, abs=1e-12
+    assert better_p_values(columns, evidence)[0] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(1e-9, 0.9), st.integers(1, 10**6))
+def test_quantiles_of_t(level, freedom):
+    assert t_quantile(level, freedom) == pytest.approx(
+        scipy_stats.t.isf(level / 2, freedom), rel=1e-6
     )
 
 
