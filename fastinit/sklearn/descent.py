@@ -236,7 +236,7 @@ class Descent:
         """Train until scikit-learn's rule stops it, or for ``max_iter`` epochs."""
         progress = self.progress
         progress.n_iter = 0
-        self.sample = np.arange(self.n)
+        self.sample = np.arange(self.n) if self.rows is None else np.array(self.rows, np.intp)
         # An epoch at a time where something happens after each.
         singly = self.verbose or self.score is not None or self.incremental
         try:
@@ -283,12 +283,10 @@ class Descent:
         orders = np.empty((0 if self.whole else epochs, self.n), np.intp)
         for epoch in range(epochs):
             if self.shuffle:
-                indices = np.arange(self.n)
-                self.random_state.shuffle(indices)
-                if not self.whole:
-                    self.sample = self.sample[indices]
+                # scikit-learn applies a shuffled range to the order before, which is this.
+                self.random_state.shuffle(self.sample)
             if not self.whole:
-                orders[epoch] = self.sample if self.rows is None else self.rows[self.sample]
+                orders[epoch] = self.sample
         return None if self.whole else orders
 
     def _check_weights(self, orders: NDArray[np.intp]) -> None:
