@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastinit.kernels import dense
 from fastinit.sklearn import parameters
-from fastinit.sklearn.descent import Examples, loss_and_gradient
+from fastinit.sklearn.descent import Examples, Pace, loss_and_gradient
 from fastinit.sklearn.jobs import Job, Prepared, checked_weights, quality, run_all, threads_of
 from fastinit.training.network import Network
 
@@ -246,7 +246,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         gradient = np.empty_like(theta)
         loss = loss_and_gradient(
             network.layout, theta, Examples(X, Y, sample_weight), network._is_weight,
-            float(self.alpha), self._n_in_loss(), threads_of(self), dense.Descent(), gradient,
+            float(self.alpha), self._n_in_loss(), Pace(threads_of(self)), gradient,
         )  # fmt: skip
         return loss, gradient[order]
 
