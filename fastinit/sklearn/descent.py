@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf, nan
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,49 @@ Score = Callable[[Array], float]
 
 # Largest number of indices of examples that are drawn for one call of the kernel.
 MOST_ORDERED = 1 << 20
+# Multiply-adds of a call whose time decides on the number of threads: several milliseconds.
+TRIAL_WORK = 1 << 25
+# Calls with the faster number of threads between two trials of the other.
+CALLS_PER_TRIAL = 16
 # Sparse examples are made dense in parts of at most this many bytes.
 DENSE_BYTES = 1 << 28
+
+
+class Pace:
+    """Chooses the number of threads of kernel calls by the times of the calls before.
+
+    Several threads wait for each other at every batch. Where other processes use the cores, a
+    single one is faster. The results do not depend on the number.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.seconds = {1: inf, threads: inf}
+        self.memories = {n: dense.Descent() for n in self.seconds}
+        self.calls = 0
+        self.memory = self.memories[threads]
+
+    def is_trial(self) -> bool:
+        """Whether the next call is to compare the numbers of threads."""
+        return self.threads > 1 and (self.calls < 4 or self.calls % CALLS_PER_TRIAL == 0)
+
+    def run(self, kernel: Callable[[int, Any], None], work: float) -> None:
+        """Call ``kernel(threads, memory)``, which takes a time in proportion to ``work``."""
+        n = min(self.seconds, key=self.seconds.__getitem__)
+        if self.calls < 4:
+            # The first call with each number also starts threads.
+            n = 1 if self.calls % 2 else self.threads
+        elif self.is_trial():
+            n = 1 if n == self.threads else self.threads
+        self.memory = self.memories[n]
+        start = perf_counter()
+        kernel(n, self.memory)
+        self.seconds[n] = (perf_counter() - start) / work
+        self.calls += 1
+
+    def interrupt(self) -> None:
+        """Make the current call return soon; from another thread."""
+        self.memory.interrupt()
 
 
 @dataclass
@@ -228,7 +270,8 @@ class Descent:
         self.whole = self.per_epoch == 1 and self.rows is None and not self.examples.is_sparse
         weights = self.examples.weights
         self.has_zeros = weights is not None and bool((weights == 0).any())
-        self.memory = dense.Descent()
+        self.pace = Pace(self.threads)
+        self.work = max(3 * self.n * self.theta.size, 1)
         self.first_network = np.zeros(1, np.intp)
         self.X = None if self.examples.is_sparse else self.examples.X.T
 
@@ -236,13 +279,15 @@ class Descent:
         """Train until scikit-learn's rule stops it, or for ``max_iter`` epochs."""
         progress = self.progress
         progress.n_iter = 0
-        self.sample = np.arange(self.n)
+        self.sample = np.arange(self.n) if self.rows is None else np.array(self.rows, np.intp)
         # An epoch at a time where something happens after each.
         singly = self.verbose or self.score is not None or self.incremental
         try:
             while progress.n_iter < self.max_iter and not self.cancelled:
                 ahead = 1.0 if singly else self.n_iter_no_change + 1 - progress.no_improvement
                 ahead = min(ahead, self.max_iter - progress.n_iter, MOST_ORDERED // self.n)
+                if self.pace.is_trial():
+                    ahead = min(ahead, TRIAL_WORK // self.work)
                 if self._advance(max(int(ahead), 1)):
                     self.converged = True
                     return
@@ -283,12 +328,10 @@ class Descent:
         orders = np.empty((0 if self.whole else epochs, self.n), np.intp)
         for epoch in range(epochs):
             if self.shuffle:
-                indices = np.arange(self.n)
-                self.random_state.shuffle(indices)
-                if not self.whole:
-                    self.sample = self.sample[indices]
+                # scikit-learn applies a shuffled range to the order before, which is this.
+                self.random_state.shuffle(self.sample)
             if not self.whole:
-                orders[epoch] = self.sample if self.rows is None else self.rows[self.sample]
+                orders[epoch] = self.sample
         return None if self.whole else orders
 
     def _check_weights(self, orders: NDArray[np.intp]) -> None:
@@ -300,12 +343,15 @@ class Descent:
     def _descend(
         self, orders: NDArray[np.intp] | None, rates: Array, costs: Array, counts: Array
     ) -> None:
-        dense.descend(
-            self.layout, [self.solver.rule], self.theta[None], self.solver.state[None],
-            self.solver.updates, self.X, self.examples.Y, self.examples.weights, orders,
-            self.batch_size, 0, rates, costs.reshape(1, -1), counts, self.first_network,
-            self.threads, self.memory,
-        )  # fmt: skip
+        def kernel(threads: int, memory: Any) -> None:
+            dense.descend(
+                self.layout, [self.solver.rule], self.theta[None], self.solver.state[None],
+                self.solver.updates, self.X, self.examples.Y, self.examples.weights, orders,
+                self.batch_size, 0, rates, costs.reshape(1, -1), counts, self.first_network,
+                threads, memory,
+            )  # fmt: skip
+
+        self.pace.run(kernel, len(costs))
 
     def _descend_sparse(
         self, orders: NDArray[np.intp] | None, rates: Array, costs: Array, counts: Array
@@ -408,25 +454,32 @@ def loss_and_gradient(
     is_weight: Array,
     alpha: float,
     n_in_loss: int,
-    threads: int,
-    memory: Any,
+    pace: Pace,
     gradient: Array,
 ) -> float:
     """Return scikit-learn's loss of all examples, and overwrite its gradient."""
     m = examples.X.shape[0]
     total = float(m if examples.weights is None else examples.weights.sum())
     if not examples.is_sparse:
-        [cost] = dense.loss_and_gradient(
-            layout, theta[None], examples.X.T, examples.Y, examples.weights, gradient[None],
-            threads, memory,
-        )  # fmt: skip
+        cost = nan
+
+        def kernel(threads: int, memory: Any) -> None:
+            nonlocal cost
+            [cost] = dense.loss_and_gradient(
+                layout, theta[None], examples.X.T, examples.Y, examples.weights, gradient[None],
+                threads, memory,
+            )  # fmt: skip
+
+        pace.run(kernel, 1)
     else:
         cost, part = 0.0, np.empty_like(gradient)
         gradient[:] = 0
         for start in range(0, m, examples.rows_at_once):
             X, Y, weights = examples.take(slice(start, start + examples.rows_at_once))
             share = (X.shape[1] if weights is None else weights.sum()) / total
-            [own] = dense.loss_and_gradient(layout, theta[None], X, Y, weights, part[None], threads)
+            [own] = dense.loss_and_gradient(
+                layout, theta[None], X, Y, weights, part[None], pace.threads
+            )
             cost += share * own
             gradient += share * part
     decay = (alpha / total) * (theta * is_weight)
@@ -447,12 +500,12 @@ def minimize(
     """Run SciPy's L-BFGS from ``theta`` and return its result."""
     import scipy.optimize
 
-    memory, blas = dense.Descent(), _blas()
+    pace, blas = Pace(threads), _blas()
 
     def objective(x: Array) -> tuple[float, Array]:
         gradient = np.empty_like(x)  # SciPy keeps it
         loss = loss_and_gradient(
-            layout, x, examples, is_weight, estimator.alpha, n_in_loss, threads, memory, gradient
+            layout, x, examples, is_weight, estimator.alpha, n_in_loss, pace, gradient
         )
         return loss + constant, gradient
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastinit.kernels import dense
 from fastinit.sklearn import parameters
-from fastinit.sklearn.descent import Examples, loss_and_gradient
+from fastinit.sklearn.descent import Examples, Pace, loss_and_gradient
 from fastinit.sklearn.jobs import Job, Prepared, checked_weights, quality, run_all, threads_of
 from fastinit.training.network import Network
 
@@ -246,7 +246,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         gradient = np.empty_like(theta)
         loss = loss_and_gradient(
             network.layout, theta, Examples(X, Y, sample_weight), network._is_weight,
-            float(self.alpha), self._n_in_loss(), threads_of(self), dense.Descent(), gradient,
+            float(self.alpha), self._n_in_loss(), Pace(threads_of(self)), gradient,
         )  # fmt: skip
         return loss, gradient[order]
 
@@ -543,11 +543,10 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _validate(self, X: Any, y: Any, incremental: bool, first: bool) -> tuple[Any, Any, Array]:
-        if not first:
-            codes = self._codes(X, y)
-            if codes is not None:
-                n = len(self.classes_)
-                return X, y, codes[:, None] == np.arange(n) if n > 2 else codes[:, None] == 1
+        if not first and not self.warm_start and self._knows(X, y):
+            targets = self._encoded(y)
+            if targets is not None:
+                return X, y, targets
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
             dtype=(np.float64, np.float32), reset=first,
@@ -571,33 +570,40 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
                     "`y` has classes not in `self.classes_`. "
                     f"`self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
-        targets = self._label_binarizer.transform(y)
-        return (
-            X,
-            y,
-            (targets if isinstance(targets, np.ndarray) else targets.toarray()).astype(bool),
-        )
+        # The binarizer checks again what was checked above, which takes longer than many fits.
+        targets = self._encoded(y)
+        if targets is None:
+            targets = self._label_binarizer.transform(y)
+            targets = targets if isinstance(targets, np.ndarray) else targets.toarray()
+        return X, y, targets.astype(bool, copy=False)
 
-    def _codes(self, X: Any, y: Any) -> NDArray[np.intp] | None:
-        """Return the numbers of the classes of plain data that need no other check, else None."""
-        classes = self.classes_
-        if not (
-            self._label_binarizer.y_type_ in ("binary", "multiclass")
-            and not self.warm_start
-            and type(y) is np.ndarray
-            and y.ndim == 1
-            and y.dtype.kind in "iu"
-            and classes.dtype.kind in "iu"
-            and len(classes) > 1
+    def _knows(self, X: Any, y: Any) -> bool:
+        """Whether the data are plain arrays of the features of the first call."""
+        return (
+            type(y) is np.ndarray
             and is_plain(X)
             and len(X) == len(y)
             and X.shape[1] == getattr(self, "n_features_in_", None)
             and not hasattr(self, "feature_names_in_")
+        )
+
+    def _encoded(self, y: Array) -> Array | None:
+        """Return the targets of integer labels, or None where others have to encode them."""
+        classes = self.classes_
+        if not (
+            self._label_binarizer.y_type_ in ("binary", "multiclass")
+            and y.ndim == 1
+            and y.dtype.kind in "iu"
+            and classes.dtype.kind in "iu"
+            and len(classes) > 1
         ):
             return None
         codes = np.searchsorted(classes, y)
         codes[codes == len(classes)] = 0
-        return codes if (classes[codes] == y).all() else None
+        if (classes[codes] != y).any():
+            return None
+        targets: Array = codes[:, None] == (np.arange(len(classes)) if len(classes) > 2 else 1)
+        return targets
 
     def _score_of(self, outputs: Array, Y: Array, weights: Array | None) -> float:
         if len(Y) == 1 or self.out_activation_ == "logistic":

@@ -267,7 +267,7 @@ class Job:
         """Make a stochastic training in another thread stop soon."""
         if self.descent is not None:
             self.descent.cancelled = True
-            self.descent.memory.interrupt()
+            self.descent.pace.interrupt()
 
     def finish(self) -> None:
         """Set the attributes of the estimator, and warn; raise an error of the training."""
