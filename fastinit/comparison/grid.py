@@ -172,6 +172,50 @@ class Grid(Sequence[Cell]):
         """Return the code of each cell on one axis, "scheme" included; shape (n_cells,)."""
         return self.codes[:, list(self.values).index(axis)]
 
+    def groups(self, *axes: str, places: NDArray[np.intp] | None = None) -> list[NDArray[np.intp]]:
+        """Partition cells by their values on some axes.
+
+        Parameters
+        ----------
+        *axes : str
+            Axes, or "scheme".
+        places : ndarray of shape (n,), intp, optional
+            Indices of the cells to partition; all by default.
+
+        Returns
+        -------
+        list of ndarray of intp
+            For each group its positions in `places`, in ascending order. The groups are in the
+            order of the values of the axes.
+        """
+        return partition(*self.numbers(*axes, places=places))
+
+    def numbers(
+        self, *axes: str, places: NDArray[np.intp] | None = None
+    ) -> tuple[NDArray[np.intp], int]:
+        """Return the number of the group of each cell, and the number of groups.
+
+        Parameters
+        ----------
+        *axes, places
+            As in :meth:`groups`, whose order the numbers have.
+
+        Returns
+        -------
+        numbers : ndarray of shape (n,), intp
+        n_groups : int
+        """
+        chosen: Any = slice(None) if places is None else places
+        found, n = np.zeros(len(self) if places is None else len(places), np.intp), 1
+        for axis in axes:
+            length = len(self.values[axis])
+            if length > 1:
+                found *= length
+                found += self.code(axis)[chosen]
+                # Products of the lengths of all axes may exceed the range of the integers.
+                found, n = dense(found, n * length)
+        return (found, n) if len(found) else (found, 0)
+
     def labels(self, axis: str) -> list[Any]:
         """Return the values of an axis as they are shown in tables: numbers, names or None."""
         found = self.values[axis]
@@ -186,6 +230,40 @@ class Grid(Sequence[Cell]):
         if axis == "seed":
             return [e if e is None or isinstance(e, int) else as_code(e) for e in found]
         return list(found)
+
+
+def dense(numbers: NDArray[np.intp], n: int) -> tuple[NDArray[np.intp], int]:
+    """Replace numbers below n by 0, 1, 2, ... in the same order, and return how many there are.
+
+    Examples
+    --------
+    >>> dense(np.array([7, 3, 7]), 9)
+    (array([1, 0, 1]), 2)
+    """
+    if n > 4 * len(numbers) + 1000:
+        known, inverse = np.unique(numbers, return_inverse=True)
+        return inverse, len(known)
+    # Much faster than sorting.
+    used = np.zeros(n, np.bool_)
+    used[numbers] = True
+    if used.all():
+        return numbers, n
+    order = np.cumsum(used, dtype=np.int32) - 1
+    return order[numbers].astype(np.intp), int(order[-1]) + 1
+
+
+def partition(numbers: NDArray[np.intp], n: int) -> list[NDArray[np.intp]]:
+    """Return the positions of each of the numbers 0, ..., n - 1, in ascending order.
+
+    Examples
+    --------
+    >>> partition(np.array([1, 0, 1]), 2)
+    [array([1]), array([0, 2])]
+    """
+    # NumPy sorts integers of 16 bits in linear time.
+    keys = numbers.astype(np.uint16) if n <= 2**16 else numbers
+    order = np.argsort(keys, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(numbers, minlength=n))[:-1]) if n else []
 
 
 def depth_of(network: Network) -> int:

@@ -59,9 +59,10 @@ def quantile(values: ArrayLike, share: float) -> float:
     return float(quantiles(values, [share])[0])
 
 
-def median_iterations(iterations: Sequence[int | None]) -> float:
-    """Return the median, rounded to an integer if it is finite; None counts as infinite."""
-    median = quantile([math.inf if n is None else n for n in iterations], 0.5)
+def median_iterations(iterations: ArrayLike) -> float:
+    """Return the median, rounded to an integer if it is finite; negative ones are infinite."""
+    numbers = np.asarray(iterations)
+    median = quantile(np.where(numbers < 0, np.inf, numbers), 0.5)
     return round(median) if math.isfinite(median) else median
 
 

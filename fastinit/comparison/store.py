@@ -995,23 +995,13 @@ def open_comparison(path: StorePath, which: int | None = None) -> Comparison:
         places, runs = store.members(number)
         if len(places) and places[-1] >= len(result.cells):
             raise store.damaged("members", [f"those of comparison {number}"])
-        for own in _groups(result.cells, places):
+        for own in result.cells.groups(*SHAPES, places=places):
             result.add(places[own], _stored_block(store, result, places[own], runs[own]))
     return result
 
 
 # Runs whose cells differ on these axes may differ in the lengths of their arrays.
 SHAPES = ("depth", "width", "activation", "batch_size")
-
-
-def _groups(grid: Grid, places: Integers) -> list[NDArray[np.intp]]:
-    """Partition the indices of cells into groups of one network and batch size."""
-    code = np.zeros(len(places), np.int64)
-    for axis in SHAPES:
-        code = code * len(grid.values[axis]) + grid.code(axis)[places]
-    order = np.argsort(code, kind="stable")
-    ends = np.flatnonzero(np.diff(code[order])) + 1
-    return [own for own in np.split(order, ends) if len(own)]
 
 
 def _stored_block(store: Store, comparison: Comparison, places: Integers, runs: Integers) -> Block:
