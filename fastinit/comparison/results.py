@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
@@ -65,9 +65,11 @@ class Comparison:
     cells: Grid
     network: Network
     settings: dict[str, Any]
-    # Indices of cells, and their runs, in the order in which they were finished.
+    # Indices of cells, and their runs, in the order in which they were finished. The columns of the
+    # first _known blocks are in _columns, and no longer in the blocks: they take 100 MB in a
+    # comparison of a million runs.
     _blocks: list[tuple[NDArray[np.intp], Block]] = field(default_factory=list)
-    _columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # of the first _known blocks
+    _columns: dict[str, NDArray[Any]] = field(default_factory=dict)
     _known: int = -1
     _computed: dict[Any, Any] = field(default_factory=dict)  # from the columns
     # The digest of data that a store does not have.
@@ -129,6 +131,32 @@ class Comparison:
         """Add finished runs: the indices of their cells, and their outcomes."""
         self._blocks.append((np.asarray(places, np.intp), block))
 
+    def restore(
+        self,
+        places: NDArray[np.intp],
+        columns: Mapping[str, NDArray[Any]],
+        parts: Sequence[tuple[NDArray[np.intp], Block]],
+    ) -> None:
+        """Take over the runs of a store, all at once.
+
+        Parameters
+        ----------
+        places : ndarray of shape (n_runs,), intp
+            The indices of their cells, in ascending order.
+        columns : dict of str to ndarray of shape (n_runs,)
+            Their outcomes.
+        parts : sequence of (ndarray of intp, Block)
+            For each network the indices of its runs in the columns, and their arrays, as blocks
+            without columns.
+        """
+        numbers = np.empty(len(places), np.intp)
+        numbers[np.concatenate([np.empty(0, np.intp), *(rows for rows, _ in parts)])] = range(
+            len(places)
+        )
+        self._blocks = [(places[rows], block) for rows, block in parts]
+        self._columns = {"place": places, **columns, "_row": numbers}
+        self._known, self._computed = len(parts), {}
+
     # --- the runs as columns ------------------------------------------------------------------
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -142,20 +170,22 @@ class Comparison:
         """
         n = len(self._blocks)
         if n != self._known:
-            blocks = self._blocks[:n]
-            empty = [np.empty(0, np.intp)]
-            places = np.concatenate([places for places, _ in blocks] or empty)
+            first = max(0, self._known)
+            new = [(places, dict(block.columns)) for places, block in self._blocks[first:]]
+            known = self._columns.pop("place", np.empty(0, np.intp))
+            places = np.concatenate([known, *(places for places, _ in new)])
             order = np.argsort(places, kind="stable")
             columns = {"place": places[order]}
-            for name, dtype in COLUMNS.items():
-                parts = [block.columns[name] for _, block in blocks]
-                # One block in the order of the grid, as it comes from a store, is not copied.
-                columns[name] = (
-                    parts[0]
-                    if n == 1 and np.array_equal(places, columns["place"])
-                    else np.concatenate(parts or [np.empty(0, dtype)])[order]
-                )
-            columns["_row"] = order
+            for name, dtype in {**COLUMNS, "_row": np.dtype(np.intp)}.items():
+                old = self._columns.pop(name, np.empty(0, dtype))
+                if name == "_row":
+                    parts = [np.arange(len(old), len(places))]
+                else:
+                    parts = [own.pop(name) for _, own in new]
+                columns[name] = np.concatenate([old, *parts])[order]
+            self._blocks[first:] = [
+                (places, replace(block, columns={})) for places, block in self._blocks[first:]
+            ]
             self._columns, self._known, self._computed = columns, n, {}
         return dict(self._columns)
 
