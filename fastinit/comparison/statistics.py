@@ -74,7 +74,8 @@ def share_in_words(flags: Sequence[bool] | NDArray[np.bool_]) -> str:
     >>> share_in_words([True, False, True]), share_in_words([True, True])
     ('2 of 3 runs', 'all runs')
     """
-    return "all runs" if all(flags) else f"{sum(flags):,} of {len(flags):,} runs"
+    n = np.count_nonzero(flags)
+    return "all runs" if n == len(flags) else f"{n:,} of {len(flags):,} runs"
 
 
 # --- facts about runs -----------------------------------------------------------------------------
@@ -827,11 +828,13 @@ def binomial_tail(hits: ArrayLike, n: int, share: float) -> NDArray[np.float64]:
     >>> round(float(binomial_tail(5, 5, 0.6)), 5)
     0.07776
     """
-    hits = _floats(hits)
+    given = _floats(hits)
+    # A million runs with the same test data have few different numbers of hits.
+    hits, place = np.unique(given, return_inverse=True)
     tail: NDArray[np.float64] = np.where(
         hits <= 0, 1.0, _beta_cdf(np.maximum(hits, 1), n - np.minimum(hits, n) + 1, share)
     )
-    return tail
+    return tail[place].reshape(given.shape)
 
 
 def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> NDArray[np.float64]:
@@ -851,7 +854,10 @@ def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> ND
     >>> round(float(fisher_tail(10, 10, 5, 10)), 5)
     0.01625
     """
-    hits, others = np.broadcast_arrays(_floats(hits), _floats(others))
+    pairs = np.stack(np.broadcast_arrays(_floats(hits), _floats(others)))
+    # As in `binomial_tail`. A complex number has two parts.
+    unique, place = np.unique(pairs[0] + 1j * pairs[1], return_inverse=True)
+    hits, others = unique.real, unique.imag
     both = hits + others
     logs = _log_binomial(both, others) + _log_binomial(n + n_others - both, n_others - others)
     term = np.exp(logs - _log_binomial(_floats(n + n_others), _floats(n_others)))
@@ -861,7 +867,7 @@ def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> ND
         term = term * count / (both - count + 1) * (n - both + count) / (n_others - count + 1)
         term, count = np.maximum(term, 0.0), count - 1
         total = total + term
-    return np.minimum(total, 1.0)
+    return np.minimum(total, 1.0)[place].reshape(pairs.shape[1:])
 
 
 def _log_binomial(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
