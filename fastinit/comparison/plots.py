@@ -1423,14 +1423,20 @@ class Picture:
         return figure
 
 
-def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> dict[str, Picture]:
+def pictures(
+    comparison: Comparison,
+    by: str | Sequence[str] | None = None,
+    *,
+    metric: str | None = None,
+    best_of: str | Sequence[str] = (),
+) -> dict[str, Picture]:
     """Return what :func:`figures` draws, panel by panel."""
     _check_comparison(comparison)
     if not len(comparison):
         raise ValueError("comparison: expected at least one finished run; got none")
     chosen = facet_axes(comparison, by)
     facets, columns = _facets(comparison, chosen)
-    order = order_of(comparison)
+    order = [row.scheme for row in comparison.ranking(metric, best_of=best_of).rows if row.runs]
     several = len(comparison.cells) > len(comparison.schemes)
     found: dict[str, Picture] = {}
     if _in_plane(comparison):
@@ -1452,7 +1458,13 @@ def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> d
     return found
 
 
-def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> dict[str, Figure]:
+def figures(
+    comparison: Comparison,
+    by: str | Sequence[str] | None = None,
+    *,
+    metric: str | None = None,
+    best_of: str | Sequence[str] = (),
+) -> dict[str, Figure]:
     """Return the figures of a comparison by name.
 
     Parameters
@@ -1463,6 +1475,8 @@ def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> di
         The axes whose values have panels of their own: "depth", "width", "activation", "optimizer",
         "learning_rate", "batch_size", "scale" or "seed". By default those whose values change the
         final cost most.
+    metric, best_of
+        As in :meth:`Comparison.ranking`, in whose order the schemes are listed.
 
     Returns
     -------
@@ -1479,12 +1493,8 @@ def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> di
     ValueError
         For an unknown axis, or if no run is finished.
     """
-    return {name: picture.figure() for name, picture in pictures(comparison, by).items()}
-
-
-def order_of(comparison: Comparison) -> list[str]:
-    """Return the schemes with finished runs in the order of the ranking, the best first."""
-    return [row["scheme"] for row in comparison.ranking() if row["runs"]]
+    found = pictures(comparison, by, metric=metric, best_of=best_of)
+    return {name: picture.figure() for name, picture in found.items()}
 
 
 def _in_plane(comparison: Comparison) -> bool:
@@ -1716,13 +1726,19 @@ def _labels(comparison: Comparison) -> NDArray[Any]:
     return np.ravel(Y) if len(Y) == 1 else np.argmax(Y, axis=0)
 
 
-def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
-    """Return :func:`figures` as the bytes of PNG files, with a white or a black background."""
+def images(
+    comparison: Comparison,
+    by: str | Sequence[str] | None = None,
+    *,
+    metric: str | None = None,
+    best_of: str | Sequence[str] = (),
+) -> dict[str, bytes]:
+    """Return :func:`figures` as the bytes of PNG files."""
     files = {}
-    with plt.style.context("dark_background" if dark else "default"), _missing_glyphs():
-        for name, figure in figures(comparison).items():
+    with _missing_glyphs():
+        for name, figure in figures(comparison, by, metric=metric, best_of=best_of).items():
             file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=100)
+            figure.savefig(file, format="png", dpi=144)
             files[name] = file.getvalue()
     return files
 

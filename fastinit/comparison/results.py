@@ -840,13 +840,54 @@ class Comparison:
             ]
         )
 
+    def missing(self) -> str:
+        """Return in a sentence or two which runs are not finished; empty if all are.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 3, 1])
+        >>> result = fi.compare(X, Y, net, "zeros", seed=range(3), learning_rate=[0.1, 1.0],
+        ...                     iterations=5, shard=(1, 4))
+        >>> print(result.missing())
+        4 of 6 runs are missing: 4 of 6 of zeros. No runs of learning rate 1.0.
+        """
+        n, places = len(self.cells), self.columns()["place"]
+        if len(places) == n:
+            return ""
+        parts, none = [], []
+        # Of the seeds, most are missing in each part of a comparison.
+        for axis in ("scheme", *(axis for axis in self.varying if axis != "seed")):
+            # Of each value, the numbers of runs and of finished ones.
+            labels, index = self._axis_labels(axis, None)
+            counts: dict[Any, NDArray[np.intp]] = {}
+            for label, *own in zip(
+                labels,
+                np.bincount(index, minlength=len(labels)),
+                np.bincount(index[places], minlength=len(labels)),
+                strict=True,
+            ):
+                counts[label] = counts.get(label, 0) + np.array(own)
+            if axis == "scheme":
+                parts = [
+                    f"{cells - done:,} of {cells:,} of {label}"
+                    for label, (cells, done) in counts.items()
+                    if done < cells
+                ]
+            elif len(places):
+                absent = [
+                    str(label) for label, (cells, done) in counts.items() if cells and not done
+                ]
+                none += [f"{_noun(axis)} {_few(absent)}"] if absent else []
+        sentence = f"{n - len(places):,} of {n:,} runs are missing: {_few(parts)}."
+        return f"{sentence} No runs of {'; '.join(none)}." if none else sentence
+
     def _shown(self) -> Table:
         return self.table() if len(self.cells) == len(self.schemes) else self.summary()
 
     def __repr__(self) -> str:
-        missing = len(self.cells) - len(self)
-        lines = [f"{len(self):,} of {len(self.cells):,} runs finished"] if missing else []
-        return "\n".join([repr(self._shown()), *lines])
+        return "\n".join(filter(None, [repr(self._shown()), self.missing()]))
 
     def _repr_html_(self) -> str:
         return self._shown()._repr_html_()
@@ -971,6 +1012,11 @@ def _rows(places: NDArray[np.intp] | None) -> Any:
 
 def _noun(axis: str) -> str:
     return axis.replace("_", " ").replace("optimizer", "optimiser")
+
+
+def _few(words: Sequence[str]) -> str:
+    """Return words as a list, shortened: an axis may have thousands of values."""
+    return ", ".join([*words[:5], f"... ({len(words):,} in all)"] if len(words) > 8 else words)
 
 
 def _in_words(names: Sequence[str]) -> str:
