@@ -5,13 +5,14 @@ network is recorded in every iteration. Set-up and compilation are not timed, ex
 process. Peers that are not installed are reported as skipped.
 """
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ NETWORKS = 256
 OVERHEAD = 0.3e-3  # limit for compare, in seconds per run
 SEEDS = 100  # for the timing of the whole process
 SHORT = 100_000  # short trainings
+ROWS = 1_000_000  # of a store whose report is written
+REPORT_SECONDS, REPORT_MEGABYTES = 10, 500  # limits for that
 
 
 def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -155,26 +158,35 @@ def overhead(runs: int = 200, iterations: int = 1000) -> float:
     return (spent - float(result.columns()["seconds"].sum())) / runs
 
 
-def short_trainings(runs: int, store: bool) -> float:
+def short_trainings(runs: int, store: bool) -> tuple[float, float]:
     """Return how many times as long as the bare trainings a grid of short trainings takes.
 
-    Networks 2-8-1 make 50 iterations on 100 examples, from two schemes. The bare trainings are
-    those of the same starts, in stacks of 512, which is the fastest size.
+    By the clock and by processor time. Networks 2-8-1 make 50 iterations on 100 examples, from two
+    schemes. The bare trainings are those of the same starts, in stacks of 512, which is the fastest
+    size.
     """
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((2, 100))
-    Y = (X[:1] * X[1:] > 0).astype(float)
+    X, Y = short_data()
     net, schemes, seeds = fi.Network([2, 8, 1]), ["he_normal", "glorot_normal"], range(runs // 2)
-    starts = np.array([net.initialize(scheme, seed=s) for scheme in schemes for s in seeds])
-    before = perf_counter()
-    for first in range(0, runs, 512):
-        fi.train(net, starts[first : first + 512], X, Y, iterations=50, threads=2)
-    bare = perf_counter() - before
+    starts = np.concatenate([net.initialize(scheme, seed=seeds) for scheme in schemes])
+
+    def bare() -> None:
+        for first in range(0, runs, 512):
+            fi.train(net, starts[first : first + 512], X, Y, iterations=50, threads=2)
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "runs.sqlite") if store else None
-        before = perf_counter()
-        fi.compare(X, Y, net, schemes, seed=seeds, iterations=50, store=path, threads=2)
-        return (perf_counter() - before) / bare
+        times = []
+        for work in (
+            bare,
+            lambda: fi.compare(
+                X, Y, net, schemes, seed=seeds, iterations=50, store=path, threads=2
+            ),
+        ):
+            before = perf_counter(), process_time()
+            work()
+            times.append((perf_counter() - before[0], process_time() - before[1]))
+    (bare_wall, bare_seconds), (wall, seconds) = times
+    return wall / bare_wall, seconds / bare_seconds
 
 
 def whole_process() -> float:
@@ -206,46 +218,98 @@ def bare_trainings() -> float:
     return perf_counter() - before
 
 
-def million_rows(path: str, runs: int = 1_000_000) -> dict[str, float]:
-    """Write a store of runs with random numbers and open it in a fresh process.
+def short_data() -> tuple[np.ndarray, np.ndarray]:
+    """Return 100 examples of two features, and their classes."""
+    X = np.random.default_rng(0).standard_normal((2, 100))
+    return X, (X[:1] * X[1:] > 0).astype(float)
 
-    Returns
-    -------
-    dict
-        Microseconds of a written run, and seconds and megabytes of opening the store.
-    """
-    from fastinit.comparison import grid, results, trials
+
+# Grids of a million rows: their axes, and the number of cells other than the seed.
+SCHEMES = ["he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "zeros"]
+GRIDS: dict[str, tuple[dict, int]] = {
+    "6 schemes": ({}, 6),
+    "60 cells": ({"depth": range(1, 6), "learning_rate": [0.03, 0.3]}, 60),
+    "600 cells": (
+        {"depth": range(1, 6), "width": [4, 8, 12, 16], "learning_rate": [0.01, 0.03, 0.1, 0.3, 1]},
+        600,
+    ),
+}
+
+
+def fill_store(path: Path, axes: dict, n_cells: int, rows: int = ROWS) -> None:
+    """Write a store of runs that were never trained, by the writer that `compare` uses."""
+    from fastinit.comparison import grid, results, statistics, trials
     from fastinit.comparison.store import Writer
 
-    X, Y, _, _ = data()
-    net, draw, size = fi.Network([2, 8, 1]), np.random.default_rng(0), 2800
-    cells = grid.grid_of(net, grid.labelled(["he_normal", "zeros"]), seed=range(runs // 2))
-    shared = trials.Data(X, Y, None, trials.Training(iterations=50))
+    (X, Y), draw = short_data(), np.random.default_rng(0)
+    net = fi.Network([2, 8, 1])
+    cells = grid.grid_of(net, grid.labelled(SCHEMES), seed=range(-(-rows // n_cells)), **axes)
+    shared = trials.Data(X, Y, (X, Y), trials.Training(iterations=50))
     comparison = results.Comparison(shared, cells, net, {"iterations": 50})
-    points, seconds = trials.points_of(50, None, X.shape[1]), 0.0
+    points = shared.points_of(None)
+    # Axes other than the seed shift the logarithm of the cost.
+    names = [name for name in cells.values if name != "seed"]
+    effect = sum(cells.code(name) * (0.1 + 0.05 * i) for i, name in enumerate(names))
+    _, network = np.unique(cells.codes[:, 2:5], axis=0, return_inverse=True)
+    order = draw.permutation(len(cells))
+    order = order[np.argsort(network.ravel()[order], kind="stable")]
+    ends = np.cumsum(np.bincount(network.ravel()))[:-1]
     with Writer(path, comparison) as writer:
-        for places in np.array_split(draw.permutation(len(cells)), -(-len(cells) // size)):
-            k = len(places)
-            columns = {
-                name: np.zeros(k, dtype) if dtype.kind == "i" else draw.random(k)
-                for name, dtype in trials.COLUMNS.items()
-            }
-            starts, thetas = draw.random((2, k, net.n_parameters))
-            block = trials.Block(columns, starts, thetas, points, draw.random((k, len(points))))
-            keys = [draw.bytes(16) for _ in range(k)]
-            began = perf_counter()
-            writer.add(keys, places, block)
-            seconds += perf_counter() - began
-    script = (
-        "import sys, resource, time; from fastinit.comparison import open_comparison;"
-        "began = time.perf_counter(); open_comparison(sys.argv[1]).columns();"
-        "print(time.perf_counter() - began,"
-        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    command = [sys.executable, "-c", script, path]
-    opened = subprocess.run(command, capture_output=True, text=True, check=True)
-    took, megabytes = map(float, opened.stdout.split())
-    return {"us_per_run": seconds / runs * 1e6, "open_seconds": took, "open_megabytes": megabytes}
+        for own in np.split(order, ends):
+            for places in np.array_split(own, -(-len(own) // 2800)):
+                k, size = len(places), cells[int(places[0])].network.n_parameters
+                columns = {name: np.zeros(k, dtype) for name, dtype in trials.COLUMNS.items()}
+                final = np.exp(effect[places] - 2 + 0.3 * draw.standard_normal(k))
+                diverged = draw.random(k) < 0.01
+                columns |= {
+                    "iterations": np.where(diverged, 20, 50),
+                    "diverged_at": np.where(diverged, 20, -1),
+                    "stopped": np.where(diverged, statistics.STOPPED.index("divergence"), 0),
+                    "course": draw.integers(1, 5, k),
+                    "start_cost": draw.normal(0.7, 0.01, k),
+                    "final_cost": np.where(diverged, np.nan, final),
+                    "test_cost": final * 1.1,
+                    "test_cost_error": final / 10,
+                    "test_gain_error": final / 10,
+                    "change": -draw.random(k) / 10,
+                    "gradient_norm": draw.random(k) / 10,
+                    "seconds": np.full(k, 1e-4),
+                    "iterations_to_cost": np.full(k, -1),
+                    "iterations_to_accuracy": np.full(k, -1),
+                }
+                for name in ("train_score", "test_score"):
+                    columns[name] = draw.binomial(100, np.exp(-final / 2)) / 100
+                starts, thetas = draw.random((2, k, size))
+                falling = np.exp(-(points + 1) / 20) + final[:, None]
+                costs = np.where(diverged[:, None] & (points >= 20), np.nan, falling)
+                block = trials.Block(columns, starts, thetas, points, costs)
+                writer.add([draw.bytes(16) for _ in range(k)], places, block)
+
+
+def used(command: list[str]) -> tuple[float, float, float]:
+    """Run a command; return its wall time and processor time in seconds, and its megabytes."""
+    before = perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    seconds = usage.ru_utime + usage.ru_stime
+    return perf_counter() - before, seconds, usage.ru_maxrss / unit
+
+
+def report_of(name: str, rows: int = ROWS, folder: Path | None = None) -> tuple[float, ...]:
+    """Return what opening a store of many rows and writing its report takes, as :func:`used`.
+
+    With a folder, the store is kept there and used again.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(folder or temporary, f"{name.replace(' ', '_')}_{rows}.sqlite")
+        if not path.exists():
+            fill_store(path, *GRIDS[name], rows)
+        report = Path(temporary, "report.html")
+        return used([sys.executable, "-m", "fastinit", "report", str(path), "-o", str(report)])
 
 
 def ratios() -> list[dict]:
@@ -282,7 +346,7 @@ def ratios() -> list[dict]:
             "peer": "limit: the same trainings alone",
             # 1 / 3: the grid may take three times as long.
             "target": 0.33,
-            "measured": median(1 / short_trainings(SHORT, with_ == "with") for _ in range(3)),
+            "measured": median(1 / short_trainings(SHORT, with_ == "with")[0] for _ in range(3)),
         }
         for with_ in ("without", "with")
     ]
@@ -295,4 +359,45 @@ def ratios() -> list[dict]:
             "measured": median(bare_trainings() / whole_process() for _ in range(3)),
         }
     )
+    for name in GRIDS:
+        wall, _, megabytes = report_of(name)
+        question = f"`fastinit report` of a store of {ROWS:,} rows, {name}"
+        rows += [
+            {
+                "question": question,
+                "peer": f"limit: {limit} {unit}",
+                "target": 1,
+                "measured": limit / spent,
+            }
+            for limit, unit, spent in (
+                (REPORT_SECONDS, "s", wall),
+                (REPORT_MEGABYTES, "MB", megabytes),
+            )
+        ]
     return rows
+
+
+def main() -> None:
+    """Print the figures of many rows, for `python benches/bench_compare.py --rows N`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--count", type=int, default=SHORT, help="short trainings; 0: none")
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of a store; 0: none")
+    parser.add_argument("--grid", choices=GRIDS, action="append", help="only these grids")
+    parser.add_argument("--stores", type=Path, help="a folder in which the stores are kept")
+    arguments = parser.parse_args()
+    for store in (False, True) if arguments.count else ():
+        factor, seconds = short_trainings(arguments.count, store)
+        print(
+            f"{arguments.count:,} trainings {'with' if store else 'without'} a store: "
+            f"{factor:.2f} times the bare ones, {seconds:.2f} times by processor time"
+        )
+    for name in arguments.grid or GRIDS if arguments.rows else ():
+        wall, seconds, megabytes = report_of(name, arguments.rows, arguments.stores)
+        print(
+            f"report of {arguments.rows:,} rows, {name}: {wall:.1f} s, {seconds:.1f} s of "
+            f"processor time, {megabytes:.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()

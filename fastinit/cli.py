@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import io
 import json
 import math
 import os
@@ -851,12 +850,14 @@ def _present(
     pictures = {}
     # A part of a comparison may have no runs.
     if arguments.out is not None and len(result):
-        pictures = _save_pictures(result, arguments.by, arguments.out)
+        pictures = _save_pictures(result, arguments)
     if arguments.csv is not None:
         result.to_csv(arguments.csv)
     if arguments.report is not None and len(result):
-        by = arguments.by[:MOST_FACETS] or None
-        report.write(result, arguments.report, data=code, command=arguments.words, by=by)
+        report.write(
+            result, arguments.report, data=code, command=arguments.words, by=arguments.by or None,
+            metric=arguments.metric, best_of=arguments.best_of,
+        )  # fmt: skip
     if arguments.json:
         print(json.dumps(_document(result, rankings, notes, pictures), indent=2, allow_nan=False))
     elif pictures:
@@ -864,15 +865,15 @@ def _present(
         print(f"Figures: {names} in {arguments.out}")
 
 
-def _save_pictures(result: Comparison, by: Sequence[str], folder: Path) -> dict[str, Path]:
+def _save_pictures(result: Comparison, arguments: argparse.Namespace) -> dict[str, Path]:
     """Draw all figures before any of them is written."""
     from fastinit.comparison import plots
 
-    images = {}
-    for name, figure in plots.figures(result, by[:MOST_FACETS] or None).items():
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=144)
-        images[name] = file.getvalue()
+    images = plots.images(
+        result, arguments.by[:MOST_FACETS] or None, metric=arguments.metric,
+        best_of=arguments.best_of,
+    )  # fmt: skip
+    folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
     written = {name: folder / f"{name}.png" for name in images}
     for name, path in written.items():
@@ -906,6 +907,8 @@ def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -
     for scheme in result.schemes:
         if result.of(scheme):
             print(f"{scheme}: {result.verdict(scheme)}")
+    if missing := result.missing():
+        print(f"\n{missing}")
 
 
 def _print_table(rows: Table, title: str, *, compact: bool = False) -> None:

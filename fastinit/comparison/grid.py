@@ -193,9 +193,33 @@ class Grid(Sequence[Cell]):
             For each group its positions in `places`, in ascending order. The groups are in the
             order of the values of the axes.
         """
-        codes = self.codes if places is None else self.codes[places]
-        names = list(self.values)
-        return partition([codes[:, names.index(axis)] for axis in axes], len(codes))
+        return partition(*self.numbers(*axes, places=places))
+
+    def numbers(
+        self, *axes: str, places: NDArray[np.intp] | None = None
+    ) -> tuple[NDArray[np.intp], int]:
+        """Return the number of the group of each cell, and the number of groups.
+
+        Parameters
+        ----------
+        *axes, places
+            As in :meth:`groups`, whose order the numbers have.
+
+        Returns
+        -------
+        numbers : ndarray of shape (n,), intp
+        n_groups : int
+        """
+        chosen: Any = slice(None) if places is None else places
+        found, n = np.zeros(len(self) if places is None else len(places), np.intp), 1
+        for axis in axes:
+            length = len(self.values[axis])
+            if length > 1:
+                found *= length
+                found += self.code(axis)[chosen]
+                # Products of the lengths of all axes may exceed the range of the integers.
+                found, n = dense(found, n * length)
+        return (found, n) if len(found) else (found, 0)
 
     def labels(self, axis: str) -> list[Any]:
         """Return the values of an axis as they are shown in tables: numbers, names or None."""
@@ -213,26 +237,38 @@ class Grid(Sequence[Cell]):
         return list(found)
 
 
-def partition(codes: Sequence[NDArray[Any]], n: int) -> list[NDArray[np.intp]]:
-    """Return the indices below n in groups of equal codes, in the order of the codes.
-
-    Parameters
-    ----------
-    codes : sequence of ndarray of shape (n,)
+def dense(numbers: NDArray[np.intp], n: int) -> tuple[NDArray[np.intp], int]:
+    """Replace numbers below n by 0, 1, 2, ... in the same order, and return how many there are.
 
     Examples
     --------
-    >>> partition([np.array([1, 0, 1])], 3)
+    >>> dense(np.array([7, 3, 7]), 9)
+    (array([1, 0, 1]), 2)
+    """
+    if n > 4 * len(numbers) + 1000:
+        known, inverse = np.unique(numbers, return_inverse=True)
+        return inverse, len(known)
+    # Much faster than sorting.
+    used = np.zeros(n, np.bool_)
+    used[numbers] = True
+    if used.all():
+        return numbers, n
+    order = np.cumsum(used, dtype=np.int32) - 1
+    return order[numbers].astype(np.intp), int(order[-1]) + 1
+
+
+def partition(numbers: NDArray[np.intp], n: int) -> list[NDArray[np.intp]]:
+    """Return the positions of each of the numbers 0, ..., n - 1, in ascending order.
+
+    Examples
+    --------
+    >>> partition(np.array([1, 0, 1]), 2)
     [array([1]), array([0, 2])]
     """
-    # Most axes of a large grid have one value.
-    several = [each for each in codes if n and (each != each[0]).any()]
-    order = np.lexsort(several[::-1]) if several else np.arange(n)
-    changes = np.zeros(max(n - 1, 0), np.bool_)
-    for each in several:
-        ordered = each[order]
-        changes |= ordered[1:] != ordered[:-1]
-    return np.split(order, np.flatnonzero(changes) + 1) if n else []
+    # NumPy sorts integers of 16 bits in linear time.
+    keys = numbers.astype(np.uint16) if n <= 2**16 else numbers
+    order = np.argsort(keys, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(numbers, minlength=n))[:-1]) if n else []
 
 
 def depth_of(network: Network) -> int:

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
@@ -49,6 +50,8 @@ from fastinit.training.network import Network
 from fastinit.training.run import Run
 
 T = TypeVar("T")
+# Rows of the columns of a comparison, by the label of their scheme.
+Rows = Mapping[str, NDArray[np.intp]]
 
 # https://jfly.uni-koeln.de/color/ without black and yellow; orange and sky blue are darkened.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BD8200", "#3399D6")
@@ -60,9 +63,11 @@ PER_ROW = 4  # decision boundaries side by side
 LABEL = 22  # characters of a scheme's label in a figure
 LABEL_SIZE = 8.5  # points
 MOST_RUNS = 2000  # of which the median curve of a scheme is computed in one panel
+MOST_CURVES = 30_000  # that are read in one figure; at least a hundred for each median curve
 MOST_POINTS = 200  # of a band of quartiles
 MOST_DOTS = 6000  # in one figure
 MOST_FACETS = 8  # values of an axis that each have a panel
+MOST_PANELS = 16  # of two axes that were not asked for
 MOST_VALUES = 12  # values of an axis at which medians are drawn
 # A second axis has facets if it explains this share of the variance that the first one explains.
 SECOND = 0.02
@@ -239,7 +244,7 @@ def costs(
     """
     _check_comparison(comparison)
     comparison.points()  # raises if they differ
-    bands = _bands(comparison, np.ones(len(comparison.cells), bool))
+    bands = _bands(comparison, _rows(comparison))
     return _draw_bands(_axes(ax), bands, _x_label(comparison), yscale)
 
 
@@ -302,22 +307,25 @@ def _band(x: NDArray[Any], values: NDArray[np.float64], diverged: int) -> Band:
     return Band(x, lower, median, upper, runs, diverged)
 
 
-def _bands(comparison: Comparison, chosen: NDArray[np.bool_]) -> dict[str, Band]:
-    """Return the band of each scheme over its runs in the chosen cells, which share their points.
+def _rows(comparison: Comparison) -> Rows:
+    """Return the rows of the finished runs of each scheme."""
+    return {key["scheme"]: rows for key, rows in comparison.groups()}
 
-    Of more than :data:`MOST_RUNS` runs of a scheme, evenly spaced ones are used.
+
+def _bands(comparison: Comparison, rows_of: Rows, most: int = MOST_RUNS) -> dict[str, Band]:
+    """Return the band of each scheme over some of its runs, which share their points.
+
+    Of more than ``most`` runs of a scheme, evenly spaced ones are used.
     """
     columns, found = comparison.columns(), {}
-    schemes = comparison.cells.code("scheme")[columns["place"]]
-    wanted = chosen[columns["place"]] & (columns["stopped"] != STOPPED.index("callback"))
-    for code, name in enumerate(comparison.schemes):
-        rows = np.flatnonzero(wanted & (schemes == code))
+    for name, rows in rows_of.items():
+        rows = rows[columns["stopped"][rows] != STOPPED.index("callback")]
         if not len(rows):
             continue
         cell = comparison.cells[int(columns["place"][rows[0]])]
         points = comparison.data.points_of(cell.batch_size)
         if len(points):
-            costs = _held(comparison, rows[:: -(-len(rows) // MOST_RUNS)], points)
+            costs = _held(comparison, rows[:: -(-len(rows) // most)], points)
             diverged = int((columns["diverged_at"][rows] >= 0).sum())
             band = _band(_x_values(comparison, points), costs, diverged)
             found[name] = band._replace(runs=len(rows))
@@ -329,10 +337,13 @@ def _held(
 ) -> NDArray[np.float64]:
     """Return cost curves in which runs that ended early keep their final cost."""
     found = comparison.costs_of(rows)
-    columns = {name: column[rows] for name, column in comparison.columns().items()}
-    after = points >= columns["iterations"][:, None]
-    ended = (columns["stopped"] == STOPPED.index("tol"))[:, None]
-    return np.where(after & ended, columns["final_cost"][:, None], found)
+    iterations, stopped, final = (
+        comparison.columns()[name][rows] for name in ("iterations", "stopped", "final_cost")
+    )
+    ended = np.flatnonzero(stopped == STOPPED.index("tol"))
+    after = points >= iterations[ended, None]
+    found[ended] = np.where(after, final[ended, None], found[ended])
+    return found
 
 
 def _x_values(comparison: Comparison, points: NDArray[np.intp]) -> NDArray[Any]:
@@ -928,23 +939,19 @@ def cost_against(
     _check_comparison(comparison)
     if _numbers(comparison, axis) is None:
         raise ValueError(f"axis: expected one of numbers; got {axis!r}")
-    bands = _bands_over(comparison, axis, np.ones(len(comparison.cells), bool))
+    bands = _bands_over(comparison, axis, _rows(comparison))
     return _draw_against(_axes(ax), comparison, axis, bands, _rim_of(list(bands.values())))
 
 
-def _bands_over(comparison: Comparison, axis: str, chosen: NDArray[np.bool_]) -> dict[str, Band]:
-    """Return the final costs of each scheme in the chosen cells, over an axis of numbers."""
+def _bands_over(comparison: Comparison, axis: str, rows_of: Rows) -> dict[str, Band]:
+    """Return the final costs of some runs of each scheme, over an axis of numbers."""
     values = _numbers(comparison, axis)
     assert values is not None
-    columns = comparison.columns()
-    x = values[comparison.cells.code(axis)[columns["place"]]]
-    schemes = comparison.cells.code("scheme")[columns["place"]]
-    bands = {}
-    for code, name in enumerate(comparison.schemes):
-        rows = np.flatnonzero(chosen[columns["place"]] & (schemes == code))
-        if len(rows):
-            bands[name] = _band_over(x[rows], columns["final_cost"][rows])
-    return bands
+    columns, codes = comparison.columns(), comparison.cells.code(axis)
+    return {
+        name: _band_over(values[codes[columns["place"][rows]]], columns["final_cost"][rows])
+        for name, rows in rows_of.items()
+    }
 
 
 def _draw_against(
@@ -1261,8 +1268,8 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
 
     By default the axis is chosen whose values change the outcome most: by the variance of the
     median logarithmic cost over its values, averaged over the schemes. A second one is chosen if
-    its variance is a fiftieth of that at least. Runs of different batch sizes have different
-    points, so that a batch size that varies is one of them.
+    its variance is a fiftieth of that at least, and both together have 16 panels at most. Runs of
+    different batch sizes have different points, so that a batch size that varies is one of them.
 
     Raises
     ------
@@ -1279,7 +1286,10 @@ def facet_axes(comparison: Comparison, by: str | Sequence[str] | None = None) ->
     else:
         effects = _effects(comparison)
         chosen = sorted(effects, key=lambda name: -effects[name])[:2]
-        if len(chosen) == 2 and effects[chosen[1]] < SECOND * effects[chosen[0]]:
+        if len(chosen) == 2 and (
+            effects[chosen[1]] < SECOND * effects[chosen[0]]
+            or math.prod(len(comparison.cells.values[name]) for name in chosen) > MOST_PANELS
+        ):
             chosen.pop()
     if "batch_size" in _varied(comparison) and "batch_size" not in chosen:
         chosen = [*chosen[:1], "batch_size"]
@@ -1317,12 +1327,12 @@ class Facet(NamedTuple):
     Attributes
     ----------
     title : str
-    cells : ndarray of shape (n_cells,), bool
-        Which cells of the grid these are.
+    rows : dict of str to ndarray of intp
+        The rows of each scheme in the columns of the comparison, in the order of the schemes.
     """
 
     title: str
-    cells: NDArray[np.bool_]
+    rows: Rows
 
 
 def _facets(comparison: Comparison, by: Sequence[str]) -> tuple[list[Facet], int]:
@@ -1330,26 +1340,31 @@ def _facets(comparison: Comparison, by: Sequence[str]) -> tuple[list[Facet], int
 
     Of an axis with many values, evenly spaced ones are shown.
     """
-    grid = comparison.cells
-    chosen = []
+    grid, places = comparison.cells, comparison.columns()["place"]
     # The columns of a figure are those of the axis of fewer values.
-    for axis in sorted(by, key=lambda name: -len(grid.values[name])):
+    axes = sorted(by, key=lambda name: -len(grid.values[name]))
+    shown = []
+    for axis in axes:
         codes = np.arange(len(grid.values[axis]))
         if len(codes) > MOST_FACETS:
             codes = codes[np.linspace(0, len(codes) - 1, MOST_FACETS).round().astype(int)]
-        chosen.append([(axis, int(code)) for code in codes])
-    finished = np.zeros(len(grid), bool)
-    finished[comparison.columns()["place"]] = True
+        shown.append(codes.tolist())
+    # The panels side by side, and within each the schemes in their order.
+    parts: dict[tuple[int, ...], dict[str, NDArray[np.intp]]] = {
+        codes: {} for codes in product(*shown)
+    }
+    for rows in grid.groups(*axes, "scheme", places=places):
+        first = int(places[rows[0]])
+        key = tuple(int(grid.code(axis)[first]) for axis in axes)
+        if key in parts:
+            parts[key][comparison.schemes[grid.code("scheme")[first]]] = rows
     found = []
-    for values in product(*chosen):
-        cells = finished.copy()
-        for axis, code in values:
-            cells &= grid.code(axis) == code
-        if cells.any():
-            codes_of = dict(values)
-            title = ", ".join(value_named(grid, axis, codes_of[axis]) for axis in by)
-            found.append(Facet(title, cells))
-    columns = len(chosen[-1]) if len(by) == 2 else min(len(found), 3)
+    for key, rows_of in parts.items():
+        code = dict(zip(axes, key, strict=True))
+        title = ", ".join(value_named(grid, axis, code[axis]) for axis in by)
+        if rows_of:
+            found.append(Facet(title, rows_of))
+    columns = len(shown[-1]) if len(by) == 2 else min(len(found), 3)
     return found, max(1, columns)
 
 
@@ -1408,14 +1423,20 @@ class Picture:
         return figure
 
 
-def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> dict[str, Picture]:
+def pictures(
+    comparison: Comparison,
+    by: str | Sequence[str] | None = None,
+    *,
+    metric: str | None = None,
+    best_of: str | Sequence[str] = (),
+) -> dict[str, Picture]:
     """Return what :func:`figures` draws, panel by panel."""
     _check_comparison(comparison)
     if not len(comparison):
         raise ValueError("comparison: expected at least one finished run; got none")
     chosen = facet_axes(comparison, by)
     facets, columns = _facets(comparison, chosen)
-    order = order_of(comparison)
+    order = [row.scheme for row in comparison.ranking(metric, best_of=best_of).rows if row.runs]
     several = len(comparison.cells) > len(comparison.schemes)
     found: dict[str, Picture] = {}
     if _in_plane(comparison):
@@ -1437,7 +1458,13 @@ def pictures(comparison: Comparison, by: str | Sequence[str] | None = None) -> d
     return found
 
 
-def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> dict[str, Figure]:
+def figures(
+    comparison: Comparison,
+    by: str | Sequence[str] | None = None,
+    *,
+    metric: str | None = None,
+    best_of: str | Sequence[str] = (),
+) -> dict[str, Figure]:
     """Return the figures of a comparison by name.
 
     Parameters
@@ -1448,6 +1475,8 @@ def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> di
         The axes whose values have panels of their own: "depth", "width", "activation", "optimizer",
         "learning_rate", "batch_size", "scale" or "seed". By default those whose values change the
         final cost most.
+    metric, best_of
+        As in :meth:`Comparison.ranking`, in whose order the schemes are listed.
 
     Returns
     -------
@@ -1464,12 +1493,8 @@ def figures(comparison: Comparison, by: str | Sequence[str] | None = None) -> di
     ValueError
         For an unknown axis, or if no run is finished.
     """
-    return {name: picture.figure() for name, picture in pictures(comparison, by).items()}
-
-
-def order_of(comparison: Comparison) -> list[str]:
-    """Return the schemes with finished runs in the order of the ranking, the best first."""
-    return [row["scheme"] for row in comparison.ranking() if row["runs"]]
+    found = pictures(comparison, by, metric=metric, best_of=best_of)
+    return {name: picture.figure() for name, picture in found.items()}
 
 
 def _in_plane(comparison: Comparison) -> bool:
@@ -1493,7 +1518,9 @@ def _panel_size(comparison: Comparison) -> tuple[float, float]:
 def _cost_picture(
     comparison: Comparison, facets: Sequence[Facet], columns: int, by: Sequence[str]
 ) -> Picture:
-    bands = [(facet.title, _bands(comparison, facet.cells)) for facet in facets]
+    most = max(100, MOST_CURVES // max(1, sum(len(facet.rows) for facet in facets)))
+    most = min(most, MOST_RUNS)
+    bands = [(facet.title, _bands(comparison, facet.rows, most)) for facet in facets]
     every = [band for _, own in bands for band in own.values()]
     rim = _rim_of(every)
     looks = {name: k for k, name in enumerate(comparison.schemes)}
@@ -1503,8 +1530,8 @@ def _cost_picture(
         return lambda ax: _draw_bands(ax, own, xlabel, rim=rim, looks=looks)
 
     caption = _pooled(comparison, by, "Curves")
-    if any(band.runs > MOST_RUNS for band in every):
-        caption += f"Of each scheme, {MOST_RUNS:,} evenly spaced runs are used in a panel. "
+    if any(band.runs > most for band in every):
+        caption += f"Of each scheme, at most {most:,} evenly spaced runs are used in a panel. "
     caption += _shown_values(comparison, by)
     if any(((band.median > rim.high) & np.isfinite(band.median)).any() for band in every):
         caption += "▲ at the edge: costs above the axis. "
@@ -1538,16 +1565,12 @@ def _dot_picture(
     label: str,
     higher_is_better: bool,
 ) -> Picture:
-    outcome = comparison.columns()
-    place, values = outcome["place"], outcome[column]
-    schemes = comparison.cells.code("scheme")[place]
-    order = [(name, comparison.schemes.index(name)) for name in ranked]
-    looks = dict(order)
-    parts = []
-    for facet in facets:
-        own = facet.cells[place]
-        rows = {name: values[own & (schemes == code)] for name, code in order}
-        parts.append((facet.title, {name: row for name, row in rows.items() if len(row)}))
+    values = comparison.columns()[column]
+    looks = {name: comparison.schemes.index(name) for name in ranked}
+    parts = [
+        (facet.title, {name: values[facet.rows[name]] for name in ranked if name in facet.rows})
+        for facet in facets
+    ]
     series = [list(rows.values()) for _, rows in parts]
     rims, apart = _rims(series, series, lambda rows: _dot_rim(rows, higher_is_better))
     most = MOST_DOTS // max(1, len(parts))
@@ -1560,13 +1583,13 @@ def _dot_picture(
     if n > 1:
         caption += "The bar is the median, also given at the right"
         caption += ", the line its 95 % interval. " if n >= 6 else ". "
-    each = max(20, min(300, most // max(1, len(order))))
+    each = max(20, min(300, most // max(1, len(ranked))))
     if n > each:
         caption += f"Of more than {each} runs in a row, dots at {each} quantiles are drawn. "
     if not np.isfinite(values).all():
         caption += "✕ runs that diverged, with their number. "
     caption += apart
-    height = max(1.6, 0.9 + 0.3 * len(order))
+    height = max(1.6, 0.9 + 0.3 * len(ranked))
     return Picture(
         f"{label[0].upper()}{label[1:]}",
         caption.strip(),
@@ -1600,7 +1623,7 @@ def _against_picture(comparison: Comparison, axis: str, by: Sequence[str]) -> Pi
     others = [name for name in ("optimizer", *by) if name in varied and name != axis]
     panels = list(dict.fromkeys(others))[:2]
     facets, columns = _facets(comparison, panels)
-    bands = [(facet.title, _bands_over(comparison, axis, facet.cells)) for facet in facets]
+    bands = [(facet.title, _bands_over(comparison, axis, facet.rows)) for facet in facets]
     parts = [list(own.values()) for _, own in bands]
     rims, apart = _rims(parts, [[band.median for band in own] for own in parts], _rim_of)
 
@@ -1703,13 +1726,19 @@ def _labels(comparison: Comparison) -> NDArray[Any]:
     return np.ravel(Y) if len(Y) == 1 else np.argmax(Y, axis=0)
 
 
-def images(comparison: Comparison, *, dark: bool = False) -> dict[str, bytes]:
-    """Return :func:`figures` as the bytes of PNG files, with a white or a black background."""
+def images(
+    comparison: Comparison,
+    by: str | Sequence[str] | None = None,
+    *,
+    metric: str | None = None,
+    best_of: str | Sequence[str] = (),
+) -> dict[str, bytes]:
+    """Return :func:`figures` as the bytes of PNG files."""
     files = {}
-    with plt.style.context("dark_background" if dark else "default"), _missing_glyphs():
-        for name, figure in figures(comparison).items():
+    with _missing_glyphs():
+        for name, figure in figures(comparison, by, metric=metric, best_of=best_of).items():
             file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=100)
+            figure.savefig(file, format="png", dpi=144)
             files[name] = file.getvalue()
     return files
 
@@ -1770,8 +1799,7 @@ def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
             for artist in filter(_is_heavy, ax.collections):
                 artist.set_rasterized(True)
             file = io.StringIO()
-            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            figure.savefig(file, format="svg", metadata=nothing, transparent=True, dpi=72)
+            _print(figure, file)
         yield Vector(
             _inline(file.getvalue(), f"{prefix}{number}-"),
             _curves(ax),
@@ -1779,6 +1807,21 @@ def vectors(picture: Picture, prefix: str) -> Iterator[Vector]:
             _described(ax),
             _view(ax),
         )
+
+
+def _print(figure: Figure, file: io.StringIO) -> None:
+    """Write a figure as SVG on a transparent background.
+
+    ``savefig`` draws it twice, and arranges it each time.
+    """
+    figure.get_layout_engine().execute(figure)  # type: ignore[union-attr]
+    figure.set_layout_engine("none")
+    for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
+        patch.set_facecolor("none")
+        patch.set_edgecolor("none")
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(file, metadata=nothing)
 
 
 def _is_heavy(artist: Any) -> bool:

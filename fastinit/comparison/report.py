@@ -226,6 +226,8 @@ def write(
     data: str | None = None,
     command: Sequence[str] | None = None,
     by: str | Sequence[str] | None = None,
+    metric: str | None = None,
+    best_of: str | Sequence[str] = (),
 ) -> None:
     """Write a comparison as one self-contained HTML file.
 
@@ -241,8 +243,9 @@ def write(
     path : path-like
         An existing file is replaced as a whole or not at all.
     data : str, optional
-        Python code that defines ``X, Y``, and with test data ``X_test, Y_test``; it may use ``np``
-        and ``fi``. By default the code in the report identifies the data by their SHA-256.
+        Python code that defines ``X, Y``, with test data also ``X_test, Y_test``, and with
+        validation data the pair ``validation``; it may use ``np`` and ``fi``. By default the code
+        in the report identifies the data by their SHA-256.
     command : sequence of str, optional
         The arguments of the command line that made the comparison.
     by : str or sequence of str, optional
@@ -250,13 +253,16 @@ def write(
         values of these axes. Those of the first two axes have panels of their own, as in
         :func:`fastinit.comparison.plots.figures`. By default, the ranking is over all runs, and the
         panels are those of the axes that change the cost most.
+    metric, best_of
+        As in :meth:`Comparison.ranking`.
 
     Raises
     ------
     OSError
         If the file cannot be written; an existing one is kept.
     ValueError
-        If no run is finished, or for an unknown axis or one that was sampled from a distribution.
+        If no run is finished, for an unknown axis or one that was sampled from a distribution, or
+        for an unknown metric.
 
     Examples
     --------
@@ -272,7 +278,8 @@ def write(
     """
     if not len(comparison):
         raise ValueError("comparison: expected at least one finished run; got none")
-    replace_file(path, _page(comparison, data, command, by).encode())
+    page = _page(comparison, data, command, by, _Ranker(comparison, metric, best_of))
+    replace_file(path, page.encode())
 
 
 def code(comparison: Comparison, data: str | None = None) -> str:
@@ -308,13 +315,15 @@ def code(comparison: Comparison, data: str | None = None) -> str:
     )
     """
     loads = data or f"# X, Y: the arrays of SHA-256 {comparison.digest()}"
+    if data is None and "validation" in comparison.settings:
+        loads += "\n# validation: the pair of arrays that compare was called with"
     test = ["test=(X_test, Y_test)"] if comparison.data.test is not None else []
     lines = ["X", "Y", f"fi.{comparison.network!r}", _schemes_code(comparison.schemes), *test]
     written = [f"    {line}," for line in lines]
     if "..." in lines[3]:
         written[3] += "  # replace ... by the schemes: these have no code"
     for name, value in comparison.settings.items():
-        text = as_code(value)
+        text = "validation" if name == "validation" else as_code(value)
         if _is_code(text):
             written.append(f"    {name}={text},")
         else:
@@ -346,7 +355,7 @@ def _is_code(text: str) -> bool:
     except (SyntaxError, ValueError):
         return False
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return len(text) <= MOST_CODE and names <= {"fi", "np", "range"}
+    return len(text) <= MOST_CODE and names <= {"fi", "np", "range", "validation"}
 
 
 def _schemes_code(labels: Sequence[str]) -> str:
@@ -363,6 +372,7 @@ def _page(
     data: str | None,
     command: Sequence[str] | None,
     by: str | Sequence[str] | None,
+    ranker: "_Ranker",
 ) -> str:
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = (
@@ -376,17 +386,17 @@ def _page(
         check_name("by", name, AXES)
     facets = plots.facet_axes(comparison, axes[:2] or None)
     comparison.check_by(*axes)
-    groups = _groups(comparison, axes)
+    groups = _groups(comparison, axes, ranker)
     varying = comparison.varying
     sections = [
         f"<h1>{TITLE}</h1>",
         f"<p>{_question(comparison, varying)}</p>",
         "<h2>Ranking</h2>",
-        *_rankings(comparison, axes, groups),
+        *_rankings(ranker, axes, groups),
         "<h2>Verdicts</h2>",
         *_verdicts(comparison, groups),
         "<h2>Figures</h2>",
-        *_figures(comparison, facets),
+        *_figures(comparison, facets, ranker),
         "<h2>Outcomes</h2>",
         *_outcomes(comparison, axes or facets),
         "<h2>What was run</h2>",
@@ -423,7 +433,7 @@ def _page(
 
 def _question(comparison: Comparison, varying: Sequence[str]) -> str:
     """Return what was run in a sentence or two."""
-    n, missing = len(comparison), len(comparison.cells) - len(comparison)
+    n, missing = len(comparison), comparison.missing()
     values = comparison.cells.values
     networks = len(_network_counts(comparison.cells.codes, comparison)[0])
     first = next(iter(comparison.cells.networks.values()))
@@ -437,7 +447,7 @@ def _question(comparison: Comparison, varying: Sequence[str]) -> str:
         f"for up to {_length(comparison)}",
         f"on {comparison.X.shape[1]:,} examples",
     ]
-    left = f" {missing:,} more runs were not finished." if missing else ""
+    left = f" {missing}" if missing else ""
     varied = [f"{name.replace('_', ' ')} ({len(values[name]):,} values)" for name in varying]
     axes = f" Varied: {', '.join(varied)}." if varied else ""
     return escaped(f"{parts[0]} {', '.join(parts[1:])}.{axes}{left}")
@@ -486,6 +496,18 @@ def _frame(caption: str, rows: Table) -> str:
 
 
 @dataclass(frozen=True)
+class _Ranker:
+    """How the schemes of a comparison are ranked."""
+
+    comparison: Comparison
+    metric: str | None
+    best_of: str | Sequence[str]
+
+    def __call__(self, **where: Any) -> RankingTable:
+        return self.comparison.ranking(self.metric, best_of=self.best_of, **where)
+
+
+@dataclass(frozen=True)
 class _Group:
     """The ranking and the verdicts of the runs that share the values of the axes of ``by``."""
 
@@ -495,7 +517,7 @@ class _Group:
     verdicts: list[dict[str, Any]]
 
 
-def _groups(comparison: Comparison, axes: Sequence[str]) -> list[_Group]:
+def _groups(comparison: Comparison, axes: Sequence[str], ranker: _Ranker) -> list[_Group]:
     """Return the groups in the order of the grid; none if there are too many."""
     if not axes or len(comparison.groups(*axes)) > MOST_GROUPS * len(comparison.schemes):
         return []
@@ -508,7 +530,7 @@ def _groups(comparison: Comparison, axes: Sequence[str]) -> list[_Group]:
         _Group(
             ", ".join(map(_value_named, axes, own)),
             values,
-            comparison.ranking(**dict(zip(axes, values, strict=True))),
+            ranker(**dict(zip(axes, values, strict=True))),
             rows,
         )
         for own, (values, rows) in zip(zip(*texts, strict=True), found.items(), strict=True)
@@ -521,9 +543,7 @@ def _value_named(axis: str, text: str) -> str:
     return text if axis in ("activation", "optimizer") else f"{axis.replace('_', ' ')} {text}"
 
 
-def _rankings(
-    comparison: Comparison, axes: Sequence[str], groups: Sequence[_Group]
-) -> Iterator[str]:
+def _rankings(ranker: _Ranker, axes: Sequence[str], groups: Sequence[_Group]) -> Iterator[str]:
     """Yield one ranking, or an overview of the groups and the ranking of each."""
     if not groups:
         if axes:
@@ -532,7 +552,7 @@ def _rankings(
                 f'<p class="soft">{escaped(named)}: more than {MOST_GROUPS} groups, too many for '
                 f"rankings of their own.</p>"
             )
-        ranking = comparison.ranking()
+        ranking = ranker()
         yield f'<p class="answer">{escaped(ranking.answer)}</p>'
         yield _ranking(ranking, "From the best to the worst")
         return
@@ -543,6 +563,7 @@ def _rankings(
         }
         | {
             "best": group.ranking.rows[0].scheme,
+            **_chosen(group.ranking, group.ranking.rows[0].scheme, "its "),
             f"median {group.ranking.metric.label}": group.ranking.rows[0].median,
             "not distinguished from it": _of_verdict(group.ranking, "not distinguished"),
             "better in pairs": _of_verdict(group.ranking, "better in pairs"),
@@ -595,6 +616,7 @@ def _ranking(ranking: RankingTable, caption: str) -> str:
     rows = [
         {
             "scheme": row.scheme,
+            **_chosen(ranking, row.scheme),
             "median": row.median,
             "against the best": row.verdict,
             "difference to the best": None if row is best else _differences(row, best)[0],
@@ -607,6 +629,14 @@ def _ranking(ranking: RankingTable, caption: str) -> str:
         for row in ranking.rows
     ]
     return _frame(f"{caption}, by {ranking.metric.label}. {INTERVALS}", Table(rows))
+
+
+def _chosen(ranking: RankingTable, scheme: str, prefix: str = "") -> dict[str, Any]:
+    """Return the values of the axes at which a scheme is ranked, by the names of their columns."""
+    return {
+        f"{prefix}{axis.replace('_', ' ')}": "full" if value is None else value
+        for axis, value in ranking.best_of.get(scheme, {}).items()
+    }
 
 
 def _differences(row: Rank, best: Rank) -> list[float]:
@@ -726,11 +756,12 @@ def _setting(value: Any) -> str:
     return as_code(value) if isinstance(value, np.random.SeedSequence) else str(value)
 
 
-def _figures(comparison: Comparison, facets: Sequence[str]) -> Iterator[str]:
+def _figures(comparison: Comparison, facets: Sequence[str], ranker: _Ranker) -> Iterator[str]:
     """Yield the figures: each has a heading, a caption, and panels, which reflow."""
     from fastinit.comparison import plots
 
-    for number, (name, picture) in enumerate(plots.pictures(comparison, facets).items()):
+    pictures = plots.pictures(comparison, facets, metric=ranker.metric, best_of=ranker.best_of)
+    for number, (name, picture) in enumerate(pictures.items()):
         yield f"<h3>{escaped(picture.title)}</h3>"
         if picture.caption:
             yield f'<p class="soft">{escaped(picture.caption)}</p>'

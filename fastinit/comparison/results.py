@@ -4,8 +4,9 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, overload
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +34,10 @@ from fastinit.comparison.verdicts import Evidence, evidence_of, sentences, verdi
 from fastinit.training.network import Array, Network
 from fastinit.validation import check_name
 
+T = TypeVar("T")
+
+# The axes whose values determine the network of a cell.
+NETWORK = ("depth", "width", "activation")
 # The largest size, in bytes, of the parameters of the runs that are read from a store at once.
 MOST_READ = 1 << 22
 # The largest number of runs of a scheme from which the error of the choice of the test examples is
@@ -63,10 +68,13 @@ class Comparison:
     cells: Grid
     network: Network
     settings: dict[str, Any]
-    # Indices of cells, and their runs, in the order in which they were finished.
+    # Indices of cells, and their runs, in the order in which they were finished. The columns of the
+    # first _known blocks are in _columns, and no longer in the blocks: they take 100 MB in a
+    # comparison of a million runs.
     _blocks: list[tuple[NDArray[np.intp], Block]] = field(default_factory=list)
-    _columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # of the first _known blocks
+    _columns: dict[str, NDArray[Any]] = field(default_factory=dict)
     _known: int = -1
+    _computed: dict[Any, Any] = field(default_factory=dict)  # from the columns
     # The digest of data that a store does not have.
     _digest: str | None = None
 
@@ -118,14 +126,39 @@ class Comparison:
             several.remove("seed")
         return several
 
-    @property
+    @cached_property
     def _one_seed_each(self) -> bool:
-        pairs = np.unique(self.cells.codes[:, :2], axis=0)
-        return len(pairs) <= len(self.schemes)
+        return self.cells.numbers("scheme", "seed")[1] <= len(self.schemes)
 
     def add(self, places: ArrayLike, block: Block) -> None:
         """Add finished runs: the indices of their cells, and their outcomes."""
         self._blocks.append((np.asarray(places, np.intp), block))
+
+    def restore(
+        self,
+        places: NDArray[np.intp],
+        columns: Mapping[str, NDArray[Any]],
+        parts: Sequence[tuple[NDArray[np.intp], Block]],
+    ) -> None:
+        """Take over the runs of a store, all at once.
+
+        Parameters
+        ----------
+        places : ndarray of shape (n_runs,), intp
+            The indices of their cells, in ascending order.
+        columns : dict of str to ndarray of shape (n_runs,)
+            Their outcomes.
+        parts : sequence of (ndarray of intp, Block)
+            For each network the indices of its runs in the columns, and their arrays, as blocks
+            without columns.
+        """
+        numbers = np.empty(len(places), np.intp)
+        numbers[np.concatenate([np.empty(0, np.intp), *(rows for rows, _ in parts)])] = range(
+            len(places)
+        )
+        self._blocks = [(places[rows], block) for rows, block in parts]
+        self._columns = {"place": places, **columns, "_row": numbers}
+        self._known, self._computed = len(parts), {}
 
     # --- the runs as columns ------------------------------------------------------------------
 
@@ -140,22 +173,32 @@ class Comparison:
         """
         n = len(self._blocks)
         if n != self._known:
-            blocks = self._blocks[:n]
-            empty = [np.empty(0, np.intp)]
-            places = np.concatenate([places for places, _ in blocks] or empty)
+            first = max(0, self._known)
+            new = [(places, dict(block.columns)) for places, block in self._blocks[first:]]
+            known = self._columns.pop("place", np.empty(0, np.intp))
+            places = np.concatenate([known, *(places for places, _ in new)])
             order = np.argsort(places, kind="stable")
             columns = {"place": places[order]}
-            for name, dtype in COLUMNS.items():
-                parts = [block.columns[name] for _, block in blocks]
-                # One block in the order of the grid, as it comes from a store, is not copied.
-                columns[name] = (
-                    parts[0]
-                    if n == 1 and np.array_equal(places, columns["place"])
-                    else np.concatenate(parts or [np.empty(0, dtype)])[order]
-                )
-            columns["_row"] = order
-            self._columns, self._known = columns, n
+            for name, dtype in {**COLUMNS, "_row": np.dtype(np.intp)}.items():
+                old = self._columns.pop(name, np.empty(0, dtype))
+                if name == "_row":
+                    parts = [np.arange(len(old), len(places))]
+                else:
+                    parts = [own.pop(name) for _, own in new]
+                columns[name] = np.concatenate([old, *parts])[order]
+            self._blocks[first:] = [
+                (places, replace(block, columns={})) for places, block in self._blocks[first:]
+            ]
+            self._columns, self._known, self._computed = columns, n, {}
         return dict(self._columns)
+
+    def _once(self, key: Any, compute: Callable[[], T]) -> T:
+        """Return what depends on the finished runs, computed once until there are more."""
+        self.columns()  # empties the memory if there are more
+        if key not in self._computed:
+            self._computed[key] = compute()
+        found: T = self._computed[key]
+        return found
 
     def __len__(self) -> int:
         return sum(len(places) for places, _ in self._blocks)
@@ -248,7 +291,7 @@ class Comparison:
         """
         self.points(**where)  # raises if they differ
         columns = self.columns()
-        wanted = self._selected(self.cells.codes[columns["place"]], where)
+        wanted = self._selected(columns["place"], where)
         wanted &= columns["stopped"] != STOPPED.index("callback")
         found = {}
         for code, scheme in enumerate(self.schemes):
@@ -285,11 +328,8 @@ class Comparison:
 
     def points(self, **where: Any) -> NDArray[np.intp]:
         """Return the iterations of the costs in :meth:`curves`, of shape (n_points,)."""
-        chosen = self._selected(self.cells.codes, where)
-        sizes = {
-            self.cells.values["batch_size"][c]
-            for c in np.unique(self.cells.code("batch_size")[chosen])
-        }
+        used = np.bincount(self.cells.code("batch_size")[self._selected(None, where)])
+        sizes = {self.cells.values["batch_size"][c] for c in np.flatnonzero(used)}
         several = [self.data.points_of(size) for size in sizes]
         if any(not np.array_equal(each, several[0]) for each in several):
             raise ValueError(
@@ -297,12 +337,14 @@ class Comparison:
             )
         return several[0]
 
-    def _selected(self, codes: NDArray[np.int32], where: Mapping[str, Any]) -> NDArray[np.bool_]:
-        """Return which cells have these values, by their codes."""
-        chosen = np.ones(len(codes), np.bool_)
+    def _selected(
+        self, places: NDArray[np.intp] | None, where: Mapping[str, Any]
+    ) -> NDArray[np.bool_]:
+        """Return which of some cells have these values, by their places; of all if it is None."""
+        chosen = np.ones(len(self.cells) if places is None else len(places), np.bool_)
         for axis, value in where.items():
             check_name(axis, axis, ("scheme", *AXES))
-            labels, index = self._axis_labels(axis, codes)
+            labels, index = self._axis_labels(axis, places)
             own = np.array([label == value for label in labels], np.bool_)[index]
             if not own.any():
                 known = list(dict.fromkeys(labels[i] for i in np.unique(index).tolist()))
@@ -344,10 +386,9 @@ class Comparison:
     def _record_columns(self) -> dict[str, NDArray[Any]]:
         """Return the columns of :meth:`records` as arrays; missing values are None."""
         columns = self.columns()
-        codes = self.cells.codes[columns["place"]]
         found: dict[str, NDArray[Any]] = {}
         for axis in ("scheme", *AXES):
-            found[axis] = self._axis_values(axis, codes)
+            found[axis] = self._axis_values(axis, columns["place"])
         for metric in self.metrics.values():
             found[metric.name] = _objects(metric.compute(columns), np.isnan)
         # A diverged run has a final cost: NaN.
@@ -362,28 +403,32 @@ class Comparison:
         found["seconds"] = columns["seconds"]
         return found
 
-    def _axis_values(self, axis: str, codes: NDArray[np.int32]) -> NDArray[Any]:
-        """Return the value of an axis for each cell, by its codes, as an array of objects."""
-        labels, index = self._axis_labels(axis, codes)
+    def _axis_values(self, axis: str, places: NDArray[np.intp]) -> NDArray[Any]:
+        """Return the value of an axis for each of some cells, as an array of objects."""
+        labels, index = self._axis_labels(axis, places)
         values: NDArray[Any] = np.empty(len(labels), object)
         values[:] = labels
         found: NDArray[Any] = values[index]
         return found
 
     def _axis_labels(
-        self, axis: str, codes: NDArray[np.int32]
+        self, axis: str, places: NDArray[np.intp] | None
     ) -> tuple[list[Any], NDArray[np.integer[Any]]]:
-        """Return the values of an axis, and for each cell the index of its value."""
+        """Return the values of an axis, and for each of some cells the index of its value."""
         grid = self.cells
         if axis in ("depth", "width"):
+            # These are properties of the network, which may have been given without them.
             of = depth_of if axis == "depth" else width_of
-            place = list(grid.values).index("depth")
-            keys, inverse = np.unique(codes[:, place : place + 3], axis=0, return_inverse=True)
-            return [of(grid.networks[tuple(key)]) for key in keys.tolist()], inverse.ravel()
+            keys, lengths = list(grid.networks), [len(grid.values[name]) for name in NETWORK]
+            number = np.zeros(math.prod(lengths), np.int32)
+            number[np.ravel_multi_index(tuple(np.array(keys).T), tuple(lengths))] = range(len(keys))
+            codes = tuple(grid.code(name)[_rows(places)] for name in NETWORK)
+            index = number[np.ravel_multi_index(codes, tuple(lengths))]
+            return [of(grid.networks[key]) for key in keys], index
         labels = grid.labels(axis)
         if axis == "learning_rate" and grid.values[axis] == (None,):
             labels = [rate_label(each) for each in grid.values["optimizer"]]
-        return labels, codes[:, self._place(axis)]
+        return labels, grid.codes[_rows(places), self._place(axis)]
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`records` as CSV."""
@@ -458,7 +503,7 @@ class Comparison:
         if not len(columns["place"]):
             return []
         groups = self.cells.groups("scheme", *by, places=columns["place"])
-        first = self.cells.codes[columns["place"][[group[0] for group in groups]]]
+        first = columns["place"][[group[0] for group in groups]]
         values = {name: self._axis_values(name, first) for name in ("scheme", *by)}
         return [
             ({name: values[name][i] for name in values}, group) for i, group in enumerate(groups)
@@ -498,7 +543,7 @@ class Comparison:
             "median cost": median,
             "cost 75%": high,
             **{
-                name: median_iterations([None if n < 0 else n for n in columns[attribute]])
+                name: median_iterations(columns[attribute])
                 for name, attribute in self._targets().items()
             },
             "converged": float(np.mean(courses == COURSES.index("converged"))),
@@ -583,47 +628,54 @@ class Comparison:
                     "rate; got 'learning_rate'"
                 )
         self.check_by(*where)
-        columns = self.columns()
-        if not len(columns["place"]):
+        if not len(self):
             raise ValueError("ranking: expected at least one finished run; got none")
-        codes = self.cells.codes[columns["place"]]
-        chosen = self._selected(codes, where)
-        if not chosen.any():
+        key = ("ranking", metric, *axes, *sorted((name, repr(v)) for name, v in where.items()))
+        return self._once(key, lambda: self._ranking(metric, axes, where))
+
+    def _ranking(
+        self, metric: str, axes: Sequence[str], where: Mapping[str, Any]
+    ) -> "RankingTable":
+        columns = self.columns()
+        rows = np.flatnonzero(self._selected(columns["place"], where))
+        if not len(rows):
             raise ValueError(f"ranking: expected at least one run with {where}; got none")
-        cells = int(np.count_nonzero(self._selected(self.cells.codes, where)))
-        finished = int(np.count_nonzero(chosen))
-        codes = codes.copy()
+        cells = int(np.count_nonzero(self._selected(None, where)))
+        finished = len(rows)
         best: dict[str, dict[str, Any]] = {}
         if axes:
-            chosen, best = self._chosen(chosen, codes, axes)
-            # The runs of different values of these axes are compared.
-            codes[:, [self._place(axis) for axis in axes]] = 0
+            rows, best = self._chosen(rows, axes)
+        place = columns["place"][rows]
+        # The runs of different values of these axes are compared.
+        compared = {self._place(axis) for axis in axes}
+        names = [axis for i, axis in enumerate(self.cells.values) if i and i not in compared]
         pooled = {
-            axis: len(np.unique(codes[chosen, self._place(axis)]))
+            axis: int(np.count_nonzero(np.bincount(self.cells.code(axis)[place])))
             for axis in self.varying
-            if axis != "seed"
+            if axis in names and axis != "seed"
         }
-        codes, rows = codes[chosen], np.flatnonzero(chosen)
         # Default seeds differ between schemes; that does not make the runs independent.
-        if self._one_seed_each:
-            codes[:, 1] = 0
-        values = np.array(metrics[metric].compute(columns), np.float64)
-        values[columns["diverged_at"] >= 0] = np.inf
-        blocks, block = np.unique(codes[:, 1:], axis=0, return_inverse=True)
-        table = np.full((len(blocks), len(self.schemes)), np.nan)
-        table[block.ravel(), codes[:, 0]] = values[chosen]
+        seeds = np.zeros_like(place) if self._one_seed_each else self.cells.code("seed")[place]
+        block, n = self.cells.numbers(*names[self._one_seed_each :], places=place)
+        clusters = np.empty(n, np.intp)
+        clusters[block] = seeds
+        scheme = self.cells.code("scheme")[place]
+        values = np.array(self.metrics[metric].compute(columns), np.float64)[rows]
+        values[columns["diverged_at"][rows] >= 0] = np.inf
+        table = np.full((n, len(self.schemes)), np.nan)
+        table[block, scheme] = values
         # Of an unfinished comparison, some schemes may have no runs yet.
-        known = np.unique(codes[:, 0])
+        known = np.flatnonzero(np.bincount(scheme))
         ranking = rank(
             table[:, known],
             [self.schemes[code] for code in known],
-            higher_is_better=metrics[metric].higher_is_better,
-            clusters=blocks[:, 0],
-            examples=self._examples(metrics[metric], codes[:, 0], values[chosen], rows),
+            higher_is_better=self.metrics[metric].higher_is_better,
+            clusters=clusters,
+            examples=self._examples(self.metrics[metric], scheme, values, rows),
         )
         return RankingTable(
             ranking,
-            metrics[metric],
+            self.metrics[metric],
             pooled={axis: n for axis, n in pooled.items() if n > 1},
             best_of=best,
             finished=(finished, cells),
@@ -678,26 +730,25 @@ class Comparison:
         return list(self.cells.values).index(axis)
 
     def _chosen(
-        self, chosen: NDArray[np.bool_], codes: NDArray[np.int32], axes: Sequence[str]
-    ) -> tuple[NDArray[np.bool_], dict[str, dict[str, Any]]]:
-        """Return the chosen runs at the best values of the axes, and these values by scheme."""
-        costs = self.columns()["final_cost"]
-        own = codes[:, [0, *(self._place(axis) for axis in axes)]]
-        keys, group = np.unique(own[chosen], axis=0, return_inverse=True)
-        rows = np.flatnonzero(chosen)
-        order = np.argsort(group.ravel(), kind="stable")
-        parts = np.split(rows[order], np.cumsum(np.bincount(group.ravel()))[:-1])
-        medians = np.array([quantile(costs[part], 0.5) for part in parts])
-        kept = np.zeros(len(codes), np.bool_)
-        found = {}
-        for code in np.unique(keys[:, 0]):
-            mine = np.flatnonzero(keys[:, 0] == code)
-            part = parts[mine[np.argmin(medians[mine])]]
-            kept[part] = True
-            found[self.schemes[code]] = {
-                axis: self._axis_values(axis, codes[part[:1]])[0] for axis in axes
+        self, rows: NDArray[np.intp], axes: Sequence[str]
+    ) -> tuple[NDArray[np.intp], dict[str, dict[str, Any]]]:
+        """Return the rows at the best values of the axes, and these values by scheme."""
+        columns = self.columns()
+        places = columns["place"][rows]
+        names = [list(self.cells.values)[self._place(axis)] for axis in axes]
+        best: dict[int, tuple[float, NDArray[np.intp]]] = {}
+        for group in self.cells.groups("scheme", *names, places=places):
+            code = int(self.cells.code("scheme")[places[group[0]]])
+            median = quantile(columns["final_cost"][rows[group]], 0.5)
+            if code not in best or median < best[code][0]:
+                best[code] = median, group
+        found = {
+            self.schemes[code]: {
+                axis: self._axis_values(axis, places[group[:1]])[0] for axis in axes
             }
-        return kept, found
+            for code, (_, group) in best.items()
+        }
+        return rows[np.sort(np.concatenate([group for _, group in best.values()]))], found
 
     def best(self, *by: str, metric: str | None = None, best_of: str | Sequence[str] = ()) -> Table:
         """Return the best scheme of each group of runs: an overview of many rankings.
@@ -768,9 +819,9 @@ class Comparison:
         for axis in by:
             if axis not in ("learning_rate", "scale") or self.settings.get("n_samples") is None:
                 continue
-            codes = np.unique(self.cells.codes[:, 1:], axis=0)
             n = len(self.cells.values[axis])
-            if n > 1 and len(codes) == n == len(np.unique(codes[:, self._place(axis) - 1])):
+            different = self.cells.numbers(*AXES)[1]
+            if n > 1 and different == n == self.cells.numbers(axis)[1]:
                 raise ValueError(
                     f"{axis}: expected values that several runs of a scheme share; got a sample of "
                     f"{n:,} values with one run each (the figure of the cost by "
@@ -794,8 +845,15 @@ class Comparison:
             If the scheme is unknown or has no finished run.
         """
         rows = self._rows_of(scheme)
+        return self._once(("verdict", scheme), lambda: self._verdict(rows))
+
+    def _verdict(self, rows: NDArray[np.intp]) -> str:
+        """Return the verdict of some runs, of one in the words for one."""
         columns = {name: column[rows] for name, column in self.columns().items()}
-        return _verdict(columns, self.evidence)
+        if len(rows) == 1:
+            only = {name: column[0] for name, column in columns.items()}
+            return "; ".join(sentences(only, self.evidence))
+        return verdict_of(columns, self.evidence)
 
     def verdicts(self, *by: str) -> Table:
         """Return the verdict of each scheme, of the runs of each group.
@@ -819,23 +877,62 @@ class Comparison:
         >>> [row["learning rate"] for row in result.verdicts("learning_rate")]
         [0.1, 0.2]
         """
-        columns, evidence = self.columns(), self.evidence
-        rows = []
-        for key, chosen in self._by_group(*by):
-            own = {name: column[chosen] for name, column in columns.items()}
-            rows.append(
+        return Table(
+            [
                 {name.replace("_", " "): value for name, value in key.items()}
-                | {"verdict": _verdict(own, evidence)}
-            )
-        return Table(rows)
+                | {"verdict": self._verdict(rows) if by else self.verdict(key["scheme"])}
+                for key, rows in self._by_group(*by)
+            ]
+        )
+
+    def missing(self) -> str:
+        """Return in a sentence or two which runs are not finished; empty if all are.
+
+        Examples
+        --------
+        >>> import fastinit as fi
+        >>> X, Y, _, _ = fi.lesson.load_dataset()
+        >>> net = fi.Network([2, 3, 1])
+        >>> result = fi.compare(X, Y, net, "zeros", seed=range(3), learning_rate=[0.1, 1.0],
+        ...                     iterations=5, shard=(1, 4))
+        >>> print(result.missing())
+        4 of 6 runs are missing: 4 of 6 of zeros. No runs of learning rate 1.0.
+        """
+        n, places = len(self.cells), self.columns()["place"]
+        if len(places) == n:
+            return ""
+        parts, none = [], []
+        # Of the seeds, most are missing in each part of a comparison.
+        for axis in ("scheme", *(axis for axis in self.varying if axis != "seed")):
+            # Of each value, the numbers of runs and of finished ones.
+            labels, index = self._axis_labels(axis, None)
+            counts: dict[Any, NDArray[np.intp]] = {}
+            for label, *own in zip(
+                labels,
+                np.bincount(index, minlength=len(labels)),
+                np.bincount(index[places], minlength=len(labels)),
+                strict=True,
+            ):
+                counts[label] = counts.get(label, 0) + np.array(own)
+            if axis == "scheme":
+                parts = [
+                    f"{cells - done:,} of {cells:,} of {label}"
+                    for label, (cells, done) in counts.items()
+                    if done < cells
+                ]
+            elif len(places):
+                absent = [
+                    str(label) for label, (cells, done) in counts.items() if cells and not done
+                ]
+                none += [f"{_noun(axis)} {_few(absent)}"] if absent else []
+        sentence = f"{n - len(places):,} of {n:,} runs are missing: {_few(parts)}."
+        return f"{sentence} No runs of {'; '.join(none)}." if none else sentence
 
     def _shown(self) -> Table:
         return self.table() if len(self.cells) == len(self.schemes) else self.summary()
 
     def __repr__(self) -> str:
-        missing = len(self.cells) - len(self)
-        lines = [f"{len(self):,} of {len(self.cells):,} runs finished"] if missing else []
-        return "\n".join([repr(self._shown()), *lines])
+        return "\n".join(filter(None, [repr(self._shown()), self.missing()]))
 
     def _repr_html_(self) -> str:
         return self._shown()._repr_html_()
@@ -954,16 +1051,17 @@ class RankingTable(Table):
         return f"{super().__repr__()}\n{self.answer}"
 
 
-def _verdict(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
-    """Return the verdict of runs, of one in the words for one."""
-    if len(columns["place"]) == 1:
-        only = {name: column[0] for name, column in columns.items()}
-        return "; ".join(sentences(only, evidence))
-    return verdict_of(columns, evidence)
+def _rows(places: NDArray[np.intp] | None) -> Any:
+    return slice(None) if places is None else places
 
 
 def _noun(axis: str) -> str:
     return axis.replace("_", " ").replace("optimizer", "optimiser")
+
+
+def _few(words: Sequence[str]) -> str:
+    """Return words as a list, shortened: an axis may have thousands of values."""
+    return ", ".join([*words[:5], f"... ({len(words):,} in all)"] if len(words) > 8 else words)
 
 
 def _in_words(names: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ from fastinit.comparison.grid import (
     Grid,
     as_code,
     check_size,
+    dense,
     grid_of,
     labelled,
     partition,
@@ -470,14 +471,13 @@ def _stacks(result: Comparison, places: NDArray[np.intp], most: int) -> list[NDA
     cells = result.cells
     classes = [type(each).__name__ for each in cells.values["optimizer"]]
     kinds = np.array([classes.index(name) for name in classes])
-    codes = [
-        kinds[own] if axis == "optimizer" else own
-        for axis in GROUPED
-        for own in [cells.code(axis)[places]]
-    ]
+    others = [axis for axis in GROUPED if axis != "optimizer"]
+    numbers, n = cells.numbers(*others, places=places)
+    kind = kinds[cells.code("optimizer")[places]]
+    numbers, n = dense(numbers * len(kinds) + kind, n * len(kinds))
     stacks = []
     # In the order of the places within a group, and of their first places between groups.
-    for own in sorted(partition(codes, len(places)), key=lambda own: own[0]):
+    for own in sorted(partition(numbers, n), key=lambda own: own[0]):
         group = places[own]
         work = _work(result, cells[int(group[0])])
         size = max(STACK_WORK / work, min(STACK_SIZE, MOST_STACK_WORK / work))

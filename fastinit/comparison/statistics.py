@@ -52,9 +52,10 @@ def quantile(values: ArrayLike, share: float) -> float:
     return float(quantiles(values, [share])[0])
 
 
-def median_iterations(iterations: Sequence[int | None]) -> float:
-    """Return the median, rounded to an integer if it is finite; None counts as infinite."""
-    median = quantile([math.inf if n is None else n for n in iterations], 0.5)
+def median_iterations(iterations: ArrayLike) -> float:
+    """Return the median, rounded to an integer if it is finite; negative ones are infinite."""
+    numbers = np.asarray(iterations)
+    median = quantile(np.where(numbers < 0, np.inf, numbers), 0.5)
     return round(median) if math.isfinite(median) else median
 
 
@@ -199,11 +200,13 @@ def binomial_tail(hits: ArrayLike, n: int, share: float) -> NDArray[np.float64]:
     >>> round(float(binomial_tail(5, 5, 0.6)), 5)
     0.07776
     """
-    hits = floats(hits)
+    given = floats(hits)
+    # A million runs with the same test data have few different numbers of hits.
+    hits, place = np.unique(given, return_inverse=True)
     tail: NDArray[np.float64] = np.where(
         hits <= 0, 1.0, _beta_cdf(np.maximum(hits, 1), n - np.minimum(hits, n) + 1, share)
     )
-    return tail
+    return tail[place].reshape(given.shape)
 
 
 def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> NDArray[np.float64]:
@@ -223,7 +226,10 @@ def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> ND
     >>> round(float(fisher_tail(10, 10, 5, 10)), 5)
     0.01625
     """
-    hits, others = np.broadcast_arrays(floats(hits), floats(others))
+    pairs = np.stack(np.broadcast_arrays(floats(hits), floats(others)))
+    # As in `binomial_tail`. A complex number has two parts.
+    unique, place = np.unique(pairs[0] + 1j * pairs[1], return_inverse=True)
+    hits, others = unique.real, unique.imag
     both = hits + others
     logs = _log_binomial(both, others) + _log_binomial(n + n_others - both, n_others - others)
     term = np.exp(logs - _log_binomial(floats(n + n_others), floats(n_others)))
@@ -233,7 +239,7 @@ def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> ND
         term = term * count / (both - count + 1) * (n - both + count) / (n_others - count + 1)
         term, count = np.maximum(term, 0.0), count - 1
         total = total + term
-    return np.minimum(total, 1.0)
+    return np.minimum(total, 1.0)[place].reshape(pairs.shape[1:])
 
 
 def _log_binomial(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -996,8 +996,12 @@ def open_comparison(path: StorePath, which: int | None = None) -> Comparison:
         places, runs = store.members(number)
         if len(places) and places[-1] >= len(result.cells):
             raise store.damaged("members", [f"those of comparison {number}"])
-        for own in result.cells.groups(*SHAPES, places=places):
-            result.add(places[own], _stored_block(store, result, places[own], runs[own]))
+        columns, checksums = _stored_columns(store, runs)
+        parts = [
+            (own, _stored_block(store, result, int(places[own[0]]), runs[own], checksums[own]))
+            for own in result.cells.groups(*SHAPES, places=places)
+        ]
+        result.restore(places, columns, parts)
     return result
 
 
@@ -1005,8 +1009,8 @@ def open_comparison(path: StorePath, which: int | None = None) -> Comparison:
 SHAPES = ("depth", "width", "activation", "batch_size")
 
 
-def _stored_block(store: Store, comparison: Comparison, places: Integers, runs: Integers) -> Block:
-    """Return runs of one network and batch size, of which only the columns are read."""
+def _stored_columns(store: Store, runs: Integers) -> tuple[dict[str, NDArray[Any]], Integers]:
+    """Return the columns and the checksums of runs, in the order of their ids in ``runs``."""
     n = len(runs)
     order = np.argsort(runs)
     ordered = runs[order]
@@ -1019,25 +1023,34 @@ def _stored_block(store: Store, comparison: Comparison, places: Integers, runs: 
         at = np.searchsorted(rows.ids, ordered[first:end])
         if not np.array_equal(rows.ids[at], ordered[first:end]):
             break
+        here = order[first:end]
         for name, column in columns.items():
-            column[first:end] = rows.outcomes[name][at]
-        checksums[first:end] = rows.checksums[at]
+            column[here] = rows.outcomes[name][at]
+        checksums[here] = rows.checksums[at]
         done += len(at)
     if done < n:
         raise store.damaged("members", [f"those of {n - done:,} runs that are absent"])
-    rank = np.empty(n, np.intp)
-    rank[order] = np.arange(n)
-    for name in columns:
-        columns[name] = columns[name][rank]
-    checksums = checksums[rank]
-    cell = comparison.cells[int(places[0])]
+    return columns, checksums
+
+
+def _stored_block(
+    store: Store, comparison: Comparison, place: int, runs: Integers, checksums: Integers
+) -> Block:
+    """Return the arrays of runs, which are read when they are used, as a block without columns.
+
+    Parameters
+    ----------
+    place : int
+        The index of a cell with their network and batch size.
+    """
+    cell = comparison.cells[place]
     network, points = cell.network, comparison.data.points_of(cell.batch_size)
     starts, thetas = (
         StoredRows(store.path, name, runs, checksums, network.dtype, network.n_parameters)
         for name in ("start", "theta")
     )
     costs = StoredRows(store.path, "costs", runs, checksums, np.float64, len(points))
-    return Block(columns, starts, thetas, points, costs)  # type: ignore[arg-type]
+    return Block({}, starts, thetas, points, costs)  # type: ignore[arg-type]
 
 
 # --- merging --------------------------------------------------------------------------------------

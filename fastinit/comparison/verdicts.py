@@ -318,7 +318,8 @@ def share_in_words(flags: Sequence[bool] | NDArray[np.bool_]) -> str:
     >>> share_in_words([True, False, True]), share_in_words([True, True])
     ('2 of 3 runs', 'all runs')
     """
-    return "all runs" if all(flags) else f"{sum(flags):,} of {len(flags):,} runs"
+    n = np.count_nonzero(flags)
+    return "all runs" if n == len(flags) else f"{n:,} of {len(flags):,} runs"
 
 
 def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:

@@ -751,7 +751,9 @@ def test_figures_of_other_outputs():
 
 
 def test_dark_images_are_dark(comparison):
-    light, dark = plots.images(comparison), plots.images(comparison, dark=True)
+    light = plots.images(comparison)
+    with plt.style.context("dark_background"):
+        dark = plots.images(comparison)
     assert list(light) == list(dark) == ["data", "costs", "scores", "boundaries"]
     for name in light:
         corners = [plt.imread(io.BytesIO(each[name]))[0, 0, :3].mean() for each in (light, dark)]

@@ -134,7 +134,7 @@ def ranking_of(names):
 
 def test_ranking_comes_first(written, monkeypatch):
     comparison = synthetic({"a": "zeros", "b": "he_normal", "c": "normal"}, seed=range(3))
-    monkeypatch.setattr(fi.comparison.Comparison, "ranking", lambda self: ranking_of("bca"))
+    monkeypatch.setattr(fi.comparison.Comparison, "ranking", lambda *_, **__: ranking_of("bca"))
     text = written(comparison)
     assert text.index("<h2>Ranking</h2>") < text.index("<h2>Verdicts</h2>") < text.index("<svg")
     assert "b is the best &lt;of all&gt;." in text
@@ -365,7 +365,48 @@ def test_unfinished(written):
     comparison.add(places[:1], block.select([0]))
     text = Page(written(comparison)).text
     assert "1 run of the network 3-4-4-1" in text
-    assert "23 more runs were not finished." in text
+    assert "23 of 24 runs are missing: 11 of 12 of zeros, 12 of 12 of he_normal." in text
+    assert "No runs of" not in text
+    comparison = synthetic(["zeros", "he_normal"], seed=range(2), depth=[1, 2, 3])
+    part = type(comparison)(
+        comparison.data, comparison.cells, comparison.network, comparison.settings
+    )
+    for places, block in comparison._blocks:
+        if part.cells[int(places[0])].depth == 2:
+            part.add(places[:3], block.select(range(3)))
+    assert (
+        "9 of 12 runs are missing: 4 of 6 of zeros, 5 of 6 of he_normal. No runs of depth 1, 3."
+        in (Page(written(part)).text)
+    )
+
+
+def test_the_ranking_at_the_best_values_of_an_axis(written):
+    """The page has the ranking that the command line prints for the same options."""
+    comparison = synthetic(["zeros", "he_normal"], seed=range(8), learning_rate=[0.01, 0.1, 1.0])
+    options = {"metric": "final_cost", "best_of": "learning_rate"}
+    ranking = comparison.ranking(options["metric"], best_of=options["best_of"])
+    assert ranking.answer != comparison.ranking("final_cost").answer
+    page = Page(written(comparison, **options))
+    assert ranking.answer in page.text
+    grouped = Page(written(comparison, by="seed", **options)).text
+    assert comparison.ranking("final_cost", best_of="learning_rate", seed=3).answer in grouped
+    with pytest.raises(ValueError, match="metric: expected one of"):
+        written(comparison, metric="beauty")
+    with pytest.raises(ValueError, match="best_of: expected one of"):
+        written(comparison, best_of="seed")
+
+
+def test_the_code_has_the_validation_data(net, circles):
+    X, Y, X_test, Y_test = circles
+    comparison = fi.compare(
+        X, Y, net, ["he_normal"], iterations=30, validation=(X_test, Y_test), validate_every=5,
+        monitor="score", n_iter_no_change=2,
+    )  # fmt: skip
+    text = report.code(comparison)
+    assert "# validation: the pair of arrays" in text
+    names = {}
+    exec(report.code(comparison, f"{LESSON}\nvalidation = X_test, Y_test"), names)
+    assert_array_equal(names["result"].trials[0].theta, comparison.trials[0].theta)
 
 
 def test_no_data(written):

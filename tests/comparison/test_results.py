@@ -1,5 +1,7 @@
 """Selections of runs by the values of axes, and the numbers of the runs that are selected."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -90,14 +92,13 @@ def test_curves_do_not_depend_on_the_blocks(grid, size):
 def test_medians_of_many_blocks_are_those_of_few_runs(monkeypatch):
     """However small the blocks are, a median curve is not computed from more runs than it says."""
     plots = pytest.importorskip("fastinit.comparison.plots")
-    monkeypatch.setattr(plots, "MOST_RUNS", 50)
     grid = scattered(synthetic(["zeros", "he_normal"], seed=range(400)), 1)
     read = []
     costs_of = type(grid).costs_of
     monkeypatch.setattr(
         type(grid), "costs_of", lambda self, rows: read.append(len(rows)) or costs_of(self, rows)
     )
-    bands = plots._bands(grid, np.ones(len(grid.cells), bool))
+    bands = plots._bands(grid, plots._rows(grid), 50)
     assert [band.runs for band in bands.values()] == [400, 400]
     assert read == [50, 50]
 
@@ -147,9 +148,16 @@ def test_schemes_at_their_best_values():
 def test_the_choice_of_values_ignores_the_test_data():
     comparison = tuned()
     before = comparison.ranking("test_accuracy", best_of="learning_rate").best_of
-    for _, block in comparison._blocks:
-        block.columns["test_score"] = block.columns["test_score"][::-1].copy()
-    comparison._known = -1
+    changed = type(comparison)(
+        comparison.data, comparison.cells, comparison.network, comparison.settings
+    )
+    columns = comparison.columns()
+    columns["test_score"] = columns["test_score"][::-1].copy()
+    for places, block in comparison._blocks:
+        rows = np.searchsorted(columns["place"], places)
+        own = {name: column[rows] for name, column in columns.items()}
+        changed.add(places, replace(block, columns=own))
+    comparison = changed
     assert comparison.ranking("test_accuracy", best_of="learning_rate").best_of == before
 
 
