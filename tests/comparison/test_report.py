@@ -120,7 +120,7 @@ def ranking_of(names):
             scheme=name, place=i + 1, seeds=3, common_seeds=3, runs=3, failed=0, median=0.1 * i,
             low=float("nan"), high=float("nan"), difference=0.1 * i,
             difference_low=0.01, difference_high=0.2, p_value=float("nan") if i == 0 else 0.03,
-            seeds_needed=None, paired=True,
+            seeds_needed=None, margin=float("nan"), paired=True,
             verdict=("best", "not distinguished", "worse")[i],
         )
         for i, name in enumerate(names)
