@@ -1,9 +1,7 @@
 """The command line: compare, also in parts that are merged, and report from a store."""
 
 import argparse
-import ast
 import importlib.util
-import inspect
 import io
 import json
 import math
@@ -11,22 +9,22 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from fastinit import __version__, initializers
+from fastinit.calls import calls_of, check_settings
 from fastinit.comparison import Comparison, Trial, compare, report
 from fastinit.comparison.data import KINDS, from_table, read
 from fastinit.comparison.grid import AXES, MOST_CELLS, OPTIMIZERS, plain
 from fastinit.comparison.results import RankingTable
 from fastinit.comparison.tables import Table, rich_table
+from fastinit.initializers.scheme import called
 from fastinit.kernels import show_config
 from fastinit.lesson import load_dataset
 from fastinit.training import Interrupted, Network
@@ -87,8 +85,6 @@ COMPARED = (
     *AXES, "n_samples", "iterations", "epochs", "class_weight", "monitor", "tol",
     "n_iter_no_change", "target_cost", "target_accuracy", "store", "shard", "threads",
 )  # fmt: skip
-# Keywords of initialisers that a network sets itself.
-OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 # The figures that a comparison may have, and the largest number of axes with panels of their own.
 PICTURES = ("data", "costs", "outcomes", "scores", "boundaries", *AXES)
 MOST_FACETS = 2
@@ -551,70 +547,6 @@ def _shard(text: str) -> tuple[int, int]:
     return i, n
 
 
-class _Named(NamedTuple):
-    """A name with settings, as in ``adam(l2=0.001)``."""
-
-    name: str
-    settings: dict[str, Any]
-
-
-def _named(text: str, example: str) -> list[list[_Named]]:
-    """Return the entries of a list in the syntax of Python calls, each as one name per layer.
-
-    Commas inside parentheses belong to the entry. A value is a literal of Python or a bare word.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # such as that of a backslash, which no name has
-            found = ast.parse(text.strip(), mode="eval").body
-        entries = found.elts if isinstance(found, ast.Tuple) else [found]
-        return [[_call(layer) for layer in _layers(entry)] for entry in entries]
-    # The parser may fail with any of these on hostile text.
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise argparse.ArgumentTypeError(
-            f"expected names separated by commas, with settings in parentheses, like {example}; "
-            f"got {text!r}"
-        ) from None
-
-
-def _layers(entry: ast.expr) -> list[ast.expr]:
-    if isinstance(entry, ast.BinOp) and isinstance(entry.op, ast.Div):
-        return [*_layers(entry.left), entry.right]
-    return [entry]
-
-
-def _call(entry: ast.expr) -> _Named:
-    if not isinstance(entry, ast.Call):
-        return _Named(_dotted(entry), {})
-    if entry.args or any(each.arg is None for each in entry.keywords):
-        raise ValueError("expected settings with names")
-    return _Named(
-        _dotted(entry.func),
-        {
-            str(each.arg): (
-                each.value.id if isinstance(each.value, ast.Name) else ast.literal_eval(each.value)
-            )
-            for each in entry.keywords
-        },
-    )
-
-
-def _dotted(entry: ast.expr) -> str:
-    if isinstance(entry, ast.Attribute):
-        return f"{_dotted(entry.value)}.{entry.attr}"
-    if not isinstance(entry, ast.Name):
-        raise ValueError("expected a name")
-    return entry.id
-
-
-def _check_settings(option: str, named: _Named, known: Sequence[str]) -> None:
-    """Raise for a setting that does not exist."""
-    for name in named.settings:
-        if not known:
-            raise ValueError(f"{option}: expected no settings of {named.name}; got {name!r}")
-        check_name(f"{option}: setting of {named.name}", name, known)
-
-
 def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a parser of an option whose ValueErrors and TypeErrors are shown by argparse."""
 
@@ -640,17 +572,10 @@ def schemes_of(text: str) -> list[Any]:
     ['he_normal', ['he_normal', 'zeros']]
     """
     found = []
-    for layers in _named(text, "he_normal,normal(std=0.1),he_normal/zeros"):
-        entry = [_scheme(named) for named in layers]
+    for layers in calls_of(text, "he_normal,normal(std=0.1),he_normal/zeros"):
+        entry = [called(call) for call in layers]
         found.append(entry if len(entry) > 1 else entry[0])
     return found
-
-
-def _scheme(named: _Named) -> Any:
-    fill = initializers.get(named.name).fill
-    known = [name for name in inspect.signature(fill).parameters if name not in OWN_KEYWORDS]
-    _check_settings("scheme", named, known)
-    return partial(fill, **named.settings) if named.settings else named.name
 
 
 @_explained
@@ -663,13 +588,13 @@ def optimizers_of(text: str) -> list[Any]:
     [GradientDescent(learning_rate=0.01, l2=0.1, l2_by_batch=False)]
     """
     found = []
-    for layers in _named(text, "sgd,adam(l2=0.001)"):
+    for layers in calls_of(text, "sgd,adam(l2=0.001)"):
         if len(layers) > 1:
             raise ValueError(f"expected one optimiser for all layers; got {len(layers)}")
-        [named] = layers
-        optimizer = OPTIMIZERS[check_name("optimizer", named.name, OPTIMIZERS)]
-        _check_settings("optimizer", named, [field.name for field in fields(optimizer)])  # type: ignore[arg-type]
-        found.append(replace(optimizer, **named.settings))  # type: ignore[type-var]
+        [call] = layers
+        optimizer = OPTIMIZERS[check_name("optimizer", call.name, OPTIMIZERS)]
+        check_settings("optimizer", call, [field.name for field in fields(optimizer)])  # type: ignore[arg-type]
+        found.append(replace(optimizer, **call.settings))  # type: ignore[type-var]
     return found
 
 
