@@ -17,7 +17,7 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.nn.init import calculate_gain
@@ -1326,9 +1327,19 @@ def _entries_of(module: nn.Module, prefix: str) -> list[_Entry]:
     return list(found.values())
 
 
-def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> list[Fill | None]:
-    """Return what fills each entry, None for a buffer that keeps its values."""
-    compiled, reset = _compiled(rules)
+def _fills_of(
+    module: nn.Module,
+    entries: list[_Entry],
+    rules: Rules | None,
+    reset: Callable[[nn.Module], object] | None = None,
+    optional: Container[int] = (),
+) -> list[Fill | None]:
+    """Return what fills each entry, None for a buffer that keeps its values.
+
+    ``reset`` initialises a module where no rules do, or the rule "reset_parameters" does. Of the
+    tensors with ids in ``optional``, none is required.
+    """
+    compiled, reset = _compiled(rules, reset or _reset)
     chosen = [RESET] * len(entries)
     if compiled:
         chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
@@ -1355,7 +1366,7 @@ def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> 
             except Exception as error:
                 error.add_note(f"initialize: the rule of {entry.name} is {rule!r}")
                 raise
-        if fill is None and (entry.is_parameter or tensor.is_meta):
+        if fill is None and (entry.is_parameter or tensor.is_meta) and id(tensor) not in optional:
             shape = "" if lazy else f" {tuple(tensor.shape)}"
             kind = type(entry.owner).__name__
             missing.append(f"{entry.name}{shape} of {kind}" + (f": {reason}" if reason else ""))
@@ -1366,10 +1377,12 @@ def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> 
     return found
 
 
-def _compiled(rules: Any) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module], object]]:
+def _compiled(
+    rules: Any, reset: Callable[[nn.Module], object]
+) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module], object]]:
     """Return pairs of a pattern or type and its rule, and what initialises a module."""
     if rules is None or (callable(rules) and not isinstance(rules, Mapping)):
-        return [], rules or _reset
+        return [], rules or reset
     if not isinstance(rules, Mapping):
         raise TypeError(f"rules: expected a dict or a callable; got {type(rules).__name__}")
     if not rules:
@@ -1383,7 +1396,7 @@ def _compiled(rules: Any) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module],
         ):
             raise TypeError(f"rules: expected patterns or types of modules; got {where!r}")
         compiled.append((where, _checked_rule(rule)))
-    return compiled, _reset
+    return compiled, reset
 
 
 def _checked_rule(rule: Rule) -> Rule:
@@ -1603,3 +1616,84 @@ def _materialise(
             for other, name in entry.places[1:]:
                 if getattr(other, name) is not entry.tensor:
                     setattr(other, name, entry.tensor)
+
+
+# --- tensors that are filled elsewhere ------------------------------------------------------------
+
+
+class Planned(NamedTuple):
+    """A tensor of a module's state, and what fills it.
+
+    ``names`` holds all of its names in the state.
+    """
+
+    names: list[str]
+    tensor: Tensor
+    stream: int
+    fill: Fill
+    std: float | None
+
+    def write(self, memory: NDArray[np.uint8], window: Window, key: int) -> None:
+        """Fill memory, contiguous, with the values that :func:`initialize` gives to a window."""
+        lengths = [part.stop - part.start for part in window]
+        piece = torch.from_numpy(memory).view(self.tensor.dtype).view(lengths)
+        shape = tuple(self.tensor.shape)
+        _fill_piece(piece, self.fill, shape, window, key, self.stream, threads=1)
+
+
+def plan(
+    module: nn.Module,
+    rules: Rules | None = None,
+    *,
+    prefix: str = "",
+    reset: Callable[[nn.Module], object] | None = None,
+) -> list[Planned]:
+    """Return what :func:`initialize` would fill each tensor of ``module.state_dict()`` with.
+
+    Nothing is filled, so the module may be on the meta device. Buffers keep their values unless a
+    function of their module fills them.
+
+    Parameters
+    ----------
+    module, rules, prefix
+        As for :func:`initialize`.
+    reset : callable, optional
+        What initialises a module, instead of its own ``reset_parameters``.
+
+    Returns
+    -------
+    list of Planned
+        In the order of the state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`initialize`, and if the state holds anything but parameters and buffers.
+
+    Examples
+    --------
+    >>> [(each.names, each.fill.name) for each in plan(nn.Linear(3, 2))]
+    [(['weight'], 'kaiming_uniform_'), (['bias'], 'uniform_')]
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a Module; got {type(module).__name__}")
+    entries = _entries_of(module, prefix)
+    places = {id(entry.tensor): i for i, entry in enumerate(entries)}
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in places:
+            raise ValueError(
+                f"module: expected parameters and buffers alone in its state; got {name} of "
+                f"{type(tensor).__name__}"
+            )
+        names.setdefault(id(tensor), []).append(_WRAPPERS.sub("", prefix + name))
+    fills = _fills_of(module, entries, rules, reset, places.keys() - names.keys())
+    tasks = {id(task.entry.tensor): task for task in _check_fills(entries, fills)}
+    found = []
+    for key, own in names.items():
+        entry = entries[places[key]]
+        fill, std = Fill("kept", None, {"value": entry.tensor.detach()}), None
+        if key in tasks:
+            fill, std = tasks[key].fill, tasks[key].std
+        found.append(Planned(own, entry.tensor, stream_of(entry.name), fill, std))
+    return found

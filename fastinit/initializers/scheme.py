@@ -163,7 +163,8 @@ stream : int, default 0
     "dtype": """\
 dtype : {{{dtypes}}}, optional
     That of ``out`` by default, else float64. float16 and bfloat16 values are the float32
-    values, rounded once to nearest. bfloat16 requires the package ml_dtypes.
+    values, rounded once to nearest. bfloat16 requires the package ml_dtypes, or an ``out`` of
+    uint16 for the bits.
 """,
     "out": """\
 out : array, optional
