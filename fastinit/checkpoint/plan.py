@@ -163,6 +163,8 @@ def plan_of(model: Any, rules: Any = None, *, dtype: str | None = None, prefix: 
     >>> plan.tensors[0].nbytes
     24
     """
+    if isinstance(rules, Mapping):
+        rules = {where: _rule(rule) for where, rule in rules.items()}
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
         if path.is_dir():
@@ -230,7 +232,7 @@ def _of_mapping(
                 continue
             before, _, key = name.rpartition(".")
             weight = shapes.get(f"{before}.".lstrip(".") + key.replace("bias", "weight"))
-            fill = _fill(scheme, kind, key, shapes[name], weight)
+            fill = _fill(_rule(scheme), kind, key, shapes[name], weight)
             found.append(_tensor(full, shapes[name], kind, fill))
     if missing:
         lines = "\n  ".join(missing)
@@ -292,20 +294,31 @@ def check_tensor_name(name: str) -> None:
         raise ValueError(f"name: expected text in Unicode; got {name!r}") from None
 
 
+def _rule(rule: Any) -> Any:
+    """Return the rule of a text such as ``normal(std=0.02)`` or ``0``; other rules are kept."""
+    if not isinstance(rule, str) or rule == "reset_parameters":
+        return rule
+    try:
+        return float(rule)
+    except ValueError:
+        pass
+    match calls_of(rule, "normal(std=0.02)"):
+        case [[call]]:
+            return called(call)
+    raise ValueError(f"scheme: expected one; got {rule!r}")
+
+
 def _fill(scheme: Any, dtype: str, key: str, shape: Shape, weight: Shape | None) -> Fill:
     if isinstance(scheme, (int, float)) and not isinstance(scheme, bool):
         return Fill(f"constant_({scheme})", None, {"value": _constant(scheme, dtype)})
-    if isinstance(scheme, str):
-        [*entries] = calls_of(scheme, "normal(std=0.02)")
-        if len(entries) != 1 or len(entries[0]) != 1:
-            raise ValueError(f"scheme: expected one; got {scheme!r}")
-        scheme = called(entries[0][0])
     return fill_of(scheme_of(scheme), key, shape, weight)
 
 
 def _constant(value: Any, dtype: str) -> Any:
     """Return a number that a tensor of some dtype can hold."""
     storage = DTYPES[dtype].storage
+    if isinstance(value, float) and value.is_integer() and storage.kind in "iub":
+        value = int(value)
     if dtype == "bool":
         return check_integer("scheme", value, 0, 2)
     if storage.kind in "iu" and dtype != "bfloat16":

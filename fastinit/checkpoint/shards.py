@@ -320,21 +320,10 @@ class _File:
                 try:
                     n = _write_at(self.descriptor, view, position)
                 except OSError as error:
-                    if error.errno != errno.EINVAL or not self._leave_direct():
+                    if error.errno != errno.EINVAL or not _leave_direct(self.descriptor):
                         raise
                     continue
                 view, position = view[n:], position + n
-
-    def _leave_direct(self) -> bool:
-        """Write through the page cache from now on, on file systems with larger blocks."""
-        direct = getattr(os, "O_DIRECT", 0)
-        if not direct:
-            return False
-        import fcntl
-
-        flags = fcntl.fcntl(self.descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags & ~direct)
-        return bool(flags & direct)
 
     def sync(self) -> None:
         """Wait for the disk."""
@@ -347,6 +336,18 @@ class _File:
             os.ftruncate(self.descriptor, self.size)
             os.fsync(self.descriptor)
         os.close(self.descriptor)
+
+
+def _leave_direct(descriptor: int) -> bool:
+    """Use the page cache from now on, on file systems with larger blocks; return if that is new."""
+    direct = getattr(os, "O_DIRECT", 0)
+    if not direct:
+        return False
+    import fcntl
+
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~direct)
+    return bool(flags & direct)
 
 
 _SEEKING = threading.Lock()
@@ -702,6 +703,7 @@ def check(
     values = Values(shards, key)
     total = shards[-1].first + shards[-1].chunks
     found: dict[int, int] = {}  # the first byte of a chunk that differs
+    local = threading.local()
     with Display(total, None, progress) as display:
 
         def compare(chunk: int, memory: Bytes) -> None:
@@ -709,21 +711,49 @@ def check(
                 return
             i, start, stop = values.place(chunk)
             values.fill(chunk, memory)
-            with open(folder / shards[i].name, "rb", buffering=0) as file:
-                file.seek(start)
-                read = b""
-                while len(read) < stop - start and (part := file.read(stop - start - len(read))):
-                    read = read + part if read else part
-            own = np.frombuffer(read, np.uint8)
-            if len(own) < stop - start or not np.array_equal(own, memory[: len(own)]):
-                unequal = np.flatnonzero(own != memory[: len(own)])
-                found[chunk] = start + int(unequal[0] if len(unequal) else len(own))
+            if not hasattr(local, "memory"):
+                local.memory = np.frombuffer(mmap.mmap(-1, CHUNK), np.uint8)
+            length = stop - start
+            n = _read(folder / shards[i].name, local.memory, start, length)
+            own, expected = local.memory[:n], memory[:n]
+            if n < length or not np.array_equal(own, expected):
+                unequal = np.flatnonzero(own != expected)
+                found[chunk] = start + int(unequal[0] if len(unequal) else n)
             display.advance(1)
 
         run(compare, range(total), threads)
     if found:
         i, _, _ = values.place(min(found))
         raise ValueError(_difference(shards[i], folder / shards[i].name, found[min(found)]))
+
+
+def _read(path: Path, memory: Bytes, position: int, length: int) -> int:
+    """Read into memory, past the page cache if possible; return the number of bytes."""
+    direct = getattr(os, "O_DIRECT", 0)
+    view = memoryview(memory)  # type: ignore[arg-type]
+    try:
+        descriptor = os.open(path, os.O_RDONLY | direct | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        if not direct or error.errno != errno.EINVAL:
+            raise
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with _about(path), open(descriptor, "rb", buffering=0, closefd=False) as file:
+            file.seek(position)
+            n = 0
+            while n < length:
+                try:
+                    read = file.readinto(view[n : -(-length // BLOCK) * BLOCK])
+                except OSError as error:
+                    if error.errno != errno.EINVAL or not _leave_direct(descriptor):
+                        raise
+                    continue
+                if not read:
+                    break
+                n += read
+    finally:
+        os.close(descriptor)
+    return min(n, length)
 
 
 def _difference(shard: Shard, path: Path, position: int) -> str:
