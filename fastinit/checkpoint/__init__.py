@@ -118,7 +118,7 @@ def write(
     overwrite, progress = check_bool("overwrite", overwrite), check_bool("progress", progress)
     size = _size_of(max_shard_size)
     if format == "dcp":
-        from fastinit.checkpoint import dcp
+        import fastinit.checkpoint.dcp as dcp
 
         dcp.write(plan, path, key, overwrite=overwrite, threads=threads, progress=progress)
     else:
@@ -174,7 +174,7 @@ def check(
     path, key, plan = _checked(model, folder, rules, seed, dtype, format, threads, prefix)
     progress, size = check_bool("progress", progress), _size_of(max_shard_size)
     if format == "dcp":
-        from fastinit.checkpoint import dcp
+        import fastinit.checkpoint.dcp as dcp
 
         dcp.check(plan, path, key, threads=threads, progress=progress)
     else:

@@ -190,6 +190,8 @@ def plan_of(model: Any, rules: Any = None, *, dtype: str | None = None, prefix: 
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if path.exists() and not path.is_file():  # reading a pipe may block forever
+        raise ValueError(f"model: expected a file or a folder; got something else at {str(path)!r}")
     with open(path, "rb") as file:
         text = file.read(MOST_JSON + 1)
     if len(text) > MOST_JSON:
