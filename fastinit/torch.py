@@ -1633,12 +1633,14 @@ class Planned(NamedTuple):
     fill: Fill
     std: float | None
 
-    def write(self, memory: NDArray[np.uint8], window: Window, key: int) -> None:
+    def write(
+        self, memory: NDArray[np.uint8], window: Window, key: int, threads: int | None = 1
+    ) -> None:
         """Fill memory, contiguous, with the values that :func:`initialize` gives to a window."""
         lengths = [part.stop - part.start for part in window]
         piece = torch.from_numpy(memory).view(self.tensor.dtype).view(lengths)
         shape = tuple(self.tensor.shape)
-        _fill_piece(piece, self.fill, shape, window, key, self.stream, threads=1)
+        _fill_piece(piece, self.fill, shape, window, key, self.stream, threads)
 
 
 def plan(

@@ -8,7 +8,6 @@ import math
 import os
 import secrets
 import shutil
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import (
@@ -39,12 +39,10 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from fastinit.checkpoint.plan import Plan, Tensor
 from fastinit.initializers.fills import Shape, Window
-from fastinit.kernels import usable_cores
 from fastinit.training.progress import Display
 
 # The most bytes of a piece, where the shape permits.
 PIECE = 16 << 20
-MOST_THREADS = 8
 
 
 def _pieces(shape: Shape, most: int) -> Iterator[Window]:
@@ -77,24 +75,23 @@ def _dtype(tensor: Tensor) -> torch.dtype:
 
 
 class _Values:
-    """The pieces of tensors, in memory that each thread uses for one after another."""
+    """The pieces of tensors, in memory that is used for one after another."""
 
-    def __init__(self, plan: Plan, key: int, display: Display) -> None:
+    def __init__(self, plan: Plan, key: int, threads: int | None, display: Display) -> None:
         self.tensors = {tensor.name: tensor for tensor in plan.tensors}
-        self.key, self.display = key, display
-        self.local = threading.local()
+        self.key, self.threads, self.display = key, threads, display
+        self.memory = np.empty(PIECE, np.uint8)
 
     def __call__(self, name: str, offsets: Shape, sizes: Shape) -> torch.Tensor:
         tensor = self.tensors[name]
         nbytes = math.prod(sizes) * tensor.itemsize
-        # The writer keeps the last piece of each tensor, so each must be this memory.
-        memory = getattr(self.local, "memory", None)
-        if memory is None or len(memory) < nbytes:
-            memory = self.local.memory = np.empty(max(nbytes, PIECE), np.uint8)
-        memory = memory[:nbytes]
+        # The writer keeps the last piece of each tensor, so all of them must be this memory.
+        if len(self.memory) < nbytes:
+            self.memory = np.empty(nbytes, np.uint8)
+        memory = self.memory[:nbytes]
         if nbytes:
             window = tuple(slice(a, a + n) for a, n in zip(offsets, sizes, strict=True))
-            tensor.write(memory, window, self.key)
+            tensor.write(memory, window, self.key, self.threads)
         self.display.advance(nbytes)
         return torch.from_numpy(memory).view(_dtype(tensor)).view(sizes)
 
@@ -131,7 +128,6 @@ def write(
 ) -> None:
     """Write a checkpoint to a folder that gets its name when everything is on the disk."""
     _check_free(folder, overwrite)
-    wanted = min(usable_cores() if threads is None else threads, MOST_THREADS)
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f".fastinit-{secrets.token_hex(8)}"
@@ -144,10 +140,11 @@ def write(
         with Display(size, None, progress) as display, warnings.catch_warnings():
             # That there is one process.
             warnings.filterwarnings("ignore", message="torch.distributed is", category=UserWarning)
+            # One thread writes, because the writer loses the errors of others; several compute.
             save(
                 state,
-                storage_writer=FileSystemWriter(temporary, thread_count=wanted),
-                planner=_SavePlanner(plan, _Values(plan, key, display)),
+                storage_writer=FileSystemWriter(temporary),
+                planner=_SavePlanner(plan, _Values(plan, key, threads, display)),
                 no_dist=True,
             )
         older = None
@@ -157,6 +154,9 @@ def write(
         os.rename(temporary, folder)
         if older is not None:
             shutil.rmtree(older)
+    except CheckpointException as error:
+        [(reason, _), *_] = error.failures.values()
+        raise reason from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -232,7 +232,7 @@ def check(plan: Plan, folder: Path, key: int, *, threads: int | None, progress: 
         raise ValueError(f"{folder}: expected the tensors of this model; tensor {odd[0]!r} differs")
     size = sum(tensor.nbytes for tensor in plan.tensors)
     with Display(size, None, progress) as display:
-        values = _Values(plan, key, display)
+        values = _Values(plan, key, threads, display)
         planner = _LoadPlanner(values, folder)
         for tensor in plan.tensors:
             found = metadata.state_dict_metadata[tensor.name]

@@ -78,7 +78,8 @@ class Tensor:
     fill : Fill
     std : float or None
     write : callable
-        ``write(memory, window, key)`` fills contiguous bytes with the values of a window.
+        ``write(memory, window, key, threads=1)`` fills contiguous bytes with the values of a
+        window.
     others : tuple of str
         Other names of the same tensor, which the checkpoint does not contain.
     """
@@ -89,7 +90,7 @@ class Tensor:
     itemsize: int
     fill: Fill
     std: float | None
-    write: Callable[[NDArray[np.uint8], Window, int], None]
+    write: Callable[..., None]
     others: tuple[str, ...] = ()
 
     @property
@@ -335,9 +336,9 @@ def _constant(value: Any, dtype: str) -> Any:
 def _tensor(name: str, shape: Shape, dtype: str, fill: Fill) -> Tensor:
     storage, stream = DTYPES[dtype].storage, stream_of(name)
 
-    def write(memory: NDArray[np.uint8], window: Window, key: int) -> None:
+    def write(memory: NDArray[np.uint8], window: Window, key: int, threads: int | None = 1) -> None:
         out = memory.view(storage).reshape([part.stop - part.start for part in window])
-        fill_array(out, fill, dtype, shape, window, key, stream)
+        fill_array(out, fill, dtype, shape, window, key, stream, threads)
 
     std: float | None = 0.0
     if fill.function is not None:

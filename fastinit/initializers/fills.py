@@ -199,9 +199,16 @@ def takes_stacks(function: Callable[..., Any]) -> bool:
 
 
 def fill_array(
-    out: NDArray[Any], fill: Fill, dtype: str, shape: Shape, window: Window, key: int, stream: int
+    out: NDArray[Any],
+    fill: Fill,
+    dtype: str,
+    shape: Shape,
+    window: Window,
+    key: int,
+    stream: int,
+    threads: int | None = 1,
 ) -> None:
-    """Fill an array of NumPy, the window of a whole one, in the calling thread.
+    """Fill an array of NumPy, the window of a whole one.
 
     Parameters
     ----------
@@ -214,6 +221,8 @@ def fill_array(
         That of the whole array.
     window : tuple of slice
     key, stream : int
+    threads : int, optional
+        One by default; None for all usable cores.
 
     Examples
     --------
@@ -228,7 +237,7 @@ def fill_array(
         return
     fill.function(
         shape, **fill.keywords, out=out, dtype=dtype, seed=key, stream=stream, window=window,
-        threads=1,
+        threads=threads,
     )  # fmt: skip
 
 

@@ -88,9 +88,11 @@ def test_the_values_of_initialize(tmp_path, monkeypatch, dtype, rules, chunk):
     assert all(tensor.is_meta for tensor in module.state_dict().values())
     # The table of initialize, in the order of the state.
     rows = {row["name"]: row for row in init.initialize(Model(dtype=dtype), rules, seed=3)}
+    assert rows.keys() - expected.keys() <= {"embed.weight"}
     for row in table:
-        assert row["std"] == rows[row["name"]]["std"]
-        assert row["scheme"] == rows[row["name"]]["scheme"]
+        if row["name"] in rows:  # buffers are filled on the meta device only
+            assert row["std"] == rows[row["name"]]["std"]
+            assert row["scheme"] == rows[row["name"]]["scheme"]
 
 
 def test_shared_tensors_are_written_once(tmp_path):
@@ -121,6 +123,7 @@ def test_the_library_writes_the_same_tensors(tmp_path):
     assert headers[0] == headers[1]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile
 def test_names(tmp_path):
     """A stage of a pipeline, compiled, has the names and the values of the whole model."""
     module = on_meta()
@@ -266,7 +269,7 @@ def test_distributed_checkpoints_are_complete_or_absent(tmp_path, dcp, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(dcp._Values, "__call__", fail)
-        with pytest.raises(Exception, match="disk"):
+        with pytest.raises(OSError, match="disk"):
             checkpoint.write(model, folder, seed=0, format="dcp")
     assert not list(tmp_path.iterdir())
     checkpoint.write(model, folder, seed=0, format="dcp")
@@ -276,7 +279,7 @@ def test_distributed_checkpoints_are_complete_or_absent(tmp_path, dcp, monkeypat
     checkpoint.write(model, folder, seed=1, format="dcp", overwrite=True)
     checkpoint.check(model, folder, seed=1, format="dcp")
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="checkpoint of torch.distributed alone; got 'notes"):
+    with pytest.raises(FileExistsError, match=r"torch\.distributed alone; got 'notes"):
         checkpoint.write(model, folder, seed=2, format="dcp", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -335,7 +338,7 @@ def test_transformers(tmp_path, quiet, kind, changes):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_transformers_with_rules(tmp_path, quiet):
-    model, config = config_of("LlamaForCausalLM", tie_word_embeddings=True)
+    _, config = config_of("LlamaForCausalLM", tie_word_embeddings=True)
     config.save_pretrained(tmp_path)
     # Into the folder of the configuration, which is kept.
     before = (tmp_path / "config.json").read_bytes()
@@ -360,7 +363,7 @@ def test_transformers_with_rules(tmp_path, quiet):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_folders_of_transformers_that_are_none(tmp_path, quiet):
     pytest.importorskip("transformers")
-    with pytest.raises(ValueError, match="model: expected a folder with config.json"):
+    with pytest.raises(ValueError, match=r"model: expected a folder with config\.json"):
         checkpoint.write(tmp_path, tmp_path / "out", seed=0)
     for text in ("{", "[]", "{}", '{"model_type": "no such model"}'):
         (tmp_path / "config.json").write_text(text)
