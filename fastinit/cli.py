@@ -1,4 +1,4 @@
-"""The command line: compare, also in parts that are merged, and report from a store."""
+"""The command line: compare, also in parts that are merged, report from a store, and fill."""
 
 import argparse
 import importlib.util
@@ -73,6 +73,37 @@ examples:
   fastinit report all.sqlite --by depth --metric final_cost --csv runs.csv
 """
 
+FILL_DESCRIPTION = """\
+Write the initial weights of a model to disk as they are computed: a seed checkpoint.
+
+MODEL is a folder with the config.json of a model of transformers, or a JSON file with an object for
+each tensor: {"name": {"shape": [10, 20], "dtype": "float32", "scheme": "normal(std=0.02)"}}. The
+values depend only on the seed and on the name, shape, dtype and scheme of each tensor. They are
+those of fastinit.torch.initialize. The memory does not depend on the model.
+"""
+
+FILL_EXAMPLES = """\
+examples:
+  fastinit fill llama -o seed-0
+      as transformers initialises the model of llama/config.json; seed-0 then has its weights
+  fastinit fill llama -o seed-0 --check
+      compute the weights again, and compare every byte
+  fastinit fill llama -o seed-1 --seed 1 --dtype bfloat16 --rule "*norm.weight=1"
+      another seed and dtype, and a scheme for tensors whose names match a pattern
+  fastinit fill tensors.json -o seed-0 --rule "*.bias=0" --rule "*=he_normal"
+      names and shapes from a file; the first rule that matches counts
+  fastinit fill llama -o seed-0-dcp --format dcp
+      for torch.distributed.checkpoint
+
+If it is interrupted, also by kill -9, the same command continues.
+
+exit codes:
+  0    success
+  2    invalid arguments, files that cannot be read or written, or files that differ (--check)
+  130  interrupted by Ctrl-C
+  143  interrupted by SIGTERM
+"""
+
 EXIT_CODES = """
 exit codes:
   0    success
@@ -107,11 +138,12 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastinit",
-        description="Train small networks from several weight initialisations and compare them.",
-        epilog="See also: fastinit compare --help",
+        description="Train small networks from several weight initialisations and compare them; "
+        "write initial weights to disk.",
+        epilog="See also: fastinit compare --help, fastinit fill --help",
     )
     parser.add_argument("--version", action="version", version=f"fastinit {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="{compare,merge,report,info}")
+    commands = parser.add_subparsers(dest="command", metavar="{compare,merge,report,fill,info}")
     compare_parser = commands.add_parser(
         "compare",
         help="train from several initialisations and compare the results",
@@ -159,6 +191,15 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="write the figures to this folder"
     )
     report_parser.set_defaults(run=_report)
+    fill = commands.add_parser(
+        "fill",
+        help="write the initial weights of a model to disk, or compare them with such files",
+        description=FILL_DESCRIPTION,
+        epilog=FILL_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_fill(fill)
+    fill.set_defaults(run=_fill)
     info = commands.add_parser(
         "info",
         help="show versions and the kernels that are used on this machine",
@@ -401,6 +442,62 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_fill(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR",
+        help="folder for the files; created if it does not exist",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
+    parser.add_argument(
+        "--rule",
+        type=_rule,
+        action="append",
+        default=[],
+        metavar="PATTERN=SCHEME",
+        help="fill tensors whose names match the pattern by this scheme or number, such as "
+        "*.bias=0 or *=normal(std=0.02); may be given several times. All others are filled by "
+        "the model's own function, or by their scheme in the JSON file, which comes before rules",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float64", "float32", "float16", "bfloat16"),
+        help="dtype instead of that of config.json, or of tensors without one in a JSON file "
+        "(default there: float32)",
+    )
+    parser.add_argument(
+        "--max-shard-size",
+        default="5GB",
+        metavar="SIZE",
+        help="bytes of tensors in a file, with a unit: KB, MB, GB, KiB, MiB, GiB (default: 5GB)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("safetensors", "dcp"),
+        default="safetensors",
+        help="safetensors files with the names of Hugging Face, or a folder of "
+        "torch.distributed.checkpoint (default: safetensors)",
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--check", action="store_true", help="compare the files in DIR instead of writing them"
+    )
+    mode.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace weights in DIR, and discard an interrupted run of other arguments",
+    )
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write a table with one row for each tensor"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="maximum number of threads (default: all usable cores)",
+    )
+
+
 def _add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of how a result is shown."""
     results = parser.add_argument_group("results")
@@ -490,6 +587,15 @@ def _numbers(text: str) -> float | list[float] | LogUniform:
             f"like 0.01:1; got {text!r}"
         ) from None
     return found if len(found) > 1 else found[0]
+
+
+def _rule(text: str) -> tuple[str, str]:
+    pattern, equals, scheme = text.partition("=")
+    if not (pattern and equals and scheme):
+        raise argparse.ArgumentTypeError(
+            f"expected a pattern and a scheme, like *.bias=0; got {text!r}"
+        )
+    return pattern.strip(), scheme.strip()
 
 
 def _batch_sizes(text: str) -> int | list[int | None] | None:
@@ -805,6 +911,44 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.metric is not None:
         check_name("--metric", arguments.metric, result.metrics)
     _present(result, arguments, notes)
+
+
+# --- fill -----------------------------------------------------------------------------------------
+
+
+def _fill(arguments: argparse.Namespace) -> None:
+    # Imported here, because other commands do not need it.
+    from fastinit import checkpoint
+
+    if arguments.csv is not None:
+        check_output("--csv", arguments.csv)
+    settings: dict[str, Any] = {
+        "rules": dict(arguments.rule) or None,
+        "seed": arguments.seed,
+        "dtype": arguments.dtype,
+        "max_shard_size": arguments.max_shard_size,
+        "format": arguments.format,
+        "threads": arguments.threads,
+        "progress": importlib.util.find_spec("rich") is not None,
+    }
+    if arguments.check:
+        table = checkpoint.check(arguments.model, arguments.output, **settings)
+    else:
+        try:
+            table = checkpoint.write(
+                arguments.model, arguments.output, overwrite=arguments.overwrite, **settings
+            )
+        except KeyboardInterrupt:
+            if arguments.format == "safetensors":
+                raise KeyboardInterrupt("the same command continues") from None
+            raise
+    if arguments.csv is not None:
+        table.to_csv(arguments.csv)
+    n = sum(math.prod(row["shape"]) for row in table)
+    done = "have the values of" if arguments.check else "were written to"
+    where = f"seed {arguments.seed} in" if arguments.check else ""
+    words = [f"{len(table):,} tensors with {n:,} elements", done, where, str(arguments.output)]
+    print(" ".join(word for word in words if word))
 
 
 # --- files ----------------------------------------------------------------------------------------

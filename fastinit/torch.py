@@ -10,7 +10,6 @@ the part that it holds, without communication, and the values are those of the w
 """
 
 import fnmatch
-import inspect
 import itertools
 import math
 import re
@@ -18,16 +17,16 @@ import sys
 import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from hashlib import blake2b
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.nn.init import calculate_gain
@@ -36,6 +35,19 @@ from torch.overrides import TorchFunctionMode
 
 from fastinit import initializers
 from fastinit.comparison.tables import Table
+from fastinit.initializers.fills import (
+    FIXED,
+    Fill,
+    Shape,
+    Window,
+    fill_of,
+    needs_whole,
+    scheme_of,
+    std_of,
+    stream_of,
+    takes_complex,
+    takes_stacks,
+)
 from fastinit.initializers.scaling import fans
 from fastinit.initializers.scheme import Scheme
 from fastinit.initializers.target import Seed, Sources, key_of
@@ -63,11 +75,8 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Shape = tuple[int, ...]
-Number = int | float
 Rule = Any  # a name, an initialiser, a function of torch.nn.init, or a number
 Rules = Mapping[Any, Rule] | Callable[[nn.Module], object]
-Window = tuple[slice, ...]
 
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 COMPLEX = (torch.complex64, torch.complex128)
@@ -77,19 +86,6 @@ CHUNK = 1 << 24
 # Tensors of at most this many elements are filled together with others of the same kind, in stacks
 # of at most BATCH elements: a call of an initialiser takes longer than to fill 10,000 elements.
 SMALL, BATCH = 1 << 14, 1 << 19
-
-
-class _Fill(NamedTuple):
-    """What fills a tensor: a function with the common keywords of the initialisers, or a constant.
-
-    ``name`` is shown in tables. ``rows`` are set to a constant afterwards, as the rows of
-    ``padding_idx`` are. Without a function, ``keywords["value"]`` holds a number or a tensor.
-    """
-
-    name: str
-    function: Callable[..., Any] | None
-    keywords: dict[str, Any]
-    rows: tuple[tuple[int, Number], ...] = ()
 
 
 # --- the functions of torch.nn.init ---------------------------------------------------------------
@@ -137,9 +133,9 @@ def uniform_(
         raise RuntimeError(
             f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}"
         )
-    fill = _Fill("uniform_", initializers.uniform, {"low": a, "high": b})
+    fill = Fill("uniform_", initializers.uniform, {"low": a, "high": b})
     if a == b:
-        fill = _Fill("uniform_", None, {"value": a})
+        fill = Fill("uniform_", None, {"value": a})
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -174,7 +170,7 @@ def normal_(
     True
     """
     mean, std = _number(mean), _check_std(std)
-    fill = _Fill("normal_", initializers.normal, {"mean": mean, "std": std})
+    fill = Fill("normal_", initializers.normal, {"mean": mean, "std": std})
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -229,9 +225,9 @@ def trunc_normal_(
             stacklevel=frames_inside(),
         )
     keywords = {"mean": mean, "std": std, "a": a, "b": b}
-    fill = _Fill("trunc_normal_", initializers.truncated_normal, keywords)
+    fill = Fill("trunc_normal_", initializers.truncated_normal, keywords)
     if a == b:
-        fill = _Fill("trunc_normal_", None, {"value": a})
+        fill = Fill("trunc_normal_", None, {"value": a})
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -254,7 +250,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     >>> constant_(torch.empty(2), 0.5)
     tensor([0.5000, 0.5000])
     """
-    return _fill(tensor, _Fill(f"constant_({val})", None, {"value": val}))
+    return _fill(tensor, Fill(f"constant_({val})", None, {"value": val}))
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -265,7 +261,7 @@ def ones_(tensor: Tensor) -> Tensor:
     >>> ones_(torch.empty(2))
     tensor([1., 1.])
     """
-    return _fill(tensor, _Fill("ones_", None, {"value": 1}))
+    return _fill(tensor, Fill("ones_", None, {"value": 1}))
 
 
 def zeros_(tensor: Tensor) -> Tensor:
@@ -276,7 +272,7 @@ def zeros_(tensor: Tensor) -> Tensor:
     >>> zeros_(torch.empty(2))
     tensor([0., 0.])
     """
-    return _fill(tensor, _Fill("zeros_", None, {"value": 0}))
+    return _fill(tensor, Fill("zeros_", None, {"value": 0}))
 
 
 def eye_(tensor: Tensor) -> Tensor:
@@ -290,7 +286,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """
     if _dimensions(tensor) != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    return _fill(tensor, _Fill("eye_", initializers.identity, {}))
+    return _fill(tensor, Fill("eye_", initializers.identity, {}))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
@@ -317,7 +313,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
     if tensor.shape[0] % groups:
         raise ValueError("dim 0 must be divisible by groups")
-    return _fill(tensor, _Fill("dirac_", initializers.dirac, {"groups": groups}))
+    return _fill(tensor, Fill("dirac_", initializers.dirac, {"groups": groups}))
 
 
 def xavier_uniform_(
@@ -351,7 +347,7 @@ def xavier_uniform_(
     """
     _check_fans(tensor)
     gain = _number(gain)
-    fill = _Fill("xavier_uniform_", initializers.xavier_uniform, {"gain": gain})
+    fill = Fill("xavier_uniform_", initializers.xavier_uniform, {"gain": gain})
     if tensor.is_complex() and tensor.numel():
         fan_in, fan_out = fans(tuple(tensor.shape))
         fill = _both_parts(fill.name, gain * math.sqrt(2 / (fan_in + fan_out)))
@@ -377,7 +373,7 @@ def xavier_normal_(
     """
     _check_fans(tensor)
     keywords = {"gain": _number(gain)}
-    fill = _Fill("xavier_normal_", initializers.xavier_normal, keywords)
+    fill = Fill("xavier_normal_", initializers.xavier_normal, keywords)
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -484,7 +480,7 @@ def orthogonal_(
     """
     if _dimensions(tensor) < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
-    fill = _Fill("orthogonal_", initializers.orthogonal, {"gain": _number(gain)})
+    fill = Fill("orthogonal_", initializers.orthogonal, {"gain": _number(gain)})
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -523,7 +519,7 @@ def sparse_(
     if _dimensions(tensor) != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
     keywords = {"sparsity": _number(sparsity), "std": _check_std(std)}
-    fill = _Fill("sparse_", initializers.sparse, keywords)
+    fill = Fill("sparse_", initializers.sparse, keywords)
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -557,12 +553,12 @@ orthogonal = _deprecated(orthogonal_)
 sparse = _deprecated(sparse_)
 
 
-def _kaiming(distribution: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> _Fill:
+def _kaiming(distribution: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> Fill:
     name = f"kaiming_{distribution}_"
     _check_fans(tensor)
     if not tensor.numel():
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=frames_inside())
-        return _Fill(name, None, {"value": 0})
+        return Fill(name, None, {"value": 0})
     fill, gain = _kaiming_fill(name, _number(a), mode, nonlinearity)
     if tensor.is_complex() and distribution == "uniform":
         fan_in, fan_out = fans(tuple(tensor.shape))
@@ -572,23 +568,23 @@ def _kaiming(distribution: str, tensor: Tensor, a: float, mode: str, nonlinearit
 
 # Typed, because a slope of True is refused.
 @lru_cache(256, typed=True)
-def _kaiming_fill(name: str, a: float, mode: str, nonlinearity: str) -> tuple[_Fill, float]:
+def _kaiming_fill(name: str, a: float, mode: str, nonlinearity: str) -> tuple[Fill, float]:
     if not isinstance(mode, str) or mode.lower() not in ("fan_in", "fan_out"):
         raise ValueError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
     gain = calculate_gain(nonlinearity, a)  # type: ignore[arg-type]
     keywords = {"a": a, "mode": mode.lower(), "nonlinearity": nonlinearity}
-    return _Fill(name, getattr(initializers, name[:-1]), keywords), gain
+    return Fill(name, getattr(initializers, name[:-1]), keywords), gain
 
 
-def _both_parts(name: str, std: float) -> _Fill:
+def _both_parts(name: str, std: float) -> Fill:
     """Return what PyTorch draws for complex tensors: each part has the variance of a real number.
 
     The initialisers of fastinit halve it, as PyTorch does for normal draws alone.
     """
     limit = math.sqrt(3) * abs(std)
     if not limit:
-        return _Fill(name, None, {"value": 0})
-    return _Fill(name, initializers.uniform, {"low": -limit, "high": limit})
+        return Fill(name, None, {"value": 0})
+    return Fill(name, initializers.uniform, {"low": -limit, "high": limit})
 
 
 def _number(value: Any) -> Any:
@@ -622,7 +618,7 @@ def _check_fans(tensor: Any) -> None:
 
 def _fill(
     tensor: Tensor,
-    fill: _Fill,
+    fill: Fill,
     generator: Generator | None = None,
     seed: Seed = None,
     stream: int = 0,
@@ -638,10 +634,10 @@ def _fill(
 
 
 def _fill_alone(
-    tensor: Tensor, fill: _Fill, generator: Generator | None, seed: Seed, stream: int
+    tensor: Tensor, fill: Fill, generator: Generator | None, seed: Seed, stream: int
 ) -> Tensor:
     key = 0
-    if fill.function is not None and fill.function not in _FIXED:
+    if fill.function is not None and fill.function not in FIXED:
         if seed is not None:
             key = key_of(seed)
         elif tensor.is_meta:
@@ -666,14 +662,9 @@ def _draw(generator: Generator | None) -> int:
 
 # --- filling --------------------------------------------------------------------------------------
 
-# Draw nothing.
-_FIXED = (initializers.identity, initializers.dirac, initializers.zero_init)
-# Compute the whole array for any window of it.
-_WHOLE = (initializers.orthogonal, initializers.delta_orthogonal)
-
 
 def _fill_tensor(
-    tensor: Tensor, fill: _Fill, key: int, stream: int, threads: int | None = None
+    tensor: Tensor, fill: Fill, key: int, stream: int, threads: int | None = None
 ) -> None:
     """Fill a tensor in place, without gradients: the own part, if it is a DTensor."""
     shape = tuple(tensor.shape)
@@ -682,10 +673,10 @@ def _fill_tensor(
         _fill_piece(tensor, fill, shape, whole, key, stream, threads)
         return
     local, pieces = _pieces_of(tensor)
-    if fill.function is not None and fill.function in _WHOLE and len(pieces) > 1:
+    if needs_whole(fill.function) and len(pieces) > 1:
         source = torch.empty(shape, dtype=local.dtype)
         _fill_piece(source, fill, shape, None, key, stream, threads)
-        fill = _Fill(fill.name, None, {"value": source}, fill.rows)
+        fill = Fill(fill.name, None, {"value": source}, fill.rows)
     for part, window in pieces:
         _fill_piece(local[part], fill, shape, window, key, stream, threads)
     increment_version(tensor)
@@ -693,7 +684,7 @@ def _fill_tensor(
 
 def _fill_piece(
     piece: Tensor,
-    fill: _Fill,
+    fill: Fill,
     shape: Shape,
     window: Window | None,
     key: int,
@@ -734,7 +725,7 @@ def _chunks(
     piece: Tensor, window: Window, function: Callable[..., Any]
 ) -> Iterator[tuple[Tensor, Window]]:
     """Yield parts of a tensor with at most about CHUNK elements, and their windows."""
-    if function in _WHOLE or piece.numel() <= CHUNK:
+    if needs_whole(function) or piece.numel() <= CHUNK:
         yield piece, window
         return
     rows, *others = window
@@ -767,19 +758,12 @@ def _is_direct(piece: Tensor, function: Callable[..., Any]) -> bool:
 
 def _is_drawn(dtype: torch.dtype, function: Callable[..., Any]) -> bool:
     """Return whether an initialiser has values of a dtype; raise if they cannot be converted."""
-    if dtype in REAL or (dtype in COMPLEX and _takes_complex(function)):
+    if dtype in REAL or (dtype in COMPLEX and takes_complex(function)):
         return True
-    if function not in _FIXED:
+    if function not in FIXED:
         name = getattr(function, "__name__", type(function).__name__)
         raise NotImplementedError(f'"{name}" not implemented for {dtype}')
     return False
-
-
-@lru_cache(64)
-def _takes_complex(function: Callable[..., Any]) -> bool:
-    name = getattr(function, "__name__", "")
-    real = ("truncated_normal", "orthogonal", "delta_orthogonal", "sparse")
-    return function not in _FIXED and name not in real
 
 
 # --- DTensors -------------------------------------------------------------------------------------
@@ -868,7 +852,7 @@ class _Session(TorchFunctionMode):
     """While it is entered, ``torch.nn.init`` and tensors' own methods fill through this session."""
 
     def fill(
-        self, tensor: Tensor, fill: _Fill, generator: Generator | None, seed: Seed, stream: int
+        self, tensor: Tensor, fill: Fill, generator: Generator | None, seed: Seed, stream: int
     ) -> Tensor:
         raise NotImplementedError
 
@@ -957,7 +941,7 @@ class _Patch(_Session):
         self.streams = itertools.count()
 
     def fill(
-        self, tensor: Tensor, fill: _Fill, generator: Generator | None, seed: Seed, stream: int
+        self, tensor: Tensor, fill: Fill, generator: Generator | None, seed: Seed, stream: int
     ) -> Tensor:
         if generator is None and seed is None and self.key is not None:
             seed, stream = self.key, next(self.streams)
@@ -1039,7 +1023,7 @@ class _Recorder(_Session):
     def __init__(self, tensors: Iterator[Tensor]) -> None:
         super().__init__()
         self.watched = {id(tensor): tensor for tensor in tensors}
-        self.found: dict[int, _Fill] = {}
+        self.found: dict[int, Fill] = {}
         # Rows, temporary tensors, and tensors computed from values that are not there yet.
         self.rows: dict[int, tuple[Tensor, int]] = {}
         self.temporary: dict[int, Tensor] = {}
@@ -1048,7 +1032,7 @@ class _Recorder(_Session):
     def fill(
         self,
         tensor: Tensor,
-        fill: _Fill,
+        fill: Fill,
         generator: Generator | None = None,
         seed: Seed = None,
         stream: int = 0,
@@ -1115,7 +1099,7 @@ class _Recorder(_Session):
         if self._is_known(source) or source.is_meta:
             raise _RefusedError("copies values that depend on others")
         value = source.detach().expand(tensor.shape)
-        return self.fill(tensor, _Fill("copy_", None, {"value": value}))
+        return self.fill(tensor, Fill("copy_", None, {"value": value}))
 
 
 def _fill_method(tensor: Tensor, value: Any) -> Tensor:
@@ -1321,11 +1305,6 @@ def _reshard(module: nn.Module) -> None:
             part.reshard()
 
 
-def _stream_of(name: str) -> int:
-    """Return the stream of a tensor: 63 bits of a hash of its name."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
-
-
 def _entries_of(module: nn.Module, prefix: str) -> list[_Entry]:
     found: dict[int, _Entry] = {}
     for path, part in module.named_modules(remove_duplicate=False):
@@ -1348,9 +1327,19 @@ def _entries_of(module: nn.Module, prefix: str) -> list[_Entry]:
     return list(found.values())
 
 
-def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> list[_Fill | None]:
-    """Return what fills each entry, None for a buffer that keeps its values."""
-    compiled, reset = _compiled(rules)
+def _fills_of(
+    module: nn.Module,
+    entries: list[_Entry],
+    rules: Rules | None,
+    reset: Callable[[nn.Module], object] | None = None,
+    optional: Container[int] = (),
+) -> list[Fill | None]:
+    """Return what fills each entry, None for a buffer that keeps its values.
+
+    ``reset`` initialises a module where no rules do, or the rule "reset_parameters" does. Of the
+    tensors with ids in ``optional``, none is required.
+    """
+    compiled, reset = _compiled(rules, reset or _reset)
     chosen = [RESET] * len(entries)
     if compiled:
         chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
@@ -1361,7 +1350,7 @@ def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> 
         for entry, rule in zip(entries, chosen, strict=True)
     ):
         reasons = _record(module, entries, reset, recorder)
-    found: list[_Fill | None] = []
+    found: list[Fill | None] = []
     missing: list[str] = []
     for entry, rule in zip(entries, chosen, strict=True):
         tensor, fill, reason = entry.tensor, None, ""
@@ -1377,7 +1366,7 @@ def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> 
             except Exception as error:
                 error.add_note(f"initialize: the rule of {entry.name} is {rule!r}")
                 raise
-        if fill is None and (entry.is_parameter or tensor.is_meta):
+        if fill is None and (entry.is_parameter or tensor.is_meta) and id(tensor) not in optional:
             shape = "" if lazy else f" {tuple(tensor.shape)}"
             kind = type(entry.owner).__name__
             missing.append(f"{entry.name}{shape} of {kind}" + (f": {reason}" if reason else ""))
@@ -1388,10 +1377,12 @@ def _fills_of(module: nn.Module, entries: list[_Entry], rules: Rules | None) -> 
     return found
 
 
-def _compiled(rules: Any) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module], object]]:
+def _compiled(
+    rules: Any, reset: Callable[[nn.Module], object]
+) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module], object]]:
     """Return pairs of a pattern or type and its rule, and what initialises a module."""
     if rules is None or (callable(rules) and not isinstance(rules, Mapping)):
-        return [], rules or _reset
+        return [], rules or reset
     if not isinstance(rules, Mapping):
         raise TypeError(f"rules: expected a dict or a callable; got {type(rules).__name__}")
     if not rules:
@@ -1405,7 +1396,7 @@ def _compiled(rules: Any) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module],
         ):
             raise TypeError(f"rules: expected patterns or types of modules; got {where!r}")
         compiled.append((where, _checked_rule(rule)))
-    return compiled, _reset
+    return compiled, reset
 
 
 def _checked_rule(rule: Rule) -> Rule:
@@ -1413,7 +1404,7 @@ def _checked_rule(rule: Rule) -> Rule:
     if isinstance(rule, str) and rule == RESET:
         return RESET
     if isinstance(rule, (int, float)) and not isinstance(rule, bool):
-        return _Fill(f"constant_({rule})", None, {"value": rule})
+        return Fill(f"constant_({rule})", None, {"value": rule})
     base = rule
     while isinstance(base, partial):
         base = base.func
@@ -1421,10 +1412,7 @@ def _checked_rule(rule: Rule) -> Rule:
         if base is ours or base is theirs:
             is_partial = isinstance(rule, partial)
             return partial(ours, *rule.args, **rule.keywords) if is_partial else partial(ours)
-    scheme = initializers.get(rule)
-    if scheme.sequential:
-        raise ValueError(f"rules: expected a scheme with streams; got {scheme.name}")
-    return scheme
+    return scheme_of(rule)
 
 
 def _rule_of(entry: _Entry, compiled: list[tuple[Any, Rule]]) -> Rule:
@@ -1437,9 +1425,9 @@ def _rule_of(entry: _Entry, compiled: list[tuple[Any, Rule]]) -> Rule:
     return None
 
 
-def _fill_of(rule: Rule, entry: _Entry) -> _Fill:
+def _fill_of(rule: Rule, entry: _Entry) -> Fill:
     """Return what fills a parameter by a rule that was checked."""
-    if isinstance(rule, _Fill):
+    if isinstance(rule, Fill):
         return rule
     if not isinstance(rule, Scheme):
         recorder = _Recorder(iter(()))
@@ -1449,45 +1437,11 @@ def _fill_of(rule: Rule, entry: _Entry) -> _Fill:
         finally:
             _SESSION.reset(token)
         return recorder.found[id(entry.tensor)]
-    keywords: dict[str, Any] = {}
-    function = rule.fill
-    if len(entry.tensor.shape) < 2 and "bias" in entry.key and _has_fans(function):
-        if rule.fill_bias is None:
-            return _Fill(f"{rule.name}, bias", None, {"value": 0})
-        weight = getattr(entry.owner, entry.key.replace("bias", "weight"))
-        fan_in = int(fans(tuple(weight.shape))[0])
-        function = _whole(partial(_fill_bias, rule.fill_bias, fan_in))
-        return _Fill(f"{rule.name}, bias", function, keywords)
-    if rule.inputs_first:
-        keywords = {"in_axis": 1, "out_axis": 0}
-    if not rule.fills_stacks:
-        function = _whole(function)
-    return _Fill(rule.name, function, keywords)
-
-
-@lru_cache(256)
-def _has_fans(function: Callable[..., Any]) -> bool:
-    return "in_axis" in inspect.signature(function).parameters
-
-
-def _fill_bias(fill: Callable[..., Any], fan_in: int, *, out: Tensor, **keywords: Any) -> None:
-    fill(fan_in, out=out[:, None], **keywords)
-
-
-def _whole(fill: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that takes the common keywords, for one that fills whole arrays only."""
-
-    def filled(
-        shape: Shape, *, out: Tensor, seed: int, stream: int, window: Window | None, **_: Any
-    ) -> None:
-        if window is None or out.shape == shape:
-            fill(out=out, seed=seed, stream=stream)
-        elif out.numel():
-            source = torch.empty(shape, dtype=out.dtype)
-            fill(out=source, seed=seed, stream=stream)
-            out.copy_(source[window])
-
-    return filled
+    weight = None
+    if "bias" in entry.key:
+        weight = getattr(entry.owner, entry.key.replace("bias", "weight"), None)
+    shape = None if weight is None else tuple(weight.shape)
+    return fill_of(rule, entry.key, tuple(entry.tensor.shape), shape)
 
 
 def _reset(module: nn.Module) -> None:
@@ -1548,13 +1502,13 @@ class _Task(NamedTuple):
     """
 
     entry: _Entry
-    fill: _Fill
+    fill: Fill
     shape: Shape
     std: float | None
     alike: Any
 
 
-def _check_fills(entries: list[_Entry], fills: list[_Fill | None]) -> list[_Task]:
+def _check_fills(entries: list[_Entry], fills: list[Fill | None]) -> list[_Task]:
     """Fill an empty window of each tensor, which checks all arguments; return the tasks."""
     checked: dict[Any, tuple[float | None, bool]] = {}
     tasks = []
@@ -1574,8 +1528,8 @@ def _check_fills(entries: list[_Entry], fills: list[_Fill | None]) -> list[_Task
                 key = (function, tuple(fill.keywords.items()), shape, dtype)
                 if key not in checked:
                     _try(fill, shape, dtype)
-                    small = 0 < math.prod(shape) <= SMALL and _takes_stacks(function)
-                    std = _std_of(function, fill.keywords, shape)
+                    small = 0 < math.prod(shape) <= SMALL and takes_stacks(function)
+                    std = std_of(function, fill.keywords, shape)
                     if std is not None and function is initializers.uniform and dtype in COMPLEX:
                         std *= math.sqrt(2)  # of both parts
                     checked[key] = std, small
@@ -1591,11 +1545,7 @@ def _check_fills(entries: list[_Entry], fills: list[_Fill | None]) -> list[_Task
     return tasks
 
 
-def _takes_stacks(function: Callable[..., Any]) -> bool:
-    return function not in _FIXED and initializers.get(function).fills_stacks
-
-
-def _try(fill: _Fill, shape: Shape, dtype: torch.dtype) -> None:
+def _try(fill: Fill, shape: Shape, dtype: torch.dtype) -> None:
     """Raise the errors that filling a tensor would raise."""
     if fill.function is None or not _is_drawn(dtype, fill.function):
         dtype = torch.float32
@@ -1626,12 +1576,12 @@ def _fill_batch(batch: list[_Task], key: int, threads: int | None) -> None:
     entry, fill, shape, *_ = batch[0]
     if len(batch) == 1 or fill.function is None:
         for task in batch:
-            stream = _stream_of(task.entry.name)
+            stream = stream_of(task.entry.name)
             _fill_tensor(task.entry.tensor, fill, key, stream, threads)
         return
     pairs = np.empty((len(batch), 2), np.uint64)
     pairs[:, 0] = key
-    pairs[:, 1] = [_stream_of(task.entry.name) for task in batch]
+    pairs[:, 1] = [stream_of(task.entry.name) for task in batch]
     stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype)
     fill.function(shape, **fill.keywords, out=stack, seed=Sources(pairs), threads=threads)
     for task, values in zip(batch, stack, strict=True):
@@ -1668,104 +1618,84 @@ def _materialise(
                     setattr(other, name, entry.tensor)
 
 
-# --- the standard deviations of tables ------------------------------------------------------------
+# --- tensors that are filled elsewhere ------------------------------------------------------------
 
 
-def _std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape) -> float | None:
-    """Return the standard deviation of what an initialiser draws, None if it is not known."""
-    base = function.func if isinstance(function, partial) else function
-    name = getattr(base, "__name__", "")
-    if getattr(initializers, name, None) is not base:
-        return None
-    given = function.keywords | keywords if isinstance(function, partial) else keywords
-    args = function.args if isinstance(function, partial) else ()
-    bound = inspect.signature(base).bind_partial(*(args or (None,)), **given)
-    bound.apply_defaults()
-    a = bound.arguments
-    if name in _VARIANCES:
-        fan_in, fan_out = fans(shape, a["in_axis"], a["out_axis"], a.get("batch_axis", ()))
-        variance = _VARIANCES[name](a, fan_in, fan_out) if 0 not in shape else 0.0
-        return math.sqrt(variance)
-    match name:
-        case "uniform":
-            return float(a["high"] - a["low"]) / math.sqrt(12)
-        case "normal":
-            return float(a["std"])
-        case "truncated_normal":
-            return _truncated_std(a)
-        case "sparse":
-            n = shape[a["out_axis"]]
-            return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
-        case "identity":
-            return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
-        case "dirac":
-            n_out, n_in = shape[a["out_axis"]], shape[a["in_axis"]]
-            per_group = min(n_out // a["groups"], n_in)
-            return _indicator_std(a["groups"] * per_group / math.prod(shape))
-    return None
+class Planned(NamedTuple):
+    """A tensor of a module's state, and what fills it.
+
+    ``names`` holds all of its names in the state.
+    """
+
+    names: list[str]
+    tensor: Tensor
+    stream: int
+    fill: Fill
+    std: float | None
+
+    def write(
+        self, memory: NDArray[np.uint8], window: Window, key: int, threads: int | None = 1
+    ) -> None:
+        """Fill memory, contiguous, with the values that :func:`initialize` gives to a window."""
+        lengths = [part.stop - part.start for part in window]
+        piece = torch.from_numpy(memory).view(self.tensor.dtype).view(lengths)
+        shape = tuple(self.tensor.shape)
+        _fill_piece(piece, self.fill, shape, window, key, self.stream, threads)
 
 
-def _fan(mode: str, fan_in: float, fan_out: float) -> float:
-    means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
-    return {"fan_in": fan_in, "fan_out": fan_out, **means}[mode]
+def plan(
+    module: nn.Module,
+    rules: Rules | None = None,
+    *,
+    prefix: str = "",
+    reset: Callable[[nn.Module], object] | None = None,
+) -> list[Planned]:
+    """Return what :func:`initialize` would fill each tensor of ``module.state_dict()`` with.
 
+    Nothing is filled, so the module may be on the meta device. Buffers keep their values unless a
+    function of their module fills them.
 
-def _kaiming_variance(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
-    slope = a["a"] if a["nonlinearity"] == "leaky_relu" else None
-    return initializers.gain(a["nonlinearity"], slope) ** 2 / _fan(a["mode"], fan_in, fan_out)
+    Parameters
+    ----------
+    module, rules, prefix
+        As for :func:`initialize`.
+    reset : callable, optional
+        What initialises a module, instead of its own ``reset_parameters``.
 
+    Returns
+    -------
+    list of Planned
+        In the order of the state.
 
-def _by_fan_in(scale: float) -> Callable[[dict[str, Any], float, float], float]:
-    return lambda a, fan_in, fan_out: scale / fan_in
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`initialize`, and if the state holds anything but parameters and buffers.
 
-
-def _by_both(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
-    return float(a.get("gain", 1.0) ** 2 * 2 / (fan_in + fan_out))
-
-
-_VARIANCES: dict[str, Callable[[dict[str, Any], float, float], float]] = {
-    **dict.fromkeys(("he_normal", "he_uniform"), _by_fan_in(2.0)),
-    **dict.fromkeys(("lecun_normal", "lecun_uniform", "flax_dense"), _by_fan_in(1.0)),
-    "torch_linear": _by_fan_in(1 / 3),
-    **dict.fromkeys(
-        (
-            "glorot_normal", "glorot_uniform", "xavier_normal", "xavier_uniform", "keras_dense",
-            "sklearn_mlp",
-        ),
-        _by_both,
-    ),
-    **dict.fromkeys(("kaiming_normal", "kaiming_uniform"), _kaiming_variance),
-    "variance_scaling": lambda a, fan_in, fan_out: a["scale"] / _fan(a["mode"], fan_in, fan_out),
-    # The squares of a matrix with r orthonormal rows add up to r.
-    "orthogonal": lambda a, fan_in, fan_out: a["gain"] ** 2 / max(fan_in, fan_out),
-}  # fmt: skip
-
-
-def _indicator_std(share: float) -> float:
-    return math.sqrt(share * (1 - share))
-
-
-def _truncated_std(a: dict[str, Any]) -> float | None:
-    mean, std = a["mean"], a["std"]
-    if not std:
-        return 0.0
-    bounds = []
-    for relative, absolute, default in (("lower", "a", -2.0), ("upper", "b", 2.0)):
-        z = default if a[relative] is None else a[relative]
-        bounds.append(z if a[absolute] is None else (a[absolute] - mean) / std)
-    low, high = bounds
-    # The tail that is farther from the mean is computed without cancellation.
-    sign = -1 if low > 0 else 1
-    mass = abs(math.erfc(-sign * high / math.sqrt(2)) - math.erfc(-sign * low / math.sqrt(2))) / 2
-    if mass < 1e-12:
-        return None
-
-    def density(z: float) -> float:
-        return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-
-    def moment(z: float) -> float:
-        return z * density(z) if math.isfinite(z) else 0.0
-
-    shift = (density(low) - density(high)) / mass
-    variance = 1 + (moment(low) - moment(high)) / mass - shift * shift
-    return float(std * math.sqrt(max(variance, 0.0)))
+    Examples
+    --------
+    >>> [(each.names, each.fill.name) for each in plan(nn.Linear(3, 2))]
+    [(['weight'], 'kaiming_uniform_'), (['bias'], 'uniform_')]
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a Module; got {type(module).__name__}")
+    entries = _entries_of(module, prefix)
+    places = {id(entry.tensor): i for i, entry in enumerate(entries)}
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in places:
+            raise ValueError(
+                f"module: expected parameters and buffers alone in its state; got {name} of "
+                f"{type(tensor).__name__}"
+            )
+        names.setdefault(id(tensor), []).append(_WRAPPERS.sub("", prefix + name))
+    fills = _fills_of(module, entries, rules, reset, places.keys() - names.keys())
+    tasks = {id(task.entry.tensor): task for task in _check_fills(entries, fills)}
+    found = []
+    for key, own in names.items():
+        entry = entries[places[key]]
+        fill, std = Fill("kept", None, {"value": entry.tensor.detach()}), None
+        if key in tasks:
+            fill, std = tasks[key].fill, tasks[key].std
+        found.append(Planned(own, entry.tensor, stream_of(entry.name), fill, std))
+    return found

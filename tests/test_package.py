@@ -173,6 +173,7 @@ def test_show_config(capsys):
 
 # What the examples of a module need, which may be absent.
 NEEDED = {
+    "fastinit.checkpoint.dcp": "torch",
     "fastinit.comparison.plots": "matplotlib",
     "fastinit.sklearn": "sklearn",
     "fastinit.torch": "torch",

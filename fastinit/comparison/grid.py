@@ -1,20 +1,18 @@
 """Grid: the axes of a comparison and the cells that they form."""
 
-import ast
-import inspect
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastinit import initializers
+from fastinit.calls import calls_of, check_settings
 from fastinit.initializers import scheme as registry
-from fastinit.initializers.scheme import Scheme
+from fastinit.initializers.scheme import Scheme, called
 from fastinit.initializers.target import Seed, key_of
 from fastinit.training.internals import variant
 from fastinit.training.network import Network
@@ -47,8 +45,6 @@ PRESETS: dict[str, Optimizer] = {
     "adamw": AdamW(),
     "lbfgs": LBFGS(),
 }
-# Keywords of initialisers that a network sets itself.
-OWN_KEYWORDS = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 # What Network.initialize takes.
 AnyScheme = str | Scheme | Callable[..., Any] | Sequence[Any]
 
@@ -407,70 +403,6 @@ def default_seed(scheme: Any) -> Seed:
 # --- schemes and optimisers as text --------------------------------------------------------------
 
 
-class _Named(NamedTuple):
-    """A name with settings, as in ``adam(l2=0.001)``."""
-
-    name: str
-    settings: dict[str, Any]
-
-
-def _named(text: str, example: str) -> list[list[_Named]]:
-    """Return the entries of a list in the syntax of Python calls, each as one name per layer.
-
-    Commas inside parentheses belong to the entry. A value is a literal of Python or a bare word.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # such as that of a backslash, which no name has
-            found = ast.parse(text.strip(), mode="eval").body
-        entries = found.elts if isinstance(found, ast.Tuple) else [found]
-        return [[_call(layer) for layer in _layer_names(entry)] for entry in entries]
-    # The parser may fail with any of these on hostile text.
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise ValueError(
-            f"expected names separated by commas, with settings in parentheses, like {example}; "
-            f"got {text!r}"
-        ) from None
-
-
-def _layer_names(entry: ast.expr) -> list[ast.expr]:
-    if isinstance(entry, ast.BinOp) and isinstance(entry.op, ast.Div):
-        return [*_layer_names(entry.left), entry.right]
-    return [entry]
-
-
-def _call(entry: ast.expr) -> _Named:
-    if not isinstance(entry, ast.Call):
-        return _Named(_dotted(entry), {})
-    if entry.args or any(each.arg is None for each in entry.keywords):
-        raise ValueError("expected settings with names")
-    return _Named(
-        _dotted(entry.func),
-        {
-            str(each.arg): (
-                each.value.id if isinstance(each.value, ast.Name) else ast.literal_eval(each.value)
-            )
-            for each in entry.keywords
-        },
-    )
-
-
-def _dotted(entry: ast.expr) -> str:
-    if isinstance(entry, ast.Attribute):
-        return f"{_dotted(entry.value)}.{entry.attr}"
-    if not isinstance(entry, ast.Name):
-        raise ValueError("expected a name")
-    return entry.id
-
-
-def _check_settings(what: str, named: _Named, known: Sequence[str]) -> None:
-    """Raise for a setting that does not exist."""
-    for name in named.settings:
-        if not known:
-            raise ValueError(f"{what}: expected no settings of {named.name}; got {name!r}")
-        check_name(f"{what}: setting of {named.name}", name, known)
-
-
 def schemes_in(text: str) -> list[Any]:
     """Return the schemes of a text such as ``he_normal,normal(std=0.1),he_normal/zeros``.
 
@@ -482,17 +414,10 @@ def schemes_in(text: str) -> list[Any]:
     ['he_normal', ['he_normal', 'zeros']]
     """
     found = []
-    for layers in _named(text, "he_normal,normal(std=0.1),he_normal/zeros"):
-        entry = [_scheme(named) for named in layers]
+    for layers in calls_of(text, "he_normal,normal(std=0.1),he_normal/zeros"):
+        entry = [called(call) for call in layers]
         found.append(entry if len(entry) > 1 else entry[0])
     return found
-
-
-def _scheme(named: _Named) -> Any:
-    fill = registry.get(named.name).fill
-    known = [name for name in inspect.signature(fill).parameters if name not in OWN_KEYWORDS]
-    _check_settings("scheme", named, known)
-    return partial(fill, **named.settings) if named.settings else named.name
 
 
 def optimizers_in(text: str) -> list[Any]:
@@ -504,13 +429,13 @@ def optimizers_in(text: str) -> list[Any]:
     [GradientDescent(learning_rate=0.01, l2=0.1, l2_by_batch=False)]
     """
     found = []
-    for layers in _named(text, "sgd,adam(l2=0.001)"):
+    for layers in calls_of(text, "sgd,adam(l2=0.001)"):
         if len(layers) > 1:
             raise ValueError(f"expected one optimiser for all layers; got {len(layers)}")
-        [named] = layers
-        optimizer = PRESETS[check_name("optimizer", named.name, PRESETS)]
-        _check_settings("optimizer", named, [field.name for field in fields(optimizer)])  # type: ignore[arg-type]
-        found.append(replace(optimizer, **named.settings))  # type: ignore[type-var]
+        [call] = layers
+        optimizer = PRESETS[check_name("optimizer", call.name, PRESETS)]
+        check_settings("optimizer", call, [field.name for field in fields(optimizer)])  # type: ignore[arg-type]
+        found.append(replace(optimizer, **call.settings))  # type: ignore[type-var]
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, overload
 
 from numpy.typing import NDArray
 
+from fastinit.calls import Call, check_settings
 from fastinit.initializers.target import REAL, REAL_AND_COMPLEX, Common, Fans, Seed, key_of
 from fastinit.validation import check_name
 
@@ -162,7 +163,8 @@ stream : int, default 0
     "dtype": """\
 dtype : {{{dtypes}}}, optional
     That of ``out`` by default, else float64. float16 and bfloat16 values are the float32
-    values, rounded once to nearest. bfloat16 requires the package ml_dtypes.
+    values, rounded once to nearest. bfloat16 requires the package ml_dtypes, or an ``out`` of
+    uint16 for the bits.
 """,
     "out": """\
 out : array, optional
@@ -288,3 +290,28 @@ def get(scheme: Any) -> Scheme:
         if known.fill is scheme:
             return known
     return Scheme(getattr(scheme, "__name__", type(scheme).__name__), scheme)
+
+
+# Keywords of initialisers that whoever fills a model sets.
+_OWN = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
+
+
+def called(call: Call) -> Any:
+    """Return the scheme of a name with settings: the name, or a partial of the initialiser.
+
+    Raises
+    ------
+    ValueError
+        If the name or a setting is unknown.
+
+    Examples
+    --------
+    >>> called(Call("zeros", {}))
+    'zeros'
+    >>> called(Call("normal", {"std": 0.02})).keywords
+    {'std': 0.02}
+    """
+    fill = get(call.name).fill
+    known = [name for name in inspect.signature(fill).parameters if name not in _OWN]
+    check_settings("scheme", call, known)
+    return partial(fill, **call.settings) if call.settings else call.name

@@ -153,7 +153,7 @@ class Target(Generic[Out]):
         is_stack = isinstance(seed, Sources)
         kind = None if dtype is None else _kind_of(dtype, "dtype: expected", complex_too)
         if out is not None:
-            found, own = _cells_of(out, complex_too)
+            found, own = _cells_of(out, complex_too, kind)
             if kind is not None and kind != own:
                 raise TypeError(f"dtype: expected that of out, {own}; got {kind}")
             kind = own
@@ -517,10 +517,15 @@ def _dtype_of(kind: str) -> np.dtype[Any]:
     return found
 
 
-def _cells_of(out: Any, complex_too: bool) -> tuple[NDArray[Any], str]:
-    """Return the memory of ``out`` as an array of cells, and the name of its dtype."""
+def _cells_of(out: Any, complex_too: bool, dtype: str | None) -> tuple[NDArray[Any], str]:
+    """Return the memory of ``out`` as an array of cells, and the name of its dtype.
+
+    An array of uint16 holds the bits of bfloat16 numbers, which NumPy lacks, if ``dtype`` says so.
+    """
     if isinstance(out, np.ndarray):
         array, kind = out, None
+        if dtype == "bfloat16" and array.dtype == np.uint16:
+            kind = dtype
     else:
         array, kind = _array_of(out)
     if not array.dtype.isnative:

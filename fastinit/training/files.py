@@ -393,7 +393,7 @@ def _parsed(text: str | None) -> dict[str, Any]:
         raise ValueError(
             f"architecture: expected at most {MAX_JSON_LENGTH} characters; got {len(text)}"
         )
-    architecture = _json(text)
+    architecture = parsed_json(text)
     if not isinstance(architecture, dict) or architecture.pop("format", None) != "fastinit":
         raise ValueError("architecture: expected a JSON object of format 'fastinit'")
     version = architecture.pop("version", None)
@@ -402,7 +402,19 @@ def _parsed(text: str | None) -> dict[str, Any]:
     return architecture
 
 
-def _json(text: str | bytes) -> Any:
+def parsed_json(text: str | bytes) -> Any:
+    """Return the value of JSON text in which every key occurs once and every number is one.
+
+    Raises
+    ------
+    ValueError
+        If the text is not such JSON.
+
+    Examples
+    --------
+    >>> parsed_json('{"a": 1}')
+    {'a': 1}
+    """
     return json.loads(text, object_pairs_hook=_unique, parse_constant=_refused)
 
 
@@ -455,7 +467,7 @@ def _from_safetensors(data: bytes) -> tuple[str | None, dict[str, Array]]:
     tensors = _safetensors().load(data)
     # load() does not return the metadata, and accepts two tensors of one name: parse the header
     # here.
-    header = _json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header = parsed_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = header.get("__metadata__", {})
     text = metadata.get("architecture")
     if text is not None and metadata.get("digest") != _digest(text, tensors):

@@ -1,0 +1,349 @@
+"""What fills the tensors of a model: their streams, the rules for them, and what these come to.
+
+The faces and the checkpoints turn names and rules into a :class:`Fill` for each tensor, so that a
+tensor has the same values wherever it is filled.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastinit.initializers.scaling import fans, gain
+from fastinit.initializers.scheme import Scheme, get
+from fastinit.initializers.structured import (
+    delta_orthogonal,
+    dirac,
+    identity,
+    orthogonal,
+    zero_init,
+)
+from fastinit.initializers.target import bits_of
+
+Shape = tuple[int, ...]
+Number = int | float
+Window = tuple[slice, ...]
+
+# Draw nothing.
+FIXED = (identity, dirac, zero_init)
+# Compute the whole array for any window of it.
+WHOLE = (orthogonal, delta_orthogonal)
+
+
+class Fill(NamedTuple):
+    """What fills a tensor: a function with the common keywords of the initialisers, or a constant.
+
+    ``name`` is shown in tables. ``rows`` are set to a constant afterwards, as the rows of
+    ``padding_idx`` are. Without a function, ``keywords["value"]`` holds a number or an array.
+    """
+
+    name: str
+    function: Callable[..., Any] | None
+    keywords: dict[str, Any]
+    rows: tuple[tuple[int, Number], ...] = ()
+
+
+def stream_of(name: str) -> int:
+    """Return the stream of a tensor: 63 bits of a hash of its name.
+
+    Examples
+    --------
+    >>> stream_of("layers.0.weight") == stream_of("layers.1.weight")
+    False
+    """
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def scheme_of(rule: Any) -> Scheme:
+    """Return the scheme of a name or an initialiser, if it has streams.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the tensors of the scheme are drawn from one generator.
+
+    Examples
+    --------
+    >>> scheme_of("he_normal").name
+    'he_normal'
+    """
+    scheme = get(rule)
+    if scheme.sequential:
+        raise ValueError(f"rules: expected a scheme with streams; got {scheme.name}")
+    return scheme
+
+
+def fill_of(scheme: Scheme, key: str, shape: Shape, weight: Shape | None) -> Fill:
+    """Return what fills a tensor by a scheme.
+
+    Parameters
+    ----------
+    scheme : Scheme
+    key : str
+        Name of the tensor within its module. Initialisers that depend on fans fill one of at most
+        one axis whose name contains "bias" as the biases of a network.
+    shape : tuple of int
+    weight : tuple of int or None
+        Shape of the weights that a bias belongs to.
+
+    Raises
+    ------
+    ValueError
+        If the scheme draws biases by the fan of the weights, and there are none.
+
+    Examples
+    --------
+    >>> fill_of(scheme_of("he_normal"), "bias", (3,), None).name
+    'he_normal, bias'
+    """
+    keywords: dict[str, Any] = {}
+    function = scheme.fill
+    if len(shape) < 2 and "bias" in key and _has_fans(function):
+        if scheme.fill_bias is None:
+            return Fill(f"{scheme.name}, bias", None, {"value": 0})
+        if weight is None:
+            raise ValueError(
+                f"rules: expected weights beside {key}, because {scheme.name} fills biases by "
+                "their fan; got none"
+            )
+        fan_in = int(fans(weight)[0])
+        function = _whole(partial(_fill_bias, scheme.fill_bias, fan_in))
+        return Fill(f"{scheme.name}, bias", function, keywords)
+    if scheme.inputs_first:
+        keywords = {"in_axis": 1, "out_axis": 0}
+    if not scheme.fills_stacks:
+        function = _whole(function)
+    return Fill(scheme.name, function, keywords)
+
+
+@lru_cache(256)
+def _has_fans(function: Callable[..., Any]) -> bool:
+    return "in_axis" in inspect.signature(function).parameters
+
+
+def _fill_bias(fill: Callable[..., Any], fan_in: int, *, out: Any, **keywords: Any) -> None:
+    fill(fan_in, out=out[:, None], **keywords)
+
+
+def _whole(fill: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that takes the common keywords, for one that fills whole arrays only."""
+    return partial(_fill_whole, fill)
+
+
+def _fill_whole(
+    fill: Callable[..., Any],
+    shape: Shape,
+    *,
+    out: Any,
+    seed: int,
+    stream: int,
+    window: Window | None,
+    dtype: Any = None,
+    **_: Any,
+) -> None:
+    keywords = {} if dtype is None else {"dtype": dtype}
+    if window is None or tuple(out.shape) == shape:
+        fill(out=out, seed=seed, stream=stream, **keywords)
+    elif 0 not in out.shape:
+        # An array of NumPy or a tensor of PyTorch.
+        make = getattr(out, "new_empty", None) or partial(np.empty, dtype=out.dtype)
+        source = make(shape)
+        fill(out=source, seed=seed, stream=stream, **keywords)
+        out[...] = source[window]
+
+
+# --- properties of functions ----------------------------------------------------------------------
+
+
+def needs_whole(function: Callable[..., Any] | None) -> bool:
+    """Return whether a function computes the whole array for any window of it.
+
+    Examples
+    --------
+    >>> needs_whole(partial(orthogonal, gain=2.0))
+    True
+    """
+    while isinstance(function, partial) and function.func is not _fill_whole:
+        function = function.func
+    return function in WHOLE or isinstance(function, partial)
+
+
+@lru_cache(64)
+def takes_complex(function: Callable[..., Any]) -> bool:
+    """Return whether an initialiser has complex values.
+
+    Examples
+    --------
+    >>> takes_complex(orthogonal)
+    False
+    """
+    name = getattr(function, "__name__", "")
+    real = ("truncated_normal", "orthogonal", "delta_orthogonal", "sparse")
+    return function not in FIXED and name not in real
+
+
+def takes_stacks(function: Callable[..., Any]) -> bool:
+    """Return whether a function draws, and can fill a stack of arrays at once."""
+    return function not in FIXED and get(function).fills_stacks
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def fill_array(
+    out: NDArray[Any],
+    fill: Fill,
+    dtype: str,
+    shape: Shape,
+    window: Window,
+    key: int,
+    stream: int,
+    threads: int | None = 1,
+) -> None:
+    """Fill an array of NumPy, the window of a whole one.
+
+    Parameters
+    ----------
+    out : ndarray
+        Of ``dtype``; for bfloat16, of uint16.
+    fill : Fill
+        Without rows, and with numbers alone as constants.
+    dtype : str
+    shape : tuple of int
+        That of the whole array.
+    window : tuple of slice
+    key, stream : int
+    threads : int, optional
+        One by default; None for all usable cores.
+
+    Examples
+    --------
+    >>> out = np.empty((1, 2), np.float32)
+    >>> fill_array(out, Fill("ones", None, {"value": 1}), "float32", (3, 2), (slice(0, 1),), 0, 0)
+    >>> out
+    array([[1., 1.]], dtype=float32)
+    """
+    if fill.function is None:
+        value = fill.keywords["value"]
+        out[...] = bits_of(np.float64(value), dtype) if dtype == "bfloat16" else value
+        return
+    fill.function(
+        shape, **fill.keywords, out=out, dtype=dtype, seed=key, stream=stream, window=window,
+        threads=threads,
+    )  # fmt: skip
+
+
+# --- the standard deviations of tables ------------------------------------------------------------
+
+
+def std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape) -> float | None:
+    """Return the standard deviation of what an initialiser draws, None if it is not known."""
+    base = function.func if isinstance(function, partial) else function
+    name = getattr(base, "__name__", "")
+    if name not in _DESCRIBED or get(name).fill is not base:
+        return None
+    given = function.keywords | keywords if isinstance(function, partial) else keywords
+    args = function.args if isinstance(function, partial) else ()
+    bound = inspect.signature(base).bind_partial(*(args or (None,)), **given)
+    bound.apply_defaults()
+    a = bound.arguments
+    if name in _VARIANCES:
+        fan_in, fan_out = fans(shape, a["in_axis"], a["out_axis"], a.get("batch_axis", ()))
+        variance = _VARIANCES[name](a, fan_in, fan_out) if 0 not in shape else 0.0
+        return math.sqrt(variance)
+    match name:
+        case "uniform":
+            return float(a["high"] - a["low"]) / math.sqrt(12)
+        case "normal":
+            return float(a["std"])
+        case "truncated_normal":
+            return _truncated_std(a)
+        case "sparse":
+            n = shape[a["out_axis"]]
+            return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
+        case "identity":
+            return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
+        case "dirac":
+            n_out, n_in = shape[a["out_axis"]], shape[a["in_axis"]]
+            per_group = min(n_out // a["groups"], n_in)
+            return _indicator_std(a["groups"] * per_group / math.prod(shape))
+    return None
+
+
+def _fan(mode: str, fan_in: float, fan_out: float) -> float:
+    means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
+    return {"fan_in": fan_in, "fan_out": fan_out, **means}[mode]
+
+
+def _kaiming_variance(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
+    slope = a["a"] if a["nonlinearity"] == "leaky_relu" else None
+    return gain(a["nonlinearity"], slope) ** 2 / _fan(a["mode"], fan_in, fan_out)
+
+
+def _by_fan_in(scale: float) -> Callable[[dict[str, Any], float, float], float]:
+    return lambda a, fan_in, fan_out: scale / fan_in
+
+
+def _by_both(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
+    return float(a.get("gain", 1.0) ** 2 * 2 / (fan_in + fan_out))
+
+
+_VARIANCES: dict[str, Callable[[dict[str, Any], float, float], float]] = {
+    **dict.fromkeys(("he_normal", "he_uniform"), _by_fan_in(2.0)),
+    **dict.fromkeys(("lecun_normal", "lecun_uniform", "flax_dense"), _by_fan_in(1.0)),
+    "torch_linear": _by_fan_in(1 / 3),
+    **dict.fromkeys(
+        (
+            "glorot_normal", "glorot_uniform", "xavier_normal", "xavier_uniform", "keras_dense",
+            "sklearn_mlp",
+        ),
+        _by_both,
+    ),
+    **dict.fromkeys(("kaiming_normal", "kaiming_uniform"), _kaiming_variance),
+    "variance_scaling": lambda a, fan_in, fan_out: a["scale"] / _fan(a["mode"], fan_in, fan_out),
+    # The squares of a matrix with r orthonormal rows add up to r.
+    "orthogonal": lambda a, fan_in, fan_out: a["gain"] ** 2 / max(fan_in, fan_out),
+}  # fmt: skip
+
+
+def _indicator_std(share: float) -> float:
+    return math.sqrt(share * (1 - share))
+
+
+def _truncated_std(a: dict[str, Any]) -> float | None:
+    mean, std = a["mean"], a["std"]
+    if not std:
+        return 0.0
+    bounds = []
+    for relative, absolute, default in (("lower", "a", -2.0), ("upper", "b", 2.0)):
+        z = default if a[relative] is None else a[relative]
+        bounds.append(z if a[absolute] is None else (a[absolute] - mean) / std)
+    low, high = bounds
+    # The tail that is farther from the mean is computed without cancellation.
+    sign = -1 if low > 0 else 1
+    mass = abs(math.erfc(-sign * high / math.sqrt(2)) - math.erfc(-sign * low / math.sqrt(2))) / 2
+    if mass < 1e-12:
+        return None
+
+    def density(z: float) -> float:
+        return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+    def moment(z: float) -> float:
+        return z * density(z) if math.isfinite(z) else 0.0
+
+    shift = (density(low) - density(high)) / mass
+    variance = 1 + (moment(low) - moment(high)) / mass - shift * shift
+    return float(std * math.sqrt(max(variance, 0.0)))
+
+
+_DESCRIBED = {
+    *_VARIANCES, "uniform", "normal", "truncated_normal", "sparse", "identity", "dirac",
+}  # fmt: skip
