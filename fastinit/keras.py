@@ -20,7 +20,7 @@ Import this module before you load a model that was saved with its initialisers.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -184,7 +184,6 @@ class VarianceScaling(keras.initializers.VarianceScaling):  # type: ignore[misc]
         fan_in, fan_out = _fans(shape, self.input_axes, self.output_axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out}.get(self.mode, (fan_in + fan_out) / 2)
         std = math.sqrt(_number("scale", self.scale, dtype) / max(fan, 1.0))
-        fill: Callable[..., Any]
         if self.distribution == "uniform":
             limit = math.sqrt(3) * std
             fill = partial(initializers.uniform, low=-limit, high=limit)
@@ -362,9 +361,9 @@ def _fans(
 ) -> tuple[float, float]:
     """Return the fans of a shape as Keras counts them."""
     if input_axes is not None and output_axes is not None:
-        return _product("input_axes", shape, input_axes), _product(
-            "output_axes", shape, output_axes
-        )
+        axes = {"input_axes": input_axes, "output_axes": output_axes}
+        fan_in, fan_out = (_product(name, shape, own) for name, own in axes.items())
+        return fan_in, fan_out
     if len(shape) < 2:
         return float(math.prod(shape)), float(math.prod(shape))
     return fans(shape, in_axis=-2, out_axis=-1)
@@ -378,7 +377,7 @@ def _product(name: str, shape: tuple[int, ...], axes: Sequence[int]) -> float:
 def _source(seed: Any) -> dict[str, int]:
     """Return seed and stream of one call."""
     if not isinstance(seed, keras.random.SeedGenerator):
-        return {"seed": seed, "stream": 0}
+        return {"seed": int(seed), "stream": 0}
     return _of_state(keras.ops.convert_to_numpy(seed.next()))
 
 
@@ -391,51 +390,46 @@ def _of_state(state: Any) -> dict[str, int]:
 # --- tensors of the backends ----------------------------------------------------------------------
 
 
-def _tensor(fill: Callable[..., Any], seed: Any, shape: Shape, dtype: Any, layout: Any) -> Any:
-    """Return a tensor of the backend, filled by an initialiser with all but the common keywords."""
+def _tensor(fill: "partial[Any]", seed: Any, shape: Shape, dtype: Any, layout: Any) -> Any:
+    """Return a tensor of the backend, filled by an initialiser with its own parameters bound."""
     shape = check_shape(shape)
     dtype = keras.utils.standardize_dtype(dtype)
+    fill = partial(fill, shape)
     if 0 not in shape:
-        # All checks, on an empty window: errors in callbacks would be wrapped by JAX.
-        key = 0 if isinstance(seed, keras.random.SeedGenerator) else seed
-        fill(shape, dtype=dtype, seed=key, window=(slice(0, 0),) * len(shape))
+        # All checks, on an empty window: before a generator advances, and outside of callbacks.
+        key = 0 if isinstance(seed, keras.random.SeedGenerator) else int(seed)
+        fill(dtype=dtype, seed=key, window=(slice(0, 0),) * len(shape))
     backend = keras.backend.backend()
     if backend == "jax":
         return _jax_array(fill, seed, shape, dtype, layout)
     if layout is not None:
         raise ValueError(f"layout: expected none with the backend {backend}; got {layout!r}")
-    tensor = keras.ops.empty(shape, dtype)
     if backend == "torch":
+        tensor = keras.ops.empty(shape, dtype)
         if tensor.is_meta:
             return tensor
-        memory = tensor if tensor.device.type == "cpu" else tensor.new_empty(shape, device="cpu")
-        _write(memory, fill, shape, **_source(seed))
-        return tensor if memory is tensor else tensor.copy_(memory)
-    if backend == "numpy":
-        return _write(tensor, fill, shape, **_source(seed))
-    return keras.ops.convert_to_tensor(_array(fill, shape, dtype, **_source(seed)))
+        if tensor.device.type == "cpu":
+            return _write(tensor, fill, **_source(seed))
+        return tensor.copy_(_write(tensor.new_empty(shape, device="cpu"), fill, **_source(seed)))
+    array = _array(shape, dtype, fill, **_source(seed))
+    return array if backend == "numpy" else keras.ops.convert_to_tensor(array)
 
 
-def _write(out: Any, fill: Callable[..., Any], shape: tuple[int, ...], **keywords: Any) -> Any:
-    return fill(shape, out=out, **keywords) if 0 not in out.shape else out
+def _write(out: Any, fill: "partial[Any]", **keywords: Any) -> Any:
+    return fill(out=out, **keywords) if 0 not in out.shape else out
 
 
-def _array(
-    fill: Callable[..., Any], shape: tuple[int, ...], dtype: str, window: Any = None, **source: int
-) -> Any:
-    """Return a part of a tensor as a NumPy array that JAX can take over."""
-    part = shape
-    if window is not None:
-        part = tuple([len(range(*each.indices(n))) for each, n in zip(window, shape, strict=True)])
-    size = math.prod(part) * np.dtype(dtype).itemsize
+def _array(shape: tuple[int, ...], dtype: str, fill: "partial[Any]", **keywords: Any) -> Any:
+    """Return a new NumPy array, filled, whose memory JAX can take over."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + JAX_ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % JAX_ALIGNMENT
-    out = memory[start : start + size].view(dtype).reshape(part)
-    return _write(out, fill, shape, window=window, **source)
+    out = memory[start : start + size].view(dtype).reshape(shape)
+    return _write(out, fill, **keywords)
 
 
 def _jax_array(
-    fill: Callable[..., Any], seed: Any, shape: tuple[int, ...], dtype: str, layout: Any
+    fill: "partial[Any]", seed: Any, shape: tuple[int, ...], dtype: str, layout: Any
 ) -> Any:
     import jax
 
@@ -443,18 +437,18 @@ def _jax_array(
     probe = jax.numpy.empty((), dtype)
     dtype = probe.dtype.name
     if isinstance(probe, jax.core.Tracer):
+        # Filled when the compiled function runs: a constant would be a part of its code.
         states = [seed.next()] if isinstance(seed, keras.random.SeedGenerator) else []
-        value = jax.pure_callback(
-            lambda *states: _array(
-                fill, shape, dtype, **(_of_state(*states) if states else _source(seed))
-            ),
-            jax.ShapeDtypeStruct(shape, dtype),
-            *states,
-            vmap_method="sequential",
-        )
+
+        def filled(*states: Any) -> Any:
+            source = _of_state(*states) if states else _source(seed)
+            return _array(shape, dtype, fill, **source)
+
+        result = jax.ShapeDtypeStruct(shape, dtype)
+        value = jax.pure_callback(filled, result, *states, vmap_method="sequential")
         return value if layout is None else keras.distribution.distribute_tensor(value, layout)
     if layout is None:
-        return jax.numpy.asarray(_array(fill, shape, dtype, **_source(seed)))
+        return jax.device_put(_array(shape, dtype, fill, **_source(seed)))
     sharding = _concrete(layout)
     sharding.shard_shape(shape)  # raises an error if the shape cannot be divided
     # Keras calls initialisers under a mesh with explicit axes. Its generators are not on that one.
@@ -487,20 +481,25 @@ def _concrete(layout: Any) -> Any:
 
 
 def _sharded(
-    fill: Callable[..., Any], shape: tuple[int, ...], dtype: str, sharding: Any, source: Any
+    fill: "partial[Any]",
+    shape: tuple[int, ...],
+    dtype: str,
+    sharding: Any,
+    source: dict[str, int],
 ) -> Any:
     """Return an array of which each device's part was filled on its own, and replicas once."""
     import jax
 
-    parts: dict[Any, Any] = {}
-    if getattr(fill, "func", None) is initializers.orthogonal:
-        whole = _array(fill, shape, dtype, **source)
+    if fill.func is initializers.orthogonal:
+        whole = _array(shape, dtype, fill, **source)
         return jax.make_array_from_callback(shape, sharding, lambda index: whole[index])
+    parts: dict[Any, Any] = {}
 
     def part(index: tuple[slice, ...]) -> Any:
-        limits = tuple([each.indices(n) for each, n in zip(index, shape, strict=True)])
+        limits = tuple([each.indices(n)[:2] for each, n in zip(index, shape, strict=True)])
         if limits not in parts:
-            parts[limits] = _array(fill, shape, dtype, index, **source)
+            lengths = tuple([stop - start for start, stop in limits])
+            parts[limits] = _array(lengths, dtype, fill, window=index, **source)
         return parts[limits]
 
     return jax.make_array_from_callback(shape, sharding, part)
