@@ -450,7 +450,10 @@ def _jax_array(
     if layout is None:
         return jax.device_put(_array(shape, dtype, fill, **_source(seed)))
     sharding = _concrete(layout)
-    sharding.shard_shape(shape)  # raises an error if the shape cannot be divided
+    try:
+        sharding.shard_shape(shape)
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"layout: expected one that divides {shape}; got {layout}") from error
     # Keras calls initialisers under a mesh with explicit axes. Its generators are not on that one.
     with jax.set_mesh(jax.sharding.get_mesh()):
         source = _source(seed)
