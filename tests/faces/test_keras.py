@@ -35,9 +35,6 @@ CLASSES = {
 SCALED = [name for name, each in CLASSES.items() if issubclass(each, fk.VarianceScaling)]
 every = pytest.mark.parametrize("name", CLASSES)
 
-# Keras implements __array__ without the arguments that NumPy 2 asks for.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -395,7 +392,8 @@ def test_variables_that_are_initialised_later(shared):
             return self.two(self.one(x))
 
     model = Model()
-    assert model(keras.Input((4,))).shape == (None, 4)
+    with np.errstate(all="ignore"):  # the NumPy backend computes with memory that nobody wrote
+        assert model(keras.Input((4,))).shape == (None, 4)
     for stream, layer in enumerate((model.one, model.two)):
         expected = fi.keras_dense((4, 4), seed=5, stream=stream * shared, dtype="float32")
         assert same(layer.kernel, expected)
