@@ -1,5 +1,6 @@
 import _thread
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from fastinit import Network, kernels, lesson
 # A shell that starts a command in the background lets it ignore SIGINT, and its children would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Keras reads it when it is imported, and would take TensorFlow.
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 LEVELS = (*kernels.LEVELS, "reference")
 

@@ -61,7 +61,7 @@ def test_import_leaves_the_process_alone():
         assert (state[1] == after[1]).all() and state[2:] == after[2:]
         assert np.geterr() == errors
         assert threading.active_count() == 1
-        optional = {"matplotlib", "sklearn", "rich", "scipy", "pandas", "torch", "jax"}
+        optional = {"matplotlib", "sklearn", "rich", "scipy", "pandas", "torch", "jax", "keras"}
         print(*sorted(optional & {name.partition(".")[0] for name in set(sys.modules) - before}))
     """)
     assert output == "\n"
@@ -175,6 +175,7 @@ def test_show_config(capsys):
 NEEDED = {
     "fastinit.checkpoint.dcp": "torch",
     "fastinit.comparison.plots": "matplotlib",
+    "fastinit.keras": "keras",
     "fastinit.sklearn": "sklearn",
     "fastinit.torch": "torch",
 }
