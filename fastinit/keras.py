@@ -464,7 +464,7 @@ def _concrete(layout: Any) -> Any:
     """Return a sharding over devices, from a layout in one of the forms that Keras passes."""
     import jax
 
-    sharding = layout
+    sharding: Any = layout
     if isinstance(layout, keras.distribution.TensorLayout):
         sharding = layout.backend_layout
     if not isinstance(sharding, jax.sharding.Sharding):
@@ -472,7 +472,7 @@ def _concrete(layout: Any) -> Any:
             "layout: expected a keras.distribution.TensorLayout or a jax.sharding.Sharding; "
             f"got {type(layout).__name__}"
         )
-    mesh = getattr(sharding, "mesh", None)
+    mesh: Any = getattr(sharding, "mesh", None)
     if not isinstance(mesh, jax.sharding.AbstractMesh):
         return sharding
     # The layout has the types of the axes, the mesh of the context has the devices.
@@ -480,7 +480,8 @@ def _concrete(layout: Any) -> Any:
     if context.axis_names != mesh.axis_names:
         raise ValueError(f"layout: expected the mesh of the context, {context}; got {mesh}")
     mesh = jax.sharding.Mesh(context.devices, mesh.axis_names, axis_types=mesh.axis_types)
-    return jax.sharding.NamedSharding(mesh, sharding.spec)
+    spec: Any = sharding.spec  # type: ignore[attr-defined]
+    return jax.sharding.NamedSharding(mesh, spec)
 
 
 def _sharded(
@@ -498,7 +499,7 @@ def _sharded(
         return jax.make_array_from_callback(shape, sharding, lambda index: whole[index])
     parts: dict[Any, Any] = {}
 
-    def part(index: tuple[slice, ...]) -> Any:
+    def part(index: Any) -> Any:
         limits = tuple([each.indices(n)[:2] for each, n in zip(index, shape, strict=True)])
         if limits not in parts:
             lengths = tuple([stop - start for start, stop in limits])
