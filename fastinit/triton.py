@@ -1,8 +1,8 @@
-"""The random kernels in Triton: a tensor on a CUDA device is filled there, with the bits of the CPU.
+"""The random kernels in Triton: a CUDA device fills its own memory, with the bits of the CPU.
 
-The functions compute what those of the same names in ``fastinit/kernels/random.pyx`` do, in the same
-order. Contraction is off, division and square root are rounded as IEEE 754 says, and there is no
-call of a mathematical library: its functions differ between devices. The polynomials are those of
+The functions do what those in ``fastinit/kernels/random.pyx`` do, in the same order. Contraction is
+off, division and square root are rounded as IEEE 754 says, and there is no call of a mathematical
+library, because the last bits of its functions differ between devices. The polynomials are those of
 ``fastinit/reference.py``.
 
 :mod:`fastinit.torch` is the only caller. ``TRITON_INTERPRET=1`` in the environment lets Triton run
@@ -12,8 +12,8 @@ the same code on tensors in the CPU's memory.
 import itertools
 import math
 import struct
+import warnings
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastinit import kernels, reference
-from fastinit.initializers.target import Draw, merged_axes
+from fastinit import initializers, reference
+from fastinit.initializers.target import Draw, Plan, merged_axes
+from fastinit.validation import frames_inside
 
 __all__ = ["agrees", "draw"]
 
@@ -30,6 +31,8 @@ __all__ = ["agrees", "draw"]
 COUNTERS = 256
 # Programs with fewer counters than that draw less that is outside of a short row.
 GROUP = reference.BLOCKS
+# No fused multiply-add. Integers wrap, which debug builds of kernels would report.
+OPTIONS = {"enable_fp_fusion": False, "sanitize_overflow": False}
 # A mass for which the quantile needs no logarithm; see kernels/random.pyx.
 NEAR_MASS = 0.0215
 
@@ -96,20 +99,12 @@ def _real(bits, double: tl.constexpr):
 # Triton's own operators round as IEEE 754 says for doubles, but not for floats.
 @triton.jit
 def _divided(x, y):
-    if x.dtype == tl.float64:
-        quotient = x / y
-    else:
-        quotient = tl.div_rn(x, y)
-    return quotient
+    return x / y if x.dtype == tl.float64 else tl.div_rn(x, y)
 
 
 @triton.jit
 def _root(x):
-    if x.dtype == tl.float64:
-        root = tl.sqrt(x)
-    else:
-        root = tl.sqrt_rn(x)
-    return root
+    return tl.sqrt(x) if x.dtype == tl.float64 else tl.sqrt_rn(x)
 
 
 @triton.jit
@@ -154,6 +149,12 @@ def _sine_cosine(angle, double: tl.constexpr):
 
 
 @triton.jit
+def _joined(low, high):
+    """Return words of 64 bits."""
+    return low.to(tl.uint64) | high.to(tl.uint64) << 32
+
+
+@triton.jit
 def _mantissa(bits):
     """Return the top 52 bits as a number in [1, 2)."""
     return ((bits >> 12) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
@@ -179,12 +180,11 @@ def _normal(for_radius, for_angle, mean, std, double: tl.constexpr):
         u = _mantissa(for_radius) - 0.99999999999999988898
         log = _log_d(u, 0.0)
         angle = (_mantissa(for_angle << 2) - 1.5) * 1.57079632679489661923
-        last: tl.constexpr = 63
     else:
         u = ((for_radius >> 1).to(tl.int32).to(tl.float32) + 0.5) * 4.656612873077393e-10
         log = _log(u, 0.0)
         angle = (for_angle << 2).to(tl.int32, bitcast=True).to(tl.float32) * 3.6572966e-10
-        last: tl.constexpr = 31
+    last: tl.constexpr = 63 if double else 31
     radius = _root(log * -2.0) * std
     sine, cosine = _sine_cosine(angle, double)
     cosine = tl.where((for_angle >> (last - 1)) & 1 != 0, -cosine, cosine)
@@ -276,13 +276,7 @@ def _fill(
     a, b, c = _real(p0, double), _real(p1, double), _real(p2, double)
     d, e, f = _real(p3, double), _real(p4, double), _real(p5, double)
     g, h, i = _real(p6, double), _real(p7, double), _real(p8, double)
-    if double:
-        words = (
-            w0.to(tl.uint64) | w1.to(tl.uint64) << 32,
-            w2.to(tl.uint64) | w3.to(tl.uint64) << 32,
-        )
-    else:
-        words = (w0, w1, w2, w3)
+    words = (_joined(w0, w1), _joined(w2, w3)) if double else (w0, w1, w2, w3)
     if kernel == "normal":
         # A pair of values comes from two words, for doubles from all.
         for n in tl.static_range(0, len(words), 2):
@@ -329,14 +323,56 @@ def draw(out: Tensor, drawn: Draw, shape: tuple[int, ...], window: tuple[slice, 
     counters = COUNTERS if columns > size else GROUP
     # A row may start anywhere in a group.
     tiles = -(-(columns + size - 1) * GROUP // (size * counters))
-    for place in itertools.product(*(range(n) for n, _, _ in outer)):
-        index = sum(i * step for i, (_, step, _) in zip(place, outer, strict=True))
-        memory = sum(i * stride for i, (_, _, stride) in zip(place, outer, strict=True))
-        _fill[rows * tiles,](
-            cells.as_strided((1,), (1,), cells.storage_offset() + memory),
-            columns, row_stride, stride, first + index, step, drawn.key, drawn.stream, tiles,
-            *parameters, *[0] * (9 - len(parameters)),
-            kernel=drawn.kernel, double=double, brain=brain, near=near,
-            counters=counters, group=GROUP,
-            enable_fp_fusion=False, sanitize_overflow=False,
-        )  # fmt: skip
+    with torch.cuda.device_of(out):  # type: ignore[no-untyped-call]
+        for place in itertools.product(*(range(n) for n, _, _ in outer)):
+            index = sum(i * step for i, (_, step, _) in zip(place, outer, strict=True))
+            memory = sum(i * stride for i, (_, _, stride) in zip(place, outer, strict=True))
+            _fill[rows * tiles,](
+                cells.as_strided((1,), (1,), cells.storage_offset() + memory),
+                columns, row_stride, stride, first + index, step, drawn.key, drawn.stream, tiles,
+                *parameters, *[0] * (9 - len(parameters)),
+                kernel=drawn.kernel, double=double, brain=brain, near=near,
+                counters=counters, group=GROUP, **OPTIONS,
+            )  # fmt: skip
+
+
+# Parameters that reach all branches of each kernel.
+_TRIALS: dict[str, tuple[dict[str, float], ...]] = {
+    "uniform": ({"low": -3.0, "high": 5.0},),
+    "normal": ({"mean": 0.5, "std": 2.0},),
+    "truncated_normal": ({}, {"lower": -1.0, "upper": 8.0}, {"lower": 20.0, "upper": 25.0}),
+}
+
+
+@lru_cache
+def agrees(kernel: str, dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether a device draws what the CPU does, after a trial; warn if it does not.
+
+    Compilers and devices are many, and the bits are promised for all of them.
+    """
+    initializer = initializers.get(kernel)
+    shape, window = (3, 3000), (slice(0, 3), slice(5, 2900))
+    problem = "its values differ from those of the CPU"
+    try:
+        for parameters in _TRIALS[kernel]:
+            plan = Plan(str(dtype).removeprefix("torch."))
+            initializer(shape, **parameters, out=plan, seed=2**63 + 1, stream=2**40)
+            expected = torch.empty((3, 2895), dtype=dtype)
+            initializer(
+                shape, **parameters, out=expected, seed=2**63 + 1, stream=2**40, window=window
+            )
+            found = torch.empty((3, 2895), dtype=dtype, device=device)
+            draw(found, plan.draws[0], shape, window)
+            if not torch.equal(found.cpu().view(torch.uint8), expected.view(torch.uint8)):
+                break
+        else:
+            return True
+    except Exception as error:  # whatever compilers and drivers raise
+        problem = f"{type(error).__name__}: {error}"
+    warnings.warn(
+        f"{device}: {kernel} of {dtype} is drawn on the CPU and copied, because the kernel of "
+        f"Triton cannot be used: {problem}",
+        RuntimeWarning,
+        stacklevel=frames_inside(),
+    )
+    return False
