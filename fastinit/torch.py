@@ -10,8 +10,10 @@ the part that it holds, without communication, and the values are those of the w
 """
 
 import fnmatch
+import importlib
 import itertools
 import math
+import os
 import re
 import sys
 import threading
@@ -50,7 +52,7 @@ from fastinit.initializers.fills import (
 )
 from fastinit.initializers.scaling import fans
 from fastinit.initializers.scheme import Scheme
-from fastinit.initializers.target import Seed, Sources, key_of
+from fastinit.initializers.target import Plan, Seed, Sources, key_of
 from fastinit.validation import check_integer, frames_inside
 
 __all__ = [
@@ -83,6 +85,8 @@ COMPLEX = (torch.complex64, torch.complex128)
 PLAIN = (Tensor, nn.Parameter)
 # Elements of a buffer on the CPU, for tensors whose memory cannot be written directly.
 CHUNK = 1 << 24
+# The types of devices that copy from pinned memory while the CPU goes on.
+PINNED = ("cuda", "xpu")
 # Tensors of at most this many elements are filled together with others of the same kind, in stacks
 # of at most BATCH elements: a call of an initialiser takes longer than to fill 10,000 elements.
 SMALL, BATCH = 1 << 14, 1 << 19
@@ -669,7 +673,7 @@ def _fill_tensor(
     """Fill a tensor in place, without gradients: the own part, if it is a DTensor."""
     shape = tuple(tensor.shape)
     if not _is_dtensor(tensor):
-        whole = tuple(slice(0, n) for n in shape) if fill.rows else None
+        whole = _whole_window(shape) if fill.rows else None
         _fill_piece(tensor, fill, shape, whole, key, stream, threads)
         return
     local, pieces = _pieces_of(tensor)
@@ -701,46 +705,115 @@ def _fill_piece(
             piece.copy_(value if window is None else value[window])
         else:
             piece.fill_(value)
-    elif _is_direct(piece, function):
-        function(
-            shape, **keywords, out=piece, seed=key, stream=stream, window=window, threads=threads
-        )
-        increment_version(piece)
     else:
-        # Another device, or a dtype that only a copy can convert to.
-        dtype = piece.dtype if _is_drawn(piece.dtype, function) else torch.float32
-        window = window or tuple(slice(0, n) for n in shape)
-        for target, part in _chunks(piece, window, function):
-            buffer = torch.empty(target.shape, dtype=dtype, pin_memory=piece.is_cuda)
-            function(
-                shape, **keywords, out=buffer, seed=key, stream=stream, window=part, threads=threads
-            )
-            target.copy_(buffer)
+        make = partial(function, shape, **keywords, seed=key, stream=stream, threads=threads)
+        direct = _is_direct(piece, function)
+        if direct and _draw_on_device(piece, fill, shape, window, key, stream):
+            increment_version(piece)
+        elif direct and piece.is_cpu:
+            make(out=piece, window=window)
+            increment_version(piece)
+        else:
+            _fill_by_copies(piece, function, make, window or _whole_window(shape))
     for row, number in fill.rows:
         if window is not None and window[0].start <= row < window[0].stop:
             piece[row - window[0].start].fill_(number)
 
 
+def _whole_window(shape: Shape) -> Window:
+    return tuple(slice(0, n) for n in shape)
+
+
+def _draw_on_device(
+    piece: Tensor, fill: Fill, shape: Shape, window: Window | None, key: int, stream: int
+) -> bool:
+    """Fill a tensor by the kernels of its own device, and return whether there are any."""
+    function = fill.function
+    kernels = _kernels_of(piece.device.type)
+    if kernels is None or function is None or not takes_stacks(function):
+        return False
+    plan = Plan(str(piece.dtype).removeprefix("torch."))
+    try:
+        function(shape, **fill.keywords, out=plan, seed=key, stream=stream)
+    except (AttributeError, TypeError):  # it needs an array, or its arguments are wrong
+        return False
+    if len(plan.draws) != 1 or not kernels.agrees(plan.draws[0].kernel, piece.dtype, piece.device):
+        return False
+    kernels.draw(piece, plan.draws[0], shape, window or _whole_window(shape))
+    return True
+
+
+@lru_cache
+def _kernels_of(device: str) -> types.ModuleType | None:
+    """Return the module that draws on a type of device."""
+    if device != "cuda" or torch.version.hip or os.environ.get("FASTINIT_TRITON") == "0":
+        return None
+    try:
+        return importlib.import_module("fastinit.triton")
+    except ImportError:
+        return None
+
+
+class _Buffer:
+    """Memory on the CPU, to be copied to a device; pinned, so that the device copies on its own."""
+
+    def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.device = device
+        self.pinned = device.type in PINNED
+        self.memory = torch.empty(size, dtype=dtype, pin_memory=self.pinned)
+        self.copied = torch.Event(device) if self.pinned else None
+
+    def take(self, shape: Shape) -> Tensor:
+        """Return memory to write to, after the last copy from it."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.memory[: math.prod(shape)].view(shape)
+
+    def send(self, target: Tensor) -> None:
+        """Copy to a tensor on the device, or start to."""
+        values = self.memory[: target.numel()].view(target.shape)
+        target.copy_(values, non_blocking=self.pinned)
+        if self.copied is not None:
+            self.copied.record(torch.accelerator.current_stream(self.device))
+
+
+def _fill_by_copies(
+    piece: Tensor, function: Callable[..., Any], make: Callable[..., Any], window: Window
+) -> None:
+    """Fill a tensor whose memory the kernels cannot write to: another device, or another dtype.
+
+    A device copies from one of two buffers while the next chunk is made in the other.
+    """
+    dtype = piece.dtype if _is_drawn(piece.dtype, function) else torch.float32
+    buffers: list[_Buffer] = []
+    for i, (target, part) in enumerate(_chunks(piece, window, function)):
+        if i < 2:  # the first chunk is as large as any
+            buffers.append(_Buffer(target.numel(), dtype, piece.device))
+        buffer = buffers[i % 2]
+        make(out=buffer.take(tuple(target.shape)), window=part)
+        buffer.send(target)
+
+
 def _chunks(
     piece: Tensor, window: Window, function: Callable[..., Any]
 ) -> Iterator[tuple[Tensor, Window]]:
-    """Yield parts of a tensor with at most about CHUNK elements, and their windows."""
+    """Yield parts of a tensor with at most CHUNK elements, and their windows."""
     if needs_whole(function) or piece.numel() <= CHUNK:
         yield piece, window
         return
-    rows, *others = window
-    height = max(CHUNK * len(piece) // piece.numel(), 1)
-    for start in range(0, len(piece), height):
-        part = piece[start : start + height]
-        first = rows.start + start
-        yield part, (slice(first, first + len(part)), *others)
+    axis = next(axis for axis, n in enumerate(piece.shape) if n > 1)
+    n, start = piece.shape[axis], window[axis].start
+    size = max(CHUNK * n // piece.numel(), 1)
+    for i in range(0, n, size):
+        stop = min(i + size, n)
+        limits = (*window[:axis], slice(start + i, start + stop), *window[axis + 1 :])
+        yield from _chunks(piece.narrow(axis, i, stop - i), limits, function)
 
 
 def _is_direct(piece: Tensor, function: Callable[..., Any]) -> bool:
-    """Return whether an initialiser can write to the memory of a tensor."""
+    """Return whether the kernels of a tensor's device can write to its memory."""
     if (
         type(piece) not in PLAIN
-        or not piece.is_cpu
         or piece.layout is not torch.strided
         or piece.is_conj()
         or piece.is_neg()
@@ -1582,10 +1655,11 @@ def _fill_batch(batch: list[_Task], key: int, threads: int | None) -> None:
     pairs = np.empty((len(batch), 2), np.uint64)
     pairs[:, 0] = key
     pairs[:, 1] = [stream_of(task.entry.name) for task in batch]
-    stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype)
+    pinned = entry.tensor.device.type in PINNED
+    stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype, pin_memory=pinned)
     fill.function(shape, **fill.keywords, out=stack, seed=Sources(pairs), threads=threads)
     for task, values in zip(batch, stack, strict=True):
-        task.entry.tensor.copy_(values)
+        task.entry.tensor.copy_(values, non_blocking=pinned)
 
 
 def _materialise(

@@ -71,6 +71,48 @@ class Sources(NamedTuple):
     pairs: NDArray[np.uint64]
 
 
+class Draw(NamedTuple):
+    """What a random kernel draws for a whole array.
+
+    ``kernel`` is its name and ``parameters`` those after the stream. A complex array has a last
+    axis of length 2.
+    """
+
+    kernel: str
+    parameters: tuple[float, ...]
+    key: int
+    stream: int
+
+
+class Plan:
+    """What an initialiser takes as ``out`` to tell what it draws, without an array.
+
+    It is for memory that the kernels cannot write to. Any other use of the memory than a draw
+    raises AttributeError: the initialiser then needs an array.
+
+    Parameters
+    ----------
+    kind : str
+        Name of a dtype.
+
+    Attributes
+    ----------
+    draws : list of Draw
+
+    Examples
+    --------
+    >>> from fastinit import normal
+    >>> normal((2, 3), std=2.0, seed=1, out=Plan("float32")).draws
+    [Draw(kernel='normal', parameters=(0.0, 2.0), key=1, stream=0)]
+    """
+
+    __slots__ = ("draws", "kind")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.draws: list[Draw] = []
+
+
 class Common(TypedDict, Generic[Out], total=False):
     """Keywords of every initialiser. Only :class:`Scheme` passes :class:`Sources`."""
 
@@ -152,7 +194,10 @@ class Target(Generic[Out]):
             raise TypeError("window: expected the shape of the whole array as shape=; got none")
         is_stack = isinstance(seed, Sources)
         kind = None if dtype is None else _kind_of(dtype, "dtype: expected", complex_too)
-        if out is not None:
+        own_shape: tuple[int, ...] | None = None
+        if isinstance(out, Plan):
+            found, kind = None, _kind_of(out.kind, "out: expected dtype", complex_too)
+        elif out is not None:
             found, own = _cells_of(out, complex_too, kind)
             if kind is not None and kind != own:
                 raise TypeError(f"dtype: expected that of out, {own}; got {kind}")
@@ -163,7 +208,7 @@ class Target(Generic[Out]):
         kind = kind or "float64"
         self.window = _check_window(window, self.shape)
         part = self.shape if window is None else tuple(stop - start for start, stop in self.window)
-        if out is not None and own_shape != part:
+        if own_shape not in (None, part):
             raise ValueError(f"out: expected shape {part}; got {own_shape}")
         self.threads = None if threads is None else check_integer("threads", threads, 1)
         self.stream = check_integer("stream", stream)
@@ -175,18 +220,19 @@ class Target(Generic[Out]):
         if out is None:
             found = np.empty(part, _dtype_of(kind))
         self.result: Out = found if out is None else out  # type: ignore[assignment]
-        if not is_stack:
-            found = found[None]
         self.is_complex = kind in PARTS
         self.kind = PARTS.get(kind, kind)
         self._index_shape = self.shape
         if self.is_complex:
             # Fans are computed from the shape, which does not have the axis of the two parts.
-            self.cells = found[..., None].view(self.kind)
             self._index_shape = (*self.shape, 2)
             self.window = (*self.window, (0, 2))
-        else:
-            self.cells = found.view(np.uint16) if self.kind in HALVES else found
+        if found is not None:  # a plan has no cells
+            found = found if is_stack else found[None]
+            if self.is_complex:
+                self.cells = found[..., None].view(self.kind)
+            else:
+                self.cells = found.view(np.uint16) if self.kind in HALVES else found
         if 0 in self.shape:
             warnings.warn(
                 f"shape: {self.shape} has no elements, so there is nothing to fill",
@@ -252,6 +298,9 @@ class Target(Generic[Out]):
 
     def draw(self, kernel: Kernel, *parameters: float) -> Out:
         """Fill with a kernel that computes each value from its index in the whole array."""
+        if isinstance(self.result, Plan):
+            self.result.draws.append(Draw(kernel.__name__, parameters, self.key, self.stream))
+            return self.result
         brain = self.kind == "bfloat16"
         sources, stream, k = self.sources, self.stream, len(self.cells)
         size = k * _drawn(self.cells.size // k)
@@ -305,24 +354,40 @@ class Target(Generic[Out]):
         lengths = self._index_shape
         steps = [math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
         first = sum(start * step for (start, _), step in zip(self.window, steps, strict=True))
-        # Merge the axes that are contiguous in both index and memory, and loop over the others.
-        axes: list[tuple[int, int, int]] = []
-        for n, step, stride in zip(shape, steps, strides, strict=True):
-            if n == 1:
-                continue
-            if axes and axes[-1][1:] == (n * step, n * stride):
-                axes[-1] = (axes[-1][0] * n, step, stride)
-            else:
-                axes.append((n, step, stride))
-        if not axes or axes[-1][1] != 1:
-            axes.append((1, 1, cells.itemsize))
-        if len(axes) == 1:
-            axes.insert(0, (1, 0, 0))
+        axes = merged_axes(shape, steps, strides, cells.itemsize)
         lengths, index_steps, strides = zip(*axes, strict=True)
         merged = np.lib.stride_tricks.as_strided(cells, (k, *lengths), (cells.strides[0], *strides))
         for outer in np.ndindex(*lengths[:-2]):
             start = sum(i * step for i, step in zip(outer, index_steps, strict=False))
             yield merged[(slice(None), *outer)], first + start, index_steps[-2]
+
+
+def merged_axes(
+    shape: Sequence[int], steps: Sequence[int], strides: Sequence[int], unit: int
+) -> list[tuple[int, int, int]]:
+    """Return length, index step and stride in memory of axes after merging, at least two of them.
+
+    Axes that are contiguous in both index and memory become one. The last one has index step 1.
+    ``unit`` is the stride of neighbours in contiguous memory.
+
+    Examples
+    --------
+    >>> merged_axes((2, 3, 4), (24, 4, 1), (12, 4, 1), 1)
+    [(2, 24, 12), (12, 1, 1)]
+    """
+    axes: list[tuple[int, int, int]] = []
+    for n, step, stride in zip(shape, steps, strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1:] == (n * step, n * stride):
+            axes[-1] = (axes[-1][0] * n, step, stride)
+        else:
+            axes.append((n, step, stride))
+    if not axes or axes[-1][1] != 1:
+        axes.append((1, 1, unit))
+    if len(axes) == 1:
+        axes.insert(0, (1, 0, 0))
+    return axes
 
 
 def _drawn(size: int) -> int:
