@@ -203,6 +203,19 @@ def test_float32(task, solver):
     assert outputs(ours, X.astype(np.float64)).dtype == np.float64
 
 
+@pytest.mark.parametrize("activation", ["logistic", "relu"])
+@pytest.mark.parametrize("task", sorted(set(TASKS) - {"unscaled"}))
+def test_lbfgs_in_float32(task, activation):
+    """The rounding of three iterations, each of which multiplies it; the types are the same."""
+    kind, X, y, fixed = TASKS[task]
+    X = X.astype(np.float32)
+    values = {"solver": "lbfgs", "activation": activation, "max_iter": 3, "random_state": 0}
+    ours, theirs = pair(kind, **values, **fixed)
+    for each in (ours, theirs):
+        each.fit(X, y)
+    assert_same(ours, theirs, X, rtol=1e-4)
+
+
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_divergence(early_stopping):
     _, X, y, _ = TASKS["regression"]
