@@ -5,8 +5,10 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -1031,7 +1033,7 @@ def _save_pictures(result: Comparison, arguments: argparse.Namespace) -> dict[st
 def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -> None:
     """Print a table and the verdicts; above them the costs, if there is one run of each scheme."""
     for note in notes:
-        print(note)
+        _say(note)
     if notes:
         print()
     title = "Results by initialisation"
@@ -1050,9 +1052,20 @@ def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -
         _print_table(result.summary(*by), title, compact=True)
     for scheme in result.schemes:
         if result.of(scheme):
-            print(f"{scheme}: {result.verdict(scheme)}")
+            _say(f"{scheme}: {result.verdict(scheme)}")
     if missing := result.missing():
-        print(f"\n{missing}")
+        print()
+        _say(missing)
+
+
+def _say(text: str) -> None:
+    """Print text, on a terminal in lines that fit into it; programs read whole lines."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(
+            text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    print(text)
 
 
 def _print_table(rows: Table, title: str, *, compact: bool = False) -> None:
@@ -1099,7 +1112,7 @@ def _print_rankings(groups: Sequence[_Group], *, tables: bool) -> None:
         print()
         if tables and len(ranking) > 1:
             _print_table(_shown(ranking), f"Ranking{where}", compact=True)
-        print(f"{where.removeprefix(', ')}: {ranking.answer}" if where else ranking.answer)
+        _say(f"{where.removeprefix(', ')}: {ranking.answer}" if where else ranking.answer)
 
 
 def _shown(ranking: RankingTable) -> Table:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -70,6 +71,35 @@ def test_compare_is_the_lesson(tmp_path):
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         assert path.stat().st_size > 10_000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_sentences_fit_into_a_terminal(tmp_path):
+    arguments = ["compare", "--iterations", "50", "--seeds", "0:3", "--out", "figures"]
+    piped = run(*arguments, cwd=tmp_path, COLUMNS="80").stdout
+    assert any(len(line) > 100 for line in piped.splitlines()), "whole lines for programs"
+    parent, child = os.openpty()
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastinit", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "Agg", "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"},
+        stdout=child,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        os.close(child)
+        with suppress(OSError):  # at the end, on Linux
+            while part := os.read(parent, 4096):
+                shown += part
+    os.close(parent)
+    assert process.returncode == 0
+    lines = shown.decode().replace("\r\n", "\n").splitlines()
+    verdict = next(i for i, line in enumerate(lines) if line.startswith("lesson.he: "))
+    assert lines[verdict + 1].startswith("  ")
+    assert max(map(len, lines[verdict:-1])) <= 80
+    # Nothing but white space is different.
+    said = " ".join(" ".join(lines[verdict:]).split())
+    assert " ".join(piped[piped.index("lesson.he: ") :].split()) == said
 
 
 def test_json(tmp_path, data):
