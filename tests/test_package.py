@@ -174,6 +174,7 @@ def test_show_config(capsys):
 # What the examples of a module need, which may be absent.
 NEEDED = {
     "fastinit.comparison.plots": "matplotlib",
+    "fastinit.comparison.vectors": "matplotlib",
     "fastinit.sklearn": "sklearn",
     "fastinit.torch": "torch",
 }

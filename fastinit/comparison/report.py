@@ -27,7 +27,7 @@ from fastinit.training.files import replace_file
 from fastinit.validation import check_name
 
 if TYPE_CHECKING:
-    from fastinit.comparison.plots import Vector
+    from fastinit.comparison.vectors import Vector
 
 TITLE = "What does the weight initialisation do?"
 MOST_NETWORKS = 200  # that are listed
@@ -788,7 +788,7 @@ def _setting(value: Any) -> str:
 
 def _figures(comparison: Comparison, facets: Sequence[str], ranker: _Ranker) -> Iterator[str]:
     """Yield the figures: each has a heading, a caption, and panels, which reflow."""
-    from fastinit.comparison import plots
+    from fastinit.comparison import plots, vectors
 
     pictures = plots.pictures(comparison, facets, metric=ranker.metric, best_of=ranker.best_of)
     for number, (name, picture) in enumerate(pictures.items()):
@@ -797,7 +797,7 @@ def _figures(comparison: Comparison, facets: Sequence[str], ranker: _Ranker) -> 
             yield f'<p class="soft">{escaped(picture.caption)}</p>'
         yield f'<div class="panels {"square " if picture.square else ""}{name}">'
         for (title, _), vector in zip(
-            picture.panels, plots.vectors(picture, f"f{number}-"), strict=True
+            picture.panels, vectors.vectors(picture, f"f{number}-"), strict=True
         ):
             words = ". ".join(part for part in (picture.title, title, vector.description) if part)
             svg = vector.svg.replace("<svg", f'<svg role="img" aria-label="{escaped(words)}"', 1)
