@@ -136,6 +136,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// What is folded is printed as well.
+const folded = [];
+addEventListener("beforeprint", () => {
+  folded.push(...document.querySelectorAll("details:not([open])"));
+  for (const part of folded) part.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const part of folded.splice(0)) part.open = false;
+});
 // Curves: the one nearest to the pointer is highlighted, with its value there.
 for (const figure of document.querySelectorAll("figure.curves")) {
   const svg = figure.querySelector("svg");

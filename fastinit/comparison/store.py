@@ -349,6 +349,10 @@ class Store:
             raise ValueError(
                 f"store: expected a fastinit store; got {self.path}: {error}"
             ) from None
+        except MemoryError:  # also if the length of a damaged row is too large
+            raise ValueError(
+                f"store: expected rows that fit into the memory; got larger ones in {self.path}"
+            ) from None
         except UnicodeDecodeError as error:  # the message of SQLite quotes the damaged text
             raise ValueError(
                 f"store: expected a fastinit store; got {self.path}: {error.object!r}"
@@ -401,8 +405,8 @@ class Store:
             f"WHERE run BETWEEN ? AND ? ORDER BY run"
         )
         wanted = dict(zip(ids.tolist(), checksums.tolist(), strict=True))
-        parts: dict[str, list[bytes]] = {name: [] for name in names}
-        missing = set(wanted)
+        # By id: pages of a damaged file may be exchanged, and SQLite returns rows as they come.
+        found: dict[int, list[bytes]] = {}
         with self._explained():
             for limits in _ranges(ids):
                 for run, own, *contents in self._connection.execute(statement, limits):
@@ -413,13 +417,12 @@ class Store:
                         if type(content) is not bytes or len(content) != lengths[name]:
                             raise self.damaged("arrays", [run])
                         expected = zlib.crc32(content, expected)
-                        parts[name].append(content)
                     if type(own) is not int or own != expected:
                         raise self.damaged("arrays", [run])
-                    missing.discard(run)
-        if missing:
-            raise self.damaged("arrays", sorted(missing))
-        return {name: b"".join(found) for name, found in parts.items()}
+                    found[run] = contents
+        if len(found) < len(wanted):
+            raise self.damaged("arrays", [run for run in wanted if run not in found])
+        return {name: b"".join(found[run][i] for run in wanted) for i, name in enumerate(names)}
 
     def members(self, comparison: int) -> tuple[Integers, Integers]:
         """Return the indices of the cells of a comparison that have a run, in order, and the runs.
@@ -1025,20 +1028,21 @@ def _stored_columns(store: Store, runs: Integers) -> tuple[dict[str, NDArray[Any
     ordered = runs[order]
     columns = {name: np.empty(n, dtype) for name, dtype in COLUMNS.items()}
     checksums = np.empty(n, np.int64)
-    done = 0
+    known = np.zeros(n, bool)
     for rows in store.runs_of(ordered):
         # Rows of other comparisons may lie between, and two cells may have one run.
         first, end = np.searchsorted(ordered, rows.ids[[0, -1]] + (0, 1))
         at = np.searchsorted(rows.ids, ordered[first:end])
-        if not np.array_equal(rows.ids[at], ordered[first:end]):
+        if not np.array_equal(rows.ids[np.minimum(at, len(rows.ids) - 1)], ordered[first:end]):
             break
         here = order[first:end]
         for name, column in columns.items():
             column[here] = rows.outcomes[name][at]
         checksums[here] = rows.checksums[at]
-        done += len(at)
-    if done < n:
-        raise store.damaged("members", [f"those of {n - done:,} runs that are absent"])
+        known[here] = True
+    if not known.all():
+        absent = np.count_nonzero(~known)
+        raise store.damaged("members", [f"those of {absent:,} runs that are absent"])
     return columns, checksums
 
 
