@@ -175,6 +175,7 @@ def test_show_config(capsys):
 NEEDED = {
     "fastinit.checkpoint.dcp": "torch",
     "fastinit.comparison.plots": "matplotlib",
+    "fastinit.comparison.vectors": "matplotlib",
     "fastinit.jax": "jax",
     "fastinit.keras": "keras",
     "fastinit.sklearn": "sklearn",

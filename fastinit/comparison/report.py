@@ -25,7 +25,7 @@ from fastinit.training.files import replace_file
 from fastinit.validation import check_name
 
 if TYPE_CHECKING:
-    from fastinit.comparison.plots import Vector
+    from fastinit.comparison.vectors import Vector
 
 TITLE = "What does the weight initialisation do?"
 MOST_NETWORKS = 200  # that are listed
@@ -134,6 +134,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// What is folded is printed as well.
+const folded = [];
+addEventListener("beforeprint", () => {
+  folded.push(...document.querySelectorAll("details:not([open])"));
+  for (const part of folded) part.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const part of folded.splice(0)) part.open = false;
+});
 // Curves: the one nearest to the pointer is highlighted, with its value there.
 for (const figure of document.querySelectorAll("figure.curves")) {
   const svg = figure.querySelector("svg");
@@ -758,7 +767,7 @@ def _setting(value: Any) -> str:
 
 def _figures(comparison: Comparison, facets: Sequence[str], ranker: _Ranker) -> Iterator[str]:
     """Yield the figures: each has a heading, a caption, and panels, which reflow."""
-    from fastinit.comparison import plots
+    from fastinit.comparison import plots, vectors
 
     pictures = plots.pictures(comparison, facets, metric=ranker.metric, best_of=ranker.best_of)
     for number, (name, picture) in enumerate(pictures.items()):
@@ -767,7 +776,7 @@ def _figures(comparison: Comparison, facets: Sequence[str], ranker: _Ranker) -> 
             yield f'<p class="soft">{escaped(picture.caption)}</p>'
         yield f'<div class="panels {"square " if picture.square else ""}{name}">'
         for (title, _), vector in zip(
-            picture.panels, plots.vectors(picture, f"f{number}-"), strict=True
+            picture.panels, vectors.vectors(picture, f"f{number}-"), strict=True
         ):
             words = ". ".join(part for part in (picture.title, title, vector.description) if part)
             svg = vector.svg.replace("<svg", f'<svg role="img" aria-label="{escaped(words)}"', 1)

@@ -22,14 +22,13 @@ reliably: write one file for each job on a local disk, and :func:`merge` them.
 
 import hashlib
 import json
-import math
 import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -37,13 +36,23 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fastinit.comparison.encoding import (
+    as_json,
+    decoder,
+    described,
+    dtype_text,
+    little,
+    packed,
+    stored_dtype,
+    tensor_digest,
+    tensors_of,
+    unpacked,
+)  # fmt: skip
 from fastinit.comparison.grid import Cell, Grid, as_code, optimizer_label
 from fastinit.comparison.results import Comparison
 from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import COLUMNS, Block, Data, Training
-from fastinit.training import optimizers
-from fastinit.training.internals import architecture_of
-from fastinit.training.network import Array, Matrix, Network
+from fastinit.training.network import Array, Matrix
 
 StorePath = str | os.PathLike[str]
 Integers = NDArray[np.int64]
@@ -340,6 +349,10 @@ class Store:
             raise ValueError(
                 f"store: expected a fastinit store; got {self.path}: {error}"
             ) from None
+        except MemoryError:  # also if the length of a damaged row is too large
+            raise ValueError(
+                f"store: expected rows that fit into the memory; got larger ones in {self.path}"
+            ) from None
         except UnicodeDecodeError as error:  # the message of SQLite quotes the damaged text
             raise ValueError(
                 f"store: expected a fastinit store; got {self.path}: {error.object!r}"
@@ -392,8 +405,8 @@ class Store:
             f"WHERE run BETWEEN ? AND ? ORDER BY run"
         )
         wanted = dict(zip(ids.tolist(), checksums.tolist(), strict=True))
-        parts: dict[str, list[bytes]] = {name: [] for name in names}
-        missing = set(wanted)
+        # By id: pages of a damaged file may be exchanged, and SQLite returns rows as they come.
+        found: dict[int, list[bytes]] = {}
         with self._explained():
             for limits in _ranges(ids):
                 for run, own, *contents in self._connection.execute(statement, limits):
@@ -404,13 +417,12 @@ class Store:
                         if type(content) is not bytes or len(content) != lengths[name]:
                             raise self.damaged("arrays", [run])
                         expected = zlib.crc32(content, expected)
-                        parts[name].append(content)
                     if type(own) is not int or own != expected:
                         raise self.damaged("arrays", [run])
-                    missing.discard(run)
-        if missing:
-            raise self.damaged("arrays", sorted(missing))
-        return {name: b"".join(found) for name, found in parts.items()}
+                    found[run] = contents
+        if len(found) < len(wanted):
+            raise self.damaged("arrays", [run for run in wanted if run not in found])
+        return {name: b"".join(found[run][i] for run in wanted) for i, name in enumerate(names)}
 
     def members(self, comparison: int) -> tuple[Integers, Integers]:
         """Return the indices of the cells of a comparison that have a run, in order, and the runs.
@@ -437,7 +449,7 @@ class Store:
     def add_members(self, comparison: int, places: NDArray[np.intp], runs: Integers) -> None:
         """Write which runs belong to cells of a comparison."""
         number = self._one("SELECT ifnull(max(id), 0) + 1 FROM members")[0]
-        cells = (number, comparison, _little(places, np.int64), _little(runs, np.int64))
+        cells = (number, comparison, little(places, np.int64), little(runs, np.int64))
         self._connection.execute(_insert("members", MEMBERS), (*cells, _crc(cells)))
 
     def add_runs(
@@ -553,21 +565,21 @@ class Store:
 
     def register(self, comparison: Comparison) -> int:
         """Write a comparison without its runs, and return its id."""
-        description, arrays = _described(comparison)
-        codes = _packed(comparison.cells.codes)
+        description, arrays = described(comparison)
+        codes = packed(comparison.cells.codes)
         # What the settings repeat is not part of the identity: a range and a list of seeds are the
         # same grid.
         identity = {name: value for name, value in description.items() if name != "settings"}
-        key = hashlib.blake2b(_json(identity).encode() + codes, digest_size=KEY_LENGTH).digest()
+        key = hashlib.blake2b(as_json(identity).encode() + codes, digest_size=KEY_LENGTH).digest()
         with self.transaction():
             for digest, (array, needed) in arrays.items():
-                content = _little(array) if needed or array.nbytes <= MOST_DATA else None
-                self.add_tensor((digest, _dtype(array), json.dumps(array.shape), content))
+                content = little(array) if needed or array.nbytes <= MOST_DATA else None
+                self.add_tensor((digest, dtype_text(array), json.dumps(array.shape), content))
             return self.add_comparison(
                 (
                     key, datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
                     repr(comparison.network), ", ".join(comparison.schemes), len(comparison.cells),
-                    _json(description), codes,
+                    as_json(description), codes,
                 )
             )  # fmt: skip
 
@@ -619,7 +631,7 @@ class Store:
                 missing = np.broadcast_to(np.dtype(dtype).type(np.nan), json.loads(shape))
                 return missing, False
             array = np.frombuffer(content, dtype).reshape(json.loads(shape))
-            if _tensor_digest(array) != bytes.fromhex(digest):
+            if tensor_digest(array) != bytes.fromhex(digest):
                 raise ValueError(digest)
         except (TypeError, ValueError):
             raise self.damaged("tensors", [digest]) from None
@@ -636,10 +648,10 @@ class Store:
                 absent.append(digest)
             return array
 
-        found = _decoder(tensor)(json.loads(row[5]))
+        found = decoder(tensor)(json.loads(row[5]))
         grid = found["grid"]
         networks = {tuple(place): network for place, network in grid["networks"]}
-        cells = Grid(grid["values"], _unpacked(row[6], len(grid["values"]), row[4]), networks)
+        cells = Grid(grid["values"], unpacked(row[6], len(grid["values"]), row[4]), networks)
         test = found["test"]
         data = Data(
             found["X"], found["Y"], None if test is None else tuple(test),
@@ -794,7 +806,7 @@ class Writer:
         for name in COLUMNS:
             outcomes[name] = block.columns[name]
         outcomes["finished"] = int(datetime.now(UTC).timestamp())
-        arrays = [_split(_little(each), k) for each in (block.costs, block.starts, block.thetas)]
+        arrays = [_split(little(each), k) for each in (block.costs, block.starts, block.thetas)]
         grid = self._comparison.cells
         seeds = [_cell_of_seed(grid.values["seed"][c]) for c in grid.code("seed")[places].tolist()]
         # The id of an unfinished transaction must not be remembered.
@@ -883,7 +895,7 @@ class StoredRows:
         unique, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
         lengths = dict.fromkeys(names, self.shape[1] * self.dtype.itemsize)
         content = store.arrays(names, unique, checksums[first], lengths)[self._name]
-        rows = np.frombuffer(content, _stored(self.dtype)).reshape(len(unique), self.shape[1])
+        rows = np.frombuffer(content, stored_dtype(self.dtype)).reshape(len(unique), self.shape[1])
         return rows[inverse].astype(self.dtype)
 
     @classmethod
@@ -1016,20 +1028,21 @@ def _stored_columns(store: Store, runs: Integers) -> tuple[dict[str, NDArray[Any
     ordered = runs[order]
     columns = {name: np.empty(n, dtype) for name, dtype in COLUMNS.items()}
     checksums = np.empty(n, np.int64)
-    done = 0
+    known = np.zeros(n, bool)
     for rows in store.runs_of(ordered):
         # Rows of other comparisons may lie between, and two cells may have one run.
         first, end = np.searchsorted(ordered, rows.ids[[0, -1]] + (0, 1))
         at = np.searchsorted(rows.ids, ordered[first:end])
-        if not np.array_equal(rows.ids[at], ordered[first:end]):
+        if not np.array_equal(rows.ids[np.minimum(at, len(rows.ids) - 1)], ordered[first:end]):
             break
         here = order[first:end]
         for name, column in columns.items():
             column[here] = rows.outcomes[name][at]
         checksums[here] = rows.checksums[at]
-        done += len(at)
-    if done < n:
-        raise store.damaged("members", [f"those of {n - done:,} runs that are absent"])
+        known[here] = True
+    if not known.all():
+        absent = np.count_nonzero(~known)
+        raise store.damaged("members", [f"those of {absent:,} runs that are absent"])
     return columns, checksums
 
 
@@ -1132,7 +1145,7 @@ def _problems(store: Store) -> list[str]:
     store.begin()
     for number in store.comparisons():
         store.members(number)
-        for digest in _tensors(json.loads(store.comparison_row(number)[5])):
+        for digest in tensors_of(json.loads(store.comparison_row(number)[5])):
             store.tensor(digest)
     store.settings()
     bad: dict[str, list[int]] = {"runs": [], "arrays": []}
@@ -1147,7 +1160,7 @@ def _copy(source: Store, target: Store) -> None:
     with target.transaction():
         for number in source.comparisons():
             row = source.comparison_row(number)
-            for digest in _tensors(json.loads(row[5])):
+            for digest in tensors_of(json.loads(row[5])):
                 target.add_tensor(source.tensor_row(digest))
             comparisons[number] = target.add_comparison(row)
         settings = {number: target.setting(cells) for number, cells in source.settings().items()}
@@ -1174,17 +1187,6 @@ def _copy(source: Store, target: Store) -> None:
         if fresh.any():
             with target.transaction():
                 target.add_members(copied, places[fresh], ids[at[fresh]])
-
-
-def _tensors(content: Any) -> set[str]:
-    """Return the digests of all arrays that a description refers to."""
-    if isinstance(content, list):
-        return set().union(*map(_tensors, content))
-    if not isinstance(content, dict):
-        return set()
-    return set().union(
-        *({entry} if tag == "$array" else _tensors(entry) for tag, entry in content.items())
-    )
 
 
 # --- rows and checksums ---------------------------------------------------------------------------
@@ -1291,16 +1293,6 @@ def _digest(values: Sequence[Any]) -> bytes:
     return digest.digest()
 
 
-def _little(array: NDArray[Any], dtype: Any = None) -> bytes:
-    """Return the bytes of an array, in its own or another dtype, as every machine reads them."""
-    return array.astype(_stored(np.dtype(dtype or array.dtype)), copy=False).tobytes()
-
-
-def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the little-endian dtype, in which arrays are stored on every machine."""
-    return dtype.newbyteorder("<")
-
-
 def _split(content: bytes, k: int) -> list[bytes]:
     """Return k parts of equal length."""
     size = len(content) // k
@@ -1314,169 +1306,3 @@ def _ranges(ids: Integers) -> list[tuple[int, int]]:
     ends = np.flatnonzero(np.diff(ids) > GAP)
     first, last = np.append(0, ends + 1), np.append(ends, len(ids) - 1)
     return list(zip(ids[first].tolist(), ids[last].tolist(), strict=True))
-
-
-def _packed(codes: NDArray[np.int32]) -> bytes:
-    """Return the codes of a grid, compressed: their differences are mostly 0 and 1."""
-    columns = np.ascontiguousarray(codes.T, "<i4")
-    # Differences of 32-bit integers may overflow, and the sums then overflow back.
-    columns[:, 1:] -= columns[:, :-1].copy()
-    return zlib.compress(columns.tobytes(), 1)
-
-
-def _unpacked(content: bytes, n_axes: int, n_cells: int) -> NDArray[np.int32]:
-    columns = np.frombuffer(zlib.decompress(content), "<i4").reshape(n_axes, n_cells)
-    codes: NDArray[np.int32] = np.empty((n_cells, n_axes), np.int32)
-    for code, column in zip(codes.T, columns, strict=True):
-        np.cumsum(column, dtype=np.int32, out=code)
-    return codes
-
-
-# --- comparisons as JSON --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Unavailable:
-    """A function of a comparison that was read from a store: it has the text alone."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def __call__(self, *_: Any) -> Any:
-        """Raise ValueError."""
-        raise ValueError(f"{self.text}: expected the function; a store has only its name")
-
-
-def _described(comparison: Comparison) -> tuple[dict[str, Any], dict[bytes, tuple[Array, bool]]]:
-    """Return the description of a comparison, and its arrays by digest.
-
-    Each array comes with whether it is needed; the training inputs and the like may be left out.
-    """
-    data, cells = comparison.data, comparison.cells
-    arrays: dict[bytes, tuple[Array, bool]] = {}
-
-    def encoded(value: Any, needed: bool = True) -> Any:
-        if hasattr(value, "__array__") and not isinstance(value, np.generic):
-            value = np.asarray(value)
-            if value.dtype.kind not in "biuf":
-                return encoded(value.tolist())
-            digest = _tensor_digest(value)
-            arrays[digest] = value, needed
-            return {"$array": digest.hex()}
-        return _encoded(value, encoded)
-
-    test = None
-    if data.test is not None:
-        test = [encoded(data.test[0], False), encoded(data.test[1])]
-    described = {
-        "X": encoded(data.X, False),
-        "Y": encoded(data.Y),
-        "test": test,
-        "digest": comparison.digest(),
-        "network": encoded(comparison.network),
-        "grid": {
-            "values": {name: encoded(found) for name, found in cells.values.items()},
-            "networks": [[list(place), encoded(e)] for place, e in cells.networks.items()],
-        },
-        "training": {
-            field.name: encoded(getattr(data.training, field.name)) for field in fields(Training)
-        },
-        "target_cost": data.target_cost,
-        "target_accuracy": data.target_accuracy,
-        "settings": {name: encoded(value) for name, value in comparison.settings.items()},
-    }
-    return described, arrays
-
-
-def _json(description: Any) -> str:
-    return json.dumps(description, separators=(",", ":"))
-
-
-def _encoded(value: Any, encoded: Callable[[Any], Any]) -> Any:
-    """Return a value other than an array in types of JSON; all but lists and scalars are tagged."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        # Python limits the number of decimal digits that it reads, and not that of others.
-        return value if abs(value) < 2**63 else {"$int": hex(value)}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"$float": repr(value)}
-    if isinstance(value, range):
-        return {"$range": [encoded(value.start), encoded(value.stop), encoded(value.step)]}
-    if isinstance(value, (list, tuple)):
-        same = _as_range(value)
-        entries = [encoded(each) for each in value] if same is None else encoded(same)
-        if isinstance(value, tuple):
-            return {"$tuple": entries}
-        return entries if same is None else {"$list": entries}
-    if isinstance(value, Mapping):
-        return {"$dict": [[encoded(name), encoded(entry)] for name, entry in value.items()]}
-    if isinstance(value, np.random.SeedSequence):
-        state = value.state
-        return {"$seed": [encoded(state[name]) for name in ("entropy", "spawn_key", "pool_size")]}
-    if isinstance(value, Network):
-        return {"$network": architecture_of(value)}
-    name = type(value).__name__
-    if is_dataclass(value) and getattr(optimizers, name, None) is type(value):
-        settings = {field.name: encoded(getattr(value, field.name)) for field in fields(value)}
-        return {"$settings": [name, settings]}
-    return {"$repr": repr(value)}
-
-
-def _as_range(value: Sequence[Any]) -> range | None:
-    """Return the range of the same integers: a million seeds are then a short text."""
-    if len(value) < 3 or set(map(type, value)) != {int} or value[0] == value[1]:
-        return None
-    step = value[1] - value[0]
-    found = range(value[0], value[0] + step * len(value), step)
-    return found if all(map(int.__eq__, found, value)) else None
-
-
-def _decoder(tensor: Callable[[str], Array]) -> Callable[[Any], Any]:
-    """Return the function that reverses :func:`_encoded`."""
-
-    def seed(entry: Any) -> np.random.SeedSequence:
-        entropy, spawn_key, pool_size = map(decoded, entry)
-        return np.random.SeedSequence(entropy, spawn_key=spawn_key, pool_size=pool_size)
-
-    def settings(entry: Any) -> Any:
-        return getattr(optimizers, entry[0])(**decoded(entry[1]))
-
-    tags: dict[str, Callable[[Any], Any]] = {
-        "$array": tensor,
-        "$int": lambda text: int(text, 16),
-        "$float": float,
-        "$range": lambda limits: range(*map(decoded, limits)),
-        "$tuple": lambda entries: tuple(decoded(entries)),
-        "$list": lambda entries: list(decoded(entries)),
-        "$dict": lambda pairs: {decoded(name): decoded(entry) for name, entry in pairs},
-        "$seed": seed,
-        "$network": lambda architecture: Network(**architecture),
-        "$settings": settings,
-        "$repr": Unavailable,
-    }
-
-    def decoded(value: Any) -> Any:
-        if isinstance(value, list):
-            return [decoded(each) for each in value]
-        if not isinstance(value, dict):
-            return value
-        if len(value) == 1 and (tag := next(iter(value))) in tags:
-            return tags[tag](value[tag])
-        return {name: decoded(entry) for name, entry in value.items()}
-
-    return decoded
-
-
-def _dtype(array: Array) -> str:
-    return _stored(array.dtype).str
-
-
-def _tensor_digest(array: Array) -> bytes:
-    found = hashlib.blake2b(f"{_dtype(array)} {array.shape}".encode(), digest_size=32)
-    found.update(_little(array))
-    return found.digest()

@@ -183,11 +183,11 @@ def test_one_picture_for_light_and_dark(grid, written):
         (re.findall(r"fill: ([^;]*)", each.get("style", "")) or ["#000000"])[0] for each in texts
     }
     assert "currentColor" in colors
-    from fastinit.comparison import plots
+    from fastinit.comparison import plots, vectors
 
     assert colors <= {"currentColor", "#000000", "#ffffff", *(c.lower() for c in plots.COLORS)}
-    assert plots.INK not in content
-    assert plots.PAPER not in content
+    assert vectors.INK not in content
+    assert vectors.PAPER not in content
 
 
 def test_curves_have_their_values(grid, written):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -670,33 +671,110 @@ def test_people_may_add_views_and_indexes(compared, path):
     assert compared()[1] == 0
 
 
-def test_flipped_bits(compared, path, tmp_path):
-    """Whatever bit flips: an error that names the store, or the same numbers, or fewer runs."""
-    result, _ = compared(seed=range(40), iterations=4, callback=None)
+@pytest.fixture
+def damage(compared, path, tmp_path):
+    """Check what becomes of a store of one comparison if its bytes are changed.
+
+    It must be an error that names the store, or else the numbers that were written: fewer runs if
+    it is only read, all of them if it is compared again.
+    """
+    grid = {"seed": range(20), "iterations": 4, "callback": None, "schemes": ["he_normal", "zeros"]}
+    whole, _ = compared(**grid)
     content = path.read_bytes()
-    expected, curves = result.columns(), [trial.costs for trial in result.trials]
-    draw = random.Random(0)
-    errors = []
-    for i in range(150):
+
+    def runs_of(comparison):
+        names = [name for name in COLUMNS if name != "seconds"]
+        columns = comparison.columns()
+        return {
+            int(place): (
+                *(columns[name][i].tobytes() for name in names),
+                *(getattr(trial, name).tobytes() for name in ("start", "theta", "costs")),
+            )
+            for i, (place, trial) in enumerate(
+                zip(columns["place"], comparison.trials, strict=True)
+            )
+        }
+
+    expected = runs_of(whole)
+
+    def merged():
+        target = tmp_path / "merged.sqlite"
+        target.unlink(missing_ok=True)
+        merge([path], target)
+        return open_comparison(target)
+
+    def check(damaged):
+        outcomes, messages = [], []
+        for use in (lambda: open_comparison(path), lambda: compared(**grid)[0], merged):
+            for suffix in ("-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            path.write_bytes(damaged)
+            try:
+                found = runs_of(use())
+            except (ValueError, OSError) as error:
+                messages += str(error).splitlines()
+                outcomes.append("error")
+                continue
+            assert found.items() <= expected.items()
+            outcomes.append("all" if len(found) == len(expected) else "fewer")
+        assert all(message.startswith("store: ") for message in messages)
+        assert outcomes[1] != "fewer", "a comparison is finished"
+        return outcomes
+
+    assert check(content) == ["all"] * 3
+    return content, check
+
+
+def test_flipped_bits(damage):
+    """In half of the trials, they are where SQLite keeps its structures."""
+    content, check = damage
+    draw, outcomes = random.Random(0), []
+    for i in range(40):
         damaged = bytearray(content)
-        # Half of them where SQLite keeps its structures.
         place = draw.randrange(len(content) // 4096) * 4096 + draw.randrange(40 if i % 2 else 4096)
         damaged[place] ^= 1 << draw.randrange(8)
-        path.write_bytes(damaged)
-        try:
-            found = open_comparison(path)
-            columns = found.columns()
-            costs = [trial.costs for trial in found.trials]
-        except (ValueError, OSError) as error:
-            errors.append(str(error))
-            continue
-        own = np.searchsorted(expected["place"], columns["place"])
-        for name in COLUMNS:
-            assert_array_equal(columns[name], expected[name][own])
-        for k, curve in enumerate(costs):
-            assert_array_equal(curve, curves[own[k]])
-    assert len(errors) > 20
-    assert all(message.startswith("store: ") for message in errors)
+        outcomes.append(check(damaged)[0])
+    # Bits that are not used change nothing.
+    assert outcomes.count("error") > 10
+    assert outcomes.count("all") > 4
+
+
+def test_every_bit_of_a_run_counts(damage, path):
+    """Wherever a bit of its numbers, parameters or costs flips, it is found out."""
+    content, check = damage
+    query = "SELECT outcome, costs, theta FROM runs JOIN arrays ON run = id WHERE seed = 7"
+    draw = random.Random(0)
+    for cells in rows(path, query):
+        for cell in cells:
+            # Parameters that stayed what they were, as those of zeros, are there twice.
+            places = [at for at in range(len(content)) if content.startswith(cell, at)]
+            for place in places[:1]:
+                damaged = bytearray(content)
+                damaged[place + draw.randrange(len(cell))] ^= 1 << draw.randrange(8)
+                assert check(damaged) == ["error"] * 3
+
+
+def test_pages_that_are_exchanged(damage):
+    """Rows whose order is not that of their ids are not taken for each other."""
+    content, check = damage
+    # The first page is the header of the file.
+    pages = range(4096, len(content) - 4096, 4096)
+    outcomes = []
+    for one, two in random.Random(0).sample(list(combinations(pages, 2)), 25):
+        damaged = bytearray(content)
+        damaged[one : one + 4096] = content[two : two + 4096]
+        damaged[two : two + 4096] = content[one : one + 4096]
+        outcomes += check(damaged)
+    assert outcomes.count("error") > 25
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.99, 0.999])
+def test_a_file_that_was_cut_off(damage, share):
+    content, check = damage
+    length = int(len(content) * share)
+    outcomes = check(content[:length])
+    if length:
+        assert outcomes == ["error"] * 3
 
 
 def test_no_such_folder(compared, path):
