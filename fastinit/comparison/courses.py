@@ -161,7 +161,7 @@ def judge_courses(
                        but a cost lower by 1 % is found near the end; or it is level at the cost of
                        a constant output
     falling, rising    the cost of the last tenth, or of the last half, differs from that before by
-                       more than twice its standard error
+                       more than three times its standard error
     oscillating        otherwise
     ================== ==========================================================================
 
@@ -209,7 +209,8 @@ def judge_courses(
     level in it, and a power law does not. Costs are measured from the lowest possible cost, which
     is not zero for counts. The noise of mini-batches is estimated from the second differences of
     the costs in the second half, and slow oscillations from ten parts of the last fifth. A change
-    counts where it exceeds two standard errors. Noise may hide a slow change: "oscillating" says
+    counts where it exceeds three standard errors, because few costs give the error itself with an
+    error. Noise may hide a slow change: "oscillating" says
     that no trend can be shown.
 
     The gradient is small or tiny if the cost would fall by less than ``FLAT`` (2 %) or ``TINY``
@@ -276,7 +277,8 @@ def judge_courses(
             & (sizes[:, 1:] + errors[:, 1:] <= share).any(axis=1)
             for share in (LEVEL, SLOW)
         )
-        trend = np.where(sizes[:, :2] > errors[:, :2], falls[:, :2], 0.0)
+        # Two standard errors would be too few of those that are known from few costs.
+        trend = np.where(sizes[:, :2] > 1.5 * errors[:, :2], falls[:, :2], 0.0)
         way = np.where(trend[:, 0] != 0, trend[:, 0], trend[:, 1])
         left = ~(start - excess <= LEFT * start)
     defined = np.isfinite(cost) & np.isfinite(norms) & (np.isfinite(means[:, 0]) | few)
@@ -450,18 +452,25 @@ def _slow_noise(
 
     Oscillations over many iterations do not average out as independent noise does. A straight line
     is subtracted, because it is the change that is to be found. So is a change that has the same
-    sign in all parts, such as exponential growth.
+    sign in all parts, such as exponential growth. Of few costs, the parts are those of the last
+    half, of one cost each if there are fewer than ten.
     """
-    edges = np.searchsorted(points, np.ceil(n * np.linspace(0.8, 1.0, 11) - 1e-9))
-    if (np.diff(edges) == 0).any():
+    for length in (0.2, 0.5):
+        edges = np.searchsorted(points, np.ceil(n * np.linspace(1 - length, 1.0, 11) - 1e-9))
+        if (np.diff(edges) > 0).all():
+            break
+    edges = np.unique(edges)
+    k = len(edges) - 1
+    if k < 4:
         return np.zeros(len(costs))
     parts = np.stack([costs[:, first:last].mean(axis=1) for first, last in pairwise(edges)], axis=1)
     changes = np.diff(parts, axis=1)
     monotone = (changes > 0).all(axis=1) | (changes < 0).all(axis=1)
-    line = np.arange(10) - 4.5
+    line = np.arange(k) - (k - 1) / 2
     parts -= parts.mean(axis=1, keepdims=True)
     parts -= (parts @ line)[:, None] * line / (line @ line)
-    errors: NDArray[np.float64] = np.sqrt(np.square(parts).sum(axis=1) / 8 / 5)
+    in_a_tenth = max(k * 0.1 / length, 1.0)
+    errors: NDArray[np.float64] = np.sqrt(np.square(parts).sum(axis=1) / (k - 2) / in_a_tenth)
     return np.where(monotone, 0.0, errors)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastinit as fi
-from fastinit.comparison.courses import constant_costs
+from fastinit.comparison.courses import COURSES, constant_costs
 from fastinit.comparison.trials import Data, Task, Training, run_task
 from fastinit.comparison.verdicts import evidence_of, majority, sentences
 
@@ -135,3 +135,30 @@ def test_claims_are_true_of_fresh_data(kind):
     for claim, n in made.items():
         # Claims are made at a level of 5 % at most.
         assert false[claim] <= scipy_stats.binom.ppf(0.999, n, 0.05), (claim, n, false[claim])
+
+
+@pytest.mark.parametrize("iterations", [150, 600])
+def test_the_noise_of_mini_batches_is_no_trend(iterations):
+    """Trainings that began at the end of a long one: their cost goes up and down."""
+    trends = 0
+    for i in range(60):
+        rng = np.random.default_rng([5, i])
+        d, n = int(rng.integers(1, 6)), int(rng.integers(20, 60))
+        X = rng.normal(size=(d, n))
+        Y = (rng.normal(size=d) @ X + rng.normal(size=n))[None]
+        net = fi.Network([d, 1], output="identity")
+        optimizer, batch = (
+            fi.GradientDescent(10 ** rng.uniform(-2.5, -1.5)),
+            int(rng.integers(4, 15)),
+        )
+        theta = net.initialize("zeros", seed=0)
+        for own in (fi.LBFGS(), optimizer):
+            size = None if own is not optimizer else batch
+            theta = fi.train(
+                net, theta, X, Y, optimizer=own, batch_size=size, iterations=3000, threads=1
+            ).theta
+        data = Data(X, Y, None, Training(iterations=iterations))
+        block = run_task(Task(net, (optimizer,), batch, theta[None]), data, threads=1)
+        course = COURSES[block.columns["course"][0]]
+        trends += course in ("falling", "rising")
+    assert trends <= scipy_stats.binom.ppf(0.999, 60, 0.05)
