@@ -119,7 +119,8 @@ def ranking_of(names):
         Rank(
             scheme=name, place=i + 1, seeds=3, common_seeds=3, runs=3, failed=0, median=0.1 * i,
             low=float("nan"), high=float("nan"), difference=0.1 * i,
-            difference_low=0.01, difference_high=0.2, margin=0.0, p_value=float("nan") if i == 0 else 0.03,
+            difference_low=0.01, difference_high=0.2, margin=0.0,
+            p_value=float("nan") if i == 0 else 0.03,
             seeds_needed=None, paired=True,
             verdict=("best", "not distinguished", "worse")[i],
         )
