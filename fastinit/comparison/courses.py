@@ -210,8 +210,7 @@ def judge_courses(
     is not zero for counts. The noise of mini-batches is estimated from the second differences of
     the costs in the second half, and slow oscillations from ten parts of the last fifth. A change
     counts where it exceeds three standard errors, because few costs give the error itself with an
-    error. Noise may hide a slow change: "oscillating" says
-    that no trend can be shown.
+    error. Noise may hide a slow change: "oscillating" says that no trend can be shown.
 
     The gradient is small or tiny if the cost would fall by less than ``FLAT`` (2 %) or ``TINY``
     (0.2 %) along it, over the length of theta, if the slope did not change.
