@@ -224,7 +224,7 @@ def costs(
     """
     _check_comparison(comparison)
     comparison.points()  # raises if they differ
-    bands = _bands(comparison, _rows(comparison))
+    bands = _bands(comparison, _rows(comparison), MOST_RUNS)
     return _draw_bands(_axes(ax), bands, _x_label(comparison), yscale)
 
 
@@ -292,7 +292,7 @@ def _rows(comparison: Comparison) -> Rows:
     return {key["scheme"]: rows for key, rows in comparison.groups()}
 
 
-def _bands(comparison: Comparison, rows_of: Rows, most: int = MOST_RUNS) -> dict[str, Band]:
+def _bands(comparison: Comparison, rows_of: Rows, most: int) -> dict[str, Band]:
     """Return the band of each scheme over some of its runs, which share their points.
 
     Of more than ``most`` runs of a scheme, evenly spaced ones are used.

@@ -98,9 +98,34 @@ def test_medians_of_many_blocks_are_those_of_few_runs(monkeypatch):
     monkeypatch.setattr(
         type(grid), "costs_of", lambda self, rows: read.append(len(rows)) or costs_of(self, rows)
     )
-    bands = plots._bands(grid, plots._rows(grid), 50)
-    assert [band.runs for band in bands.values()] == [400, 400]
+    axes = plots.costs(grid, ax=plots.Figure().subplots())
+    assert axes.get_ylabel().endswith("400 runs")
     assert read == [50, 50]
+
+
+def test_a_figure_reads_a_limited_number_of_curves(monkeypatch):
+    plots = pytest.importorskip("fastinit.comparison.plots")
+    monkeypatch.setattr(plots, "MOST_CURVES", 900)
+    grid = synthetic(["zeros", "he_normal", "lecun_normal"], seed=range(400), depth=[1, 2])
+    read, costs_of = [], type(grid).costs_of
+    monkeypatch.setattr(
+        type(grid), "costs_of", lambda self, rows: read.append(len(rows)) or costs_of(self, rows)
+    )
+    picture = plots.pictures(grid)["costs"]
+    assert "at most 150 evenly spaced runs are used" in picture.caption
+    assert sum(read) <= 900
+    assert min(read) > 100
+
+
+def test_two_axes_have_panels_if_these_are_few(monkeypatch):
+    plots = pytest.importorskip("fastinit.comparison.plots")
+    grid = synthetic(["zeros", "he_normal"], seed=range(3), depth=[1, 2, 3], width=[3, 4, 5])
+    effects = {"depth": 2.0, "width": 1.0}
+    monkeypatch.setattr(plots, "_effects", lambda comparison: effects)
+    assert plots.facet_axes(grid) == ["depth", "width"]
+    monkeypatch.setattr(plots, "MOST_PANELS", 8)
+    assert plots.facet_axes(grid) == ["depth"]
+    assert plots.facet_axes(grid, ["width", "depth"]) == ["width", "depth"]
 
 
 def rates_matter(grid):
