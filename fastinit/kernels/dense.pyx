@@ -503,7 +503,6 @@ cdef class Descent:
         cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], rows = rows_of(shape)
         cdef Py_ssize_t thin = shape.strategy == THIN, copied = most_copied(shape)
         cdef Py_ssize_t resident = shape.resident_blocks, k
-        cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.epoch)
         cdef Team* teams = <Team*>self.take(call.n_teams, sizeof(Team))
         cdef Workspace* spaces = <Workspace*>self.take(call.n_teams, sizeof(Workspace))
         cdef void* packed = NULL
@@ -535,16 +534,11 @@ cdef class Descent:
                 memset(space.zeros, 0, width * itemsize)
             space.Y_blocks = self.take(members * n_out * width, itemsize)
             space.weight_blocks = self.take(members * width, itemsize)
-            k = max(resident, shape.parts)
-            if shape.strategy == WIDE and (forward_only or shape.parts > 1):
-                k = ceil_div(batch, width)
-            space.partial_costs = <double*>self.take(k, sizeof(double))
+            space.partial_costs = <double*>self.take(max(resident, shape.parts), sizeof(double))
             space.outputs = self.take(
                 members * max(n_out, thin * THIN_INPUTS) * width, itemsize
             )
-            k = 1 if thin else members
-            if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
-                k = resident
+            k = resident if shape.strategy == WIDE else 1 if thin else members
             space.activations = self.take(k * rows * width, itemsize)
             if keeps_derivatives(shape.activation):
                 space.derivatives = self.take((1 if thin else members) * rows * width, itemsize)
@@ -569,10 +563,7 @@ cdef class Descent:
             space.transposed = self.take(n, itemsize)
             space.panels = self.take(shape.panel_size, itemsize)
             space.input_panels = self.take(members * resident * width * pair, itemsize)
-            if shape.parts > 1:
-                space.gradient = self.take(shape.parts * n, itemsize)
-                space.piece_gradients = self.take(members * shape.piece_size, itemsize)
-            elif whole_gradient:
+            if whole_gradient:
                 space.gradient = self.take(n, itemsize)
             else:
                 space.gradient = NULL

@@ -56,16 +56,8 @@ cdef enum:
     INTERLEAVED_WORK = 8192
     # Rows of X that are prefetched ahead of a copy.
     ROWS_AHEAD = 8
-    # Examples in any order, which are prefetched likewise.
-    EXAMPLES_AHEAD = 4
     # Partial gradients of a narrow network, which are added up in order, if there is work enough.
     PARTS = 8
-    # Wide networks of up to this many parameters have partial gradients too. A thread keeps the
-    # activations of its examples, and only gradients and parameters pass from core to core: with
-    # 20 inputs, 100 units and 200 examples, this is a third of the bytes.
-    PARTED_PARAMETERS = 8192
-    # Blocks of a part, if there are enough for more than two parts.
-    PART_BLOCKS = 4
     # Multiply-adds of an iteration from which on a second thread helps. The limit is lower for wide
     # networks, which have no gradients to add up: a second core gains 25 % at 1.3 million.
     NARROW_THREAD_WORK = 1 << 21
@@ -112,8 +104,7 @@ cdef struct Shape:
     Strategy strategy
     Py_ssize_t width             # examples in a block
     Py_ssize_t resident_blocks   # blocks whose activations are kept at once
-    Py_ssize_t parts             # gradients: of a narrow network, or of a parted wide one
-    bint slots_of_parts          # parted: memory for each part, instead of each thread
+    Py_ssize_t parts             # narrow: gradients
     bint spread                  # narrow: sums stay spread over the lanes until a part is done
     Py_ssize_t input_parts       # wide: parts of the first layer's products; 0 for none
     Py_ssize_t most_threads      # that one network can use
@@ -279,7 +270,6 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
     batch = max(batch, 1)
     shape.strategy = strategy_of(shape, batch, lanes)
     shape.parts = 1
-    shape.slots_of_parts = False
     shape.input_parts = 0
     shape.width = batch
     blocks = 1
@@ -309,18 +299,9 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
         most = max(3 * batch // (100 * lanes), <Py_ssize_t>2)
         shape.parts = min(min(<Py_ssize_t>PARTS, most), blocks)
     shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
-    if (
-        shape.strategy == WIDE and many and shape.input_parts == 0
-        and shape.n_parameters <= PARTED_PARAMETERS and blocks > 2
-    ):
-        shape.slots_of_parts = blocks <= shape.resident_blocks
-        shape.parts = min(max(blocks // PART_BLOCKS, <Py_ssize_t>2), <Py_ssize_t>PARTS)
-        shape.resident_blocks = shape.parts * min(
-            shape.resident_blocks, ceil_div(blocks, shape.parts)
-        )
     cut_pieces(shape, lanes)
     tasks = shape.parts
-    if shape.strategy == WIDE and shape.parts == 1:
+    if shape.strategy == WIDE:
         tasks = max(shape.resident_blocks, shape.n_pieces)
     elif shape.strategy == THIN:
         tasks = ceil_div(shape.n_parameters, THIN_INPUTS * THIN_UNITS)
@@ -339,7 +320,7 @@ cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogi
     """Return an upper bound of the number of pieces."""
     cdef Py_ssize_t layer, n = ceil_div(shape.sizes[0], columns_of_piece(shape, lanes))
     for layer in range(shape.n_layers):
-        n += ceil_div(shape.sizes[layer + 1], PIECE_ROWS) + 1
+        n += ceil_div(shape.sizes[layer + 1], PIECE_ROWS)
     return n
 
 
@@ -359,9 +340,6 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
         n_out = shape.sizes[layer + 1]
         by_columns = layer == 0 and not shape.input_panels
         n = ceil_div(n_in, columns) if by_columns else ceil_div(n_out, PIECE_ROWS)
-        if n > 1 and not by_columns:
-            # An even number, which two threads share equally.
-            n += n % 2
         for k in range(n):
             piece.layer = layer
             piece.start = 0 if by_columns else k * n_out // n
@@ -431,14 +409,8 @@ cdef void gather(
     is faster than scattering numbers.
     """
     cdef Py_ssize_t e, i, last = start + n - 1
-    cdef const real* x
     if data.X_row == 1:
         for e in range(width):
-            x = X + example_of(space, min(start + e + EXAMPLES_AHEAD, last)) * data.X_column + input
-            i = 0
-            while i < n_inputs:
-                prefetch(x + i)
-                i += 64 // <Py_ssize_t>sizeof(real)
             memcpy(
                 examples + e * n_inputs,
                 X + example_of(space, min(start + e, last)) * data.X_column + input,
@@ -694,13 +666,6 @@ cdef void run_jobs(const real* theta, Call* call, Py_ssize_t t, Py_ssize_t rank)
         while team.leaving == 0:
             if call.shape.strategy == NARROW:
                 step_narrow(<const real*>job.theta, call, job, space, team, rank)
-            elif (
-                call.shape.strategy == WIDE and job.outputs != NULL
-                and call.shape.input_parts == 0
-            ):
-                forward_wide(<const real*>job.theta, call, job, space, team, rank)
-            elif call.shape.strategy == WIDE and call.shape.parts > 1:
-                step_parted(<const real*>job.theta, call, job, space, team, rank)
             elif call.shape.strategy == WIDE:
                 step_wide(<const real*>job.theta, call, job, space, team, rank)
             elif call.shape.strategy == THIN:

@@ -6,8 +6,7 @@
 #   parts with a gradient each, which are added up in order.
 # - wide: a gradient as large as the weights would have to be read and written for every block.
 #   Instead the resident blocks keep what the products need. After the backward pass of all of them,
-#   each piece of the weights gets its whole gradient, and its update while that is in cache. If the
-#   network is not too large, a batch has parts with a gradient each (parted).
+#   each piece of the weights gets its whole gradient, and its update while that is in cache.
 # - thin: batches of fewer examples than a register has lanes. The lanes run along the inputs of a
 #   layer; the activations of an example are contiguous.
 # - interleaved: batches of few examples and few parameters. The lanes are networks.
@@ -402,16 +401,15 @@ cdef void input_panel(
 
 cdef void input_gradient(
     const real* X, Call* call, const Workspace* space, const Piece* piece, Py_ssize_t first_block,
-    Py_ssize_t first_slot, Py_ssize_t examples, Py_ssize_t rank, bint add, real* dW,
-    Py_ssize_t dW_step,
+    Py_ssize_t examples, Py_ssize_t rank, bint add, real* dW, Py_ssize_t dW_step,
 ) noexcept nogil:
-    """Compute the gradient of some columns of the first layer, over resident examples."""
+    """Compute the gradient of some columns of the first layer, over the resident examples."""
     cdef const Data* data = &call.data
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width, pair = 2 * lanes
     cdef Py_ssize_t n_out = shape.sizes[1], n_in = shape.sizes[0], n, i, r
     cdef Py_ssize_t start = first_block * width, in_place, rows = rows_of(shape)
-    cdef const real* dZ = <const real*>space.activations + first_slot * rows * width
+    cdef const real* dZ = <const real*>space.activations
     cdef const real* packed
     cdef real* panel
     cdef Blocks blocks
@@ -499,42 +497,6 @@ cdef void add_parts(
                 dW[r * dW_step + k] += parts[(slot * n_out + r) * n_in + k]
 
 
-cdef void piece_gradient(
-    const real* theta, Call* call, const Workspace* space, const Piece* piece,
-    Py_ssize_t first_block, Py_ssize_t first_slot, Py_ssize_t examples, Py_ssize_t rank, bint add,
-    real* dW, Py_ssize_t dW_step, real* db,
-) noexcept nogil:
-    """Write the gradient of a piece over resident examples, or add it.
-
-    The examples begin with block ``first_block``, which lies at ``first_slot``.
-    """
-    cdef const Shape* shape = &call.shape
-    cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
-    cdef Py_ssize_t n_in = shape.sizes[piece.layer], n_out = shape.sizes[piece.layer + 1]
-    cdef Py_ssize_t rows = rows_of(shape)
-    cdef const real* panels = <const real*>space.panels + shape.panels_at[piece.layer]
-    cdef const real* dZ = <const real*>space.activations
-    dZ += (first_slot * rows + shape.rows_at[piece.layer] + piece.start) * width
-    if piece.layer == 0 and not shape.input_panels:
-        input_gradient(
-            <const real*>call.data.X, call, space, piece, first_block, first_slot, examples, rank,
-            add, dW, dW_step,
-        )
-    elif piece.layer > 0 and n_out <= FEW_OUTPUTS:
-        add_parts(
-            panels + first_slot * n_out * n_in, ceil_div(examples, width), n_out, n_in, add, dW,
-            dW_step,
-        )
-    else:
-        outer_product(
-            dZ, width, rows * width, panels + first_slot * width * pair,
-            shape.resident_blocks * width * pair, examples, width, piece.stop - piece.start, n_in,
-            add, dW, dW_step,
-        )
-    if piece.column == 0 and shape.bias:
-        sum_rows(dZ, width, rows * width, examples, width, piece.stop - piece.start, add, db)
-
-
 cdef void wide_pieces(
     const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank,
     Py_ssize_t first_block, Py_ssize_t examples, bint last,
@@ -542,8 +504,11 @@ cdef void wide_pieces(
     """Compute the gradient over the resident examples, piece by piece, and update after the last.
     """
     cdef const Shape* shape = &call.shape
-    cdef Py_ssize_t n_in, n_out, at, t = team_take(team), dW_step
+    cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
+    cdef Py_ssize_t n_in, n_out, at, t = team_take(team), rows = rows_of(shape), dW_step
+    cdef bint add = first_block > 0
     cdef const Piece* piece
+    cdef const real* dZ
     cdef real* gradient = <real*>space.gradient
     cdef real* dW
     cdef real* db
@@ -563,10 +528,29 @@ cdef void wide_pieces(
             dW_step = piece.column_stop - piece.column
             dW = <real*>space.piece_gradients + rank * shape.piece_size
             db = dW + (piece.stop - piece.start) * dW_step
-        piece_gradient(
-            theta, call, space, piece, first_block, 0, examples, rank, first_block > 0, dW,
-            dW_step, db,
-        )
+        dZ = <const real*>space.activations
+        dZ += (shape.rows_at[piece.layer] + piece.start) * width
+        if piece.layer == 0 and not shape.input_panels:
+            input_gradient(
+                <const real*>call.data.X, call, space, piece, first_block, examples, rank, add, dW,
+                dW_step,
+            )
+        elif piece.layer > 0 and n_out <= FEW_OUTPUTS:
+            add_parts(
+                <const real*>space.panels + shape.panels_at[piece.layer],
+                ceil_div(examples, width), n_out, n_in, add, dW, dW_step,
+            )
+        else:
+            outer_product(
+                dZ, width, rows * width,
+                <const real*>space.panels + shape.panels_at[piece.layer],
+                shape.resident_blocks * width * pair, examples, width, piece.stop - piece.start,
+                n_in, add, dW, dW_step,
+            )
+        if piece.column == 0 and shape.bias:
+            sum_rows(
+                dZ, width, rows * width, examples, width, piece.stop - piece.start, add, db
+            )
         if last and job.rule.optimizer != NULL:
             if update_piece(
                 theta, <const real*>dW, dW_step, <const real*>db, call, job, space, piece
@@ -630,135 +614,6 @@ cdef void step_wide(
                     finish_iteration(theta, call, job, space, team)
                 team_release(team)
         start += resident
-
-
-cdef void forward_wide(
-    const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank
-) noexcept nogil:
-    """Run a forward pass, whose blocks need nothing from each other."""
-    cdef const Shape* shape = &call.shape
-    cdef Py_ssize_t block = team_take(team)
-    while block < space.blocks and not is_interrupted(call):
-        space.partial_costs[block] = wide_block(
-            theta, call, job, space, block - rank, rank, rank
-        )
-        look_for_signals(call, team, rank, shape.width * shape.n_parameters * team.size)
-        block = team_take(team)
-    if team_arrive(team):
-        if not leaves(theta, call, job, team):
-            for block in range(space.blocks):
-                job.cost += space.partial_costs[block]
-            finish_iteration(theta, call, job, space, team)
-        team_release(team)
-
-
-# --- wide, in parts -------------------------------------------------------------------------------
-
-cdef void run_part(
-    const real* theta, Call* call, const Job* job, const Workspace* space, const Team* team,
-    Py_ssize_t part, Py_ssize_t rank,
-) noexcept nogil:
-    """Run the blocks of a part forward and backward, and write its gradient."""
-    cdef const Shape* shape = &call.shape
-    cdef Py_ssize_t most = shape.resident_blocks // shape.parts, slot, k
-    cdef Py_ssize_t first_slot = most * (part if shape.slots_of_parts else rank)
-    cdef Py_ssize_t first = part * space.blocks // shape.parts, start = first, resident, at, layer
-    cdef Py_ssize_t end = (part + 1) * space.blocks // shape.parts, examples, n_in
-    cdef real* gradient = <real*>space.gradient + part * shape.n_parameters
-    cdef const Piece* piece
-    if first == end:
-        memset(gradient, 0, shape.n_parameters * sizeof(real))
-    while start < end:
-        resident = min(most, end - start)
-        for slot in range(first_slot, first_slot + resident):
-            if is_interrupted(call):
-                return
-            space.partial_costs[start - first_slot + slot] = wide_block(
-                theta, call, job, space, start - first_slot, slot, rank
-            )
-            look_for_signals(call, team, rank, 3 * shape.width * shape.n_parameters * team.size)
-        examples = min(resident * shape.width, space.n - start * shape.width)
-        for k in range(shape.n_pieces):
-            piece = &shape.pieces[k]
-            layer = piece.layer
-            n_in = shape.sizes[layer]
-            at = shape.weights_at[layer]
-            piece_gradient(
-                theta, call, space, piece, start, first_slot, examples, rank, start > first,
-                gradient + at + piece.start * n_in + piece.column, n_in,
-                gradient + at + shape.sizes[layer + 1] * n_in + piece.start,
-            )
-        start += resident
-
-
-cdef inline void sum_parts(
-    const real* parts, Py_ssize_t n_parts, Py_ssize_t apart, Py_ssize_t n, real* out
-) noexcept nogil:
-    """Add up at least two gradients, ``apart`` numbers apart."""
-    cdef Py_ssize_t part, k
-    for k in range(n):
-        out[k] = parts[k] + parts[apart + k]
-    for part in range(2, n_parts):
-        for k in range(n):
-            out[k] += parts[part * apart + k]
-
-
-cdef void finish_piece(
-    const real* theta, Call* call, const Job* job, Workspace* space, Team* team,
-    const Piece* piece, Py_ssize_t rank,
-) noexcept nogil:
-    """Add up the gradients of a piece, and update it or write its gradient."""
-    cdef const Shape* shape = &call.shape
-    cdef Py_ssize_t n_in = shape.sizes[piece.layer], n_out = shape.sizes[piece.layer + 1], r
-    cdef Py_ssize_t at = shape.weights_at[piece.layer], n = piece.column_stop - piece.column
-    cdef Py_ssize_t rows = piece.stop - piece.start, dW_step = n
-    cdef const real* parts = <const real*>space.gradient
-    cdef real* dW = <real*>space.piece_gradients + rank * shape.piece_size
-    cdef real* db = dW + rows * n
-    if job.gradient != NULL:
-        dW = <real*>job.gradient + at + piece.start * n_in + piece.column
-        db = <real*>job.gradient + at + n_out * n_in + piece.start
-        dW_step = n_in
-    parts += at + piece.start * n_in + piece.column
-    if n == n_in:
-        sum_parts(parts, shape.parts, shape.n_parameters, rows * n, dW)
-    else:
-        for r in range(rows):
-            sum_parts(
-                parts + r * n_in, shape.parts, shape.n_parameters, n, dW + r * dW_step
-            )
-    if piece.column == 0 and shape.bias:
-        parts = <const real*>space.gradient + at + n_out * n_in + piece.start
-        sum_parts(parts, shape.parts, shape.n_parameters, rows, db)
-    if job.rule.optimizer != NULL:
-        if update_piece(theta, <const real*>dW, dW_step, <const real*>db, call, job, space, piece):
-            counter_store(&team.nonfinite, 1)
-
-
-cdef void step_parted(
-    const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank
-) noexcept nogil:
-    cdef const Shape* shape = &call.shape
-    cdef Py_ssize_t t = team_take(team)
-    while t < shape.parts and not is_interrupted(call):
-        run_part(theta, call, job, space, team, t, rank)
-        t = team_take(team)
-    if team_arrive(team):
-        if not leaves(theta, call, job, team):
-            for t in range(space.blocks):
-                job.cost += space.partial_costs[t]
-            space.panels_filled = space.batch == NULL and shape.slots_of_parts
-        team_release(team)
-    if team.leaving != 0:
-        return
-    # Always the same pieces, so that parameters and state stay in the cache of the thread.
-    t = rank
-    while t < shape.n_pieces:
-        finish_piece(theta, call, job, space, team, &shape.pieces[t], rank)
-        t += team.size
-    if team_arrive(team):
-        finish_iteration(theta, call, job, space, team)
-        team_release(team)
 
 
 # --- thin -----------------------------------------------------------------------------------------

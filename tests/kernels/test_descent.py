@@ -642,11 +642,11 @@ def test_threads_of_a_stack_last_as_long_as_the_run(compiled, started):
 def test_a_short_call_starts_no_thread(compiled, started):
     """Starting one takes longer than the work; a longer call has them, with the same bits."""
     case, descent = problem([65, 63, 10], 201, np.dtype(np.float64)), compiled.Descent()
-    first = descend(compiled, case, GradientDescent(0.1), steps=2, threads=2, descent=descent)
+    first = descend(compiled, case, GradientDescent(0.1), steps=2, threads=3, descent=descent)
     assert len(started) == 0
-    descend(compiled, case, GradientDescent(0.1), steps=9, threads=2, descent=descent)
-    assert len(started) == 1
-    again = descend(compiled, case, GradientDescent(0.1), steps=2, threads=2, descent=descent)
+    descend(compiled, case, GradientDescent(0.1), steps=9, threads=3, descent=descent)
+    assert len(started) == 2
+    again = descend(compiled, case, GradientDescent(0.1), steps=2, threads=3, descent=descent)
     assert [a.tobytes() for a in first] == [a.tobytes() for a in again]
 
 
