@@ -25,7 +25,7 @@ STUDY = ROOT / "docs" / "which-initialisation.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 CI = [ROOT / ".ci" / "run", *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 # Packages that an example may import, as the tests that use them do.
-OPTIONAL = ("keras", "pandas", "scipy", "sklearn", "torch")
+OPTIONAL = ("jax", "keras", "pandas", "safetensors", "scipy", "sklearn", "torch", "transformers")
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -79,9 +79,9 @@ def test_examples_run(page, tmp_path, monkeypatch, request):
 
 @pages
 def test_every_code_block_is_run(page):
-    """Python is a doctest, sh commands, py and bash scripts that test_scripts.py runs."""
+    """Python is a doctest, sh commands, json their input, py and bash what test_scripts.py runs."""
     fences = re.findall(r"^```(.*)$", TEXT[page], re.MULTILINE)
-    other = {"clusters.md": {"py", "bash"}, STUDY.name: {"text"}}
+    other = {"clusters.md": {"py", "bash"}, "checkpoints.md": {"json"}, STUDY.name: {"text"}}
     assert set(fences[::2]) <= {"python", "sh"} | other.get(page.name, set())
     assert set(fences[1::2]) <= {""}
     for block in blocks(page, "python"):
@@ -129,6 +129,8 @@ def test_lesson_as_a_script_runs(plt, monkeypatch, capsys):
 @pages
 def test_commands_run(page, tmp_path):
     """Those of fastinit here, in one folder; all others in CI, word for word."""
+    for text in blocks(page, "json"):
+        (tmp_path / "model.json").write_text(text, encoding="utf-8")
     ci = "\n".join(path.read_text(encoding="utf-8") for path in CI)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for command in commands(page):

@@ -48,7 +48,7 @@ MOST_THREADS = 32
 BLOCK = 4096
 # Chunks are synchronised with the disk, and listed in the journal, whenever this many bytes are
 # complete.
-SYNC = 256 << 20
+SYNC = 64 << 20
 # The longest header that readers accept.
 MOST_HEADER = 100_000_000
 INDEX = "model.safetensors.index.json"

@@ -168,6 +168,19 @@ def test_jax_arrays_are_immutable():
         fi.normal(out=jax.numpy.zeros(3), seed=0)
 
 
+def test_bits_of_bfloat16():
+    """Arrays of uint16 hold them; without the dtype they are refused."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    bits = np.empty((300, 7), np.uint16)
+    assert fi.normal(out=bits, dtype="bfloat16", seed=1) is bits
+    expected = fi.normal((300, 7), dtype=ml_dtypes.bfloat16, seed=1)
+    assert bits.tobytes() == expected.tobytes()
+    with pytest.raises(TypeError, match="out: expected dtype"):
+        fi.normal(out=bits, seed=1)
+    with pytest.raises(TypeError, match="out: expected dtype"):
+        fi.normal(out=bits, dtype="float16", seed=1)
+
+
 def test_bfloat16_is_no_dependency():
     """Without ml_dtypes there is a clear message, and fills import no optional package."""
     code = """
