@@ -795,7 +795,7 @@ def test_live_table(tmp_path):
 
     master, slave = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "fastinit", *GRID, "--iterations", "6000"],
+        [sys.executable, "-m", "fastinit", *GRID, "--iterations", "30000"],
         cwd=tmp_path,
         env=os.environ | {"MPLBACKEND": "Agg", "TERM": "xterm", "COLUMNS": "120"},
         stdout=subprocess.DEVNULL,
@@ -1096,7 +1096,7 @@ def test_no_command(tmp_path):
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "usage: fastinit [-h] [--version] {compare,merge,report,info} ...\n"
+        "usage: fastinit [-h] [--version] {compare,merge,report,fill,info} ...\n"
         "fastinit: expected a command; try fastinit --help\n"
     )
 
