@@ -25,7 +25,7 @@ STUDY = ROOT / "docs" / "which-initialisation.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 CI = [ROOT / ".ci" / "run", *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 # Packages that an example may import, as the tests that use them do.
-OPTIONAL = ("pandas", "scipy", "sklearn", "torch")
+OPTIONAL = ("equinox", "flax", "jax", "pandas", "scipy", "sklearn", "torch")
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
