@@ -864,8 +864,14 @@ def _sharding_of(sharding: Any, shape: Shape, traced: bool) -> Any:
             f"out_sharding: expected a PartitionSpec, a {kinds} or None; "
             f"got {type(sharding).__name__}"
         )
-    if isinstance(sharding, NamedSharding) and sharding.spec.unreduced:
-        raise ValueError(f"out_sharding: expected no unreduced axes; got {sharding.spec}")
+    if isinstance(sharding, NamedSharding):
+        if sharding.spec.unreduced:
+            raise ValueError(f"out_sharding: expected no unreduced axes; got {sharding.spec}")
+        if len(sharding.spec) > len(shape):
+            raise ValueError(
+                f"out_sharding: expected at most {len(shape)} axes, as shape {shape} has; "
+                f"got {sharding.spec}"
+            )
     sharding.shard_shape(shape)  # JAX's own errors
     return sharding
 

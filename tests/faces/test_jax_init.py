@@ -67,8 +67,12 @@ def test_shape_and_dtype(name, shape, dtype):
 
 
 @pytest.mark.parametrize(
-    "axes", [{"in_axis": (0, 1), "out_axis": (-2, -1)}, {"in_axis": 0, "out_axis": (2, 3), "batch_axis": 1}]
-)  # fmt: skip
+    "axes",
+    [
+        {"in_axis": (0, 1), "out_axis": (-2, -1)},
+        {"in_axis": 0, "out_axis": (2, 3), "batch_axis": 1},
+    ],
+)
 def test_several_axes(axes):
     make = partial(init.variance_scaling, 1.0, "fan_avg", "normal", **axes)
     shape = (20, 30, 4, 5)
@@ -125,13 +129,14 @@ def test_values_are_those_of_fastinit(dtype):
     key = jax.random.wrap_key_data(jnp.array([2**8, 5], jnp.uint32))
     kind = {"seed": seed, "dtype": np.dtype(dtype)}
     axes = {"in_axis": -2, "out_axis": -1}
+    he_normal = partial(fi.variance_scaling, scale=2.0, distribution="truncated_normal")
     for found, expected in (
         (init.normal(0.5), fi.normal(shape, std=0.5, **kind)),
         (init.uniform(0.5), fi.uniform(shape, 0.0, 0.5, **kind)),
         (init.he_uniform(), fi.he_uniform(shape, **axes, **kind)),
-        (init.he_normal(), fi.variance_scaling(shape, 2, "fan_in", "truncated_normal", **axes, **kind)),
+        (init.he_normal(), he_normal(shape, **axes, **kind)),
         (init.orthogonal(), fi.orthogonal(shape, in_axis=0, out_axis=1, **kind)),
-    ):  # fmt: skip
+    ):
         np.testing.assert_array_equal(np.asarray(found(key, shape, dtype)), expected)
 
 
@@ -143,7 +148,7 @@ def test_keys():
     assert (typed != make(jax.random.key(8), (3, 4))).all()
     wide = [make(jax.random.key(seed, impl="rbg"), (3, 4)) for seed in (7, 8)]
     assert (wide[0] != wide[1]).all()
-    assert init._seed_of(np.arange(4, dtype=np.uint32)) == 2588312402164692545
+    assert init._seed_of(np.arange(4, dtype=np.uint32)) == 18058939085400907254
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((5, 3), -1), ((3, 5), -1), ((2, 3, 4), 1)])
