@@ -5,6 +5,9 @@ side fills all parameters, and uses two threads; ``trunc_normal_`` has its bound
 deviations. The construction of BERT includes the allocation of its memory.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from time import process_time
@@ -20,6 +23,8 @@ SMALL, COUNT = (64, 64), 1_000
 # The overhead that a small tensor may have, in seconds.
 LIMIT = 15e-6
 # Targets for float32 and bfloat16.
+# 1 GB on 8 host devices, and the targets.
+SHARDED = {"float32": ((16384, 16384), 2), "bfloat16": ((32768, 16384), 8)}
 TARGETS = {"xavier_uniform_": (4, 5), "normal_": (4, 4), "trunc_normal_": (30, 20)}
 
 
@@ -116,6 +121,44 @@ def bert(patched: bool) -> Callable[[], object]:
     return work
 
 
+def by_jax(dtype: str) -> Callable[[], object]:
+    import jax
+
+    fill = partial(jax.random.normal, shape=SHARDED[dtype][0], dtype=dtype)
+    compiled = jax.jit(fill, out_shardings=over_devices())
+    return lambda: compiled(jax.random.key(0)).block_until_ready()
+
+
+def by_fastinit_jax(dtype: str) -> Callable[[], object]:
+    import jax
+
+    import fastinit.jax as fj
+
+    fill = partial(fj.normal(1.0), shape=SHARDED[dtype][0], dtype=dtype)
+    sharding = over_devices()
+    return lambda: fill(jax.random.key(0), out_sharding=sharding).block_until_ready()
+
+
+def over_devices():
+    import jax
+
+    mesh = jax.make_mesh((len(jax.devices()),), ("x",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+
+
+def ratio_on_devices(dtype: str) -> float:
+    """Return the ratio on 8 host devices, whose number JAX reads when it starts."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        [sys.executable, __file__, dtype],
+        env=os.environ | flags,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return float(result.stdout)
+
+
 # --- pytest benches/bench_models.py ---------------------------------------------------------------
 
 
@@ -143,6 +186,14 @@ def test_bert(benchmark, patched):
     needs("transformers")
     benchmark.group = "BERT"
     benchmark.pedantic(bert(patched), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("side", [by_jax, by_fastinit_jax])
+@pytest.mark.parametrize("dtype", SHARDED)
+def test_jax(benchmark, dtype, side):
+    needs("jax")
+    benchmark.group = f"JAX, {dtype}"
+    benchmark.pedantic(side(dtype), rounds=1)
 
 
 # --- python benches/report.py ---------------------------------------------------------------------
@@ -190,6 +241,16 @@ def ratios() -> list[dict]:
         contenders = {"peer": repeated(bert(False)), "fastinit": repeated(bert(True))}
         times = in_turns(contenders, turns=7, seconds=0.0)
         rows.append(row | {"measured": ratio(times, "peer", "fastinit")})
+    for dtype, (_, target) in SHARDED.items():
+        row = {
+            "question": f"`fastinit.jax.normal`, 1 GB {dtype} on 8 host devices",
+            "peer": "`jax.random.normal`, jitted",
+            "target": target,
+        }
+        reason = absent("jax")
+        rows.append(
+            row | ({"skipped": reason} if reason else {"measured": ratio_on_devices(dtype)})
+        )
     return rows
 
 
@@ -207,3 +268,11 @@ def overhead(rules: dict | None) -> dict:
     times = in_turns(contenders, turns=9, seconds=0.02)
     beyond = (min(times["model"]) - min(times["array"])) / COUNT
     return {"measured": LIMIT / beyond}
+
+
+if __name__ == "__main__":  # as ratio_on_devices() starts it
+    sides = {"peer": by_jax, "fastinit": by_fastinit_jax}
+    found = in_turns(
+        {side: repeated(make(sys.argv[1])) for side, make in sides.items()}, turns=3, seconds=0.0
+    )
+    print(ratio(found, "peer", "fastinit"))

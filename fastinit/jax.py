@@ -202,9 +202,9 @@ class _Initializer:
         """
         data = _data_of(key)
         lengths = check_shape(shape)
-        found = _enabled(self.dtype if dtype is None else _as_dtype(dtype, self.dtypes))
-        function, keywords = self.plan(lengths, found, *self.arguments)
-        fill = _Fill(function, tuple(keywords.items()), lengths, found, self.whole)
+        own = _enabled(self.dtype if dtype is None else _as_dtype(dtype, self.dtypes))
+        function, keywords = self.plan(lengths, own, *self.arguments)
+        fill = _Fill(function, tuple(keywords.items()), lengths, own, self.whole)
         # Under vmap and grad, what does not depend on their arguments is computed at once.
         traced = isinstance(data, jax.core.Tracer)
         sharding = _sharding_of(out_sharding, lengths, traced)
@@ -214,7 +214,8 @@ class _Initializer:
         seed = _seed_of(np.asarray(data))
         if sharding is None:
             whole = tuple(slice(0, n) for n in lengths)
-            return jax.device_put(fill.filled(seed, whole))
+            found: jax.Array = jax.device_put(fill.filled(seed, whole))
+            return found
         return _by_shards(fill, seed, sharding)
 
 
@@ -738,13 +739,13 @@ def _by_shards(fill: _Fill, seed: int, sharding: Sharding) -> jax.Array:
         if source is None:
             found = fill.filled(seed, window)
         else:
-            part = source[window]
-            found = _aligned(part.shape, fill.dtype)
-            found[...] = part
+            found = _aligned([stop - start for start, stop in bounds], fill.dtype)
+            found[...] = source[window]
         made[bounds] = found
         return found
 
-    return jax.make_array_from_callback(fill.shape, sharding, shard)
+    array: jax.Array = jax.make_array_from_callback(fill.shape, sharding, shard)
+    return array
 
 
 def _by_callback(fill: _Fill, data: Any, sharding: NamedSharding | None) -> jax.Array:
@@ -767,10 +768,10 @@ def _by_callback(fill: _Fill, data: Any, sharding: NamedSharding | None) -> jax.
         ]
         return _call(callback, data, jnp.array(places, jnp.int32))
 
-    mapped: Callable[[Any], jax.Array] = jax.shard_map(
+    array: jax.Array = jax.shard_map(
         local, mesh=mesh, in_specs=PartitionSpec(), out_specs=sharding.spec, check_vma=False
-    )
-    return mapped(data)
+    )(data)
+    return array
 
 
 def _call(callback: _Callback, data: Any, places: Any) -> Any:
@@ -863,8 +864,14 @@ def _sharding_of(sharding: Any, shape: Shape, traced: bool) -> Any:
             f"out_sharding: expected a PartitionSpec, a {kinds} or None; "
             f"got {type(sharding).__name__}"
         )
-    if isinstance(sharding, NamedSharding) and sharding.spec.unreduced:
-        raise ValueError(f"out_sharding: expected no unreduced axes; got {sharding.spec}")
+    if isinstance(sharding, NamedSharding):
+        if sharding.spec.unreduced:
+            raise ValueError(f"out_sharding: expected no unreduced axes; got {sharding.spec}")
+        if len(sharding.spec) > len(shape):
+            raise ValueError(
+                f"out_sharding: expected at most {len(shape)} axes, as shape {shape} has; "
+                f"got {sharding.spec}"
+            )
     sharding.shard_shape(shape)  # JAX's own errors
     return sharding
 
