@@ -126,9 +126,12 @@ class Machine:
         elif operation == "bfe":
             x = self.read(operands[0], dtype_of(last))
             self.write(out, x >> int(operands[1]) & (2 ** int(operands[2]) - 1))
-        elif last == "s16x2":
-            a, b = (self.read(x, np.dtype(np.uint32)).view(np.uint16) for x in operands)
-            self.write(out, BINARY[operation](a, b).view(np.uint32))
+        elif last.endswith("x2"):  # two numbers in a register
+            half = dtype_of(last[:-2])
+            assert half.kind != "f" or name[1:-1] == ["rn"], name
+            whole = np.dtype(f"u{2 * half.itemsize}")
+            a, b = (self.read(x, whole).view(half) for x in operands)
+            self.write(out, BINARY[operation](a, b).view(whole))
         else:
             self.compute(name, out, dtype_of(last), operands)
 

@@ -133,7 +133,7 @@ def random_shapes_windows_and_strides():
         order = rng.permutation(len(shape)).tolist()
         gap = int(rng.integers(1, 3))
         memory = torch.full([gap * own[axis] for axis in order], 99, dtype=DTYPES[kind])
-        out = memory[(slice(None, None, gap),) * len(shape)].permute(*np.argsort(order).tolist())
+        out = memory[(slice(None, None, gap),) * len(shape)].permute(np.argsort(order).tolist())
         expected = torch.empty(own, dtype=DTYPES[kind])
         initializers.get(name)(shape, out=expected, window=window, **keywords)
         triton.draw(out, plan_of(name, shape, kind, **keywords), shape, window)
