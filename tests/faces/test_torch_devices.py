@@ -13,7 +13,7 @@ nn = torch.nn
 
 
 class Late(torch.Tensor):
-    """A tensor whose copies are made as late as a device may make them: when they are waited for."""
+    """A tensor whose copies are made as late as possible: when they are waited for."""
 
     pending: list = []  # noqa: RUF012
 
