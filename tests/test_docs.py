@@ -26,7 +26,8 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 CI = [ROOT / ".ci" / "run", *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 # Packages that an example may import, as the tests that use them do.
 OPTIONAL = (
-    "equinox", "flax", "jax", "keras", "pandas", "safetensors", "scipy", "sklearn", "torch", "transformers",
+    "equinox", "flax", "jax", "keras", "pandas", "safetensors", "scipy", "sklearn", "torch",
+    "transformers",
 )  # fmt: skip
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
