@@ -127,7 +127,8 @@ def random_shapes_windows_and_strides():
     from fastinit import triton
 
     rng = np.random.default_rng(0)
-    for number in range(80):
+    # The interpreter is slow.
+    for number in range(30 if os.environ.get("TRITON_INTERPRET") else 80):
         name, keywords, shape, window, kind = random_case(rng)
         own = [part.stop - part.start for part in window]
         order = rng.permutation(len(shape)).tolist()
@@ -280,7 +281,7 @@ def main(name, executor):
         from fastinit import triton
 
         if executor == "interpreter":
-            triton.COUNTERS = 1024  # the interpreter takes its time for each program
+            triton.COUNTERS = 8192  # the interpreter takes its time for each program
         else:
             triton._fill = Emulated(triton._fill, 90)
         warnings.simplefilter("error")
