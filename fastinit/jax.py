@@ -205,8 +205,7 @@ class _Initializer:
         own = _enabled(self.dtype if dtype is None else _as_dtype(dtype, self.dtypes))
         function, keywords = self.plan(lengths, own, *self.arguments)
         fill = _Fill(function, tuple(keywords.items()), lengths, own, self.whole)
-        # Under vmap and grad, what does not depend on their arguments is computed at once.
-        traced = isinstance(data, jax.core.Tracer)
+        traced = isinstance(data, jax.core.Tracer) or _is_inside()
         sharding = _sharding_of(out_sharding, lengths, traced)
         if traced:
             fill.check()
@@ -843,15 +842,25 @@ def _enabled(given: np.dtype[Any] | None) -> np.dtype[Any]:
     return found
 
 
+def _is_inside() -> bool:
+    """Return whether JAX is tracing a function, which the key need not depend on."""
+    try:
+        jax.sharding.get_mesh()
+    except ValueError:  # the mesh of the devices is known outside alone
+        return True
+    return False
+
+
 def _sharding_of(sharding: Any, shape: Shape, traced: bool) -> Any:
     """Return a sharding that suits a shape, or None."""
+    mesh: Any = jax.sharding.get_abstract_mesh() if traced else jax.sharding.get_mesh()
     if sharding is None:
-        # As JAX does with a mesh, all devices have the whole array.
-        if traced or jax.sharding.get_mesh().empty:
+        # As JAX does with a mesh, all devices have the whole array. Within shard_map, each device
+        # calls the initialiser by itself.
+        if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
             return None
         sharding = PartitionSpec()
     if isinstance(sharding, PartitionSpec):
-        mesh: Any = jax.sharding.get_abstract_mesh() if traced else jax.sharding.get_mesh()
         if mesh.empty:
             raise ValueError(
                 "out_sharding: expected a NamedSharding, or a PartitionSpec and a mesh of "

@@ -215,6 +215,22 @@ def test_compiled(name):
         assert (looped == expected[0]).all()
 
 
+def test_keys_that_a_traced_function_knows():
+    """A key need not be an argument of the function."""
+    fill = partial(init.normal(1.0), shape=(3, 2))
+    expected = np.asarray(fill(KEY))
+    found = [
+        jax.jit(lambda: fill(KEY))(),
+        jax.vmap(lambda x: x + fill(KEY))(jnp.zeros(2))[1],
+        jax.checkpoint(lambda x: x + fill(KEY))(0.0),
+        jax.lax.scan(lambda x, _: (x, fill(KEY)), 0.0, None, length=2)[1][1],
+        jax.grad(lambda w: (w * fill(KEY)).sum())(jnp.zeros((3, 2))),
+    ]
+    for each in found:
+        assert (np.asarray(each) == expected).all()
+    assert jax.eval_shape(lambda: fill(KEY)).shape == (3, 2)
+
+
 def test_nothing_is_filled_for_shapes_alone(monkeypatch):
     monkeypatch.setattr(init, "_aligned", None)
     found = jax.eval_shape(lambda: init.normal()(jax.random.key(0), (10**6, 10**6)))
@@ -364,6 +380,15 @@ def meshes():
             assert (fill(KEY) == jax.jit(fill)(KEY)).all()
             assert fill(KEY).sharding.spec == P("b")
             assert init.normal()(KEY, (8, 4)).sharding.is_fully_replicated
+            # With a traced key, one that is known, and on each device.
+            whole = partial(init.normal(), shape=(8, 4))
+            expected = np.asarray(whole(KEY))
+            each = jax.shard_map(
+                partial(whole, KEY), in_specs=(), out_specs=P("a"), check_vma=False
+            )
+            for found in (jax.jit(whole)(KEY), jax.jit(partial(whole, KEY))(), jax.jit(each)()):
+                assert (np.asarray(found)[-8:] == expected).all()
+            assert (jax.jit(partial(fill, KEY))() == fill(KEY)).all()
 
 
 def once():
