@@ -180,6 +180,7 @@ NEEDED = {
     "fastinit.keras": "keras",
     "fastinit.sklearn": "sklearn",
     "fastinit.torch": "torch",
+    "fastinit.triton": "triton",
 }
 
 

@@ -92,6 +92,7 @@ def test_curves_do_not_depend_on_the_blocks(grid, size):
 def test_medians_of_many_blocks_are_those_of_few_runs(monkeypatch):
     """However small the blocks are, a median curve is not computed from more runs than it says."""
     plots = pytest.importorskip("fastinit.comparison.plots")
+    monkeypatch.setattr(plots, "MOST_RUNS", 50)
     grid = scattered(synthetic(["zeros", "he_normal"], seed=range(400)), 1)
     read = []
     costs_of = type(grid).costs_of
