@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from fastinit import __version__
 from fastinit.checkpoint.plan import Plan, Tensor
 from fastinit.initializers.fills import Shape, Window
+from fastinit.initializers.target import join_all
 from fastinit.kernels import usable_cores
 from fastinit.training.files import parsed_json, replace_file
 from fastinit.training.progress import Display
@@ -278,12 +279,10 @@ def run(work: Callable[[int, Bytes], None], chunks: Iterable[int], threads: int 
             started.append(helper)
         if not started:
             each()
-        for helper in started:
-            helper.join()
+        join_all(started)
     except BaseException as error:
         errors.append(error)
-        for helper in started:
-            helper.join()
+        join_all(started)
     if errors:
         raise errors[0]
 

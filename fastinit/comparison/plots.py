@@ -512,7 +512,7 @@ class _Rim:
 
 
 class PlainTicks(Locator):
-    """Ticks within limits, as many as have room for their labels on the axis as it is drawn.
+    """Ticks within limits, as many as fit on the axis with their labels as it is drawn.
 
     Parameters
     ----------
@@ -521,7 +521,7 @@ class PlainTicks(Locator):
         Whether the axis is logarithmic. Over more than a part of a decade, labels are then at
         powers of ten, or at every n-th of them, and between them if there are few.
     wanted : sequence of float, optional
-        The ticks, in ascending order; without room for all of them, some are left out.
+        The ticks, in ascending order; some are left out if their labels would overlap.
     integer : bool, default False
     """
 
@@ -590,7 +590,7 @@ class PlainTicks(Locator):
         return kept
 
     def _gaps(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the room between neighbouring labels in points, less a space."""
+        """Return the space between neighbouring labels in points, less the width of a blank."""
         axis: Any = self.axis
         ax = axis.axes
         across = axis.axis_name == "x"
@@ -1154,8 +1154,8 @@ def heat_map(
     names = [str(name) for name in columns]
     # Side by side, the labels of many columns would overlap.
     figure: Any = ax.figure
-    room = 72 * 0.6 * ax.get_position().width * figure.get_figwidth() / max(1, len(names))
-    upright = max(map(len, names), default=0) * 0.64 * plt.rcParams["font.size"] > room
+    space = 72 * 0.6 * ax.get_position().width * figure.get_figwidth() / max(1, len(names))
+    upright = max(map(len, names), default=0) * 0.64 * plt.rcParams["font.size"] > space
     ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
     ax.set_yticks(range(len(rows)), [str(name) for name in rows])
     ax.set(xlabel=column_label, ylabel=row_label)
@@ -1746,7 +1746,7 @@ def _n_classes(labels: ArrayLike) -> int:
 
 
 def _axes(ax: Axes | None) -> Axes:
-    """Return the axes, or the current ones; a new figure leaves room for the labels of curves."""
+    """Return the axes, or the current ones; a new figure leaves space for the labels of curves."""
     if ax is not None:
         return ax
     return plt.gca() if plt.get_fignums() else plt.figure(layout="constrained").gca()

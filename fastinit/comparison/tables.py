@@ -210,7 +210,7 @@ def fitted(rows: Table, width: int, digits: int = DIGITS) -> tuple[list[ColumnBl
         With at least one row.
     width : int
     digits : int, default 6
-        Significant digits, if there is room for them.
+        Significant digits, if there is space for them.
 
     Returns
     -------

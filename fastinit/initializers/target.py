@@ -336,7 +336,7 @@ class Target(Generic[Out]):
             work()
         finally:
             slices.clear()
-            _join(helpers)
+            join_all(helpers)
         return self.result
 
     def _matrices(self) -> Iterator[tuple[NDArray[Any], int, int]]:
@@ -421,7 +421,7 @@ def _pieces(
             yield cells[:, row : row + height], first + row * step, step, sources
 
 
-def _join(helpers: Sequence[threading.Thread]) -> None:
+def join_all(helpers: Sequence[threading.Thread]) -> None:
     """Wait for all threads that were started, even if Ctrl-C arrives meanwhile.
 
     They write to the caller's memory, so none may outlive the call. Each ends after its slice.

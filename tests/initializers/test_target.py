@@ -468,7 +468,7 @@ def test_an_interrupt_while_threads_are_waited_for(monkeypatch):
         helper.start()
     monkeypatch.setattr(threading.Thread, "join", join_interrupted)
     with pytest.raises(KeyboardInterrupt):
-        target._join(helpers)
+        target.join_all(helpers)
     assert not any(helper.is_alive() for helper in helpers)
 
 
