@@ -239,7 +239,7 @@ GRIDS: dict[str, tuple[dict, int]] = {
 
 def fill_store(path: Path, axes: dict, n_cells: int, rows: int = ROWS) -> None:
     """Write a store of runs that were never trained, by the writer that `compare` uses."""
-    from fastinit.comparison import grid, results, statistics, trials
+    from fastinit.comparison import courses, grid, results, trials
     from fastinit.comparison.store import Writer
 
     (X, Y), draw = short_data(), np.random.default_rng(0)
@@ -265,7 +265,7 @@ def fill_store(path: Path, axes: dict, n_cells: int, rows: int = ROWS) -> None:
                 columns |= {
                     "iterations": np.where(diverged, 20, 50),
                     "diverged_at": np.where(diverged, 20, -1),
-                    "stopped": np.where(diverged, statistics.STOPPED.index("divergence"), 0),
+                    "stopped": np.where(diverged, courses.STOPPED.index("divergence"), 0),
                     "course": draw.integers(1, 5, k),
                     "start_cost": draw.normal(0.7, 0.01, k),
                     "final_cost": np.where(diverged, np.nan, final),
@@ -321,6 +321,12 @@ def report_of(name: str, rows: int = ROWS, folder: Path | None = None) -> tuple[
             fill_store(path, *GRIDS[name], rows)
         report = Path(temporary, "report.html")
         return used([sys.executable, "-m", "fastinit", "report", str(path), "-o", str(report)])
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_report_by_fastinit(benchmark, name):
+    benchmark.group = "report of a store"
+    benchmark.pedantic(report_of, (name, 600), rounds=1)
 
 
 def ratios() -> list[dict]:
@@ -396,6 +402,8 @@ def main() -> None:
     parser.add_argument("--grid", choices=GRIDS, action="append", help="only these grids")
     parser.add_argument("--stores", type=Path, help="a folder in which the stores are kept")
     arguments = parser.parse_args()
+    if arguments.stores:
+        arguments.stores.mkdir(parents=True, exist_ok=True)
     for store in (False, True) if arguments.count else ():
         factor, seconds = short_trainings(arguments.count, store)
         print(
