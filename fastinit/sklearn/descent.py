@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.kernels import dense
+from fastinit.kernels import dense, random
 from fastinit.training.network import Layout
 from fastinit.training.optimizers import (
     AdamW,
@@ -325,13 +325,12 @@ class Descent:
 
     def _orders(self, epochs: int) -> NDArray[np.intp] | None:
         """Draw the orders of the examples as scikit-learn does, each from the one before."""
-        orders = np.empty((0 if self.whole else epochs, self.n), np.intp)
-        for epoch in range(epochs):
-            if self.shuffle:
-                # scikit-learn applies a shuffled range to the order before, which is this.
-                self.random_state.shuffle(self.sample)
-            if not self.whole:
-                orders[epoch] = self.sample
+        orders = np.empty((epochs, self.n), np.intp)
+        if self.shuffle:
+            # scikit-learn applies a shuffled range to the order before, which is this.
+            random.shuffles(self.random_state._bit_generator, self.sample, orders)
+        else:
+            orders[:] = self.sample
         return None if self.whole else orders
 
     def _check_weights(self, orders: NDArray[np.intp]) -> None:
