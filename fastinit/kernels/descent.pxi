@@ -261,7 +261,9 @@ cdef Strategy strategy_of(const Shape* shape, Py_ssize_t batch, Py_ssize_t lanes
     return WIDE if n >= WIDE_PARAMETERS else NARROW
 
 
-cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogil:
+cdef void cut(
+    Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize, bint forward_only
+) noexcept nogil:
     """Cut batches of up to ``batch`` examples into blocks, and the work into tasks."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize, pair = 2 * lanes
     cdef Py_ssize_t rows = rows_of(shape), n_in = shape.sizes[0], most, blocks, tasks
@@ -290,7 +292,8 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
         if n_in >= SPLIT_INPUTS:
             shape.input_parts = INPUT_PARTS
     shape.resident_blocks = blocks
-    if shape.strategy == WIDE:
+    if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
+        # Otherwise no block waits for others: the threads meet at the end of the batch only.
         shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
     many = work >= (NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK)
     if shape.strategy == NARROW and many:
@@ -409,6 +412,9 @@ cdef void gather(
     is faster than scattering numbers.
     """
     cdef Py_ssize_t e, i, last = start + n - 1
+    if data.X_row == 1 and space.batch == NULL and n == width:
+        transpose(X + start * data.X_column + input, data.X_column, width, n_inputs, out, width)
+        return
     if data.X_row == 1:
         for e in range(width):
             memcpy(
@@ -496,7 +502,7 @@ cdef const real* block_of_X(
                 <const real*>data.packed
                 + (start - data.first_packed * width) * n_in + input * width
             )
-        if shape.sizes[1] <= IN_PLACE_UNITS:
+        if shape.sizes[1] <= IN_PLACE_UNITS and data.X_column == 1 and n == width:
             step[0] = data.X_row
             return X + start + input * data.X_row
     copy = <real*>space.X_blocks + rank * most_copied(shape) * width

@@ -315,7 +315,9 @@ cdef double wide_block(
     cdef Py_ssize_t start = (first_block + slot) * width, n = min(width, space.n - start)
     cdef Py_ssize_t columns = ceil_div(n, lanes) * lanes, n_in = shape.sizes[0], n_out, step = 0
     cdef Py_ssize_t layer, p, r, e
-    cdef real* activations = <real*>space.activations + slot * rows_of(shape) * width
+    # A forward pass needs the activations of a block no longer than the block.
+    cdef Py_ssize_t at = slot if job.outputs == NULL else rank
+    cdef real* activations = <real*>space.activations + at * rows_of(shape) * width
     cdef real* derivatives = <real*>space.derivatives
     cdef real* panels = <real*>space.panels
     cdef real* dZ = activations + shape.rows_at[shape.n_layers - 1] * width
