@@ -66,6 +66,9 @@ cdef enum:
     START_WORK = 1 << 23
     # Rows of weights that a thread takes at once: few, so that no thread waits long for the last.
     PIECE_ROWS = 24
+    # The same for layers that would otherwise have fewer than eight pieces.
+    MANY_ROWS = 192
+    FEW_PIECE_ROWS = 12
     # Inputs, and units, that a thread of the thin strategy takes at once.
     THIN_INPUTS = 256
     THIN_UNITS = 64
@@ -319,11 +322,19 @@ cdef inline Py_ssize_t columns_of_piece(const Shape* shape, Py_ssize_t lanes) no
     return 2 * lanes * max(min(pairs, <Py_ssize_t>4 if shape.sizes[1] <= 64 else 2), 1)
 
 
+cdef inline Py_ssize_t count_row_pieces(Py_ssize_t rows) noexcept nogil:
+    """Return the number of pieces of a layer that is cut along its units.
+
+    Pieces of a layer with few units are smaller, so that two threads end at about the same time.
+    """
+    return ceil_div(rows, PIECE_ROWS if rows > MANY_ROWS else FEW_PIECE_ROWS)
+
+
 cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
     """Return an upper bound of the number of pieces."""
     cdef Py_ssize_t layer, n = ceil_div(shape.sizes[0], columns_of_piece(shape, lanes))
     for layer in range(shape.n_layers):
-        n += ceil_div(shape.sizes[layer + 1], PIECE_ROWS)
+        n += count_row_pieces(shape.sizes[layer + 1])
     return n
 
 
@@ -342,7 +353,7 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
         n_in = shape.sizes[layer]
         n_out = shape.sizes[layer + 1]
         by_columns = layer == 0 and not shape.input_panels
-        n = ceil_div(n_in, columns) if by_columns else ceil_div(n_out, PIECE_ROWS)
+        n = ceil_div(n_in, columns) if by_columns else count_row_pieces(n_out)
         for k in range(n):
             piece.layer = layer
             piece.start = 0 if by_columns else k * n_out // n
