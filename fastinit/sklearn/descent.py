@@ -55,14 +55,14 @@ class Pace:
 
     def is_trial(self) -> bool:
         """Whether the next call is to compare the numbers of threads."""
-        return self.threads > 1 and (self.calls < 4 or self.calls % CALLS_PER_TRIAL == 0)
+        return self.threads > 1 and (self.calls < 3 or self.calls % CALLS_PER_TRIAL == 0)
 
     def run(self, kernel: Callable[[int, Any], None], work: float) -> None:
         """Call ``kernel(threads, memory)``, which takes a time in proportion to ``work``."""
         n = min(self.seconds, key=self.seconds.__getitem__)
-        if self.calls < 4:
-            # The first call with each number also starts threads.
-            n = 1 if self.calls % 2 else self.threads
+        if self.calls < 3:
+            # The first call with several threads also starts them.
+            n = 1 if self.calls == 1 else self.threads
         elif self.is_trial():
             n = 1 if n == self.threads else self.threads
         self.memory = self.memories[n]
