@@ -878,6 +878,16 @@ def permutation(out: NDArray[np.intp], key: int, stream: int) -> None:
         out[i], out[j] = out[j], out[i]
 
 
+def shuffles(
+    generator: np.random.BitGenerator, sample: NDArray[np.intp], out: NDArray[np.intp]
+) -> None:
+    """Shuffle ``sample`` for each row of ``out`` as ``RandomState.shuffle`` does."""
+    state = np.random.RandomState(generator)
+    for row in out:
+        state.shuffle(sample)
+        row[:] = sample
+
+
 def words(out: NDArray[np.uint32], first: int, step: int, key: int, stream: int) -> None:
     """Overwrite ``out`` with the words of the generator, in the order in which floats take them."""
     x, place = _drawn(out[None], first, step, np.array([[key, 0]], np.uint64), stream)

@@ -425,7 +425,7 @@ cdef class Descent:
         self.n_jobs = n
         return 0
 
-    cdef int take_layout(self, layout, Py_ssize_t batch) except -1:
+    cdef int take_layout(self, layout, Py_ssize_t batch, bint forward_only) except -1:
         """Lay out the network and cut its batches."""
         cdef Shape* shape = &self.call.shape
         cdef Py_ssize_t lanes = VECTOR_BYTES // self.itemsize
@@ -471,7 +471,7 @@ cdef class Descent:
             rows += shape.sizes[layer + 1]
         shape.rows_at[n] = rows
         shape.n_parameters = parameters
-        cut(shape, batch, self.itemsize)
+        cut(shape, batch, self.itemsize, forward_only)
         return 0
 
     cdef int take_memory(self, bint forward_only, bint whole_gradient) except -1:
@@ -538,7 +538,9 @@ cdef class Descent:
             space.outputs = self.take(
                 members * max(n_out, thin * THIN_INPUTS) * width, itemsize
             )
-            k = resident if shape.strategy == WIDE else 1 if thin else members
+            k = 1 if thin else members
+            if shape.strategy == WIDE and not forward_only:
+                k = resident
             space.activations = self.take(k * rows * width, itemsize)
             if keeps_derivatives(shape.activation):
                 space.derivatives = self.take((1 if thin else members) * rows * width, itemsize)
@@ -638,7 +640,7 @@ cdef class Descent:
             return 0
         self.key = None
         self.itemsize = itemsize
-        self.take_layout(layout, batch)
+        self.take_layout(layout, batch, forward_only)
         call.n_threads = threads
         call.n_teams = max(min(threads, call.n_groups), 1)
         wanted = 0
@@ -652,6 +654,9 @@ cdef class Descent:
         if data.order == NULL and shape.strategy != THIN and data.X_column == 1:
             if shape.sizes[0] * data.m * itemsize > PACKED_BYTES:
                 data.first_packed = data.m // shape.width
+        if forward_only and shape.strategy != THIN and shape.input_parts == 0:
+            # A network reads X once, so that each thread may as well copy the blocks that it reads.
+            data.first_packed = ceil_div(data.m, shape.width)
         self.take_memory(
             forward_only, kind == "gradient" or shape.resident_blocks * shape.width < batch
         )
@@ -799,7 +804,7 @@ def update_parameters(
     cdef Descent descent = Descent()
     cdef Job job
     descent.itemsize = sizeof(real)
-    descent.take_layout(layout, 1)
+    descent.take_layout(layout, 1, False)
     job.n_parameters = descent.call.shape.n_parameters
     job.next_theta = &theta[0]
     job.state = &state[0, 0] if state.shape[0] > 0 else NULL

@@ -66,6 +66,9 @@ cdef enum:
     START_WORK = 1 << 23
     # Rows of weights that a thread takes at once: few, so that no thread waits long for the last.
     PIECE_ROWS = 24
+    # The same for layers that would otherwise have fewer than eight pieces.
+    MANY_ROWS = 192
+    FEW_PIECE_ROWS = 12
     # Inputs, and units, that a thread of the thin strategy takes at once.
     THIN_INPUTS = 256
     THIN_UNITS = 64
@@ -261,7 +264,9 @@ cdef Strategy strategy_of(const Shape* shape, Py_ssize_t batch, Py_ssize_t lanes
     return WIDE if n >= WIDE_PARAMETERS else NARROW
 
 
-cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogil:
+cdef void cut(
+    Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize, bint forward_only
+) noexcept nogil:
     """Cut batches of up to ``batch`` examples into blocks, and the work into tasks."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize, pair = 2 * lanes
     cdef Py_ssize_t rows = rows_of(shape), n_in = shape.sizes[0], most, blocks, tasks
@@ -290,7 +295,8 @@ cdef void cut(Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize) noexcept nogi
         if n_in >= SPLIT_INPUTS:
             shape.input_parts = INPUT_PARTS
     shape.resident_blocks = blocks
-    if shape.strategy == WIDE:
+    if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
+        # Otherwise no block waits for others: the threads meet at the end of the batch only.
         shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
     many = work >= (NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK)
     if shape.strategy == NARROW and many:
@@ -316,11 +322,19 @@ cdef inline Py_ssize_t columns_of_piece(const Shape* shape, Py_ssize_t lanes) no
     return 2 * lanes * max(min(pairs, <Py_ssize_t>4 if shape.sizes[1] <= 64 else 2), 1)
 
 
+cdef inline Py_ssize_t count_row_pieces(Py_ssize_t rows) noexcept nogil:
+    """Return the number of pieces of a layer that is cut along its units.
+
+    Pieces of a layer with few units are smaller, so that two threads end at about the same time.
+    """
+    return ceil_div(rows, PIECE_ROWS if rows > MANY_ROWS else FEW_PIECE_ROWS)
+
+
 cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
     """Return an upper bound of the number of pieces."""
     cdef Py_ssize_t layer, n = ceil_div(shape.sizes[0], columns_of_piece(shape, lanes))
     for layer in range(shape.n_layers):
-        n += ceil_div(shape.sizes[layer + 1], PIECE_ROWS)
+        n += count_row_pieces(shape.sizes[layer + 1])
     return n
 
 
@@ -339,7 +353,7 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
         n_in = shape.sizes[layer]
         n_out = shape.sizes[layer + 1]
         by_columns = layer == 0 and not shape.input_panels
-        n = ceil_div(n_in, columns) if by_columns else ceil_div(n_out, PIECE_ROWS)
+        n = ceil_div(n_in, columns) if by_columns else count_row_pieces(n_out)
         for k in range(n):
             piece.layer = layer
             piece.start = 0 if by_columns else k * n_out // n
@@ -409,6 +423,9 @@ cdef void gather(
     is faster than scattering numbers.
     """
     cdef Py_ssize_t e, i, last = start + n - 1
+    if data.X_row == 1 and space.batch == NULL and n == width:
+        transpose(X + start * data.X_column + input, data.X_column, width, n_inputs, out, width)
+        return
     if data.X_row == 1:
         for e in range(width):
             memcpy(
@@ -496,7 +513,7 @@ cdef const real* block_of_X(
                 <const real*>data.packed
                 + (start - data.first_packed * width) * n_in + input * width
             )
-        if shape.sizes[1] <= IN_PLACE_UNITS:
+        if shape.sizes[1] <= IN_PLACE_UNITS and data.X_column == 1 and n == width:
             step[0] = data.X_row
             return X + start + input * data.X_row
     copy = <real*>space.X_blocks + rank * most_copied(shape) * width

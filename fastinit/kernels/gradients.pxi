@@ -37,7 +37,7 @@ cdef void forward_block(
     cdef const real* W
     cdef real* Z
     cdef Py_ssize_t width = shape.width, A_step = X_step
-    cdef Py_ssize_t layer, n_in, n_out, r
+    cdef Py_ssize_t layer, n_in, n_out, n, at
     cdef bint last
     for layer in range(shape.n_layers):
         n_in = shape.sizes[layer]
@@ -51,11 +51,15 @@ cdef void forward_block(
                 columns, RELU if is_relu(shape.activation) and not last else LINEAR,
             )
         if not last and (not is_relu(shape.activation) or A == NULL):
-            for r in range(n_out):
+            # Whole rows follow each other.
+            n = n_out * width if columns == width else columns
+            at = 0
+            while at < n_out * width:
                 activate_row(
-                    Z + r * width, derivatives + (shape.rows_at[layer] + r) * width, columns,
-                    shape.activation, <real>shape.negative_slope,
+                    Z + at, derivatives + shape.rows_at[layer] * width + at, n, shape.activation,
+                    <real>shape.negative_slope,
                 )
+                at += max(n, width)
         A = Z
         A_step = width
 
@@ -100,18 +104,20 @@ cdef void backward_layer(
 
     A wide network reads ``W.T`` from its transposed weights, whose rows are contiguous.
     """
-    cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], r
-    cdef Py_ssize_t width = shape.width
+    cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1]
+    cdef Py_ssize_t width = shape.width, at = 0
+    cdef Py_ssize_t n = n_in * width if columns == width else columns
     cdef bint transposed = shape.strategy == WIDE
     cdef const real* W = theta + shape.weights_at[layer]
     if transposed:
         W = <const real*>space.transposed + shape.weights_at[layer]
     if not is_relu(shape.activation):
-        for r in range(n_in):
+        while at < n_in * width:
             derivatives_of_row(
-                A + r * width, derivatives + (shape.rows_at[layer - 1] + r) * width, columns,
-                shape.activation, <real>shape.negative_slope,
+                A + at, derivatives + shape.rows_at[layer - 1] * width + at, n, shape.activation,
+                <real>shape.negative_slope,
             )
+            at += max(n, width)
     gemm(
         W, n_out if transposed else 1, 1 if transposed else n_in, n_in, n_out, <const real*>NULL,
         dZ, width, A, width, columns, RELU_BACKWARD if is_relu(shape.activation) else MULTIPLY,
@@ -315,7 +321,9 @@ cdef double wide_block(
     cdef Py_ssize_t start = (first_block + slot) * width, n = min(width, space.n - start)
     cdef Py_ssize_t columns = ceil_div(n, lanes) * lanes, n_in = shape.sizes[0], n_out, step = 0
     cdef Py_ssize_t layer, p, r, e
-    cdef real* activations = <real*>space.activations + slot * rows_of(shape) * width
+    # A forward pass needs the activations of a block no longer than the block.
+    cdef Py_ssize_t at = slot if job.outputs == NULL else rank
+    cdef real* activations = <real*>space.activations + at * rows_of(shape) * width
     cdef real* derivatives = <real*>space.derivatives
     cdef real* panels = <real*>space.panels
     cdef real* dZ = activations + shape.rows_at[shape.n_layers - 1] * width

@@ -53,6 +53,9 @@ def truncated_normal(
     largest: float,
     brain: bool,
 ) -> None: ...
+def shuffles(
+    generator: np.random.BitGenerator, sample: NDArray[np.intp], out: NDArray[np.intp]
+) -> None: ...
 
 # For the tests alone.
 def _counters(out: NDArray[np.uint32], first: int, key: int, stream: int) -> None: ...

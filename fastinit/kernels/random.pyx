@@ -14,6 +14,8 @@ Kernels do not validate arguments; their callers do. ``fastinit/reference.py`` h
 same names and arguments.
 """
 
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport sqrt, sqrtf
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -609,6 +611,64 @@ def truncated_normal(
             out, first, step, sources, stream, truncated_normal_floats, truncated_normal_doubles,
             &draw, brain,
         )
+
+
+# --- shuffles of NumPy ----------------------------------------------------------------------------
+
+cdef struct BitGenerator:
+    # That of numpy/random/bitgen.h.
+    void* state
+    uint64_t (*next_uint64)(void* state) noexcept nogil
+    uint32_t (*next_uint32)(void* state) noexcept nogil
+    double (*next_double)(void* state) noexcept nogil
+    uint64_t (*next_raw)(void* state) noexcept nogil
+
+
+cdef void shuffle(
+    const BitGenerator* bits, Py_ssize_t* sample, uint32_t* drawn, Py_ssize_t n
+) noexcept nogil:
+    """Shuffle ``sample`` as ``RandomState.shuffle`` does, by the same draws.
+
+    Each partner of element i is drawn from 0 to i by rejection. The next draw overwrites a rejected
+    one, because a branch on the outcome would be mispredicted at every fourth draw.
+    """
+    cdef Py_ssize_t i = n - 1, other
+    cdef uint32_t mask = 0xFFFFFFFF
+    while i > 0:
+        while mask >> 1 >= <uint32_t>i:
+            mask >>= 1
+        drawn[i] = bits.next_uint32(bits.state) & mask
+        i -= drawn[i] <= <uint32_t>i
+    for i in range(n - 1, 0, -1):
+        other = sample[drawn[i]]
+        sample[drawn[i]] = sample[i]
+        sample[i] = other
+
+
+def shuffles(
+    generator,                 # a bit generator of NumPy
+    Py_ssize_t[::1] sample,    # (n,), n < 2**32, shuffled in place
+    Py_ssize_t[:, ::1] out,    # (k, n), overwritten
+):
+    """Shuffle ``sample`` k times as ``RandomState.shuffle`` does; ``out`` has it after each."""
+    cdef const BitGenerator* bits = <const BitGenerator*>PyCapsule_GetPointer(
+        generator.capsule, "BitGenerator"
+    )
+    cdef Py_ssize_t n = sample.shape[0], k
+    cdef uint32_t* drawn
+    if n == 0 or out.shape[0] == 0:
+        return
+    drawn = <uint32_t*>PyMem_Malloc(n * sizeof(uint32_t))
+    if drawn == NULL:
+        raise MemoryError(f"no memory for a shuffle of {n} numbers")
+    try:
+        with generator.lock:
+            with nogil:
+                for k in range(out.shape[0]):
+                    shuffle(bits, &sample[0], drawn, n)
+                    memcpy(&out[k, 0], &sample[0], n * sizeof(Py_ssize_t))
+    finally:
+        PyMem_Free(drawn)
 
 
 # --- what only the tests call -------------------------------------------------------------------

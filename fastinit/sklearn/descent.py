@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.kernels import dense
+from fastinit.kernels import dense, random
 from fastinit.training.network import Layout
 from fastinit.training.optimizers import (
     AdamW,
@@ -55,14 +55,14 @@ class Pace:
 
     def is_trial(self) -> bool:
         """Whether the next call is to compare the numbers of threads."""
-        return self.threads > 1 and (self.calls < 4 or self.calls % CALLS_PER_TRIAL == 0)
+        return self.threads > 1 and (self.calls < 3 or self.calls % CALLS_PER_TRIAL == 0)
 
     def run(self, kernel: Callable[[int, Any], None], work: float) -> None:
         """Call ``kernel(threads, memory)``, which takes a time in proportion to ``work``."""
         n = min(self.seconds, key=self.seconds.__getitem__)
-        if self.calls < 4:
-            # The first call with each number also starts threads.
-            n = 1 if self.calls % 2 else self.threads
+        if self.calls < 3:
+            # The first call with several threads also starts them.
+            n = 1 if self.calls == 1 else self.threads
         elif self.is_trial():
             n = 1 if n == self.threads else self.threads
         self.memory = self.memories[n]
@@ -325,13 +325,12 @@ class Descent:
 
     def _orders(self, epochs: int) -> NDArray[np.intp] | None:
         """Draw the orders of the examples as scikit-learn does, each from the one before."""
-        orders = np.empty((0 if self.whole else epochs, self.n), np.intp)
-        for epoch in range(epochs):
-            if self.shuffle:
-                # scikit-learn applies a shuffled range to the order before, which is this.
-                self.random_state.shuffle(self.sample)
-            if not self.whole:
-                orders[epoch] = self.sample
+        orders = np.empty((epochs, self.n), np.intp)
+        if self.shuffle:
+            # scikit-learn applies a shuffled range to the order before, which is this.
+            random.shuffles(self.random_state._bit_generator, self.sample, orders)
+        else:
+            orders[:] = self.sample
         return None if self.whole else orders
 
     def _check_weights(self, orders: NDArray[np.intp]) -> None:

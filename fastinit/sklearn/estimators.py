@@ -213,8 +213,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             for each in starts:
                 each.set_params(**self._shared(each.random_state))
         jobs = [Job(each, prepared, 1) for each in starts]
-        run_all(jobs, threads_of(self))
-        for job in jobs:
+        for job in list(run_all(jobs, threads_of(self))):
             job.finish()
         groups = [starts[k : k + n_init] for k in range(0, len(starts), n_init)]
         best = [max(group, key=quality) for group in groups]

@@ -1,7 +1,7 @@
 """Trainings of single networks for the estimators, alone or many at once."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import inf
@@ -309,17 +309,22 @@ class Job:
             )
 
 
-def run_all(jobs: list[Job], threads: int) -> None:
-    """Run jobs in parallel, each in one thread."""
+def run_all(jobs: list[Job], threads: int) -> Generator[Job, None, None]:
+    """Run jobs in parallel, each in one thread; yield them in order, each when it is done.
+
+    Closing the iterator stops the jobs that are left.
+    """
     if threads == 1 or len(jobs) < 2:
         for job in jobs:
             job.run()
+            yield job
         return
     with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
         futures = [pool.submit(job.run) for job in jobs]
         try:
-            for future in futures:
+            for job, future in zip(jobs, futures, strict=True):
                 future.result()
+                yield job
         except BaseException:
             for future in futures:
                 future.cancel()

@@ -1,7 +1,8 @@
 """Cross-validation of many settings, all networks of which are trained at once."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def cross_validate_stack(
     Returns
     -------
     dict of str to ndarray
-        The table ``GridSearchCV.cv_results_``. A fit time is that of the whole stack divided by the
+        The table ``GridSearchCV.cv_results_``. A fit time is that of the whole call divided by the
         number of networks.
 
     Raises
@@ -77,26 +78,28 @@ def cross_validate_stack(
     candidates = list(ParameterGrid(param_grid))
     started = time.perf_counter()
     fits = [data.fit(values, train) for values in candidates for train, _ in folds]
-    run_all([fit.job for fit in fits if fit.job is not None], threads_of(estimator))
+    waiting = iter(fits)
+    jobs = [fit.job for fit in fits if fit.job is not None]
+    # Networks are scored while others are trained.
+    with closing(run_all(jobs, threads_of(estimator))) as trained:
+
+        class Trained(type(estimator)):  # type: ignore[misc]
+            """An estimator whose fit takes over the next trained network."""
+
+            def fit(self, X: Any, y: Any) -> Any:
+                self.__dict__.update(next(waiting).finish(trained))
+                return self
+
+        search = GridSearchCV(
+            Trained(**estimator.get_params(deep=False)),
+            param_grid,
+            cv=folds,
+            scoring=scoring,
+            refit=False,
+            n_jobs=1,
+        )
+        table: dict[str, Any] = search.fit(X, y).cv_results_
     seconds = (time.perf_counter() - started) / len(fits)
-    trained = iter(fits)
-
-    class Trained(type(estimator)):  # type: ignore[misc]
-        """An estimator whose fit takes over the next trained network."""
-
-        def fit(self, X: Any, y: Any) -> Any:
-            self.__dict__.update(next(trained).finish())
-            return self
-
-    search = GridSearchCV(
-        Trained(**estimator.get_params(deep=False)),
-        param_grid,
-        cv=folds,
-        scoring=scoring,
-        refit=False,
-        n_jobs=1,
-    )
-    table: dict[str, Any] = search.fit(X, y).cv_results_
     table["mean_fit_time"] = np.full(len(candidates), seconds)
     table["std_fit_time"] = np.zeros(len(candidates))
     return table
@@ -108,12 +111,15 @@ class _Fit:
     def __init__(self, estimator: Any, job: Job | None, error: Exception | None = None) -> None:
         self.estimator, self.job, self.error = estimator, job, error
 
-    def finish(self) -> dict[str, Any]:
-        """Return the attributes of the fitted estimator; warn and raise as its fit does."""
+    def finish(self, trained: Iterator[Job]) -> dict[str, Any]:
+        """Return the attributes of the fitted estimator; warn and raise as its fit does.
+
+        ``trained`` yields the jobs in the order of the fits.
+        """
         if self.error is not None:
             raise self.error
         if self.job is not None:
-            self.job.finish()
+            next(trained).finish()
         return {k: v for k, v in vars(self.estimator).items() if k.endswith("_") or k[0] == "_"}
 
 

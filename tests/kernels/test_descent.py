@@ -417,6 +417,26 @@ def test_same_bits_for_every_number_of_threads(compiled, dtype, name):
     assert_array_equal(*gradients)
 
 
+@pytest.mark.parametrize("name", [*BIG, "a first layer that reads X in place"])
+def test_outputs_are_the_same_bits_for_every_layout_of_X(compiled, dtype, name):
+    """Examples that are contiguous are transposed as they are read, others are copied or packed."""
+    sizes, m, _ = BIG.get(name, ([20, 9, 300, 1], 1003, None))
+    case = problem(sizes, m, dtype, weighted=True)
+    expected = np.empty(case.Y.shape, dtype)
+    cost = outputs_of(compiled, case, expected)
+    assert cost == gradient_of(compiled, case, np.empty_like(case.theta))
+    layouts = [case.X, np.asfortranarray(case.X), case.X[:, ::-1].copy()[:, ::-1]]
+    layouts += [
+        np.repeat(case.X, 2, axis=1)[:, ::2],
+        np.asfortranarray(np.repeat(case.X, 2, 0))[::2],
+    ]
+    for X in layouts:
+        for threads in (1, 2, 3):
+            found = poisoned(case.Y.shape, dtype)
+            assert outputs_of(compiled, case._replace(X=X), found, threads) == cost
+            assert_array_equal(found, expected)
+
+
 def test_threads_really_start(started):
     if kernels.level == "reference":
         pytest.skip("the reference runs on one thread")

@@ -311,6 +311,20 @@ def test_permutation_is_the_reference(random, n):
         assert_array_equal(np.sort(out), np.arange(n))
 
 
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64])
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 255, 256, 257, 1000])
+def test_shuffles_are_those_of_numpy(random, n, kind):
+    """Each shuffle continues from the one before, and the generator is left in the same state."""
+    ours, theirs = kind(7), np.random.RandomState(kind(7))
+    sample, expected, out = np.arange(n), np.arange(n), np.full((3, n), -1, np.intp)
+    random.shuffles(ours, sample, out)
+    for row in out:
+        theirs.shuffle(expected)
+        assert_array_equal(row, expected)
+    assert_array_equal(sample, expected)
+    assert np.random.RandomState(ours).randint(2**31) == theirs.randint(2**31)
+
+
 def test_permutation_is_uniform():
     """Chi-square tests of the numbers at each position, and of all orders of four numbers."""
     counts, orders = np.zeros((20, 20)), np.zeros(4**4)
