@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -1235,7 +1235,7 @@ class _Entry:
     name: str
     tensor: Tensor
     is_parameter: bool
-    places: list[tuple[nn.Module, str]] = field(default_factory=list)
+    places: list[tuple[nn.Module, str]]
 
     @property
     def owner(self) -> nn.Module:
@@ -1381,18 +1381,19 @@ def _reshard(module: nn.Module) -> None:
 def _entries_of(module: nn.Module, prefix: str) -> list[_Entry]:
     found: dict[int, _Entry] = {}
     for path, part in module.named_modules(remove_duplicate=False):
-        before = prefix + (path and path + ".")
-        own = (part._parameters.items(), part._buffers.items())
-        for is_parameter, tensors in zip((True, False), own, strict=True):
-            for key, tensor in tensors:
+        before = f"{prefix}{path}." if path else prefix
+        for is_parameter, tensors in ((True, part._parameters), (False, part._buffers)):
+            for key, tensor in tensors.items():
                 if tensor is None:
                     continue
                 name = before + key
                 if "._" in name or name[0] == "_":
                     name = _WRAPPERS.sub("", name)
                 place = (part, key)
-                entry = found.setdefault(id(tensor), _Entry(name, tensor, is_parameter))
-                if name < entry.name:
+                entry = found.get(id(tensor))
+                if entry is None:
+                    found[id(tensor)] = _Entry(name, tensor, is_parameter, [place])
+                elif name < entry.name:
                     entry.name = name
                     entry.places.insert(0, place)
                 else:
@@ -1532,19 +1533,18 @@ def _record(
     recorder: _Recorder,
 ) -> dict[int, str]:
     """Record what initialises all modules, children first; return why tensors have no record."""
-    owners = {id(entry.tensor): entry for entry in entries}
-    shared = {key for key, entry in owners.items() if len(entry.places) > 1}
+    shared = {id(entry.tensor): entry.owner for entry in entries if len(entry.places) > 1}
     reasons: dict[int, str] = {}
     name = RESET if reset is _reset else getattr(reset, "__name__", type(reset).__name__)
     versions = [_version_of(entry.tensor) for entry in entries]
     with recorder:
         for part in reversed(list(module.modules())):
             # A shared parameter is initialised by the module of its name, and by parents.
-            kept = {
-                key: recorder.found.get(key)
-                for key in shared.intersection(map(id, part._parameters.values()))
-                if owners[key].owner is not part
-            }
+            kept: dict[int, Fill | None] = {}
+            if shared:
+                own = map(id, part._parameters.values())
+                others = [key for key in own if shared.get(key, part) is not part]
+                kept = {key: recorder.found.get(key) for key in others}
             try:
                 reset(part)
             except Exception as error:
@@ -1564,13 +1564,16 @@ def _record(
 
 
 def _version_of(tensor: Tensor) -> int:
-    return 0 if is_lazy(tensor) or tensor.is_inference() else tensor._version
+    try:
+        return tensor._version
+    except RuntimeError:  # an inference tensor
+        return 0
 
 
 class _Task(NamedTuple):
     """What fills an entry, after all checks.
 
-    ``alike`` is the same for tensors that differ in names only, and None for a tensor that is not
+    ``alike`` is the same for tensors that differ in names only, and 0 for a tensor that is not
     filled together with others.
     """
 
@@ -1578,20 +1581,20 @@ class _Task(NamedTuple):
     fill: Fill
     shape: Shape
     std: float | None
-    alike: Any
+    alike: int
 
 
 def _check_fills(entries: list[_Entry], fills: list[Fill | None]) -> list[_Task]:
     """Fill an empty window of each tensor, which checks all arguments; return the tasks."""
-    checked: dict[Any, tuple[float | None, bool]] = {}
+    checked: dict[Any, tuple[float | None, int]] = {}
     tasks = []
     for entry, fill in zip(entries, fills, strict=True):
         if fill is None:
             continue
         tensor, function = entry.tensor, fill.function
         shape, dtype = tuple(tensor.shape), tensor.dtype
-        key = None
         std: float | None = 0.0
+        alike = 0
         try:
             if sharded := _is_dtensor(tensor):
                 _pieces_of(tensor)
@@ -1599,22 +1602,22 @@ def _check_fills(entries: list[_Entry], fills: list[Fill | None]) -> list[_Task]
                 if not tensor.is_meta and not tensor.is_contiguous():
                     _is_direct(tensor, function)
                 key = (function, tuple(fill.keywords.items()), shape, dtype)
-                if key not in checked:
+                if (known := checked.get(key)) is None:
                     _try(fill, shape, dtype)
                     small = 0 < math.prod(shape) <= SMALL and takes_stacks(function)
                     std = std_of(function, fill.keywords, shape)
                     if std is not None and function is initializers.uniform and dtype in COMPLEX:
                         std *= math.sqrt(2)  # of both parts
-                    checked[key] = std, small
-                std, small = checked[key]
-                if sharded or fill.rows or not small:
-                    key = None
+                    known = checked[key] = std, len(checked) + 1 if small else 0
+                std, alike = known
+                if sharded or fill.rows:
+                    alike = 0
             elif isinstance(value := fill.keywords["value"], Tensor):
                 std = float(value.double().std(correction=0)) if value.numel() else 0.0
         except Exception as error:
             error.add_note(f"initialize: {entry.name} {shape} would be filled by {fill.name}")
             raise
-        tasks.append(_Task(entry, fill, shape, std, key))
+        tasks.append(_Task(entry, fill, shape, std, alike))
     return tasks
 
 
@@ -1632,12 +1635,12 @@ def _try(fill: Fill, shape: Shape, dtype: torch.dtype) -> None:
 
 def _batches(tasks: list[_Task]) -> Iterator[list[_Task]]:
     """Yield the tasks, small ones of the same kind together."""
-    together: dict[Any, list[_Task]] = {}
+    together: dict[int, list[_Task]] = {}
     for task in tasks:
-        if task.alike is None:
-            yield [task]
-        else:
+        if task.alike:
             together.setdefault(task.alike, []).append(task)
+        else:
+            yield [task]
     for batch in together.values():
         most = max(BATCH // max(math.prod(batch[0].shape), 1), 1)
         for start in range(0, len(batch), most):
@@ -1658,8 +1661,7 @@ def _fill_batch(batch: list[_Task], key: int, threads: int | None) -> None:
     pinned = entry.tensor.device.type in PINNED
     stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype, pin_memory=pinned)
     fill.function(shape, **fill.keywords, out=stack, seed=Sources(pairs), threads=threads)
-    for task, values in zip(batch, stack, strict=True):
-        task.entry.tensor.copy_(values, non_blocking=pinned)
+    torch._foreach_copy_([task.entry.tensor for task in batch], stack.unbind(), pinned)
 
 
 def _materialise(
