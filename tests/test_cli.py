@@ -62,7 +62,7 @@ def test_compare_is_the_lesson(tmp_path):
     assert "0.993333" in result.stdout
     assert "0.96" in result.stdout
     answer, figures = result.stdout.splitlines()[-2:]
-    assert answer.startswith("lesson.he has the best median test accuracy 0.96 (1 seed). One seed:")
+    assert answer.startswith("lesson.he has the best median test accuracy 0.96 (1 seed). 1 seed is")
     names, folder = figures.removeprefix("Figures: ").split(" in ")
     assert folder == "fastinit-compare"
     assert {"data.png", "costs.png", "boundaries.png"} <= set(names.split(", "))
