@@ -87,19 +87,25 @@ training and test rows. [How to read a ranking](comparing.md#rankings) explains 
 
 Each data set, optimiser and depth is a case, {cases} in all. The first column counts the cases in
 which a scheme has the best median on the test data, the second those in which it has it or is not
-worse than the scheme that has it: not distinguished from it, or better seed by seed. A run *did not
-learn* if its training score is less than a tenth of the way from that of a constant prediction to
-the perfect one.
+shown to be worse than the scheme that has it: not distinguished from it, or better seed by seed. A
+run *did not learn* if its training score is less than a tenth of the way from that of a constant
+prediction to the perfect one.
 
-| scheme | best | best, or not worse | runs that did not learn |
+| scheme | best | best, or not shown to be worse | runs that did not learn |
 |---|--:|--:|--:|
+"""
+
+ANSWER = """
+No scheme is shown to be best everywhere. If one is to be chosen for networks like these, it is
+{most}: best, or not shown to be worse, in {n} of {cases} cases. Schemes that are not distinguished
+are not shown to be equal: more seeds, or more test examples, may distinguish them.
 """
 
 CASES = """
 The best scheme of each case, with the median of its test accuracy or R2, and the schemes that
-are not worse:
+are not shown to be worse:
 
-| data | optimiser | hidden layers | best | median | not worse |
+| data | optimiser | hidden layers | best | median | not shown to be worse |
 |---|---|--:|---|--:|---|
 """
 
@@ -207,11 +213,16 @@ def page(folder: Path, into: Path, seeds: int, epochs: int | None) -> str:
         figure = f"which-{study.name}.png"
         shutil.copyfile(folder / study.name / FIGURE, into / figure)
         sections.append(f"![{ALTERNATIVE.format(name=study.name)}]({figure})\n")
+    most = max(good.values())
+    answer = ANSWER.format(
+        most=" or ".join(name for name in SCHEMES if good[name] == most), n=most, cases=len(cases)
+    )
     totals = [f"| {name} | {best[name]} | {good[name]} | {lazy[name]} |" for name in SCHEMES]
     return "\n".join(
         [
             INTRODUCTION.format(seeds=f"{seeds} seeds", runs=runs, cases=len(cases))
             + "\n".join(totals),
+            answer.rstrip(),
             CASES + "\n".join(cases),
             *sections,
         ]

@@ -162,7 +162,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=MERGE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    merge_parser.add_argument("stores", nargs="+", type=Path, metavar="STORE")
+    merge_parser.add_argument(
+        "stores", nargs="+", type=Path, metavar="STORE", help="an SQLite file of --store"
+    )
     merge_parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE",
         help="the store to write; runs that it already contains are kept",
@@ -175,7 +177,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=REPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    report_parser.add_argument("store", type=Path, metavar="STORE")
+    report_parser.add_argument(
+        "store", type=Path, metavar="STORE", help="an SQLite file of --store"
+    )
     report_parser.add_argument(
         "-o", "--output", type=Path, dest="report", metavar="FILE",
         help="write a self-contained HTML page",
@@ -287,8 +291,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--schemes",
         type=_explained(schemes_in),
         metavar="A,B,...",
-        help=f"initialisations (default: {','.join(LESSON_SCHEMES)}; with --data "
-        f"{','.join(DATA_SCHEMES)}), with settings as in normal(std=0.1), and one for each layer "
+        help=f"initialisations (default: {', '.join(LESSON_SCHEMES)}; with --data "
+        f"{', '.join(DATA_SCHEMES)}), with settings as in normal(std=0.1), and one for each layer "
         "as in he_normal/zeros. Available: "
         f"{', '.join(initializers.names())}",
     )
@@ -507,7 +511,7 @@ def _add_results(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--metric",
         metavar="NAME",
         help="rank by this metric, such as test_accuracy or final_cost (default: the test score, "
-        "or the training score if there are no test data)",
+        "or final_cost if there are no test data)",
     )
     results.add_argument(
         "--by",
@@ -991,7 +995,7 @@ def _present(
         if len(rankings) > MOST_GROUPS:
             best = result.best(*arguments.by, metric=arguments.metric, best_of=arguments.best_of)
             print()
-            _print_table(best, "Best schemes", compact=True)
+            _print_table(_written(best), "Best schemes", compact=True)
         _print_rankings(rankings, tables=len(result.cells) > len(result.schemes))
     pictures = {}
     # A part of a comparison may have no runs.
@@ -1049,13 +1053,22 @@ def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -
         rows = [{name: row[name] for name in row if name != "verdict"} for row in result.table()]
         _print_table(Table(rows), title)
     else:
-        _print_table(result.summary(*by), title, compact=True)
+        _print_table(_written(result.summary(*by)), title, compact=True)
     for scheme in result.schemes:
         if result.of(scheme):
             _say(f"{scheme}: {result.verdict(scheme)}")
     if missing := result.missing():
         print()
         _say(missing)
+
+
+def _value(axis: str, value: Any) -> Any:
+    """Return a value of an axis as the options write it: full batches are "full"."""
+    return "full" if value is None and axis[-10:] in ("batch_size", "batch size") else value
+
+
+def _written(rows: Table) -> Table:
+    return Table([{name: _value(name, value) for name, value in row.items()} for row in rows])
 
 
 def _say(text: str) -> None:
@@ -1107,7 +1120,8 @@ def _print_rankings(groups: Sequence[_Group], *, tables: bool) -> None:
     for group in groups:
         ranking = group.ranking
         where = "".join(
-            f", {name.replace('_', ' ')} {value}" for name, value in group.where.items()
+            f", {name.replace('_', ' ')} {_value(name, value)}"
+            for name, value in group.where.items()
         )
         print()
         if tables and len(ranking) > 1:
@@ -1124,7 +1138,7 @@ def _shown(ranking: RankingTable) -> Table:
             {
                 "scheme": row["scheme"],
                 **{
-                    name.replace("_", " "): value
+                    name.replace("_", " "): _value(name, value)
                     for name, value in ranking.best_of.get(row["scheme"], {}).items()
                 },
                 ranking.metric.label: row["median"],

@@ -62,7 +62,7 @@ def test_compare_is_the_lesson(tmp_path):
     assert "0.993333" in result.stdout
     assert "0.96" in result.stdout
     answer, figures = result.stdout.splitlines()[-2:]
-    assert answer.startswith("lesson.he has the best median test accuracy 0.96 (1 seed). One seed:")
+    assert answer.startswith("lesson.he has the best median test accuracy 0.96 (1 seed). 1 seed is")
     names, folder = figures.removeprefix("Figures: ").split(" in ")
     assert folder == "fastinit-compare"
     assert {"data.png", "costs.png", "boundaries.png"} <= set(names.split(", "))
@@ -786,6 +786,17 @@ def test_report_has_code_that_runs(tmp_path, arguments):
             return [row | {"seconds": None} for row in csv.DictReader(file)]
 
     assert rows("a.csv") == rows("again.csv")
+
+
+def test_full_batches_are_named_as_in_the_option(tmp_path):
+    arguments = ["--batch-sizes", "32,full", "--seeds", "0:2", "--iterations", "30"]
+    arguments += ["--schemes", "he_normal,zeros", "--by", "batch_size"]
+    grouped = run("compare", *arguments, cwd=tmp_path).stdout
+    assert "Ranking, batch size full" in grouped
+    assert "\nbatch size full: " in grouped
+    table = grouped.split("Results by initialisation")[1].split("\n\n")[1]
+    words = [line.split() for line in table.splitlines()]
+    assert [w[1] for w in words if w[0] in ("he_normal", "zeros")] == ["32", "32", "full", "full"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="requires a pseudo-terminal")

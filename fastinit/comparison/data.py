@@ -863,12 +863,14 @@ def _check_categories(subject: str, labels: _Labels, where: Where) -> None:
             )
         if all(map(DATE.fullmatch, names)):
             raise ValueError(
-                f"{subject}: expected numbers or categories; got dates, such as {names[0]!r}"
+                f"{subject}: expected numbers or categories; got dates, such as {names[0]!r}; turn "
+                "them into numbers, or remove the column"
             )
     if len(names) > MOST_CATEGORIES:
         raise ValueError(
             f"{subject}: expected numbers or at most {MOST_CATEGORIES} categories; got "
-            f"{len(names):,}, such as {str(names[labels.codes[0]])!r}"
+            f"{len(names):,}, such as {str(names[labels.codes[0]])!r}; remove the column if it "
+            "names the rows"
         )
 
 

@@ -633,8 +633,6 @@ def _not_distinguished(ranking: Ranking) -> list[str]:
     best, rows = ranking.best, ranking.with_verdict("not distinguished")
     if not rows:
         return []
-    if ranking.seeds == 1:
-        return ["One seed: the schemes cannot be distinguished."]
     used = max(min(best.seeds, row.seeds) for row in ranking.rows[1:])
     fewest = fewest_seeds(ALPHA / ranking.comparisons)
     if used < fewest:

@@ -360,8 +360,12 @@ class Comparison:
         return {each.name: each for each in metrics_of(self.network, self.Y, self.test)}
 
     def table(self) -> Table:
-        """Return one row for each run: the axes that vary, scores, cost and verdict."""
-        shown = [scores_named(self.network, "train"), scores_named(self.network, "test")]
+        """Return one row for each run: the axes that vary, scores, cost and verdict.
+
+        Without test data there is no column of test scores.
+        """
+        parts = ["train"] if self.test is None else ["train", "test"]
+        shown = [scores_named(self.network, part) for part in parts]
         targets = self._targets()
         rows = []
         for record, trial in zip(self.records(), self.trials, strict=True):

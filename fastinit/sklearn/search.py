@@ -32,8 +32,8 @@ def cross_validate_stack(
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        The estimator, of this module. Its ``random_state`` must be an int for the scores of
-        ``GridSearchCV``.
+        The estimator, of this module, not in a pipeline. Its ``random_state`` must be an int for
+        the scores of ``GridSearchCV``.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Features.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -70,8 +70,8 @@ def cross_validate_stack(
     """
     if not isinstance(estimator, (MLPClassifier, MLPRegressor)):
         raise TypeError(
-            "estimator: expected an MLPClassifier or MLPRegressor of fastinit.sklearn; got "
-            f"{type(estimator).__name__}"
+            "estimator: expected an MLPClassifier or MLPRegressor of fastinit.sklearn, without a "
+            f"pipeline or search around it; got {type(estimator).__name__}"
         )
     folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
     data = _Data(estimator, X, y)

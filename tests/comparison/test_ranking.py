@@ -91,10 +91,12 @@ def test_equal_values_and_one_seed_tell_nothing():
     )
     one = rank([[0.1, 0.2]], ["a", "b"])
     assert verdicts(one) == ["best", "not distinguished"]
-    assert answer(one, "cost").endswith("One seed: the schemes cannot be distinguished.")
+    assert answer(one, "cost").endswith(
+        "(1 seed). 1 seed is too few to distinguish 2 schemes; at least 4 are needed."
+    )
     # Two blocks of one seed are one observation.
     assert answer(rank([[0.1, 0.2], [0.1, 0.2]], clusters=[7, 7])).endswith(
-        "One seed: the schemes cannot be distinguished."
+        "1 seed is too few to distinguish 2 schemes; at least 4 are needed."
     )
 
 

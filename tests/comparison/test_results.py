@@ -225,6 +225,18 @@ def test_an_unfinished_comparison_says_so():
     assert "finished" not in whole.ranking().answer
 
 
+@pytest.mark.parametrize("output", ["sigmoid", "identity"])
+@pytest.mark.parametrize("test", [True, False], ids=["test", "no test"])
+def test_the_table_has_the_scores_that_exist(output, test):
+    comparison = synthetic(
+        ["zeros", "he_normal"], network=fi.Network([3, 4, 1], output=output), test=test
+    )
+    score = "r2" if output == "identity" else "accuracy"
+    assert (f"test {score}" in comparison.table().columns) == test
+    assert f"train {score}" in comparison.table().columns
+    assert "he_normal" in repr(comparison)
+
+
 def test_optimizers_that_differ_in_the_rate_are_not_pooled():
     optimizers = [fi.optimizers.GradientDescent(0.1), fi.optimizers.GradientDescent(0.03)]
     comparison = synthetic(["zeros", "he_normal"], seed=range(6), optimizer=[*optimizers, "adam"])
