@@ -476,7 +476,8 @@ class Comparison:
         >>> [(row["learning rate"], row["runs"]) for row in result.summary("learning_rate")]
         [(0.1, 1), (0.2, 1)]
         """
-        return Table(self._once(("summary", *by), lambda: self._summary(*by)))
+        # Copies, because a caller may change the rows of a table.
+        return Table([*map(dict, self._once(("summary", *by), lambda: self._summary(*by)))])
 
     def _summary(self, *by: str) -> list[dict[str, Any]]:
         return [
