@@ -809,11 +809,10 @@ def _draw_dots(
     bad = -np.inf if higher_is_better else np.inf
     for row, (name, array) in enumerate(arrays.items()):
         color, _ = _look(looks[name] if looks else row)
-        known = np.where(np.isfinite(array), array, bad)
-        lost = int(np.count_nonzero(~np.isfinite(array)))
-        dots = np.sort(known)
-        if len(dots) > each:
-            dots = dots[np.linspace(0, len(dots) - 1, each).round().astype(int)]
+        finite = np.isfinite(array)
+        known, lost = np.sort(np.where(finite, array, bad)), int(np.count_nonzero(~finite))
+        n_dots = min(each, len(known))
+        dots = known[np.linspace(0, len(known) - 1, n_dots).round().astype(int)]
         places = rim.inside(dots)
         heights = row + _swarm(places, rim)
         for marker, chosen in (

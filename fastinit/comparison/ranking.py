@@ -352,27 +352,31 @@ class _Seeds:
     """Reduces values of blocks to one for each seed."""
 
     def __init__(self, owners: Array) -> None:
-        found, self.codes = np.unique(owners, return_inverse=True)
-        self.n = len(found)
+        _, codes, counts = np.unique(owners, return_inverse=True, return_counts=True)
+        self.n = len(counts)
+        order, first = np.argsort(codes, kind="stable"), np.cumsum(counts) - counts
+        # Seeds with equally many blocks, and the places of these, one row for each seed.
+        self._parts = [
+            (seeds := np.flatnonzero(counts == n), order[first[seeds, None] + np.arange(n)])
+            for n in np.unique(counts).tolist()
+        ]
 
     def medians(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the median of each seed, of its values that are not NaN; NaN if there is none."""
-        medians = np.full(self.n, np.nan)
-        if self.n == len(column):
-            medians[self.codes] = column
-            return medians
-        missing = np.isnan(column)
-        order = np.lexsort((column, missing, self.codes))
-        counts = np.bincount(self.codes, ~missing, minlength=self.n).astype(np.intp)
-        starts = np.searchsorted(self.codes[order], np.arange(self.n))
-        some = counts > 0
-        low = column[order[starts[some] + (counts[some] - 1) // 2]]
-        high = column[order[starts[some] + counts[some] // 2]]
-        # Halves are added, because the sum of two large numbers overflows.
-        with np.errstate(invalid="ignore"):
-            middle = np.where(low == high, low, low / 2 + high / 2)
-        # The middle of the two infinities is zero.
-        medians[some] = np.where(np.isnan(middle), 0.0, middle)
+        medians = np.empty(self.n)
+        for seeds, places in self._parts:
+            if places.shape[1] == 1:
+                medians[seeds] = column[places[:, 0]]
+                continue
+            ordered = np.sort(column[places], axis=1)  # NaN is last
+            known = np.count_nonzero(~np.isnan(ordered), axis=1)
+            row = np.arange(len(seeds))
+            low, high = ordered[row, (known - 1) // 2], ordered[row, known // 2]
+            # Halves are added, because the sum of two large numbers overflows.
+            with np.errstate(invalid="ignore"):
+                middle = np.where(low == high, low, low / 2 + high / 2)
+            # The middle of the two infinities is zero.
+            medians[seeds] = np.where(np.isnan(middle) & (known > 0), 0.0, middle)
         return medians
 
 

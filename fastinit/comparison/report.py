@@ -52,7 +52,7 @@ h2, h3, p.soft { break-after: avoid; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 caption { text-align: left; padding-bottom: 0.3rem; }
-th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; }
 td { white-space: nowrap; }
 td.text, .facts td { white-space: normal; }

@@ -480,12 +480,14 @@ class Comparison:
         >>> [(row["learning rate"], row["runs"]) for row in result.summary("learning_rate")]
         [(0.1, 1), (0.2, 1)]
         """
-        columns = self.columns()
-        rows = []
-        for key, chosen in self._by_group(*by):
-            own = {name: column[chosen] for name, column in columns.items()}
-            rows.append({name.replace("_", " "): v for name, v in key.items()} | self._medians(own))
-        return Table(rows)
+        # Copies, because a caller may change the rows of a table.
+        return Table([*map(dict, self._once(("summary", *by), lambda: self._summary(*by)))])
+
+    def _summary(self, *by: str) -> list[dict[str, Any]]:
+        return [
+            {name.replace("_", " "): value for name, value in key.items()} | self._medians(rows)
+            for key, rows in self._by_group(*by)
+        ]
 
     def groups(self, *by: str) -> list[tuple[dict[str, Any], NDArray[np.intp]]]:
         """Return the groups of runs that share a scheme and the values of other axes.
@@ -532,14 +534,16 @@ class Comparison:
 
         return sorted(groups, key=place)
 
-    def _medians(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        low, median, high = quantiles(columns["final_cost"], QUARTILES).tolist()
-        courses = columns["course"]
+    def _medians(self, rows: NDArray[np.intp]) -> dict[str, Any]:
+        """Return the row of :meth:`summary` for some runs."""
+        columns = self.columns()
+        low, median, high = quantiles(columns["final_cost"][rows], QUARTILES).tolist()
+        courses = columns["course"][rows]
         return {
             "runs": len(courses),
             **{
                 scores_named(self.network, part).replace("_", " "): _median(
-                    columns[f"{part}_score"]
+                    columns[f"{part}_score"][rows]
                 )
                 for part in ("train", "test")
             },
@@ -547,11 +551,11 @@ class Comparison:
             "median cost": median,
             "cost 75%": high,
             **{
-                name: median_iterations(columns[attribute])
+                name: median_iterations(columns[attribute][rows])
                 for name, attribute in self._targets().items()
             },
             "converged": float(np.mean(courses == COURSES.index("converged"))),
-            "diverged": float(np.mean(columns["diverged_at"] >= 0)),
+            "diverged": float(np.mean(columns["diverged_at"][rows] >= 0)),
         }
 
     def _targets(self) -> dict[str, str]:

@@ -34,11 +34,13 @@ def quantiles(values: ArrayLike, shares: Sequence[float]) -> NDArray[np.float64]
     array([2.5, inf])
     """
     numbers = np.asarray(values, dtype=np.float64)
-    ordered = np.sort(np.where(np.isnan(numbers), np.inf, numbers), axis=0)
+    last = len(numbers) - 1
+    ranks = [divmod(share * last, 1) for share in shares]
+    places = {place for rank, _ in ranks for place in (int(rank), min(int(rank) + 1, last))}
+    ordered = np.partition(np.where(np.isnan(numbers), np.inf, numbers), sorted(places), axis=0)
     found = []
-    for share in shares:
-        rank, rest = divmod(share * (len(ordered) - 1), 1)
-        below, above = ordered[int(rank)], ordered[min(int(rank) + 1, len(ordered) - 1)]
+    for rank, rest in ranks:
+        below, above = ordered[int(rank)], ordered[min(int(rank) + 1, last)]
         # Interpolation between equal numbers would round.
         with np.errstate(invalid="ignore"):
             between = below if rest == 0 else (1 - rest) * below + rest * above
@@ -176,8 +178,8 @@ def median_interval(values: ArrayLike, confidence: float = 1 - ALPHA) -> tuple[f
     >>> median_interval(range(1, 11))
     (2.0, 9.0)
     """
-    ordered = np.sort(floats(values))
-    n, tail = len(ordered), (1 - confidence) / 2
+    numbers = floats(values)
+    n, tail = len(numbers), (1 - confidence) / 2
     # The largest rank of which the probability that fewer values are below is at most the tail.
     if n > 1000:  # the normal approximation is exact to less than one rank
         rank = int((n - NormalDist().inv_cdf(1 - tail) * math.sqrt(n)) / 2)
@@ -189,6 +191,7 @@ def median_interval(values: ArrayLike, confidence: float = 1 - ALPHA) -> tuple[f
             rank += 1
     if rank == 0:
         return math.nan, math.nan
+    ordered = np.partition(numbers, (rank - 1, n - rank))
     return float(ordered[rank - 1]), float(ordered[n - rank])
 
 
@@ -226,10 +229,10 @@ def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> ND
     >>> round(float(fisher_tail(10, 10, 5, 10)), 5)
     0.01625
     """
-    pairs = np.stack(np.broadcast_arrays(floats(hits), floats(others)))
-    # As in `binomial_tail`. A complex number has two parts.
-    unique, place = np.unique(pairs[0] + 1j * pairs[1], return_inverse=True)
-    hits, others = unique.real, unique.imag
+    # As in `binomial_tail`: few different pairs, each of which is one number.
+    pairs = floats(hits) * (n_others + 1) + floats(others)
+    unique, place = np.unique(pairs, return_inverse=True)
+    hits, others = np.divmod(unique, n_others + 1)
     both = hits + others
     logs = _log_binomial(both, others) + _log_binomial(n + n_others - both, n_others - others)
     term = np.exp(logs - _log_binomial(floats(n + n_others), floats(n_others)))
@@ -239,7 +242,7 @@ def fisher_tail(hits: ArrayLike, n: int, others: ArrayLike, n_others: int) -> ND
         term = term * count / (both - count + 1) * (n - both + count) / (n_others - count + 1)
         term, count = np.maximum(term, 0.0), count - 1
         total = total + term
-    return np.minimum(total, 1.0)[place].reshape(pairs.shape[1:])
+    return np.minimum(total, 1.0)[place].reshape(pairs.shape)
 
 
 def _log_binomial(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ from fastinit.comparison.tables import Table
 from fastinit.comparison.trials import COLUMNS, Block, Data, Training
 from fastinit.training.network import Array, Matrix
 
+T = TypeVar("T")
 StorePath = str | os.PathLike[str]
 Integers = NDArray[np.int64]
 
@@ -63,7 +64,7 @@ VERSION = 2
 # disk may need seconds to flush it.
 BUSY_SECONDS = 30.0
 # Rows that are converted at once, and parameters of one statement: SQLite before 3.32 takes 999.
-MOST_ROWS = 8192
+MOST_ROWS = 2048
 MOST_PARAMETERS = 500
 MOST_BYTES = 64 * 2**20
 # Ranges of rows are read as one if at most so many other rows are between them.
@@ -400,18 +401,13 @@ class Store:
             The number of bytes of each array of a run.
         """
         checksum = "costs_checksum" if "costs" in names else "parameters_checksum"
-        statement = (
-            f"SELECT run, {checksum}, {', '.join(names)} FROM arrays "
-            f"WHERE run BETWEEN ? AND ? ORDER BY run"
-        )
+        statement = f"SELECT run, {checksum}, {', '.join(names)} FROM arrays WHERE run "
         wanted = dict(zip(ids.tolist(), checksums.tolist(), strict=True))
         # By id: pages of a damaged file may be exchanged, and SQLite returns rows as they come.
         found: dict[int, list[bytes]] = {}
         with self._explained():
-            for limits in _ranges(ids):
-                for run, own, *contents in self._connection.execute(statement, limits):
-                    if run not in wanted:
-                        continue
+            for condition, asked in _conditions(ids.tolist()):
+                for run, own, *contents in self._connection.execute(statement + condition, asked):
                     expected = wanted[run]
                     for name, content in zip(names, contents, strict=True):
                         if type(content) is not bytes or len(content) != lengths[name]:
@@ -758,9 +754,8 @@ class Writer:
             If a run was changed after it was added.
         """
         found: list[Rows] = []
-        for i in range(0, len(keys), MOST_PARAMETERS):
-            asked = keys[i : i + MOST_PARAMETERS]
-            found += self.store.runs(f"key IN ({', '.join('?' * len(asked))})", asked)
+        for condition, asked in _conditions(keys):
+            found += self.store.runs(f"key {condition}", asked)
         row_of = {key: i for i, key in enumerate(key for rows in found for key in rows.keys)}
         rows = np.array([row_of.get(key, -1) for key in keys], np.intp)
         known = rows >= 0
@@ -1297,6 +1292,13 @@ def _split(content: bytes, k: int) -> list[bytes]:
     """Return k parts of equal length."""
     size = len(content) // k
     return [content[i : i + size] for i in range(0, k * size, size)] if size else [b""] * k
+
+
+def _conditions(values: Sequence[T]) -> Iterator[tuple[str, Sequence[T]]]:
+    """Yield the conditions of a query for values, and their parameters."""
+    for i in range(0, len(values), MOST_PARAMETERS):
+        asked = values[i : i + MOST_PARAMETERS]
+        yield f"IN ({', '.join('?' * len(asked))})", asked
 
 
 def _ranges(ids: Integers) -> list[tuple[int, int]]:

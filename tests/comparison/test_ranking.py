@@ -23,6 +23,24 @@ def rng():
     return np.random.default_rng(0)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from([0.0, 1.0, 2.5, 7.0, np.nan])),
+        min_size=1, max_size=40,
+    )
+)  # fmt: skip
+def test_each_seed_counts_with_the_median_of_its_blocks(blocks):
+    """Seeds have different numbers of blocks, some without a run."""
+    owners, values = map(np.array, zip(*blocks, strict=True))
+    own = [values[owners == seed] for seed in np.unique(owners)]
+    medians = [np.median(each[~np.isnan(each)]) for each in own if not np.isnan(each).all()]
+    found = rank(values[:, None], clusters=owners).rows[0]
+    assert (found.seeds, found.runs) == (len(medians), np.count_nonzero(~np.isnan(values)))
+    if medians:
+        assert found.median == np.median(medians)
+
+
 def test_the_best_scheme_is_first(rng):
     costs = rng.normal([2.0, 1.0, 3.0], 0.1, (20, 3))
     found = rank(costs, ["b", "a", "c"])

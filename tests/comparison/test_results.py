@@ -265,3 +265,16 @@ def test_a_sampled_axis_has_no_rankings():
     # Of a list, each value is a question of its own, even with one run.
     listed = synthetic(["zeros", "he_normal"], learning_rate=[0.1, 0.2])
     assert len(listed.best("learning_rate")) == 2
+
+
+def test_a_summary_is_that_of_the_runs_at_the_time(grid):
+    part = type(grid)(grid.data, grid.cells, grid.network, grid.settings)
+    for places, block in grid._blocks:
+        part.add(places, block)
+        assert sum(row["runs"] for row in part.summary()) == len(part)
+
+
+def test_a_caller_may_change_a_summary(grid):
+    expected = [dict(row) for row in grid.summary("depth")]
+    grid.summary("depth")[0]["runs"] = 0
+    assert list(grid.summary("depth")) == expected

@@ -26,6 +26,7 @@ from fastinit.comparison.statistics import (
     fisher_tail,
     holm,
     median_interval,
+    quantiles,
     t_quantile,
 )
 from fastinit.comparison.trials import Data, Task, Training, run_task
@@ -921,6 +922,27 @@ def test_binomial_intervals_and_tails(n, data):
     )
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40),
+    st.lists(st.floats(0, 1), min_size=1, max_size=4),
+)
+def test_quantiles_are_those_of_numpy(values, shares):
+    table = np.array([values, values[::-1]]).T
+    expected = np.quantile(table, shares, axis=0)
+    np.testing.assert_allclose(quantiles(table, shares), expected, rtol=1e-9, atol=1e-6)
+    np.testing.assert_array_equal(quantiles(values, [0, 1]), [min(values), max(values)])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from([1.0, 2.0, np.inf, np.nan]), min_size=2, max_size=9))
+def test_the_median_of_failed_runs(values):
+    """An order statistic for an odd number of values."""
+    values = values[: len(values) - 1 + len(values) % 2]
+    ordered = sorted(np.inf if np.isnan(value) else value for value in values)
+    assert quantiles(values, [0.5])[0] == ordered[len(ordered) // 2]
+
+
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.975])
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 20, 101, 1000, 1001, 5000])
 def test_median_interval_has_its_confidence(n, confidence):
@@ -944,6 +966,17 @@ def test_fishers_test(n, n_others, data):
     assert float(fisher_tail(hits, n, others, n_others)) == pytest.approx(
         expected, rel=1e-8, abs=1e-300
     )
+
+
+def test_fishers_test_of_many_runs(rng):
+    """Pairs whose sums, or whose numbers of hits on one side, are the same are different ones."""
+    hits, others = rng.integers(0, 13, (5, 40)), rng.integers(0, 8, (5, 40))
+    found = fisher_tail(hits, 12, others, 7)
+    assert found.shape == hits.shape
+    expected = [
+        float(fisher_tail(a, 12, b, 7)) for a, b in zip(hits.flat, others.flat, strict=True)
+    ]
+    np.testing.assert_array_equal(found.ravel(), expected)
 
 
 @settings(deadline=None, max_examples=40)
