@@ -20,7 +20,7 @@ from fastinit.comparison.statistics import (
     quantile,
     quantiles,
 )
-from fastinit.comparison.tables import Table
+from fastinit.comparison.tables import Table, counted, joined
 from fastinit.comparison.trials import (
     COLUMNS,
     Block,
@@ -848,11 +848,7 @@ class Comparison:
         return self._once(("verdict", scheme), lambda: self._verdict(rows))
 
     def _verdict(self, rows: NDArray[np.intp]) -> str:
-        """Return the verdict of some runs, of one in the words for one."""
         columns = {name: column[rows] for name, column in self.columns().items()}
-        if len(rows) == 1:
-            only = {name: column[0] for name, column in columns.items()}
-            return "; ".join(sentences(only, self.evidence))
         return verdict_of(columns, self.evidence)
 
     def verdicts(self, *by: str) -> Table:
@@ -1036,12 +1032,12 @@ class RankingTable(Table):
         self.finished = finished
         sentences = [answer(ranking, metric.label)]
         if self.best_of:
-            names = _in_words([_noun(axis) for axis in next(iter(self.best_of.values()))])
+            names = joined([_noun(axis) for axis in next(iter(self.best_of.values()))])
             sentences.append(
                 f"Each scheme is ranked at its {names} of lowest median training cost."
             )
         if self.pooled:
-            over = _in_words([f"{n:,} {_noun(axis)}s" for axis, n in self.pooled.items()])
+            over = joined([counted(n, _noun(axis)) for axis, n in self.pooled.items()])
             sentences.append(f"Each seed counts once, with the median over {over}.")
         if finished is not None and finished[0] < finished[1]:
             sentences.insert(0, f"{finished[0]:,} of {finished[1]:,} runs are finished.")
@@ -1062,10 +1058,6 @@ def _noun(axis: str) -> str:
 def _few(words: Sequence[str]) -> str:
     """Return words as a list, shortened: an axis may have thousands of values."""
     return ", ".join([*words[:5], f"... ({len(words):,} in all)"] if len(words) > 8 else words)
-
-
-def _in_words(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _objects(
