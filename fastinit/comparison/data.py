@@ -1,7 +1,7 @@
-"""Data as people have them: tables with names, text and classes, as the arrays that are trained on.
+"""Datasets: tables of numbers, text and categories as arrays for training.
 
 :func:`from_table` takes arrays in scikit-learn's orientation and data frames, :func:`read` takes
-files. Both return a :class:`Dataset`: the arrays, the names, and what was decided on the way.
+files. Both return a :class:`Dataset`: the arrays, the names, and notes on what was decided.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DATE = re.compile(r"\s*(\d{4}-\d\d?-\d\d?|\d\d?[/.]\d\d?[/.](\d\d|\d{4}))([T ].*
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Arrays to train on, and what they mean. Made by :func:`from_table` and :func:`read`.
+    """Arrays for training and their meaning, as :func:`from_table` and :func:`read` return them.
 
     The arrays are in the orientation of the kernels, examples last, and cannot be written to.
 
@@ -185,8 +185,8 @@ def from_table(
         The column of the data frame that is to be predicted, or the targets themselves: numbers,
         booleans, text or categories.
     test : tuple, optional
-        ``(table, target)`` of the rows to test with, like the others; `test_size` is not used
-        then. If `target` is a label, the second entry is that label too.
+        ``(table, target)`` of the test rows, in the same forms; `test_size` is not used then. If
+        `target` is a label, the second entry is that label too.
     kind : {"classes", "numbers", "counts"}, optional
         What the target holds. By default text, booleans and categories are classes; numbers with
         fractions are numbers; integers are classes if at most 20 different ones occur, each at
@@ -195,7 +195,7 @@ def from_table(
         The share, or the number, of the rows to hold out for testing; 0 or None for none. A share
         is rounded up to whole rows, as in scikit-learn.
     validation_size : float, int or None, optional
-        The same of the rows that are left for training, to hold out for early stopping: pass
+        The share, or the number, of the remaining rows to hold out for early stopping: pass
         ``data.validation`` to :func:`fastinit.compare`. By default none.
     seed : int, default 0
         Selects the rows to hold out. The selection is the same with every version of NumPy. For

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 # The axes whose values determine the network of a cell.
 NETWORK = ("depth", "width", "activation")
-# The largest size, in bytes, of the parameters of the runs that are read from a store at once.
+# Bytes of the parameters that are read from a store at once.
 MOST_READ = 1 << 22
 # The largest number of runs of a scheme from which the error of the choice of the test examples is
 # estimated: their mean varies little with more.
@@ -664,7 +664,7 @@ class Comparison:
         values[columns["diverged_at"][rows] >= 0] = np.inf
         table = np.full((n, len(self.schemes)), np.nan)
         table[block, scheme] = values
-        # Of an unfinished comparison, some schemes may have no runs yet.
+        # In an unfinished comparison, some schemes may have no runs yet.
         known = np.flatnonzero(np.bincount(scheme))
         ranking = rank(
             table[:, known],
@@ -690,7 +690,7 @@ class Comparison:
     ) -> NDArray[np.float64] | None:
         """Return what each test example contributes to a metric, in the mean of typical runs.
 
-        Of each scheme, the middle half of its runs that did not fail, or some of it.
+        Typical runs of a scheme are the middle half of those that did not fail, or some of it.
 
         Returns
         -------
@@ -898,9 +898,9 @@ class Comparison:
         if len(places) == n:
             return ""
         parts, none = [], []
-        # Of the seeds, most are missing in each part of a comparison.
+        # Not for seeds: most of them are missing in each part of a comparison.
         for axis in ("scheme", *(axis for axis in self.varying if axis != "seed")):
-            # Of each value, the numbers of runs and of finished ones.
+            # The numbers of all and of finished runs of each value.
             labels, index = self._axis_labels(axis, None)
             counts: dict[Any, NDArray[np.intp]] = {}
             for label, *own in zip(
