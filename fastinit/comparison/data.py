@@ -648,26 +648,9 @@ def _dataset(
 ) -> Dataset:
     """Return the dataset of one table, which is split, or of one for training and one to test."""
     n = len(main.target)
-    total = n
     if held_out is not None:
-        if main.names != held_out.names:
-            raise ValueError(
-                f"test: expected the features {listed(main.names)}; got {listed(held_out.names)}"
-            )
-        total += len(held_out.target)
-        train_where, test_where = main.where, held_out.where
-        main = main._replace(
-            where=lambda row: (
-                train_where(row) if row < n else f"{test_where(row - n)} of the test rows"
-            ),
-            features=[
-                _joined(subject, train, test)
-                for subject, train, test in zip(
-                    main.subjects, main.features, held_out.features, strict=True
-                )
-            ],
-            target=_joined(main.subject, main.target, held_out.target),
-        )
+        main = _with_test_rows(main, held_out)
+    total = len(main.target)
     if n < 2:
         raise ValueError(f"expected at least two examples; got {n}")
     output, classes, Y, target_note = _target(main, options.kind)
@@ -745,6 +728,27 @@ def _dataset(
         target_mean=target_mean,
         target_scale=target_scale,
         notes=tuple(notes),
+    )
+
+
+def _with_test_rows(main: _Examples, held_out: _Examples) -> _Examples:
+    """Return the examples of two tables, those for testing below the others."""
+    if main.names != held_out.names:
+        raise ValueError(
+            f"test: expected the features {listed(main.names)}; got {listed(held_out.names)}"
+        )
+    n, train_where, test_where = len(main.target), main.where, held_out.where
+    return main._replace(
+        where=lambda row: (
+            train_where(row) if row < n else f"{test_where(row - n)} of the test rows"
+        ),
+        features=[
+            _joined(subject, train, test)
+            for subject, train, test in zip(
+                main.subjects, main.features, held_out.features, strict=True
+            )
+        ],
+        target=_joined(main.subject, main.target, held_out.target),
     )
 
 
