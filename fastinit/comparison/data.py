@@ -461,8 +461,9 @@ def _is_pandas(value: Any, name: str) -> bool:
 
 
 def _is_label(target: Any, label: Any) -> bool:
-    # Of one type, because True == 1 == 1.0.
-    return isinstance(target, type(label)) and bool(target == label)
+    # Both of one type, because True == 1 == 1.0, and a bool is an int.
+    same = isinstance(target, type(label)) and isinstance(target, bool) == isinstance(label, bool)
+    return same and bool(target == label)
 
 
 def _array_columns(name: str, table: Any) -> list[_Values]:
