@@ -159,6 +159,15 @@ def plan_of(model: Any, rules: Any = None, *, dtype: str | None = None, prefix: 
     model, rules, dtype, prefix
         As for :func:`fastinit.checkpoint.write`.
 
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        For invalid arguments, and tensors that no rule matches.
+
     Examples
     --------
     >>> plan = plan_of({"w": {"shape": [2, 3], "scheme": "he_normal"}})
@@ -177,7 +186,9 @@ def plan_of(model: Any, rules: Any = None, *, dtype: str | None = None, prefix: 
         found = Plan(_of_mapping(model, rules, dtype, prefix))
     elif hasattr(model, "named_modules"):
         if dtype is not None:
-            raise TypeError("dtype: expected none for a module, whose tensors have their own")
+            raise TypeError(
+                f"dtype: expected none for a module, whose tensors have their own; got {dtype!r}"
+            )
         found = Plan(_of_module(model, rules, prefix))
     else:
         raise TypeError(

@@ -637,7 +637,10 @@ def _joined(subject: str, train: _Values, test: _Values) -> _Values:
         codes = np.array([position[name] for name in test.names], dtype=np.int64)[test.codes]
         return _Labels(tuple(names), np.concatenate([train.codes, codes]), train.is_text)
     if isinstance(train, _Labels) or isinstance(test, _Labels):
-        raise ValueError(f"test: expected numbers or text as in the training rows of {subject}")
+        got = "text" if isinstance(test, _Labels) else "numbers"
+        raise ValueError(
+            f"test: expected numbers or text as in the training rows of {subject}; got {got}"
+        )
     return np.concatenate([train, test])
 
 

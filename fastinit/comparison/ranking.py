@@ -593,6 +593,10 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
     metric : str
         The name of the metric in the sentences, such as "test accuracy".
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> costs = np.random.default_rng(0).normal([1.0, 2.0], 0.2, (20, 2))

@@ -179,6 +179,10 @@ def evidence_of(
     sample_weight : ndarray of shape (n_examples,), optional
         Weights of the training examples.
 
+    Returns
+    -------
+    Evidence
+
     Examples
     --------
     >>> import fastinit as fi
@@ -351,6 +355,10 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
         test_score, test_cost, test_gain_error, losses_p_value, symmetric, saturated`` of the run.
     evidence : Evidence
 
+    Returns
+    -------
+    list of str
+
     References
     ----------
     .. [1] Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of
@@ -496,6 +504,19 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     columns : mapping of str to ndarray of shape (k,)
         The columns of :func:`sentences`.
     evidence : Evidence
+
+    Returns
+    -------
+    str
+        Claims that are separated by semicolons.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
+    >>> result = fi.compare(X, Y, fi.Network([2, 1]), "zeros", seed=[0, 1], iterations=10)
+    >>> verdict_of(result.columns(), result.evidence).split("; ")[-2:]
+    ['converged in all runs', 'median final cost 0.693']
     """
     k = len(columns["course"])
     if k == 1:

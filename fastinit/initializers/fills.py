@@ -94,6 +94,10 @@ def fill_of(scheme: Scheme, key: str, shape: Shape, weight: Shape | None) -> Fil
     weight : tuple of int or None
         Shape of the weights that a bias belongs to.
 
+    Returns
+    -------
+    Fill
+
     Raises
     ------
     ValueError
