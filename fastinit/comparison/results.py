@@ -404,7 +404,7 @@ class Comparison:
         return found
 
     def _axis_values(self, axis: str, places: NDArray[np.intp]) -> NDArray[Any]:
-        """Return the value of an axis for each of some cells, as an array of objects."""
+        """Return the values of an axis at some cells, as an array of objects."""
         labels, index = self._axis_labels(axis, places)
         values: NDArray[Any] = np.empty(len(labels), object)
         values[:] = labels
@@ -414,7 +414,7 @@ class Comparison:
     def _axis_labels(
         self, axis: str, places: NDArray[np.intp] | None
     ) -> tuple[list[Any], NDArray[np.integer[Any]]]:
-        """Return the values of an axis, and for each of some cells the index of its value."""
+        """Return the values of an axis, and the indices of those of some cells."""
         grid = self.cells
         if axis in ("depth", "width"):
             # These are properties of the network, which may have been given without them.
