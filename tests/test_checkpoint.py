@@ -442,6 +442,16 @@ def test_a_journal_whose_last_line_is_torn_is_continued(tmp_path):
         again.close()
 
 
+def test_another_file_under_the_final_name_is_refused(tmp_path):
+    """After an interrupt between two renames, a file that has its name is one that was written."""
+    [shard] = shards.shards_of(plan_of(WIDE), 10**9)
+    (tmp_path / shard.name).write_bytes(b"another")
+    with pytest.raises(
+        ValueError, match=r"^folder: expected the [\d,]+ bytes of model.safetensors"
+    ):
+        shards._rename([shard], tmp_path)
+
+
 def test_a_lost_file_is_written_again(tmp_path, cut):
     cut(12, PowerCutError())
     with pytest.raises(PowerCutError):
