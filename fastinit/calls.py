@@ -27,6 +27,11 @@ def calls_of(text: str, example: str) -> list[list[Call]]:
     example : str
         For the error message.
 
+    Returns
+    -------
+    list of list of Call
+        For each entry its calls, one for each layer.
+
     Raises
     ------
     ValueError
@@ -63,6 +68,9 @@ def _call(entry: ast.expr) -> Call:
         return Call(_dotted(entry), {})
     if entry.args or any(each.arg is None for each in entry.keywords):
         raise ValueError("expected settings with names")
+    # The parser leaves this to the compiler, which is not called.
+    if len({each.arg for each in entry.keywords}) < len(entry.keywords):
+        raise ValueError("expected every setting once")
     return Call(
         _dotted(entry.func),
         {

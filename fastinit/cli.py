@@ -29,6 +29,7 @@ from fastinit.comparison.grid import (
 )
 from fastinit.comparison.results import RankingTable
 from fastinit.comparison.tables import Table, rich_table
+from fastinit.initializers.target import REAL
 from fastinit.kernels import show_config
 from fastinit.lesson import load_dataset
 from fastinit.training import Interrupted, Network
@@ -154,7 +155,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     compare_parser.set_defaults(run=_compare)
-    _add_options(compare_parser)
+    for add in (_add_data, _add_network, _add_grid, _add_training):
+        add(compare_parser)
+    _add_targets_and_files(_add_results(compare_parser))
+    _add_execution(compare_parser)
     merge_parser = commands.add_parser(
         "merge",
         help="join stores, such as those of --shard",
@@ -215,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -263,6 +267,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="leave features and numeric targets as they are",
     )
 
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--hidden",
@@ -284,6 +290,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="type of the parameters and of the arithmetic (default: float64)",
     )
 
+
+def _add_grid(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group(
         "grid", "Each takes one value or several; every combination is run."
     )
@@ -360,6 +368,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--learning-rate and --scale on a logarithmic scale",
     )
 
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
     training = parser.add_argument_group("training")
     training.add_argument(
         "--iterations",
@@ -395,7 +405,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="what early stopping monitors on the rows of --validation-size (default: cost)",
     )
 
-    results = _add_results(parser)
+
+def _add_targets_and_files(results: argparse._ArgumentGroup) -> None:
+    """Add the options of a result that is about to be computed."""
     results.add_argument(
         "--target-cost",
         type=float,
@@ -420,6 +432,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="FILE", help="write a self-contained HTML page"
     )
 
+
+def _add_execution(parser: argparse.ArgumentParser) -> None:
     execution = parser.add_argument_group("execution")
     execution.add_argument(
         "--store",
@@ -467,7 +481,7 @@ def _add_fill(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=("float64", "float32", "float16", "bfloat16"),
+        choices=REAL,
         help="dtype instead of that of config.json, or of tensors without one in a JSON file "
         "(default there: float32)",
     )

@@ -19,8 +19,9 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,8 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from numpy.typing import NDArray
 
 from fastinit import initializers
-from fastinit.initializers.scaling import TRUNCATED_STD
+from fastinit.initializers.fills import aligned
+from fastinit.initializers.scaling import MODES, TRUNCATED_STD, Distribution, Mode
 from fastinit.initializers.target import (
     PARTS,
     REAL,
@@ -73,24 +75,13 @@ __all__ = [
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Window = tuple[slice, ...]
-Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
-Distribution = Literal["truncated_normal", "normal", "uniform"]
 # What fills an array, with the common keywords of the initialisers, and its other keywords.
 Plan = tuple[Callable[..., Any], dict[str, Any]]
 
-# XLA takes over the memory of a NumPy array at such addresses, and copies others.
-ALIGNMENT = 64
 # Elements whose moduli are computed at a time.
 CHUNK = 1 << 16
 # The standard deviation of a complex normal number of variance 1, truncated to moduli below 2.
 TRUNCATED_COMPLEX_STD = math.sqrt(1 - 4 / math.expm1(4))
-
-_MODES: dict[str, Callable[[float, float], float]] = {
-    "fan_in": lambda fan_in, fan_out: fan_in,
-    "fan_out": lambda fan_in, fan_out: fan_out,
-    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
-    "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,7 @@ class _Fill:
 
     def filled(self, seed: int, window: Window) -> Array:
         """Return the window of the array, in memory that XLA takes over."""
-        out = _aligned([part.stop - part.start for part in window], self.dtype)
+        out = aligned([part.stop - part.start for part in window], self.dtype)
         self.into(out, seed, window)
         return out
 
@@ -148,7 +139,7 @@ class _Callback:
             return self.fill.filled(_seed_of(keys), window)
         seeds = [_seed_of(key) for key in keys.reshape(-1, keys.shape[-1])]
         pairs = np.array([(seed, 0) for seed in seeds], np.uint64).reshape(-1, 2)
-        out = _aligned((len(seeds), *self.part), self.fill.dtype)
+        out = aligned((len(seeds), *self.part), self.fill.dtype)
         self.fill.into(out, Sources(pairs), window)
         filled: Array = out.reshape(batch + self.part)
         return filled
@@ -215,7 +206,7 @@ class _Initializer:
             whole = tuple(slice(0, n) for n in lengths)
             found: jax.Array = jax.device_put(fill.filled(seed, whole))
             return found
-        return _by_shards(fill, seed, sharding)
+        return by_shards(lengths, sharding, partial(fill.filled, seed), fill.whole)
 
 
 # --- the functions of jax.nn.initializers ---------------------------------------------------------
@@ -352,7 +343,7 @@ def variance_scaling(
     return _initializer(
         _variance_scaling,
         _number("scale", scale, 0.0),
-        check_name("mode", mode, _MODES),
+        check_name("mode", mode, MODES),
         check_name("distribution", distribution, _DISTRIBUTIONS),
         _as_axes("in_axis", in_axis),
         _as_axes("out_axis", out_axis),
@@ -565,7 +556,7 @@ def _variance_scaling(
     distribution: str,
     *axes: int | tuple[int, ...],
 ) -> Plan:
-    fan = _MODES[mode](*_fans(shape, *axes))
+    fan = MODES[mode](*_fans(shape, *axes))
     std = math.sqrt(scale / fan) if fan else 0.0
     return _DISTRIBUTIONS[distribution](std, dtype.name in PARTS) if std else (_zero, {})
 
@@ -722,28 +713,36 @@ def _delta(
 # --- filling --------------------------------------------------------------------------------------
 
 
-def _by_shards(fill: _Fill, seed: int, sharding: Sharding) -> jax.Array:
-    """Return an array whose shards are filled one after another, equal ones once."""
+def by_shards(
+    shape: Shape, sharding: Sharding, filled: Callable[[Window], Array], whole: bool
+) -> jax.Array:
+    """Return an array whose shards are filled one after another, equal ones once.
+
+    ``filled(window)`` returns a window of the array. It is called once, for the whole array, if
+    ``whole`` is set.
+
+    Examples
+    --------
+    >>> from jax.sharding import SingleDeviceSharding
+    >>> sharding = SingleDeviceSharding(jax.devices()[0])
+    >>> by_shards((2,), sharding, lambda window: np.arange(2)[window], False)
+    Array([0, 1], dtype=int32)
+    """
     made: dict[tuple[tuple[int, int], ...], Array] = {}
-    source: Array | None = None
+    source = filled(tuple(slice(0, n) for n in shape)) if whole else None
 
     def shard(index: tuple[slice, ...] | None) -> Array:
-        nonlocal source
-        bounds = tuple(part.indices(n)[:2] for part, n in zip(index or (), fill.shape, strict=True))
-        if bounds in made:
-            return made[bounds]
-        window = tuple(slice(*limits) for limits in bounds)
-        if fill.whole and source is None:
-            source = fill.filled(seed, tuple(slice(0, n) for n in fill.shape))
-        if source is None:
-            found = fill.filled(seed, window)
-        else:
-            found = _aligned([stop - start for start, stop in bounds], fill.dtype)
-            found[...] = source[window]
-        made[bounds] = found
-        return found
+        bounds = tuple(part.indices(n)[:2] for part, n in zip(index or (), shape, strict=True))
+        if bounds not in made:
+            window = tuple(slice(*limits) for limits in bounds)
+            if source is None:
+                made[bounds] = filled(window)
+            else:
+                made[bounds] = aligned([stop - start for start, stop in bounds], source.dtype)
+                made[bounds][...] = source[window]
+        return made[bounds]
 
-    array: jax.Array = jax.make_array_from_callback(fill.shape, sharding, shard)
+    array: jax.Array = jax.make_array_from_callback(shape, sharding, shard)
     return array
 
 
@@ -776,15 +775,6 @@ def _by_callback(fill: _Fill, data: Any, sharding: NamedSharding | None) -> jax.
 def _call(callback: _Callback, data: Any, places: Any) -> Any:
     result = jax.ShapeDtypeStruct(callback.part, callback.fill.dtype)
     return jax.pure_callback(callback, result, data, places, vmap_method="expand_dims")
-
-
-def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Return an array at an address that XLA accepts without a copy."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    found: Array = memory[start : start + size].view(dtype).reshape(shape)
-    return found
 
 
 # --- arguments ------------------------------------------------------------------------------------

@@ -25,10 +25,11 @@ from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
 from keras.initializers import STFT, Constant, Identity, Ones, Zeros
+from numpy.typing import NDArray
 
 from fastinit import initializers
+from fastinit.initializers.fills import Window, aligned
 from fastinit.initializers.scaling import TRUNCATED_STD, fans
 from fastinit.initializers.target import Shape, Target, check_shape
 from fastinit.validation import check_integer
@@ -52,9 +53,6 @@ __all__ = [
     "Zeros",
     "custom_objects",
 ]
-
-# JAX takes over memory on the CPU without a copy if it begins at a multiple of this many bytes.
-JAX_ALIGNMENT = 64
 
 _register = keras.saving.register_keras_serializable(package="fastinit")
 
@@ -419,13 +417,13 @@ def _write(out: Any, fill: "partial[Any]", **keywords: Any) -> Any:
     return fill(out=out, **keywords) if 0 not in out.shape else out
 
 
-def _array(shape: tuple[int, ...], dtype: str, fill: "partial[Any]", **keywords: Any) -> Any:
+def _array(
+    shape: tuple[int, ...], dtype: str, fill: "partial[Any]", **keywords: Any
+) -> NDArray[Any]:
     """Return a new NumPy array, filled, whose memory JAX can take over."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + JAX_ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % JAX_ALIGNMENT
-    out = memory[start : start + size].view(dtype).reshape(shape)
-    return _write(out, fill, **keywords)
+    out = aligned(shape, dtype)
+    _write(out, fill, **keywords)
+    return out
 
 
 def _jax_array(
@@ -449,6 +447,8 @@ def _jax_array(
         return value if layout is None else keras.distribution.distribute_tensor(value, layout)
     if layout is None:
         return jax.device_put(_array(shape, dtype, fill, **_source(seed)))
+    from fastinit.jax import by_shards
+
     sharding = _concrete(layout)
     try:
         sharding.shard_shape(shape)
@@ -457,7 +457,12 @@ def _jax_array(
     # Keras calls initialisers under a mesh with explicit axes. Its generators are not on that one.
     with jax.set_mesh(jax.sharding.get_mesh()):
         source = _source(seed)
-    return _sharded(fill, shape, dtype, sharding, source)
+
+    def part(window: Window) -> NDArray[Any]:
+        lengths = tuple([each.stop - each.start for each in window])
+        return _array(lengths, dtype, fill, window=window, **source)
+
+    return by_shards(shape, sharding, part, whole=fill.func is initializers.orthogonal)
 
 
 def _concrete(layout: Any) -> Any:
@@ -482,28 +487,3 @@ def _concrete(layout: Any) -> Any:
     mesh = jax.sharding.Mesh(context.devices, mesh.axis_names, axis_types=mesh.axis_types)
     spec: Any = sharding.spec  # type: ignore[attr-defined]
     return jax.sharding.NamedSharding(mesh, spec)
-
-
-def _sharded(
-    fill: "partial[Any]",
-    shape: tuple[int, ...],
-    dtype: str,
-    sharding: Any,
-    source: dict[str, int],
-) -> Any:
-    """Return an array of which each device's part was filled on its own, and replicas once."""
-    import jax
-
-    if fill.func is initializers.orthogonal:
-        whole = _array(shape, dtype, fill, **source)
-        return jax.make_array_from_callback(shape, sharding, lambda index: whole[index])
-    parts: dict[Any, Any] = {}
-
-    def part(index: Any) -> Any:
-        limits = tuple([each.indices(n)[:2] for each, n in zip(index, shape, strict=True)])
-        if limits not in parts:
-            lengths = tuple([stop - start for start, stop in limits])
-            parts[limits] = _array(lengths, dtype, fill, window=index, **source)
-        return parts[limits]
-
-    return jax.make_array_from_callback(shape, sharding, part)

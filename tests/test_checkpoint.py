@@ -420,6 +420,38 @@ def test_a_torn_journal(tmp_path, cut):
             checkpoint.write(WIDE, tmp_path, seed=3, overwrite=True)
 
 
+def test_a_journal_whose_last_line_is_torn_is_continued(tmp_path):
+    start = shards._Start("1", 3, "plan")
+
+    def opened():
+        return shards.Journal(tmp_path, start, 10, overwrite=False)
+
+    for torn, chunks, done in (
+        (b"[[4, ", [0, 1], {0, 1}),
+        (b"[[", [5], {0, 1, 5}),
+        # No chunk that the plan does not have.
+        (b"[[-3, 2], [8, 15]]\n", [], {0, 1, 5, 8, 9}),
+    ):
+        journal = opened()
+        journal.add(chunks)
+        journal.close()
+        with open(journal.path, "ab") as file:
+            file.write(torn)
+        again = opened()
+        assert again.done == done
+        again.close()
+
+
+def test_another_file_under_the_final_name_is_refused(tmp_path):
+    """After an interrupt between two renames, a file that has its name is one that was written."""
+    [shard] = shards.shards_of(plan_of(WIDE), 10**9)
+    (tmp_path / shard.name).write_bytes(b"another")
+    with pytest.raises(
+        ValueError, match=r"^folder: expected the [\d,]+ bytes of model.safetensors"
+    ):
+        shards._rename([shard], tmp_path)
+
+
 def test_a_lost_file_is_written_again(tmp_path, cut):
     cut(12, PowerCutError())
     with pytest.raises(PowerCutError):
@@ -478,6 +510,21 @@ def test_two_processes_do_not_write_one_checkpoint(tmp_path, cut):
             checkpoint.write(WIDE, tmp_path, seed=3, overwrite=True)
     finally:
         held.close()
+
+
+@fcntl
+def test_another_process_may_finish_before_the_lock(tmp_path, monkeypatch):
+    """Its journal is removed then, and so is the lock on it."""
+    opened = os.open
+
+    def removed(path, *flags):
+        descriptor = opened(path, *flags)
+        os.unlink(path)
+        return descriptor
+
+    monkeypatch.setattr(shards.os, "open", removed)
+    with pytest.raises(ValueError, match=r"^folder: expected one that no other process fills"):
+        shards.Journal(tmp_path, shards._Start("1", 3, "plan"), 10, overwrite=False)
 
 
 # --- processes ------------------------------------------------------------------------------------

@@ -242,6 +242,9 @@ def test_ranges_are_log_uniform(compared):
 @pytest.mark.parametrize("shares", [0.0, 1.0, [0.25, 0.5]])
 def test_log_uniform_is_that_of_scipy(shares):
     stats = pytest.importorskip("scipy.stats")
+    for low in np.exp(np.random.default_rng(0).normal(0.0, 5.0, 500)):
+        ends = LogUniform(low, 3 * low).ppf([0.0, 1.0])
+        assert low <= ends[0] < ends[1] <= 3 * low, "rounding must not leave the range"
     ours, theirs = LogUniform(0.03, 70.0), stats.loguniform(0.03, 70.0)
     np.testing.assert_allclose(ours.ppf(shares), theirs.ppf(shares), rtol=1e-14)
     assert eval(repr(ours), {"fi": fi}) == ours, "reports have it as code"

@@ -195,7 +195,9 @@ def _checked(
     if not isinstance(folder, (str, os.PathLike)):
         raise TypeError(f"folder: expected a str or a path; got {type(folder).__name__}")
     if seed is None:
-        raise TypeError("seed: expected one, so that the checkpoint can be computed again")
+        raise TypeError(
+            "seed: expected one, so that the checkpoint can be computed again; got None"
+        )
     check_name("format", format, FORMATS)
     if threads is not None:
         check_integer("threads", threads, 1)

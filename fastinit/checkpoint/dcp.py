@@ -135,7 +135,7 @@ def write(
     size = sum(tensor.nbytes for tensor in plan.tensors)
     try:
         with Display(size, None, progress) as display, warnings.catch_warnings():
-            # That there is one process.
+            # PyTorch warns that there is one process only, as intended here.
             warnings.filterwarnings("ignore", message="torch.distributed is", category=UserWarning)
             # One thread writes, because the writer loses the errors of others; several compute.
             save(

@@ -5,7 +5,8 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -158,6 +159,15 @@ def plan_of(model: Any, rules: Any = None, *, dtype: str | None = None, prefix: 
     model, rules, dtype, prefix
         As for :func:`fastinit.checkpoint.write`.
 
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        For invalid arguments, and tensors that no rule matches.
+
     Examples
     --------
     >>> plan = plan_of({"w": {"shape": [2, 3], "scheme": "he_normal"}})
@@ -176,7 +186,9 @@ def plan_of(model: Any, rules: Any = None, *, dtype: str | None = None, prefix: 
         found = Plan(_of_mapping(model, rules, dtype, prefix))
     elif hasattr(model, "named_modules"):
         if dtype is not None:
-            raise TypeError("dtype: expected none for a module, whose tensors have their own")
+            raise TypeError(
+                f"dtype: expected none for a module, whose tensors have their own; got {dtype!r}"
+            )
         found = Plan(_of_module(model, rules, prefix))
     else:
         raise TypeError(
@@ -243,19 +255,14 @@ def _of_mapping(
     return found
 
 
-class _about:  # noqa: N801
+@contextmanager
+def _about(name: str) -> Iterator[None]:
     """Begin the messages of errors with the name of a tensor."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (TypeError, ValueError)):
-            known = TypeError if isinstance(error, TypeError) else ValueError
-            raise known(f"model: tensor {self.name!r}: {error}") from error
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        known = TypeError if isinstance(error, TypeError) else ValueError
+        raise known(f"model: tensor {name!r}: {error}") from error
 
 
 def _pattern(where: Any) -> re.Pattern[str]:

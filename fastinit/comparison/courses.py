@@ -36,8 +36,9 @@ LEVEL = 0.01
 SLOW = 0.1
 # Costs below this share of the cost of a constant output are zero for the purpose of convergence.
 NEGLIGIBLE = 1e-6
-# The cost of a network without hidden layers may exceed that of a constant output by this share.
-UNUSED = 1e-3
+# A converged network without hidden layers may have a cost above that of a constant output by this
+# share.
+ABOVE_CONSTANT = 1e-3
 # A gradient is small if the cost would fall by less than this share along it, over the length of
 # theta, and tiny if by less than the next. Curves that are not level need a tiny one.
 FLAT = 0.02
@@ -52,16 +53,16 @@ PROBES = 200
 FEW_PROBES = 20
 # With fewer, no search is made: it would find nothing.
 FEWEST_PROBES = 4
-# A shorter search than this has to find nothing but a smaller fall, in proportion.
+# In a shorter search than this, a smaller fall of the cost counts, in proportion to its length.
 LONG = 60
 # Evaluations for the direction of the most negative curvature, where the gradient is tiny.
 _LANCZOS = 8
 _HISTORY = 5
 # Numbers in memory during the search: 32 MB of float64.
 _PROBE_NUMBERS = 1 << 22
-# Parameters times examples of one call of the kernel, which does not listen for a stop: 0.1 s.
+# Parameters times examples of one call of the kernel, which cannot be stopped: 0.1 s.
 _PART = 1 << 24
-# The means of the cost over these shares of the iterations are compared. The last is first.
+# The means of the cost over these windows, shares of the iterations, are compared: from the end on.
 _WINDOWS = ((0.9, 1.0), (0.8, 0.9), (0.55, 0.65), (0.25, 0.35))
 
 
@@ -289,7 +290,7 @@ def judge_courses(
     still = level & (steep <= 1e-5 * scales)
     # Without hidden layers, the cost of a constant output may be the minimum, and without biases
     # the network may not have it.
-    margin = LEFT if network.n_layers > 1 else -UNUSED
+    margin = LEFT if network.n_layers > 1 else -ABOVE_CONSTANT
     blocked = network.bias & (excess >= (1 - margin) * scales)
     # Where the training ended before the curve became level, the gradient has to be tiny.
     tiny = steep <= TINY * unit
@@ -482,8 +483,9 @@ def _starts(
 ) -> NDArray[np.float64]:
     """Return where the search for a lower cost starts, near each theta.
 
-    Where ``saddle`` is set, it is a tenth of the length of theta along the direction of the most
-    negative curvature, if there is one, to the side of the lower cost. Elsewhere it is disturbed.
+    Where ``saddle`` is set, the start is a tenth of the length of theta away along the direction of
+    the most negative curvature, if there is one, on the side of the lower cost. Otherwise it is
+    theta with random disturbances.
     """
     n = thetas.shape[1]
     dtype = objective.network.dtype

@@ -1,7 +1,7 @@
-"""Data as people have them: tables with names, text and classes, as the arrays that are trained on.
+"""Datasets: tables of numbers, text and categories as arrays for training.
 
 :func:`from_table` takes arrays in scikit-learn's orientation and data frames, :func:`read` takes
-files. Both return a :class:`Dataset`: the arrays, the names, and what was decided on the way.
+files. Both return a :class:`Dataset`: the arrays, the names, and notes on what was decided.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DATE = re.compile(r"\s*(\d{4}-\d\d?-\d\d?|\d\d?[/.]\d\d?[/.](\d\d|\d{4}))([T ].*
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Arrays to train on, and what they mean. Made by :func:`from_table` and :func:`read`.
+    """Arrays for training and their meaning, as :func:`from_table` and :func:`read` return them.
 
     The arrays are in the orientation of the kernels, examples last, and cannot be written to.
 
@@ -185,8 +185,8 @@ def from_table(
         The column of the data frame that is to be predicted, or the targets themselves: numbers,
         booleans, text or categories.
     test : tuple, optional
-        ``(table, target)`` of the rows to test with, like the others; `test_size` is not used
-        then. If `target` is a label, the second entry is that label too.
+        ``(table, target)`` of the test rows, in the same forms; `test_size` is not used then. If
+        `target` is a label, the second entry is that label too.
     kind : {"classes", "numbers", "counts"}, optional
         What the target holds. By default text, booleans and categories are classes; numbers with
         fractions are numbers; integers are classes if at most 20 different ones occur, each at
@@ -195,7 +195,7 @@ def from_table(
         The share, or the number, of the rows to hold out for testing; 0 or None for none. A share
         is rounded up to whole rows, as in scikit-learn.
     validation_size : float, int or None, optional
-        The same of the rows that are left for training, to hold out for early stopping: pass
+        The share, or the number, of the remaining rows to hold out for early stopping: pass
         ``data.validation`` to :func:`fastinit.compare`. By default none.
     seed : int, default 0
         Selects the rows to hold out. The selection is the same with every version of NumPy. For
@@ -461,8 +461,9 @@ def _is_pandas(value: Any, name: str) -> bool:
 
 
 def _is_label(target: Any, label: Any) -> bool:
-    # Of one type, because True == 1 == 1.0.
-    return isinstance(target, type(label)) and bool(target == label)
+    # Both of one type, because True == 1 == 1.0, and a bool is an int.
+    same = isinstance(target, type(label)) and isinstance(target, bool) == isinstance(label, bool)
+    return same and bool(target == label)
 
 
 def _array_columns(name: str, table: Any) -> list[_Values]:
@@ -636,7 +637,10 @@ def _joined(subject: str, train: _Values, test: _Values) -> _Values:
         codes = np.array([position[name] for name in test.names], dtype=np.int64)[test.codes]
         return _Labels(tuple(names), np.concatenate([train.codes, codes]), train.is_text)
     if isinstance(train, _Labels) or isinstance(test, _Labels):
-        raise ValueError(f"test: expected numbers or text as in the training rows of {subject}")
+        got = "text" if isinstance(test, _Labels) else "numbers"
+        raise ValueError(
+            f"test: expected numbers or text as in the training rows of {subject}; got {got}"
+        )
     return np.concatenate([train, test])
 
 
@@ -648,26 +652,9 @@ def _dataset(
 ) -> Dataset:
     """Return the dataset of one table, which is split, or of one for training and one to test."""
     n = len(main.target)
-    total = n
     if held_out is not None:
-        if main.names != held_out.names:
-            raise ValueError(
-                f"test: expected the features {listed(main.names)}; got {listed(held_out.names)}"
-            )
-        total += len(held_out.target)
-        train_where, test_where = main.where, held_out.where
-        main = main._replace(
-            where=lambda row: (
-                train_where(row) if row < n else f"{test_where(row - n)} of the test rows"
-            ),
-            features=[
-                _joined(subject, train, test)
-                for subject, train, test in zip(
-                    main.subjects, main.features, held_out.features, strict=True
-                )
-            ],
-            target=_joined(main.subject, main.target, held_out.target),
-        )
+        main = _with_test_rows(main, held_out)
+    total = len(main.target)
     if n < 2:
         raise ValueError(f"expected at least two examples; got {n}")
     output, classes, Y, target_note = _target(main, options.kind)
@@ -745,6 +732,27 @@ def _dataset(
         target_mean=target_mean,
         target_scale=target_scale,
         notes=tuple(notes),
+    )
+
+
+def _with_test_rows(main: _Examples, held_out: _Examples) -> _Examples:
+    """Return the examples of two tables, those for testing below the others."""
+    if main.names != held_out.names:
+        raise ValueError(
+            f"test: expected the features {listed(main.names)}; got {listed(held_out.names)}"
+        )
+    n, train_where, test_where = len(main.target), main.where, held_out.where
+    return main._replace(
+        where=lambda row: (
+            train_where(row) if row < n else f"{test_where(row - n)} of the test rows"
+        ),
+        features=[
+            _joined(subject, train, test)
+            for subject, train, test in zip(
+                main.subjects, main.features, held_out.features, strict=True
+            )
+        ],
+        target=_joined(main.subject, main.target, held_out.target),
     )
 
 

@@ -491,7 +491,7 @@ def _distinct(
         raise ValueError(f"{name}: expected at least one {noun}; got none")
     seen: set[Any] = set()
     for each in found:
-        # Numbers and strings are compared themselves: there may be ten million seeds.
+        # Numbers and strings need no text: there may be ten million seeds.
         key = each if type(each) in (int, float, str) else text(each)
         if key in seen:
             raise ValueError(f"{name}: expected each {noun} once; got {text(each)} twice")
@@ -570,7 +570,7 @@ def seeds_of(schemes: Mapping[str, Any], seed: Any) -> dict[str, list[Seed]]:
         seeds = _distinct("seed", list(seed), "SeedSequence", as_code)
     else:
         seeds = values_of("seed", seed, int)
-    # Which integers a generator takes is a range.
+    # The integers that a generator takes are a range, so the smallest and the largest are enough.
     ends = {min(seeds), max(seeds)} if isinstance(seeds[0], int) else seeds  # type: ignore[type-var]
     kinds = {
         registry.get(each).generator_of
@@ -835,7 +835,7 @@ def quasi_random(n: int, dimensions: int) -> NDArray[np.float64]:
 class LogUniform:
     """The distribution whose logarithm is uniform between those of two numbers.
 
-    It has of ``scipy.stats.loguniform`` what :func:`fastinit.compare` needs of a distribution.
+    It has the one method of ``scipy.stats.loguniform`` that :func:`fastinit.compare` calls.
 
     Parameters
     ----------
@@ -869,9 +869,9 @@ class LogUniform:
 
 
 def check_size(axes: Mapping[str, Any], sampled: bool = False) -> None:
-    """Raise if the grid is too large to be built; nothing of the axes is read but their lengths.
+    """Raise if the grid is too large to be built; only the lengths of the axes are read.
 
-    Of a grid that is ``sampled``, only each axis must not be too large.
+    If the grid is ``sampled``, only the length of each axis is limited.
     """
     sizes = {
         name: _length(value)
@@ -879,7 +879,7 @@ def check_size(axes: Mapping[str, Any], sampled: bool = False) -> None:
         if is_sequence(value) or isinstance(value, Mapping)
     }
     largest = max(sizes, key=lambda name: sizes[name], default="seed")
-    # An empty axis is refused later, under its own name.
+    # An empty axis is refused later, with its own message.
     lengths = [max(size, 1) for size in sizes.values()]
     cells = max(lengths, default=1) if sampled else math.prod(lengths)
     if cells > MOST_CELLS:

@@ -18,6 +18,7 @@ from fastinit.comparison.statistics import (
     quantile,
     t_quantile,
 )
+from fastinit.comparison.tables import joined
 from fastinit.training.network import Array
 
 Verdict = Literal["best", "not distinguished", "worse", "better in pairs"]
@@ -396,10 +397,14 @@ def _mean_ranks(medians: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _interval_or_range(values: NDArray[np.float64], alpha: float) -> tuple[float, float]:
     """Return the interval of the median; the range if there are too few values; NaN for one."""
-    interval = median_interval(values, 1 - alpha)
-    if math.isnan(interval[0]) and len(values) > 1:
+    if len(values) > 1 and _is_range(len(values), alpha):
         return float(values.min()), float(values.max())
-    return interval
+    return median_interval(values, 1 - alpha)
+
+
+def _is_range(n: int, alpha: float) -> bool:
+    """Return whether even the range of n values misses the median with more probability."""
+    return 2.0 ** (1 - n) > alpha
 
 
 @dataclass(frozen=True)
@@ -592,6 +597,10 @@ def answer(ranking: Ranking, metric: str = "value") -> str:
     metric : str
         The name of the metric in the sentences, such as "test accuracy".
 
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> costs = np.random.default_rng(0).normal([1.0, 2.0], 0.2, (20, 2))
@@ -685,10 +694,9 @@ def _seeds_in_words(ranking: Ranking, rows: Sequence[Rank]) -> str:
 
 def _listed(rows: Sequence[Rank], last: str) -> str:
     """Return the schemes of some rows in words; of more than three, their number."""
-    names = [row.scheme for row in rows]
-    if len(names) > 3:
-        return f"{len(names)} other schemes"
-    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    if len(rows) > 3:
+        return f"{len(rows)} other schemes"
+    return joined([row.scheme for row in rows], last)
 
 
 def _round(n: int) -> int:
@@ -704,5 +712,5 @@ def _value(value: float) -> str:
 def _interval_in_words(row: Rank) -> str:
     if row.seeds == 1:
         return "1 seed"
-    kind = "range" if row.seeds < 6 else "95% interval"
+    kind = "range" if _is_range(row.seeds, ALPHA) else "95% interval"
     return f"{kind} {_value(row.low)} to {_value(row.high)}, {row.seeds:,} seeds"

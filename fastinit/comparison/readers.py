@@ -263,9 +263,15 @@ def read_npz(path: str, length: int, target: str) -> list[tuple[tuple[str, str],
         found = [members[name] for name in wanted if name in members]
         for info in found:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{info.filename}: expected another compression than this one")
+                raise ValueError(
+                    f"{info.filename}: expected no compression or deflate; got method "
+                    f"{info.compress_type}"
+                )
             if info.compress_size > length or info.file_size > MOST_DEFLATE * info.compress_size:
-                raise ValueError(f"{info.filename}: expected a size that the file can hold")
+                raise ValueError(
+                    f"{info.filename}: expected a size that the file can hold; got "
+                    f"{info.file_size:,} bytes"
+                )
         _check_size(sum(info.file_size for info in found))
         arrays = {
             info.filename.removesuffix(".npy"): _npy_array(info.filename, archive.read(info))

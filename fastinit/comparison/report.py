@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastinit.comparison.grid import AXES, as_code, optimizer_labels, scheme_code
 from fastinit.comparison.ranking import Rank
 from fastinit.comparison.results import Comparison, RankingTable
-from fastinit.comparison.tables import FEW_DIGITS, Table, counted, rounded
+from fastinit.comparison.tables import FEW_DIGITS, Table, counted, joined, rounded
 from fastinit.kernels import show_config
 from fastinit.markup import escaped, html_table
 from fastinit.training.files import replace_file
@@ -557,7 +557,7 @@ def _rankings(ranker: _Ranker, axes: Sequence[str], groups: Sequence[_Group]) ->
     """Yield one ranking, or an overview of the groups and the ranking of each."""
     if not groups:
         if axes:
-            named = _listed([name.replace("_", " ") for name in axes])
+            named = joined([name.replace("_", " ") for name in axes])
             yield (
                 f'<p class="soft">{escaped(named)}: more than {MOST_GROUPS} groups, too many for '
                 f"rankings of their own.</p>"
@@ -583,7 +583,7 @@ def _rankings(ranker: _Ranker, axes: Sequence[str], groups: Sequence[_Group]) ->
         }
         for group in groups
     ]
-    named = _listed([name.replace("_", " ") for name in axes])
+    named = joined([name.replace("_", " ") for name in axes])
     yield _frame(f"The best scheme by {named}. {INTERVALS}", Table(overview))
     for group in groups:
         body = [
@@ -597,17 +597,6 @@ def _folded(title: str, body: Sequence[str], groups: Sequence[_Group]) -> str:
     """Return a part of the page that opens with a click, and is open if there are few."""
     start = "<details open>" if len(groups) <= OPEN_GROUPS else "<details>"
     return "\n".join([start, f"<summary>{escaped(title)}</summary>", *body, "</details>"])
-
-
-def _listed(words: Sequence[str]) -> str:
-    """Return words as a list in a sentence.
-
-    Examples
-    --------
-    >>> _listed(["a"]), _listed(["a", "b"]), _listed(["a", "b", "c"])
-    ('a', 'a and b', 'a, b and c')
-    """
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _of_verdict(ranking: RankingTable, verdict: str) -> str:
@@ -683,7 +672,7 @@ def _outcomes(comparison: Comparison, axes: Sequence[str]) -> list[str]:
     words = "Medians, quartiles and shares over the runs of each scheme"
     found = [_frame(words, comparison.summary())]
     if axes:
-        named = _listed([name.replace("_", " ") for name in axes])
+        named = joined([name.replace("_", " ") for name in axes])
         if len(comparison.groups(*axes)) <= MOST_ROWS:
             found.append(_frame(f"{words} by {named}", comparison.summary(*axes)))
         else:

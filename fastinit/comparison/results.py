@@ -20,7 +20,7 @@ from fastinit.comparison.statistics import (
     quantile,
     quantiles,
 )
-from fastinit.comparison.tables import Table
+from fastinit.comparison.tables import Table, counted, joined
 from fastinit.comparison.trials import (
     COLUMNS,
     Block,
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 # The axes whose values determine the network of a cell.
 NETWORK = ("depth", "width", "activation")
-# The largest size, in bytes, of the parameters of the runs that are read from a store at once.
+# Bytes of the parameters that are read from a store at once.
 MOST_READ = 1 << 22
 # The largest number of runs of a scheme from which the error of the choice of the test examples is
 # estimated: their mean varies little with more.
@@ -408,7 +408,7 @@ class Comparison:
         return found
 
     def _axis_values(self, axis: str, places: NDArray[np.intp]) -> NDArray[Any]:
-        """Return the value of an axis for each of some cells, as an array of objects."""
+        """Return the values of an axis at some cells, as an array of objects."""
         labels, index = self._axis_labels(axis, places)
         values: NDArray[Any] = np.empty(len(labels), object)
         values[:] = labels
@@ -418,7 +418,7 @@ class Comparison:
     def _axis_labels(
         self, axis: str, places: NDArray[np.intp] | None
     ) -> tuple[list[Any], NDArray[np.integer[Any]]]:
-        """Return the values of an axis, and for each of some cells the index of its value."""
+        """Return the values of an axis, and the indices of those of some cells."""
         grid = self.cells
         if axis in ("depth", "width"):
             # These are properties of the network, which may have been given without them.
@@ -672,7 +672,7 @@ class Comparison:
         values[columns["diverged_at"][rows] >= 0] = np.inf
         table = np.full((n, len(self.schemes)), np.nan)
         table[block, scheme] = values
-        # Of an unfinished comparison, some schemes may have no runs yet.
+        # In an unfinished comparison, some schemes may have no runs yet.
         known = np.flatnonzero(np.bincount(scheme))
         ranking = rank(
             table[:, known],
@@ -698,7 +698,7 @@ class Comparison:
     ) -> NDArray[np.float64] | None:
         """Return what each test example contributes to a metric, in the mean of typical runs.
 
-        Of each scheme, the middle half of its runs that did not fail, or some of it.
+        Typical runs of a scheme are the middle half of those that did not fail, or some of it.
 
         Returns
         -------
@@ -856,11 +856,7 @@ class Comparison:
         return self._once(("verdict", scheme), lambda: self._verdict(rows))
 
     def _verdict(self, rows: NDArray[np.intp]) -> str:
-        """Return the verdict of some runs, of one in the words for one."""
         columns = {name: column[rows] for name, column in self.columns().items()}
-        if len(rows) == 1:
-            only = {name: column[0] for name, column in columns.items()}
-            return "; ".join(sentences(only, self.evidence))
         return verdict_of(columns, self.evidence)
 
     def verdicts(self, *by: str) -> Table:
@@ -910,9 +906,9 @@ class Comparison:
         if len(places) == n:
             return ""
         parts, none = [], []
-        # Of the seeds, most are missing in each part of a comparison.
+        # Not for seeds: most of them are missing in each part of a comparison.
         for axis in ("scheme", *(axis for axis in self.varying if axis != "seed")):
-            # Of each value, the numbers of runs and of finished ones.
+            # The numbers of all and of finished runs of each value.
             labels, index = self._axis_labels(axis, None)
             counts: dict[Any, NDArray[np.intp]] = {}
             for label, *own in zip(
@@ -1044,12 +1040,12 @@ class RankingTable(Table):
         self.finished = finished
         sentences = [answer(ranking, metric.label)]
         if self.best_of:
-            names = _in_words([_noun(axis) for axis in next(iter(self.best_of.values()))])
+            names = joined([_noun(axis) for axis in next(iter(self.best_of.values()))])
             sentences.append(
                 f"Each scheme is ranked at its {names} of lowest median training cost."
             )
         if self.pooled:
-            over = _in_words([f"{n:,} {_noun(axis)}s" for axis, n in self.pooled.items()])
+            over = joined([counted(n, _noun(axis)) for axis, n in self.pooled.items()])
             sentences.append(f"Each seed counts once, with the median over {over}.")
         if finished is not None and finished[0] < finished[1]:
             sentences.insert(0, f"{finished[0]:,} of {finished[1]:,} runs are finished.")
@@ -1070,10 +1066,6 @@ def _noun(axis: str) -> str:
 def _few(words: Sequence[str]) -> str:
     """Return words as a list, shortened: an axis may have thousands of values."""
     return ", ".join([*words[:5], f"... ({len(words):,} in all)"] if len(words) > 8 else words)
-
-
-def _in_words(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _objects(

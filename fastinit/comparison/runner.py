@@ -12,7 +12,7 @@ import pickle
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -21,7 +21,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from time import perf_counter
@@ -75,7 +75,7 @@ STACK_SIZE = 16
 MOST_STACK_WORK = 2e10
 # What an iteration costs regardless of the size of the network, in multiply-adds.
 ITERATION_WORK = 5e3
-# Tasks that an executor holds at least: Dask may start more workers because of them.
+# An executor is given at least this many tasks, because Dask adds workers by the queue length.
 LEAST_QUEUED = 64
 # The shortest time between two updates of the progress bar by one task.
 CALLBACK_SECONDS = 0.02
@@ -263,6 +263,7 @@ def compare(
         raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
     if callback is not None and executor is not None:
         raise ValueError("callback: expected none with an executor; got one")
+    iterations, epochs = _checked_length(iterations, epochs)
     axes = {
         "seed": seed, "depth": depth, "width": width, "activation": activation,
         "optimizer": optimizer, "learning_rate": learning_rate, "batch_size": batch_size,
@@ -270,13 +271,6 @@ def compare(
     }  # fmt: skip
     check_size({"schemes": schemes, **axes}, n_samples is not None)
     by_label = labelled(schemes)
-    if iterations is not None and epochs is not None:
-        raise TypeError("epochs: pass either epochs or iterations, not both")
-    if epochs is not None:
-        epochs = check_integer("epochs", epochs, 0, MOST_ITERATIONS)
-    else:
-        iterations = 15_000 if iterations is None else iterations
-        iterations = check_integer("iterations", iterations, 0, MOST_ITERATIONS)
     own_X, own_Y = _pair(network, (X, Y), "X", ("X", "Y"))
     test_pair = _pair(network, test, "test", ("X_test", "Y_test"))
     names = ("X of validation", "Y of validation")
@@ -318,14 +312,9 @@ def compare(
             opened = None if store is None else contexts.enter_context(_opened(store, result))
             runner = _Runner(result, by_label, keys, opened, len(places), progress, callback)
             contexts.enter_context(runner.display)
-            backend: _Local | _Remote
             if executor is None:
                 n = 1 if callback is not None else max(1, min(cores, len(stacks)))
-                pool = None
-                if n > 1:
-                    pool = ThreadPoolExecutor(n, thread_name_prefix="fastinit")
-                    contexts.enter_context(pool)
-                backend = _Local(pool, n, cores // n, True)
+                backend = contexts.enter_context(_own_threads(n, cores // n))
             elif _is_local(executor):
                 backend = _Local(executor, workers, threads or 1, False)
             else:
@@ -382,6 +371,16 @@ def _pair(network: Network, pair: Any, name: str, names: tuple[str, str]) -> Any
     for array in (X, Y):
         array.setflags(write=False)
     return X, Y
+
+
+def _checked_length(iterations: Any, epochs: Any) -> tuple[int | None, int | None]:
+    """Return the iterations or the epochs of a run, and None for the others."""
+    if epochs is None:
+        iterations = 15_000 if iterations is None else iterations
+        return check_integer("iterations", iterations, 0, MOST_ITERATIONS), None
+    if iterations is not None:
+        raise TypeError("epochs: pass either epochs or iterations, not both")
+    return None, check_integer("epochs", epochs, 0, MOST_ITERATIONS)
 
 
 def _checked_targets(
@@ -524,7 +523,7 @@ class _Local:
 
     def __init__(self, pool: Executor | None, n: int, threads: int, is_own: bool) -> None:
         self.pool, self.threads, self.is_own = pool, threads, is_own
-        # One task is waiting for each one that runs.
+        # While a task runs, the next one of its thread is prepared.
         self.most = 1 if pool is None else 2 * n
 
     def submit(self, pending: _Pending, data: Data) -> Future[Any]:
@@ -549,8 +548,8 @@ class _Local:
         except RuntimeError:
             if not self.is_own:
                 raise
-            # The system refuses more threads. The task is in the queue of those that there are:
-            # whoever claims it first does it.
+            # The system refuses more threads. The task is also in the queue of the existing ones;
+            # the thread that claims it first runs it.
             work()
         return future
 
@@ -558,6 +557,16 @@ class _Local:
         """Return the block of a finished task, or raise its error."""
         block: Block = future.result()
         return block
+
+
+@contextmanager
+def _own_threads(n: int, threads: int) -> Iterator[_Local | _Remote]:
+    """Run tasks in n threads of a pool for this comparison; one thread is the calling one."""
+    if n == 1:
+        yield _Local(None, 1, threads, True)
+        return
+    with ThreadPoolExecutor(n, thread_name_prefix="fastinit") as pool:
+        yield _Local(pool, n, threads, True)
 
 
 class _Remote:
@@ -632,8 +641,8 @@ def _is_local(executor: Executor) -> bool:
 def _check_workers(executor: Executor, cells: Grid, data: Data) -> None:
     """Raise for a setting that cannot be sent to the workers of an executor, or read by them.
 
-    A worker of Dask that cannot read a task ends, as do all others to which the task is given then,
-    and its future would never be done.
+    A worker of Dask that cannot read a task ends, and so do all others that are given the task
+    after it. Its future would never be done.
     """
     dumps: Callable[[Any], bytes] = pickle.dumps
     if type(executor).__module__.partition(".")[0] in ("distributed", "loky"):

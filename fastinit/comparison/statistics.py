@@ -117,12 +117,12 @@ def _beta_quantile(a: ArrayLike, b: ArrayLike, share: float) -> NDArray[np.float
         low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             density = np.exp(logs + (a - 1) * np.log(x) + (b - 1) * np.log1p(-x))
-            following = x - excess / density
-        inside = (following > low) & (following < high)
-        following = np.where(inside, following, (low + high) / 2)
-        if (np.abs(following - x) <= 1e-14 * x).all():
+            next_x = x - excess / density
+        inside = (next_x > low) & (next_x < high)
+        next_x = np.where(inside, next_x, (low + high) / 2)
+        if (np.abs(next_x - x) <= 1e-14 * x).all():
             break
-        x = following
+        x = next_x
     return x
 
 

@@ -272,7 +272,7 @@ def run_task(
         "iterations_to_accuracy": search.ended(start_scores, scores, at_end),
         "seconds": np.full(len(starts), seconds / len(starts)),
     }
-    # Whoever ended a run does not wait for the search for a lower cost.
+    # Runs that a callback ended are not searched for a lower cost, so that Ctrl-C returns soon.
     ended = columns["stopped"] == STOPPED.index("callback")
     columns |= judge_courses(
         network,
@@ -376,7 +376,6 @@ class _Search:
 def _stopped(stack: Stack) -> NDArray[np.int8]:
     """Return the code of why each run ended; the rules of L-BFGS count as a tolerance."""
     codes = {name: code for code, name in enumerate(STOPPED)}
-    codes |= {"interrupt": codes["callback"]}
     return np.array([codes.get(run.stopped_by, codes["tol"]) for run in stack], np.int8)
 
 
@@ -449,7 +448,11 @@ def _parts(network: Network, k: int, n: int) -> list[slice]:
 
 
 def example_costs(network: Network, thetas: Matrix, X: Array, Y: Array) -> NDArray[np.float64]:
-    """Return the loss of each example, of shape (k, n_examples), whose mean is the cost."""
+    """Return the loss of each example, of shape (k, n_examples).
+
+    Its mean is the cost, except that losses which saturate or clip are replaced by those that do
+    not.
+    """
     # From logits: losses of probabilities that are rounded to 0 are infinite.
     logits = variant(network, output="identity", loss=None)
     Z = outputs_of(logits, thetas, X).astype(np.float64)
@@ -478,7 +481,7 @@ def _constant_logits(output: str, Y: Array) -> NDArray[np.float64]:
     mean: NDArray[np.float64] = np.asarray(Y, np.float64).mean(axis=1)[None, :, None]
     if output == "identity":
         return mean
-    # Of an output that is always 0, the logit is large instead of infinite.
+    # The logit of an output that is always 0 is large instead of infinite.
     logs: NDArray[np.float64] = np.log(np.maximum(mean, 1e-300))
     return logs - np.log(np.maximum(1 - mean, 1e-300)) if output == "sigmoid" else logs
 

@@ -34,6 +34,7 @@ from fastinit.comparison.statistics import (
     quantiles,
     t_tail,
 )
+from fastinit.comparison.tables import counted, joined
 from fastinit.training.network import Array, Network
 
 # An activation is saturated when its derivative is below this share of the largest derivative of
@@ -99,11 +100,9 @@ def layers_in_words(chosen: NDArray[np.bool_]) -> str:
     'layers 2 to 4'
     """
     numbers = [i for i, yes in enumerate(chosen, start=1) if yes]
-    if len(numbers) == 1:
-        return f"layer {numbers[0]}"
     if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"layers {numbers[0]} to {numbers[-1]}"
-    return f"layers {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+    return f"layer{'s' if len(numbers) > 1 else ''} {joined(list(map(str, numbers)))}"
 
 
 def saturated_shares(network: Network, starts: Array, X: Array) -> NDArray[np.float64]:
@@ -180,6 +179,10 @@ def evidence_of(
     sample_weight : ndarray of shape (n_examples,), optional
         Weights of the training examples.
 
+    Returns
+    -------
+    Evidence
+
     Examples
     --------
     >>> import fastinit as fi
@@ -222,7 +225,7 @@ def _hits(scores: ArrayLike, n: int, rounding: Callable[[Any], Any]) -> NDArray[
     return np.where(np.abs(exact - whole) < 1e-6 * max(n, 1), whole, rounding(exact))
 
 
-def _counted(columns: Mapping[str, Any]) -> NDArray[np.bool_]:
+def _is_trained(columns: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Return the runs about whose predictions claims are made: trained, and not diverged."""
     done, diverged = np.asarray(columns["iterations"]), np.asarray(columns["diverged_at"])
     return np.atleast_1d((done > 0) & (diverged < 0))
@@ -247,18 +250,18 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     ndarray of shape (k,), float64
         1 for runs that diverged or were not trained.
     """
-    counted = _counted(columns)
+    trained = _is_trained(columns)
     if evidence.classifies:
         name, n, chance = ("test", evidence.n_test, evidence.test_chance)
         if not n:
             name, n, chance = ("train", evidence.n_train, evidence.train_chance)
         hits = _hits(np.atleast_1d(columns[f"{name}_score"]), n, np.floor)
-        return np.where(counted, binomial_tail(hits, n, min(chance, 1.0)), 1.0)
+        return np.where(trained, binomial_tail(hits, n, min(chance, 1.0)), 1.0)
     if evidence.n_test < 2:
-        return np.full(len(counted), np.nan)
+        return np.full(len(trained), np.nan)
     cost = np.atleast_1d(floats(columns["test_cost"]))
     error = np.atleast_1d(floats(columns["test_gain_error"]))
-    return np.where(counted, t_tail(evidence.test_constant - cost, error, evidence.n_test - 1), 1.0)
+    return np.where(trained, t_tail(evidence.test_constant - cost, error, evidence.n_test - 1), 1.0)
 
 
 def overfitting_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[np.float64]:
@@ -281,23 +284,23 @@ def overfitting_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDAr
     .. [1] Mann and Whitney, "On a test of whether one of two random variables is stochastically
        larger than the other", Ann. Math. Stat. 18, 1947.
     """
-    counted = _counted(columns)
+    trained = _is_trained(columns)
     if evidence.n_test < 2:
-        return np.ones(len(counted))
+        return np.ones(len(trained))
     if evidence.classifies:
         train, test = (np.atleast_1d(floats(columns[f"{n}_score"])) for n in ("train", "test"))
-        counted = counted & (train - test >= GAP)
-        p = np.ones(len(counted))
-        hits = _hits(train[counted], evidence.n_train, np.floor)
-        others = _hits(test[counted], evidence.n_test, np.ceil)
-        p[counted] = fisher_tail(hits, evidence.n_train, others, evidence.n_test)
+        trained = trained & (train - test >= GAP)
+        p = np.ones(len(trained))
+        hits = _hits(train[trained], evidence.n_train, np.floor)
+        others = _hits(test[trained], evidence.n_test, np.ceil)
+        p[trained] = fisher_tail(hits, evidence.n_train, others, evidence.n_test)
         return p
     cost = np.atleast_1d(floats(columns["test_cost"])) - evidence.test_lowest
     own = np.atleast_1d(floats(columns["final_cost"])) - evidence.train_lowest
     p = np.atleast_1d(floats(columns["losses_p_value"]))
     # A negligible cost on both data is no overfitting.
     far = RATIO * own + NEGLIGIBLE * (evidence.train_constant - evidence.train_lowest)
-    return np.where(counted & (cost > far) & ~np.isnan(p), p, 1.0)
+    return np.where(trained & (cost > far) & ~np.isnan(p), p, 1.0)
 
 
 @lru_cache(maxsize=1024)
@@ -352,6 +355,10 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
         test_score, test_cost, test_gain_error, losses_p_value, symmetric, saturated`` of the run.
     evidence : Evidence
 
+    Returns
+    -------
+    list of str
+
     References
     ----------
     .. [1] Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of
@@ -373,8 +380,7 @@ def _stop_in_words(row: Mapping[str, Any]) -> list[str]:
     """Return a sentence about a run that its tolerance ended."""
     if int(row["stopped"]) != STOPPED.index("tol"):
         return []
-    n = int(row["iterations"])
-    return [f"stopped early after {n:,} iteration{'' if n == 1 else 's'}"]
+    return [f"stopped early after {counted(int(row['iterations']), 'iteration')}"]
 
 
 def _layers(bits: int) -> NDArray[np.bool_]:
@@ -383,7 +389,7 @@ def _layers(bits: int) -> NDArray[np.bool_]:
 
 def _prediction_in_words(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     """Return sentences about the predictions of a trained run."""
-    if not _counted(row)[0]:
+    if not _is_trained(row)[0]:
         return []
     p = float(better_p_values(row, evidence)[0])
     overfits = float(overfitting_p_values(row, evidence)[0]) <= ALPHA / 2
@@ -441,10 +447,9 @@ def _accuracy_in_words(
 def _too_few(evidence: Evidence) -> str:
     if evidence.test_chance == 1:
         return "the test data have one class only, which guessing always finds"
-    one = evidence.n_test == 1
     return (
-        f"{evidence.n_test:,} test example{' is' if one else 's are'} too few to distinguish from "
-        f"{'guessing' if evidence.classifies else 'a constant'}"
+        f"{counted(evidence.n_test, 'test example')} {'is' if evidence.n_test == 1 else 'are'} too "
+        f"few to distinguish from {'guessing' if evidence.classifies else 'a constant'}"
     )
 
 
@@ -457,9 +462,9 @@ def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
         infinite = math.isinf(float(row["final_cost"]))
         return "cost infinite at the end" if infinite else "cost undefined in the last tenth"
     if name == "too early to tell":
-        reason = "the cost has hardly left its start"
-        if int(row["iterations"]) < FEWEST:
-            reason = f"{int(row['iterations']):,} iterations"
+        reason, done = "the cost has hardly left its start", int(row["iterations"])
+        if done < FEWEST:
+            reason = counted(done, "iteration")
         elif math.isnan(change):
             reason = "too few costs were recorded"
         return f"too early to tell whether it converges: {reason}"
@@ -499,6 +504,19 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     columns : mapping of str to ndarray of shape (k,)
         The columns of :func:`sentences`.
     evidence : Evidence
+
+    Returns
+    -------
+    str
+        Claims that are separated by semicolons.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, _, _ = fi.lesson.load_dataset()
+    >>> result = fi.compare(X, Y, fi.Network([2, 1]), "zeros", seed=[0, 1], iterations=10)
+    >>> verdict_of(result.columns(), result.evidence).split("; ")[-2:]
+    ['converged in all runs', 'median final cost 0.693']
     """
     k = len(columns["course"])
     if k == 1:
@@ -511,7 +529,7 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     saturated = np.asarray(columns["saturated"]) >= FEW_SATURATED
     if saturated.any():
         parts.append(f"outputs saturated at the start in {share_in_words(saturated)}")
-    if _counted(columns).any():
+    if _is_trained(columns).any():
         parts += _predictions_in_words(columns, evidence, k)
     early = np.asarray(columns["stopped"]) == STOPPED.index("tol")
     if early.any():
@@ -520,7 +538,7 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
         here = courses == code
         if here.any():
             parts.append(f"{_IN_RUNS.get(COURSES[code], COURSES[code])} in {share_in_words(here)}")
-    if _counted(columns).any() or (courses == CODES["diverged"]).any():
+    if _is_trained(columns).any() or (courses == CODES["diverged"]).any():
         low, median, high = (
             f"{cost:.3g}" if cost < math.inf else "infinite"
             for cost in quantiles(columns["final_cost"], QUARTILES)

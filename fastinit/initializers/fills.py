@@ -6,7 +6,7 @@ tensor has the same values wherever it is filled.
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.initializers.scaling import fans, gain
+from fastinit.initializers.scaling import MODES, fans, gain
 from fastinit.initializers.scheme import Scheme, get
 from fastinit.initializers.structured import (
     delta_orthogonal,
@@ -93,6 +93,10 @@ def fill_of(scheme: Scheme, key: str, shape: Shape, weight: Shape | None) -> Fil
     shape : tuple of int
     weight : tuple of int or None
         Shape of the weights that a bias belongs to.
+
+    Returns
+    -------
+    Fill
 
     Raises
     ------
@@ -197,6 +201,24 @@ def takes_stacks(function: Callable[..., Any]) -> bool:
 
 # --- arrays ---------------------------------------------------------------------------------------
 
+# XLA takes over the memory of an array of NumPy at such addresses, and copies others.
+ALIGNMENT = 64
+
+
+def aligned(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+    """Return a new array, not filled, at an address that XLA takes over without a copy.
+
+    Examples
+    --------
+    >>> aligned((3, 4), "float32").ctypes.data % 64
+    0
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    found: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
+    return found
+
 
 def fill_array(
     out: NDArray[Any],
@@ -278,14 +300,9 @@ def std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape)
     return None
 
 
-def _fan(mode: str, fan_in: float, fan_out: float) -> float:
-    means = {"fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": math.sqrt(fan_in * fan_out)}
-    return {"fan_in": fan_in, "fan_out": fan_out, **means}[mode]
-
-
 def _kaiming_variance(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
     slope = a["a"] if a["nonlinearity"] == "leaky_relu" else None
-    return gain(a["nonlinearity"], slope) ** 2 / _fan(a["mode"], fan_in, fan_out)
+    return gain(a["nonlinearity"], slope) ** 2 / MODES[a["mode"]](fan_in, fan_out)
 
 
 def _by_fan_in(scale: float) -> Callable[[dict[str, Any], float, float], float]:
@@ -308,7 +325,7 @@ _VARIANCES: dict[str, Callable[[dict[str, Any], float, float], float]] = {
         _by_both,
     ),
     **dict.fromkeys(("kaiming_normal", "kaiming_uniform"), _kaiming_variance),
-    "variance_scaling": lambda a, fan_in, fan_out: a["scale"] / _fan(a["mode"], fan_in, fan_out),
+    "variance_scaling": lambda a, fan_in, fan_out: a["scale"] / MODES[a["mode"]](fan_in, fan_out),
     # The squares of a matrix with r orthonormal rows add up to r.
     "orthogonal": lambda a, fan_in, fan_out: a["gain"] ** 2 / max(fan_in, fan_out),
 }  # fmt: skip

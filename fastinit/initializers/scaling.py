@@ -29,7 +29,8 @@ from fastinit.validation import as_float, check_integer, check_name, is_sequence
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["normal", "truncated_normal", "uniform"]
 
-_MODES: dict[str, Callable[[float, float], float]] = {
+# The fan of a mode, from those of the inputs and of the outputs.
+MODES: dict[str, Callable[[float, float], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
@@ -201,9 +202,9 @@ def variance_scaling(
     """
     target = Target(shape, **keywords, complex_too=True)
     scale = target.number("scale", scale, 0.0)
-    check_name("mode", mode, _MODES)
+    check_name("mode", mode, MODES)
     check_name("distribution", distribution, _DISTRIBUTIONS)
-    fan = _MODES[mode](*_fans(target.shape, *_as_axes(in_axis, out_axis, batch_axis)))
+    fan = MODES[mode](*_fans(target.shape, *_as_axes(in_axis, out_axis, batch_axis)))
     # A fan of 0 means that there are no weights.
     std = math.sqrt(scale / fan) if fan else 0.0
     return _DISTRIBUTIONS[distribution](target, std) if std else target.constant(0.0)

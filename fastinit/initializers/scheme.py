@@ -292,7 +292,7 @@ def get(scheme: Any) -> Scheme:
     return Scheme(getattr(scheme, "__name__", type(scheme).__name__), scheme)
 
 
-# Keywords of initialisers that whoever fills a model sets.
+# Keywords of initialisers that are set by the functions which fill a model.
 _OWN = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 
 

@@ -351,11 +351,38 @@ def test_exact_shares_where_there_are_any():
     assert_array_equal(np.bincount(np.repeat([0, 1, 2], [40, 80, 120])[test]), [10, 20, 30])
 
 
+def test_equal_remainders_go_to_the_larger_class():
+    """Two of eight rows are half a row of the first class and one and a half of the second."""
+    for order in ([0, 1], [1, 0]):
+        y = np.repeat(order, [2, 6])
+        _, test = split(y, test_size=2)
+        assert_array_equal(y[test], order[1])
+
+
+def test_a_target_of_another_type_is_no_label(pd):
+    """True == 1 == 1.0, but a column 1 was not meant by True."""
+    frame = pd.DataFrame(np.eye(6), columns=[0, 1, 2, 3, 4, 5])
+    assert from_table(frame, 1).target == "1"
+    for target in (True, 1.0):
+        with pytest.raises(ValueError, match="target: expected one of the columns"):
+            from_table(frame, target)
+
+
 def test_split_is_reproducible_and_seeded():
     y = np.arange(24) % 2
     # The bits of PCG64 and SeedSequence are guaranteed, so these rows are too.
     assert split(y, seed=0)[1].tolist() == [4, 6, 9, 15, 21, 22]
     assert split(y, seed=1)[1].tolist() != split(y, seed=0)[1].tolist()
+
+
+def test_the_rows_for_validation_have_random_bits_of_their_own():
+    rows = np.arange(20.0)
+    data = from_table(
+        rows[:, None], rows**2, test_size=8, validation_size=4, seed=5, standardize=False
+    )
+    left = np.setdiff1d(rows, data.test[0])
+    order = np.argsort(np.random.PCG64([5, 0, 1]).random_raw(12))
+    assert_array_equal(data.validation[0][0], np.sort(left[order[:4]]))
 
 
 def test_split_does_not_depend_on_the_order_of_the_classes():
@@ -697,6 +724,17 @@ def test_dialects(pd, tmp_path, text, notes):
     assert len(found.notes) == 2 + len(notes)
 
 
+def test_a_row_that_the_sample_cuts_does_not_change_the_separator(pd, tmp_path):
+    """A quoted field has a line break after the last line of the sample; commas fit as well."""
+    rows = ["length, m;colour;kind", *['1,5;"red";a', '2,5;"blue";b'] * 100]
+    rows[readers.SAMPLE - 1] = '9,5;"red\nand blue";a'
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(rows))
+    found = read(path, "kind", test_size=0)
+    assert found.features[0] == "length, m"
+    assert found.notes[:2] == ("separator: ';'", "decimal mark: ','")
+
+
 def test_row_numbers_of_pandas_are_left_out(frame, tmp_path):
     frame.to_csv(tmp_path / "a.csv")
     found = read(tmp_path / "a.csv", "species")
@@ -928,7 +966,7 @@ def test_members_of_one_name_and_other_compressions(tmp_path):
             archive.writestr(name, X_NPY)
     refused("arrays: expected every name once; got 'X' twice", read, path)
     zipped(path, X_NPY, compression=zipfile.ZIP_BZIP2)
-    refused("expected another compression", read, path)
+    refused("expected no compression or deflate; got method 12", read, path)
     zipped(path, X_NPY, name="\u00e9.npy")
     path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
     refused(repr(str(path)), read, path)

@@ -380,6 +380,11 @@ BAD = [
     ({"scale": [np.nan]}, ValueError, "scale: expected finite numbers >= 0; got nan"),
     ({"scale": "big"}, TypeError, "scale: expected a number or a sequence of numbers; got 'big'"),
     ({"scale": 1.7e308}, ValueError, "scale: expected finite float64 weights; got 1.7e+308 times"),
+    (
+        {"scale": [1.7e308, 1]},
+        ValueError,
+        "scale: expected finite float64 weights; got 1.7e+308 times",
+    ),
     ({"n_samples": 0}, ValueError, "n_samples: expected an integer from 1"),
     ({"n_samples": 2}, ValueError, "n_samples: expected at most the 1 cells; got 2"),
     ({"n_samples": 1.5}, TypeError, "n_samples: expected an integer; got float"),

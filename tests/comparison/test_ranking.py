@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -279,6 +280,105 @@ def test_answers_count_the_common_seeds(rng):
     apart = rank(np.where(np.arange(20)[:, None] < 12, [np.nan, 1.0], [1.0, np.nan]))
     assert apart.rows[1].common_seeds == 0
     assert "with these runs, which have no seeds in common." in answer(apart)
+
+
+def test_the_seeds_needed_are_those_of_noether(rng):
+    """Sample sizes of the signed-rank test and of the rank-sum test for a power of 80 %."""
+    deviations = scipy_stats.norm.isf(0.025) + scipy_stats.norm.isf(0.2)
+    d = np.append(rng.normal(0.4, 1.0, 12), np.zeros(6))
+    row = rank(np.stack([np.zeros(18), d], axis=1)).rows[1]
+    own = d[d != 0]
+    above = np.mean([a + b > 0 for i, a in enumerate(own) for b in own[:i]])
+    # Seeds without a difference tell nothing.
+    expected = deviations**2 / (3 * (above - 0.5) ** 2) / (12 / 18)
+    assert row.seeds_needed == math.ceil(expected)
+    a, b = rng.normal(0.0, 1.0, 15), rng.normal(0.4, 1.0, 15)
+    values = np.full((30, 2), np.nan)
+    values[:15, 0], values[15:, 1] = a, b
+    above = scipy_stats.mannwhitneyu(b, a).statistic / 225
+    expected = deviations**2 / (6 * (above - 0.5) ** 2)
+    assert rank(values).rows[1].seeds_needed == math.ceil(expected)
+
+
+def test_equal_medians_are_ordered_by_the_ranks_within_seeds():
+    middle = np.arange(9.0) - 4
+    values = np.stack([np.where(middle == 0, 0.0, middle + 0.1), middle], axis=1)
+    found = rank(values, ["a", "b"])
+    assert [(each.scheme, each.place) for each in found.rows] == [("b", 1), ("a", 1)]
+
+
+def test_a_seed_has_the_median_of_its_blocks(rng):
+    values = rng.normal(size=(30, 2))
+    values[rng.random((30, 2)) < 0.2] = np.nan
+    seeds = rng.integers(0, 6, 30)
+    expected = [
+        np.nanmedian([np.nanmedian(column[seeds == seed]) for seed in np.unique(seeds)])
+        for column in values.T
+    ]
+    found = {each.scheme: each.median for each in rank(values, clusters=seeds).rows}
+    assert found == pytest.approx(dict(zip("01", expected, strict=True)))
+
+
+def test_the_interval_of_a_difference_without_common_seeds(rng):
+    """Two intervals of 97.5 % hold together with 95 %."""
+    values = np.full((32, 2), np.nan)
+    values[:12, 0], values[12:, 1] = rng.normal(0.0, 1.0, 12), rng.normal(3.0, 1.0, 20)
+    a, b = (
+        scipy_stats.quantile_test(own[~np.isnan(own)], p=0.5).confidence_interval(0.975)
+        for own in values.T
+    )
+    row = rank(values).rows[1]
+    assert row.difference_low == pytest.approx(b.low - a.high)
+    assert row.difference_high == pytest.approx(b.high - a.low)
+
+
+def changed(ranking, *changes, **keywords):
+    """Return a ranking whose rows after the best one have other attributes."""
+    best, *others = ranking.rows
+    rows = [replace(row, **change) for row, change in zip(others, changes, strict=True)]
+    return replace(ranking, rows=(best, *rows), **keywords)
+
+
+def test_words_of_answers(rng):
+    three = rank(rng.normal(size=(20, 3)), ["a", "b", "c"])
+    assert verdicts(three)[1:] == ["not distinguished"] * 2
+    plain = {"margin": 0.0, "difference": 0.1}
+    _, first, second = (row.scheme for row in three.rows)
+    needed = answer(changed(three, plain | {"seeds_needed": 987}, plain | {"seeds_needed": 1234}))
+    assert needed.endswith(f"; about 990 would be needed for the observed difference to {first}.")
+    needed = answer(changed(three, plain | {"seeds_needed": 1300}, plain | {"seeds_needed": 1234}))
+    assert needed.endswith(
+        f"; about 1,300 would be needed for the observed difference to {second}."
+    )
+    # That the test examples are too few holds for all differences, or is not said.
+    limited = {"seeds_needed": None, "difference": 0.1}
+    margins = {"margin": math.inf}, {"margin": 0.2}
+    for two, words in (
+        (margins, "the differences are within the sampling error of the 50 test examples"),
+        ((margins[0], margins[0]), "with these 20 seeds: the 50 test examples are too few."),
+    ):
+        found = changed(three, *(limited | margin for margin in two), test_examples=50)
+        assert words in answer(found)
+    better = {"verdict": "better in pairs"}
+    found = changed(three, better | {"p_value": 0.001}, better | {"p_value": 0.02})
+    assert f"but {first} and {second} are better in pairs of the same seed (p <= 0.02)" in (
+        answer(found)
+    )
+
+
+def test_the_range_of_few_seeds_is_no_interval(rng):
+    values = rng.normal(size=(6, 1))
+    low, high = values[:5].min(), values[:5].max()
+    assert f"(range {low:.3g} to {high:.3g}, 5 seeds)" in answer(rank(values[:5]))
+    assert "(95% interval " in answer(rank(values))
+
+
+def test_one_scheme_with_few_seeds_is_not_too_few_for_the_others(rng):
+    values = rng.normal(size=(20, 3))
+    values[2:, 2] = np.nan
+    assert "too few" not in answer(rank(values))
+    values[2:, 1] = np.nan
+    assert "2 seeds are too few to distinguish 3 schemes" in answer(rank(values))
 
 
 # --- the choice of the test examples --------------------------------------------------------------

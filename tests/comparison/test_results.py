@@ -237,6 +237,56 @@ def test_the_table_has_the_scores_that_exist(output, test):
     assert "he_normal" in repr(comparison)
 
 
+def test_the_median_run_is_the_lower_of_two():
+    whole = synthetic(["zeros"], seed=range(4))
+    costs = sorted(trial.final_cost for trial in whole.trials)
+    assert whole.median_trial("zeros").final_cost == costs[1]
+
+
+def test_schemes_of_a_group_are_ordered_by_the_default_metric():
+    summary = tuned().summary("learning_rate")
+    for rate in (0.01, 0.1):
+        scores = [row["test accuracy"] for row in summary if row["learning rate"] == rate]
+        assert len(scores) == 2
+        assert scores == sorted(scores, reverse=True)
+    diverged = [row["diverged"] for row in summary if row["learning rate"] == 1.0]
+    assert diverged == [0.0, 1.0]
+
+
+def test_values_that_were_not_sampled_are_not_missing():
+    whole = synthetic(["zeros"], depth=[1, 2, 3], n_samples=2)
+    part = type(whole)(whole.data, whole.cells, whole.network, whole.settings)
+    first, second = whole.cells
+    [block] = [block for places, block in whole._blocks if places[0] == 0]
+    part.add([0], block)
+    assert first.depth != second.depth
+    assert part.missing() == (
+        f"1 of 2 runs are missing: 1 of 2 of zeros. No runs of depth {second.depth}."
+    )
+
+
+def test_typical_runs_are_the_middle_half():
+    """The test examples are judged by runs whose metric is between its quartiles."""
+    whole = synthetic(["zeros", "he_normal"], seed=range(9))
+    comparison = type(whole)(whole.data, whole.cells, whole.network, whole.settings)
+    for places, block in whole._blocks:
+        thetas = np.tile(block.columns["final_cost"][:, None], block.thetas.shape[1])
+        comparison.add(places, replace(block, thetas=thetas))
+    metric = replace(
+        comparison.metrics["test_accuracy"],
+        examples=lambda network, thetas, X, Y: np.tile(thetas[:, :1], X.shape[1]),
+    )
+    codes = comparison.cells.code("scheme")
+    values = comparison.columns()["final_cost"].copy()
+    values[0] = np.inf  # a run that failed
+    found = comparison._examples(metric, codes, values, np.arange(len(values)))
+    for code, row in enumerate(found):
+        own = np.sort(values[(codes == code) & np.isfinite(values)])
+        low, high = np.quantile(own, 0.25, method="lower"), np.quantile(own, 0.75, method="higher")
+        typical = own[(own >= low) & (own <= high)]
+        np.testing.assert_allclose(row, typical.mean(), rtol=1e-12)
+
+
 def test_optimizers_that_differ_in_the_rate_are_not_pooled():
     optimizers = [fi.optimizers.GradientDescent(0.1), fi.optimizers.GradientDescent(0.03)]
     comparison = synthetic(["zeros", "he_normal"], seed=range(6), optimizer=[*optimizers, "adam"])

@@ -352,9 +352,12 @@ def test_errors_keep_what_is_finished_in_the_store(net, circles, kept):
 
 
 def test_settings_without_a_text_of_their_own(net, circles, kept):
-    for name in ("shuffle", "learning_rate"):
+    def order(epoch):
+        return None
+
+    for name, value in (("shuffle", order), ("shuffle", lambda i: None), ("learning_rate", order)):
         with pytest.raises(ValueError, match=f"^{name}: expected a value with a repr of its own"):
-            fi.compare(*circles[:2], net, "zeros", store="s", **{name: lambda i: None})
+            fi.compare(*circles[:2], net, "zeros", store="s", **{name: value})
     assert not kept.rows
 
 

@@ -709,6 +709,72 @@ def test_early_stopping_is_reported():
     assert "stopped early" not in verdict_of(row(20), halves())
 
 
+@pytest.mark.parametrize(
+    ("course", "change", "words"),
+    [
+        ("falling", -0.2, "cost still falling, 20% in the last tenth"),
+        ("falling", -0.05, "cost still falling, 5.0% in the last tenth"),
+        ("falling", -0.0005, "cost still falling, less than 0.1% in the last tenth"),
+        # The trend is that of the last half.
+        ("falling", 0.01, "cost still falling"),
+        ("rising", 0.2, "cost still rising, 20% in the last tenth"),
+        ("rising", -0.2, "cost still rising"),
+    ],
+)
+def test_words_of_a_trend(course, change, words):
+    said = verdict_of(row(course=COURSES.index(course), change=change), halves())
+    assert said.split("; ")[-1] == words
+
+
+def test_the_courses_of_many_runs_begin_with_the_best():
+    names = ("rising", "plateau", "converged", "falling")
+    words = verdict_of(row(4, course=[COURSES.index(name) for name in names]), halves())
+    assert (
+        "; converged in 1 of 4 runs; cost still falling in 1 of 4 runs; on a plateau in 1 of 4 "
+        "runs; cost rising in 1 of 4 runs; "
+    ) in words
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_saturation_is_said_from_a_tenth_on(k):
+    assert "saturated at the start" in verdict_of(row(k, saturated=0.1), halves())
+    assert "saturated" not in verdict_of(row(k, saturated=0.099), halves())
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_memorising_requires_99_percent(k):
+    evidence = halves(200, 200)
+    assert "memorises" in verdict_of(row(k, train_score=0.99, test_score=0.5), evidence)
+    words = verdict_of(row(k, train_score=0.985, test_score=0.5), evidence)
+    assert "overfits" in words
+    assert "memorises" not in words
+
+
+def test_parts_of_an_example_do_not_count_for_overfitting():
+    """Shares of several outputs are rounded to the side that speaks against the claim."""
+    net = fi.Network([1, 3])
+    labels = np.tile(np.arange(50) % 2, (3, 1))
+    evidence = evidence_of(net, labels, (np.zeros((1, 50)), labels))
+
+    def p_value(hits, others):
+        return scipy_stats.fisher_exact([[hits, 50 - hits], [others, 50 - others]], "greater")[1]
+
+    hits = next(hits for hits in range(41, 51) if p_value(hits, 39) <= 0.025)
+    assert p_value(hits, 40) > 0.025
+    share = hits / 50
+    assert "overfits" in verdict_of(row(train_score=share, test_score=39 / 50), evidence)
+    # Each of 39 examples and two of three outputs of another one.
+    between = row(train_score=share, test_score=(39 + 2 / 3) / 50)
+    assert "overfits" not in verdict_of(between, evidence)
+
+
+def test_costs_that_are_both_negligible_are_no_overfitting():
+    evidence = halves(output="identity")
+    fitted = {"final_cost": 0.0, "train_score": 1.0, "losses_p_value": 1e-9}
+    assert "overfits" not in verdict_of(row(test_cost=1e-8, **fitted), evidence)
+    assert "overfits" in verdict_of(row(test_cost=1e-2, **fitted), evidence)
+
+
 def test_the_score_of_counts_is_called_as_in_the_tables():
     net = fi.Network([1, 1], output="exponential")
     counts = np.arange(100.0)[None]

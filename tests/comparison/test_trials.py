@@ -141,6 +141,39 @@ def test_each_run_is_train(name):
     assert not diverged.all()
 
 
+def test_parameters_that_were_set_back_reached_the_targets_earlier():
+    """The best parameters are at the end of an early epoch, whose mean cost is higher."""
+    net = network()
+    optimizers = [fi.GradientDescent(lambda i: 0.1 if i < 40 else 2.0)] * 5
+    settings = {
+        "batch_size": 16, "iterations": 1200, "validation": (X, LABELS["sigmoid"]),
+        "validate_every": 1, "n_iter_no_change": 2000,
+    }  # fmt: skip
+    block = block_of(net, optimizers, **settings)
+    for i, cost in enumerate(block.columns["final_cost"].tolist()):
+        run = fi.train(
+            net, starts_of(net)[i], X, LABELS["sigmoid"], optimizer=optimizers[i], **settings
+        )
+        if cost < np.nanmin(block.costs[i]):
+            found = block_of(net, optimizers, targets=(cost, None), **settings).columns
+            assert found["iterations_to_cost"][i] == run.best_iteration < run.iterations
+            break
+    else:
+        pytest.fail("expected a run with such parameters")
+
+
+def test_an_accuracy_that_was_seen_after_the_best_parameters():
+    """It is checked at multiples of a stride, and at the end for the parameters that are kept."""
+    net = network()
+    data = Data(X, LABELS["sigmoid"], None, Training(iterations=2000), None, 0.8)
+    task = Task(net, (fi.GradientDescent(),) * 4, None, starts_of(net)[:4])
+    search = trials._Search(task, data, 2000, 1)
+    search.found[:] = [10, 10, -1, 10]
+    start_scores, scores = np.array([0.0, 0.0, 0.0, 0.9]), np.array([0.9, 0.7, 0.9, 0.9])
+    found = search.ended(start_scores, scores, np.array([8, 8, 2000, 8]))
+    assert found.tolist() == [8, 10, 2000, 0]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("output", LABELS)

@@ -185,8 +185,8 @@ def test_scales_of_zero():
 
 def test_memory_is_taken_over(monkeypatch):
     made = []
-    aligned = init._aligned
-    monkeypatch.setattr(init, "_aligned", lambda *a: made.append(aligned(*a)) or made[-1])
+    aligned = init.aligned
+    monkeypatch.setattr(init, "aligned", lambda *a: made.append(aligned(*a)) or made[-1])
     found = init.normal()(KEY, (100, 100))
     assert found.unsafe_buffer_pointer() == made[0].ctypes.data
 
@@ -232,7 +232,7 @@ def test_keys_that_a_traced_function_knows():
 
 
 def test_nothing_is_filled_for_shapes_alone(monkeypatch):
-    monkeypatch.setattr(init, "_aligned", None)
+    monkeypatch.setattr(init, "aligned", None)
     found = jax.eval_shape(lambda: init.normal()(jax.random.key(0), (10**6, 10**6)))
     assert found.shape == (10**6, 10**6)
 
@@ -394,8 +394,8 @@ def meshes():
 def once():
     """Equal shards are filled once, and whole matrices too; no shard is larger than needed."""
     mesh = jax.make_mesh((4, 2), ("a", "b"))
-    made, aligned = [], init._aligned
-    init._aligned = lambda shape, dtype: made.append(tuple(shape)) or aligned(shape, dtype)
+    made, aligned = [], init.aligned
+    init.aligned = lambda shape, dtype: made.append(tuple(shape)) or aligned(shape, dtype)
     init.normal()(KEY, (8, 4), None, NamedSharding(mesh, P("a")))
     assert made == [(2, 4)] * 4, made
     made.clear()
@@ -405,7 +405,7 @@ def once():
     fill = partial(init.normal(), shape=(8, 4), out_sharding=NamedSharding(mesh, P("a", "b")))
     jax.block_until_ready(jax.jit(fill)(KEY))
     assert made == [(2, 2)] * 8, made
-    init._aligned = aligned
+    init.aligned = aligned
 
 
 def donated():
