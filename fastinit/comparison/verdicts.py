@@ -332,6 +332,9 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     N% of outputs saturated at the start       a tenth or more; see :func:`saturated_shares`
     better than always guessing one class      lower limit of the exact 95 % interval of the
                                                accuracy [1]_ is above the accuracy of the guess
+    worse than always guessing one class       its upper limit is below the lower limit of the
+                                               accuracy of the guess, whose class is chosen as the
+                                               most frequent one of the same examples
     too few to distinguish from guessing       all correct would not be enough for that
     better than a constant                     paired t statistic of the losses of the test data,
                                                two-sided level 5 %; R2 is positive
@@ -417,12 +420,12 @@ def _accuracy_in_words(
     elif binomial_tail(evidence.n_test, evidence.n_test, chance) > ALPHA / 2:
         found.append(_too_few(evidence))
     else:
-        test = float(row["test_score"])
-        low, high = _cached_interval(float(_hits(test, evidence.n_test, np.floor)), evidence.n_test)
+        test, n = float(row["test_score"]), evidence.n_test
+        low, high = _cached_interval(float(_hits(test, n, np.floor)), n)
         claim = "not shown to be better"
         if p <= ALPHA / 2:
             claim = "better"
-        elif high < chance:
+        elif high < _cached_interval(float(_hits(chance, n, np.floor)), n)[0]:
             claim = "worse"
         found.append(
             f"{claim} than always guessing one class on test data, {test:.1%} "
@@ -478,7 +481,10 @@ def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
     if name == "stationary":
         return f"stationary{' at' if at else ''}{at}: the gradient is zero"
     if name == "converged":
-        return f"converged{' to' if at else ''}{at}"
+        # A cost that vanishes, as that of separable classes does, falls without end.
+        vanished = float(row["final_cost"]) - lowest <= NEGLIGIBLE * (constant - lowest)
+        to = " the lowest possible cost, up to 1e-6 of that of a constant" if vanished else at
+        return f"converged{' to' if to else ''}{to}"
     return name
 
 
