@@ -343,7 +343,7 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
                                                test examples by the rank-sum test [3]_ at 2.5 %, and
                                                a test cost above 1.5 times the training cost
     memorises the training data                overfits, the training accuracy is 99 % or more, and
-                                               the test accuracy not better than guessing
+                                               the test accuracy not above that of guessing
     stopped early after ...                    the tolerance ended the run before its iterations
     the course                                 :func:`judge_courses`
     ========================================== ===================================================
@@ -431,7 +431,7 @@ def _accuracy_in_words(
             f"{claim} than always guessing one class on test data, {test:.1%} "
             f"(95% interval {low:.1%} to {high:.1%}) against {chance:.1%}"
         )
-        if overfits and claim != "better" and train >= MEMORISED:
+        if overfits and claim != "better" and test <= chance and train >= MEMORISED:
             found.append(f"memorises the training data, accuracy {train:.1%}")
         elif overfits:
             found.append(f"overfits: accuracy {train:.1%} in training, {test:.1%} on test data")
@@ -561,7 +561,10 @@ def _predictions_in_words(
     overfits = holm(overfitting_p_values(columns, evidence)) <= ALPHA / 2
     memorises = np.zeros(k, dtype=np.bool_)
     if evidence.classifies and n:
-        memorises = overfits & ~better & (np.asarray(columns["train_score"]) >= MEMORISED)
+        train, test = (floats(columns[f"{name}_score"]) for name in ("train", "test"))
+        # Few test examples may not show that a network is better, although it is.
+        guessed = ~better & (test <= evidence.test_chance)
+        memorises = overfits & guessed & (train >= MEMORISED)
     for words, here in (
         ("memorises the training data", memorises),
         ("overfits", overfits & ~memorises),

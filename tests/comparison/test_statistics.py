@@ -723,6 +723,19 @@ def test_guessing_at_random_is_seldom_called_worse_than_guessing_one_class(rng):
     assert words.startswith("worse than always guessing one class on test data, 30.0%")
 
 
+def test_few_test_examples_do_not_show_that_data_were_memorised():
+    runs = row(2, train_score=1.0, test_score=[0.45, 0.55])
+    words = [
+        verdict_of({name: own[[i]] for name, own in runs.items()}, halves(n_test=40))
+        for i in range(2)
+    ]
+    assert "; memorises the training data, accuracy 100.0%" in words[0]
+    assert "not shown to be better" in words[1]
+    assert "; overfits: accuracy 100.0% in training, 55.0% on test data" in words[1]
+    both = verdict_of(runs, halves(n_test=40))
+    assert "memorises the training data in 1 of 2 runs; overfits in 1 of 2 runs" in both
+
+
 def test_a_cost_that_vanishes_is_called_so():
     # That of separable classes falls without end, and soon does not matter.
     words = verdict_of(row(final_cost=2e-7), halves())
