@@ -124,6 +124,8 @@ COMPARED = (
 # The figures that a comparison may have, and the largest number of axes with panels of their own.
 PICTURES = ("data", "costs", "outcomes", "scores", "boundaries", *AXES)
 MOST_FACETS = 2
+# The files that SQLite has beside a store that is open, by the ends of their names.
+SQLITE_FILES = ("wal", "shm", "journal")
 # With more groups than these, a table of the best scheme of each comes before their rankings.
 MOST_GROUPS = 4
 # The default schemes for the lesson's data, and for data of one's own.
@@ -981,6 +983,11 @@ def _check_outputs(arguments: argparse.Namespace, inputs: dict[str, Path | None]
     for name in arguments.best_of:
         check_name("--best-of", name, AXES[1:])
     option = "--report" if arguments.command == "compare" else "--output"
+    # SQLite reads and deletes files of these names beside a store.
+    for name in ("--store", "STORE"):
+        if (store := inputs.get(name)) is not None:
+            real = os.path.realpath(store)
+            inputs |= {f"the {end} of {name}": Path(f"{real}-{end}") for end in SQLITE_FILES}
     outputs = {option: arguments.report, "--csv": arguments.csv}
     pictures = [] if arguments.out is None else [arguments.out / f"{n}.png" for n in PICTURES]
     for picture in pictures or [None]:

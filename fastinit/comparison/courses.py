@@ -43,6 +43,9 @@ ABOVE_CONSTANT = 1e-3
 # theta, and tiny if by less than the next. Curves that are not level need a tiny one.
 FLAT = 0.02
 TINY = 2e-3
+# A gradient is zero if the cost would fall by less than this share of that of a constant output, in
+# units of the rounding error of the dtype. A larger one escapes from a saddle point in time.
+ROUNDING = 100
 # A cost has left its start if it fell by this share of it, and that of a constant output likewise.
 LEFT = 0.02
 # With fewer iterations, the course is not judged: its tenths would be single costs.
@@ -155,8 +158,9 @@ def judge_courses(
                        the end, and a network with biases is better than a constant output by
                        ``LEFT`` (2 %), or at least not worse if it has no hidden layers
     too early to tell  fewer than ``FEWEST`` (20) iterations, or fewer costs than windows
-    stationary         the cost is level and the gradient zero up to rounding, but a lower cost is
-                       found near the end, or the cost is that of a constant output
+    stationary         the cost is level and the gradient zero up to ``ROUNDING`` (100) rounding
+                       errors, but a lower cost is found near the end, or the cost is that of a
+                       constant output
     too early to tell  as for a plateau, but the cost is at most ``LEFT`` (2 %) below its start
     plateau            the cost changes by less than ``SLOW`` (10 %) in ten times the iterations,
                        but a cost lower by 1 % is found near the end; or it is level at the cost of
@@ -287,7 +291,7 @@ def judge_courses(
     # The fall along the gradient, over the length of theta, if its slope did not change.
     steep = norms * (lengths + 0.1 * math.sqrt(network.n_parameters))
     flat = steep <= FLAT * unit
-    still = level & (steep <= 1e-5 * scales)
+    still = level & (steep <= ROUNDING * np.finfo(network.dtype).eps * scales)
     # Without hidden layers, the cost of a constant output may be the minimum, and without biases
     # the network may not have it.
     margin = LEFT if network.n_layers > 1 else -ABOVE_CONSTANT

@@ -361,6 +361,9 @@ def labelled(schemes: Any) -> dict[str, Any]:
         for label in schemes:
             if not isinstance(label, str):
                 raise TypeError(f"schemes: expected labels that are strings; got {label!r}")
+            # Half a surrogate pair could be neither printed nor written to a file.
+            if any("\ud800" <= character <= "\udfff" for character in label):
+                raise ValueError(f"schemes: expected labels that are valid Unicode; got {label!r}")
         pairs = list(schemes.items())
     else:
         entries = list(schemes) if is_sequence(schemes) else [schemes]

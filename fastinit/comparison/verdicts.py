@@ -335,6 +335,9 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
     N% of outputs saturated at the start       a tenth or more; see :func:`saturated_shares`
     better than always guessing one class      lower limit of the exact 95 % interval of the
                                                accuracy [1]_ is above the accuracy of the guess
+    worse than always guessing one class       its upper limit is below the lower limit of the
+                                               accuracy of the guess, whose class is chosen as the
+                                               most frequent one of the same examples
     too few to distinguish from guessing       all correct would not be enough for that
     better than a constant                     paired t statistic of the losses of the test data,
                                                two-sided level 5 %; R2 is positive
@@ -343,7 +346,7 @@ def sentences(row: Mapping[str, Any], evidence: Evidence) -> list[str]:
                                                test examples by the rank-sum test [3]_ at 2.5 %, and
                                                a test cost above 1.5 times the training cost
     memorises the training data                overfits, the training accuracy is 99 % or more, and
-                                               the test accuracy not better than guessing
+                                               the test accuracy not above that of guessing
     stopped early after ...                    the tolerance ended the run before its iterations
     the course                                 :func:`judge_courses`
     ========================================== ===================================================
@@ -423,18 +426,18 @@ def _accuracy_in_words(
     elif binomial_tail(evidence.n_test, evidence.n_test, chance) > ALPHA / 2:
         found.append(_too_few(evidence))
     else:
-        test = float(row["test_score"])
-        low, high = _cached_interval(float(_hits(test, evidence.n_test, np.floor)), evidence.n_test)
+        test, n = float(row["test_score"]), evidence.n_test
+        low, high = _cached_interval(float(_hits(test, n, np.floor)), n)
         claim = "not shown to be better"
         if p <= ALPHA / 2:
             claim = "better"
-        elif high < chance:
+        elif high < _cached_interval(float(_hits(chance, n, np.floor)), n)[0]:
             claim = "worse"
         found.append(
             f"{claim} than always guessing one class on test data, {test:.1%} "
             f"(95% interval {low:.1%} to {high:.1%}) against {chance:.1%}"
         )
-        if overfits and claim != "better" and train >= MEMORISED:
+        if overfits and claim != "better" and test <= chance and train >= MEMORISED:
             found.append(f"memorises the training data, accuracy {train:.1%}")
         elif overfits:
             found.append(f"overfits: accuracy {train:.1%} in training, {test:.1%} on test data")
@@ -483,7 +486,10 @@ def course_in_words(row: Mapping[str, Any], evidence: Evidence) -> str:
     if name == "stationary":
         return f"stationary{' at' if at else ''}{at}: the gradient is zero"
     if name == "converged":
-        return f"converged{' to' if at else ''}{at}"
+        # A cost that vanishes, as that of separable classes does, falls without end.
+        vanished = float(row["final_cost"]) - lowest <= NEGLIGIBLE * (constant - lowest)
+        to = " the lowest possible cost, up to 1e-6 of that of a constant" if vanished else at
+        return f"converged{' to' if to else ''}{to}"
     return name
 
 
@@ -573,7 +579,10 @@ def _predictions_in_words(
     overfits = holm(overfitting_p_values(columns, evidence)) <= ALPHA / 2
     memorises = np.zeros(k, dtype=np.bool_)
     if evidence.classifies and n:
-        memorises = overfits & ~better & (np.asarray(columns["train_score"]) >= MEMORISED)
+        train, test = (floats(columns[f"{name}_score"]) for name in ("train", "test"))
+        # Few test examples may not show that a network is better, although it is.
+        guessed = ~better & (test <= evidence.test_chance)
+        memorises = overfits & guessed & (train >= MEMORISED)
     for words, here in (
         ("memorises the training data", memorises),
         ("overfits", overfits & ~memorises),

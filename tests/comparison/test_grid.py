@@ -173,6 +173,7 @@ def test_schemes_of_every_kind():
         ([], ValueError, "schemes: expected at least one scheme; got none"),
         ({}, ValueError, "schemes: expected at least one scheme; got none"),
         ({3: "zeros"}, TypeError, "schemes: expected labels that are strings; got 3"),
+        ({"a\udc80": "zeros"}, ValueError, "schemes: expected labels that are valid Unicode; got"),
         (["zeros", "zeros"], ValueError, "schemes: expected each scheme once; got two labelled"),
         ([fill, fill], ValueError, "(pass a mapping of labels to schemes)"),
         (["zeros", "xavier"], ValueError, "got 'xavier'"),

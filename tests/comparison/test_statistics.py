@@ -156,6 +156,18 @@ def test_units_that_are_all_dead_are_stationary(net, circles):
     assert course(net, start, X, Y, iterations=2000, learning_rate=0.5) == ["stationary"]
 
 
+def test_a_small_gradient_near_a_saddle_point_is_not_zero(rng):
+    net = fi.Network([2, 4, 4, 1], activation="tanh", output="identity")
+    X = rng.standard_normal((2, 100))
+    Y = np.tanh(X[:1] * X[1:])
+    Y -= Y.mean()
+    start = 1e-3 * net.initialize("glorot_normal", seed=0)[None]
+    found = judged(net, trained(net, start, X, Y, iterations=200), X, Y)
+    # Rounding errors are smaller by eight orders, and the cost falls in the end.
+    assert 1e-9 < found["gradient_norm"][0] < 1e-6
+    assert COURSES[found["course"][0]] == "too early to tell"
+
+
 def test_a_logistic_regression_converges(rng):
     X = rng.standard_normal((3, 200))
     Y = (X[:1] + rng.standard_normal((1, 200)) > 0).astype(int)
@@ -699,6 +711,39 @@ def halves(n_train=100, n_test=100, output="sigmoid"):
     return evidence_of(net, labels[0], test)
 
 
+def test_guessing_at_random_is_seldom_called_worse_than_guessing_one_class(rng):
+    # The most frequent class of the test data is right in more than half of them by chance.
+    worse = 0
+    for n in [20, 60, 290] * 40:
+        labels = rng.integers(0, 2, (1, n))
+        evidence = evidence_of(fi.Network([1, 1]), labels, (np.zeros((1, n)), labels))
+        words = verdict_of(row(test_score=rng.binomial(n, 0.5) / n), evidence)
+        worse += words.startswith("worse than always guessing one class")
+    assert worse <= 3
+    words = verdict_of(row(test_score=0.3), halves(n_test=200))
+    assert words.startswith("worse than always guessing one class on test data, 30.0%")
+
+
+def test_few_test_examples_do_not_show_that_data_were_memorised():
+    runs = row(2, train_score=1.0, test_score=[0.45, 0.55])
+    words = [
+        verdict_of({name: own[[i]] for name, own in runs.items()}, halves(n_test=40))
+        for i in range(2)
+    ]
+    assert "; memorises the training data, accuracy 100.0%" in words[0]
+    assert "not shown to be better" in words[1]
+    assert "; overfits: accuracy 100.0% in training, 55.0% on test data" in words[1]
+    both = verdict_of(runs, halves(n_test=40))
+    assert "memorises the training data in 1 of 2 runs; overfits in 1 of 2 runs" in both
+
+
+def test_a_cost_that_vanishes_is_called_so():
+    # That of separable classes falls without end, and soon does not matter.
+    words = verdict_of(row(final_cost=2e-7), halves())
+    assert words.endswith("converged to the lowest possible cost, up to 1e-6 of that of a constant")
+    assert verdict_of(row(final_cost=2e-6), halves()).endswith("; converged")
+
+
 def test_early_stopping_is_reported():
     early = STOPPED.index("tol")
     assert "; stopped early after 340 iterations; " in verdict_of(
@@ -806,7 +851,9 @@ def test_the_claim_is_that_of_the_exact_test(n, data):
     low, high = scipy_stats.binomtest(hits, n).proportion_ci(0.95, "exact")
     if "too few" not in words:
         assert f"(95% interval {low:.1%} to {high:.1%})" in words
-        assert words.startswith("worse than always") == (high < evidence.test_chance)
+        guess = scipy_stats.binomtest(round(evidence.test_chance * n), n)
+        worse = high < guess.proportion_ci(0.95, "exact")[0]
+        assert words.startswith("worse than always") == worse
 
 
 def test_several_outputs_of_one_example_count_once():
