@@ -1263,13 +1263,14 @@ _WRAPPERS = re.compile(r"(?:_orig_mod|_checkpoint_wrapped_module)\.")
 class _Entry:
     """A parameter or buffer of a module, with all of its names.
 
-    ``places`` holds the modules and attributes that hold it; the first place is that of ``name``,
-    the first of its names in alphabetical order.
+    ``names`` holds all of its names. ``places`` holds the modules and attributes that hold it; the
+    first place is that of ``name``, the first of its names in alphabetical order.
     """
 
     name: str
     tensor: Tensor
     is_parameter: bool
+    names: list[str] = field(default_factory=list)
     places: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     @property
@@ -1431,6 +1432,7 @@ def _entries_of(module: nn.Module, prefix: str) -> list[_Entry]:
                     name = _WRAPPERS.sub("", name)
                 place = (part, key)
                 entry = found.setdefault(id(tensor), _Entry(name, tensor, is_parameter))
+                entry.names.append(name)
                 if name < entry.name:
                     entry.name = name
                     entry.places.insert(0, place)
@@ -1457,7 +1459,8 @@ def _fills_of(
     if compiled:
         chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
         if not prefix:  # a part of a model takes the rules of the whole
-            check_matches(rules, [entry.name for entry in entries if entry.is_parameter])  # type: ignore[arg-type]
+            names = [name for entry in entries if entry.is_parameter for name in entry.names]
+            check_matches(rules, names)  # type: ignore[arg-type]
     recorder = _Recorder(entry.tensor for entry in entries)
     reasons: dict[int, str] = {}
     if any(
@@ -1530,7 +1533,7 @@ def _checked_rule(rule: Rule) -> Rule:
 def _rule_of(entry: _Entry, compiled: list[tuple[Any, Rule]]) -> Rule:
     for where, rule in compiled:
         if isinstance(where, re.Pattern):
-            if where.fullmatch(entry.name):
+            if any(map(where.fullmatch, entry.names)):
                 return rule
         elif isinstance(entry.owner, where):
             return rule

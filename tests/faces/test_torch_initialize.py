@@ -293,6 +293,15 @@ def test_rules_by_names_and_types():
         assert (module[i].bias == 0.5).all()
 
 
+def test_shared_parameters_are_matched_by_any_name():
+    """Tied embeddings are filled under the name of the head, which few have in mind."""
+    model = nn.ModuleDict({"head": nn.Linear(3, 4, bias=False), "tokens": nn.Embedding(4, 3)})
+    model["head"].weight = model["tokens"].weight
+    table = init.initialize(model, {"tokens.*": 0.5, "*": 1.0}, seed=0)
+    assert [row["name"] for row in table] == ["head.weight"]
+    assert (model["tokens"].weight == 0.5).all()
+
+
 def test_first_rule_that_matches_counts():
     module = nn.Linear(3, 4)
     init.initialize(module, {"weight": "zeros", nn.Linear: "ones"}, seed=0)
