@@ -466,8 +466,9 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
 
 def _add_fill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
+    # Text, because Path("") is the current folder.
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR",
+        "-o", "--output", required=True, metavar="DIR",
         help="folder for the files; created if it does not exist",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default: 0)")
@@ -944,8 +945,13 @@ def _fill(arguments: argparse.Namespace) -> None:
 
     if arguments.csv is not None:
         check_output("--csv", arguments.csv)
+    rules = dict(arguments.rule)
+    if len(rules) < len(arguments.rule):
+        patterns = [pattern for pattern, _ in arguments.rule]
+        odd = next(each for each in patterns if patterns.count(each) > 1)
+        raise ValueError(f"--rule: expected each pattern once; got {odd!r} several times")
     settings: dict[str, Any] = {
-        "rules": dict(arguments.rule) or None,
+        "rules": rules or None,
         "seed": arguments.seed,
         "dtype": arguments.dtype,
         "max_shard_size": arguments.max_shard_size,
@@ -969,7 +975,7 @@ def _fill(arguments: argparse.Namespace) -> None:
     n = sum(math.prod(row["shape"]) for row in table)
     done = "have the values of" if arguments.check else "were written to"
     where = f"seed {arguments.seed} in" if arguments.check else ""
-    words = [f"{len(table):,} tensors with {n:,} elements", done, where, str(arguments.output)]
+    words = [f"{len(table):,} tensors with {n:,} elements", done, where, arguments.output]
     print(" ".join(word for word in words if word))
 
 

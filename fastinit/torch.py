@@ -9,10 +9,10 @@ Parameters may be DTensors, as after ``fully_shard`` or ``parallelize_module``. 
 the part that it holds, without communication, and the values are those of the whole tensor.
 """
 
-import fnmatch
 import importlib
 import itertools
 import math
+import numbers
 import os
 import re
 import sys
@@ -42,8 +42,11 @@ from fastinit.initializers.fills import (
     Fill,
     Shape,
     Window,
+    check_matches,
+    check_rule,
     fill_of,
     needs_whole,
+    pattern_of,
     scheme_of,
     std_of,
     stream_of,
@@ -132,7 +135,7 @@ def uniform_(
     >>> bool((w >= -1).all() and (w < 1).all())
     True
     """
-    a, b = _number(a), _number(b)
+    a, b = _number("a", a), _number("b", b)
     if a > b:
         raise RuntimeError(
             f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}"
@@ -173,7 +176,7 @@ def normal_(
     >>> bool(abs(w.std() - 0.02) < 0.001)
     True
     """
-    mean, std = _number(mean), _check_std(std)
+    mean, std = _number("mean", mean), _check_std(std)
     fill = Fill("normal_", initializers.normal, {"mean": mean, "std": std})
     return _fill(tensor, fill, generator, seed, stream)
 
@@ -219,7 +222,8 @@ def trunc_normal_(
     >>> bool((abs(w) <= 0.04).all())
     True
     """
-    mean, std, a, b = _number(mean), _check_std(std), _number(a), _number(b)
+    mean, std = _number("mean", mean), _check_std(std)
+    a, b = _number("a", a), _number("b", b)
     if a > b:
         raise RuntimeError(f"trunc_normal_ expects bounds a <= b, but found a={a} > b={b}")
     if mean < a - 2 * std or mean > b + 2 * std:
@@ -315,7 +319,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """
     if _dimensions(tensor) not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
-    if tensor.shape[0] % groups:
+    if tensor.shape[0] % check_integer("groups", groups, 1):
         raise ValueError("dim 0 must be divisible by groups")
     return _fill(tensor, Fill("dirac_", initializers.dirac, {"groups": groups}))
 
@@ -350,7 +354,7 @@ def xavier_uniform_(
     True
     """
     _check_fans(tensor)
-    gain = _number(gain)
+    gain = _number("gain", gain)
     fill = Fill("xavier_uniform_", initializers.xavier_uniform, {"gain": gain})
     if tensor.is_complex() and tensor.numel():
         fan_in, fan_out = fans(tuple(tensor.shape))
@@ -376,7 +380,7 @@ def xavier_normal_(
     torch.Size([2, 4])
     """
     _check_fans(tensor)
-    keywords = {"gain": _number(gain)}
+    keywords = {"gain": _number("gain", gain)}
     fill = Fill("xavier_normal_", initializers.xavier_normal, keywords)
     return _fill(tensor, fill, generator, seed, stream)
 
@@ -484,7 +488,7 @@ def orthogonal_(
     """
     if _dimensions(tensor) < 2:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
-    fill = Fill("orthogonal_", initializers.orthogonal, {"gain": _number(gain)})
+    fill = Fill("orthogonal_", initializers.orthogonal, {"gain": _number("gain", gain)})
     return _fill(tensor, fill, generator, seed, stream)
 
 
@@ -522,7 +526,7 @@ def sparse_(
     """
     if _dimensions(tensor) != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
-    keywords = {"sparsity": _number(sparsity), "std": _check_std(std)}
+    keywords = {"sparsity": _number("sparsity", sparsity), "std": _check_std(std)}
     fill = Fill("sparse_", initializers.sparse, keywords)
     return _fill(tensor, fill, generator, seed, stream)
 
@@ -563,7 +567,7 @@ def _kaiming(distribution: str, tensor: Tensor, a: float, mode: str, nonlinearit
     if not tensor.numel():
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=frames_inside())
         return Fill(name, None, {"value": 0})
-    fill, gain = _kaiming_fill(name, _number(a), mode, nonlinearity)
+    fill, gain = _kaiming_fill(name, _number("a", a), mode, nonlinearity)
     if tensor.is_complex() and distribution == "uniform":
         fan_in, fan_out = fans(tuple(tensor.shape))
         return _both_parts(name, gain / math.sqrt(fan_in if mode.lower() == "fan_in" else fan_out))
@@ -591,13 +595,17 @@ def _both_parts(name: str, std: float) -> Fill:
     return Fill(name, initializers.uniform, {"low": -limit, "high": limit})
 
 
-def _number(value: Any) -> Any:
+def _number(name: str, value: Any) -> Any:
     """Return a number, that of a tensor with one element too."""
-    return value.item() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        value = value.item()
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number; got {type(value).__name__}")
+    return value
 
 
 def _check_std(value: Any) -> Any:
-    std = _number(value)
+    std = _number("std", value)
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     return std
@@ -629,6 +637,8 @@ def _fill(
 ) -> Tensor:
     """Fill one tensor, or leave it to the session of :func:`patch` or :func:`initialize`."""
     _check_tensor(tensor)
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(f"generator: expected a torch.Generator; got {type(generator).__name__}")
     if generator is not None and seed is not None:
         raise TypeError("generator, seed: expected at most one of them; got both")
     session = _SESSION.get()
@@ -644,7 +654,7 @@ def _fill_alone(
     if fill.function is not None and fill.function not in FIXED:
         if seed is not None:
             key = key_of(seed)
-        elif tensor.is_meta:
+        elif tensor.is_meta or _is_fake(tensor):
             return tensor
         elif generator is None and _is_dtensor(tensor):
             raise ValueError(
@@ -696,7 +706,7 @@ def _fill_piece(
     threads: int | None,
 ) -> None:
     """Fill a tensor that is the window of a whole one of some shape; all of it by default."""
-    if piece.is_meta or not piece.numel():
+    if piece.is_meta or not piece.numel() or _is_fake(piece):
         return
     function, keywords = fill.function, fill.keywords
     if function is None:
@@ -840,6 +850,11 @@ def _is_drawn(dtype: torch.dtype, function: Callable[..., Any]) -> bool:
 
 
 # --- DTensors -------------------------------------------------------------------------------------
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    module = sys.modules.get("torch._subclasses.fake_tensor")
+    return module is not None and isinstance(tensor, module.FakeTensor)
 
 
 def _is_dtensor(tensor: Tensor) -> bool:
@@ -1023,7 +1038,11 @@ class _Patch(_Session):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if (ours := _METHODS.get(func)) is not None:
-            return ours(*args, **_renamed(kwargs))
+            kwargs = _renamed(kwargs)
+            if args[0].requires_grad and torch.is_grad_enabled():
+                # Unlike the functions of torch.nn.init, it is an operation of autograd.
+                return args[0].copy_(ours(torch.empty_like(args[0]), *args[1:], **kwargs))
+            return ours(*args, **kwargs)
         if (factory := _FACTORIES.get(func)) is not None:
             make, ours = factory
             generator = kwargs.pop("generator", None)
@@ -1135,9 +1154,15 @@ class _Recorder(_Session):
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if name in _RECORDED and first is not None and func is getattr(Tensor, name):
             return _RECORDED[name](*args, **_renamed(kwargs))
+        if func in _FACTORIES and kwargs.get("out") is None:
+            make, ours = _FACTORIES[func]
+            return ours(make(*args, **{k: v for k, v in kwargs.items() if k != "generator"}))
         known = [tensor for tensor in _tensors_of(args, kwargs) if self._is_known(tensor)]
         if not known:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if _is_random(name):  # the seed does not determine what is computed from it
+                self.tainted.update((id(each), each) for each in _tensors_of((result,), {}))
+            return result
         if name == "detach" or getattr(func, "__self__", None) is Tensor.data:
             if name == "__set__":
                 raise _RefusedError("assigns its data")
@@ -1176,7 +1201,7 @@ class _Recorder(_Session):
 
 
 def _fill_method(tensor: Tensor, value: Any) -> Tensor:
-    return constant_(tensor, _number(value))
+    return constant_(tensor, value.item() if isinstance(value, Tensor) else value)
 
 
 _RECORDED: dict[str, Callable[..., Tensor]] = {
@@ -1207,6 +1232,16 @@ def _tensors_of(args: Any, kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
             yield from (each for each in value if isinstance(each, Tensor))
 
 
+@lru_cache
+def _is_random(name: str) -> bool:
+    """Return whether an operation draws from a generator of PyTorch."""
+    packet = getattr(torch.ops.aten, name, None)
+    seeded = torch.Tag.nondeterministic_seeded
+    return packet is not None and any(
+        seeded in getattr(packet, overload).tags for overload in packet.overloads()
+    )
+
+
 def _changes(name: str) -> bool:
     """Return whether a method of tensors changes the first one."""
     if name.startswith("__"):
@@ -1228,13 +1263,14 @@ _WRAPPERS = re.compile(r"(?:_orig_mod|_checkpoint_wrapped_module)\.")
 class _Entry:
     """A parameter or buffer of a module, with all of its names.
 
-    ``places`` holds the modules and attributes that hold it; the first place is that of ``name``,
-    the first of its names in alphabetical order.
+    ``names`` holds all of its names. ``places`` holds the modules and attributes that hold it; the
+    first place is that of ``name``, the first of its names in alphabetical order.
     """
 
     name: str
     tensor: Tensor
     is_parameter: bool
+    names: list[str]
     places: list[tuple[nn.Module, str]]
 
     @property
@@ -1297,8 +1333,8 @@ def initialize(
     ------
     ValueError
         If no rule matches a parameter, or if its function does what cannot be recorded; the error
-        lists all such parameters. Nothing is filled before all rules and their arguments are
-        checked.
+        lists all such parameters. If a pattern matches no parameter, unless there is a prefix.
+        Nothing is filled before all rules and their arguments are checked.
 
     Notes
     -----
@@ -1332,9 +1368,13 @@ def initialize(
         module = module.module
     if threads is not None:
         threads = check_integer("threads", threads, 1)
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected a string; got {type(prefix).__name__}")
+    if device is not None and torch.device(device).type == "meta":
+        raise ValueError("device: expected one whose tensors have values; got meta")
     _reshard(module)
     entries = _entries_of(module, prefix)
-    fills = _fills_of(module, entries, rules)
+    fills = _fills_of(module, entries, rules, prefix)
     tasks = _check_fills(entries, fills)
     if seed is None and any(_is_dtensor(task.entry.tensor) for task in tasks):
         raise ValueError("seed: expected the same seed on every process for DTensors; got None")
@@ -1392,8 +1432,10 @@ def _entries_of(module: nn.Module, prefix: str) -> list[_Entry]:
                 place = (part, key)
                 entry = found.get(id(tensor))
                 if entry is None:
-                    found[id(tensor)] = _Entry(name, tensor, is_parameter, [place])
-                elif name < entry.name:
+                    found[id(tensor)] = _Entry(name, tensor, is_parameter, [name], [place])
+                    continue
+                entry.names.append(name)
+                if name < entry.name:
                     entry.name = name
                     entry.places.insert(0, place)
                 else:
@@ -1405,6 +1447,7 @@ def _fills_of(
     module: nn.Module,
     entries: list[_Entry],
     rules: Rules | None,
+    prefix: str,
     reset: Callable[[nn.Module], object] | None = None,
     optional: Container[int] = (),
 ) -> list[Fill | None]:
@@ -1417,6 +1460,9 @@ def _fills_of(
     chosen = [RESET] * len(entries)
     if compiled:
         chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
+        if not prefix:  # a part of a model takes the rules of the whole
+            names = [name for entry in entries if entry.is_parameter for name in entry.names]
+            check_matches(rules, names)  # type: ignore[arg-type]
     recorder = _Recorder(entry.tensor for entry in entries)
     reasons: dict[int, str] = {}
     if any(
@@ -1463,12 +1509,8 @@ def _compiled(
         raise ValueError("rules: expected at least one; got an empty dict")
     compiled: list[tuple[Any, Rule]] = []
     for where, rule in rules.items():
-        if isinstance(where, str):
-            where = re.compile(fnmatch.translate(where))
-        elif not isinstance(where, re.Pattern) and not (
-            isinstance(where, type) and issubclass(where, nn.Module)
-        ):
-            raise TypeError(f"rules: expected patterns or types of modules; got {where!r}")
+        if not (isinstance(where, type) and issubclass(where, nn.Module)):
+            where = pattern_of(where, "patterns or types of modules")
         compiled.append((where, _checked_rule(rule)))
     return compiled, reset
 
@@ -1482,6 +1524,7 @@ def _checked_rule(rule: Rule) -> Rule:
     base = rule
     while isinstance(base, partial):
         base = base.func
+    check_rule(rule)
     for ours, theirs in _TORCH.items():
         if base is ours or base is theirs:
             is_partial = isinstance(rule, partial)
@@ -1492,7 +1535,7 @@ def _checked_rule(rule: Rule) -> Rule:
 def _rule_of(entry: _Entry, compiled: list[tuple[Any, Rule]]) -> Rule:
     for where, rule in compiled:
         if isinstance(where, re.Pattern):
-            if where.fullmatch(entry.name):
+            if any(map(where.fullmatch, entry.names)):
                 return rule
         elif isinstance(entry.owner, where):
             return rule
@@ -1557,6 +1600,11 @@ def _record(
                 if fill is not None:
                     recorder.found[key] = fill
     for entry, version in zip(entries, versions, strict=True):
+        for owner, attribute in entry.places if entry.is_parameter else ():
+            if owner._parameters.get(attribute) is not entry.tensor:
+                owner._parameters[attribute] = entry.tensor  # type: ignore[assignment]
+                recorder.found.pop(id(entry.tensor), None)
+                reasons[id(entry.tensor)] = f"{name} of {type(owner).__name__} replaces it"
         if _version_of(entry.tensor) != version:
             recorder.found.pop(id(entry.tensor), None)
             reasons[id(entry.tensor)] = f"{name} has changed it"
@@ -1598,6 +1646,9 @@ def _check_fills(entries: list[_Entry], fills: list[Fill | None]) -> list[_Task]
         try:
             if sharded := _is_dtensor(tensor):
                 _pieces_of(tensor)
+            if tensor.layout is not torch.strided or _is_fake(tensor):
+                kind = "a FakeTensor" if _is_fake(tensor) else f"{tensor.layout}"
+                raise TypeError(f"module: expected tensors with memory of their own; got {kind}")
             if function is not None:
                 if not tensor.is_meta and not tensor.is_contiguous():
                     _is_direct(tensor, function)
@@ -1614,6 +1665,9 @@ def _check_fills(entries: list[_Entry], fills: list[Fill | None]) -> list[_Task]
                     alike = 0
             elif isinstance(value := fill.keywords["value"], Tensor):
                 std = float(value.double().std(correction=0)) if value.numel() else 0.0
+            elif (constant := (repr(value), dtype)) not in checked:
+                torch.empty(2, dtype=dtype).fill_(value)  # one element takes more numbers
+                checked[constant] = std, 0
         except Exception as error:
             error.add_note(f"initialize: {entry.name} {shape} would be filled by {fill.name}")
             raise
@@ -1765,7 +1819,7 @@ def plan(
                 f"{type(tensor).__name__}"
             )
         names.setdefault(id(tensor), []).append(_WRAPPERS.sub("", prefix + name))
-    fills = _fills_of(module, entries, rules, reset, places.keys() - names.keys())
+    fills = _fills_of(module, entries, rules, prefix, reset, places.keys() - names.keys())
     tasks = {id(task.entry.tensor): task for task in _check_fills(entries, fills)}
     found = []
     for key, own in names.items():

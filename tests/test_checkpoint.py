@@ -462,6 +462,17 @@ def test_a_lost_file_is_written_again(tmp_path, cut):
     checkpoint.check(WIDE, tmp_path, seed=3, max_shard_size="60KB")
 
 
+@pytest.mark.parametrize("length", [0, 1, 20_000])
+def test_a_file_that_was_cut_off_is_written_again(tmp_path, cut, length):
+    cut(12, PowerCutError())
+    with pytest.raises(PowerCutError):
+        checkpoint.write(WIDE, tmp_path, seed=3, max_shard_size="60KB", threads=1)
+    cut.restore()
+    os.truncate(tmp_path / ".fastinit-model-00001-of-00004.safetensors", length)
+    checkpoint.write(WIDE, tmp_path, seed=3, max_shard_size="60KB")
+    checkpoint.check(WIDE, tmp_path, seed=3, max_shard_size="60KB")
+
+
 def test_a_full_disk_is_found_before_anything_is_written(tmp_path):
     model = {"w": {"shape": [1 << 30, 1 << 20], "scheme": "normal"}}
     with pytest.raises(OSError, match="bytes needed") as caught:
@@ -755,6 +766,8 @@ def test_a_header_that_no_reader_accepts(tmp_path, monkeypatch):
         ({"rules": [1]}, TypeError, "rules: expected a dict"),
         ({"rules": {3: "zeros"}}, TypeError, "rules: expected patterns of names; got 3"),
         ({"rules": {"*": "he"}}, ValueError, "scheme: expected one of"),
+        ({"rules": {"*": 0, "v*": 1}}, ValueError, "rules: expected patterns that match a name"),
+        ({"folder": ""}, ValueError, "folder: expected the path of one"),
         ({"folder": 3}, TypeError, "folder: expected a str or a path"),
         ({"model": 3}, TypeError, "model: expected a module of PyTorch, a path or a mapping"),
         ({"model": {3: {}}}, TypeError, "model: expected names of tensors; got 3"),
@@ -781,6 +794,12 @@ def test_commands_that_fail(tmp_path):
         (["model.json", "-o", "out", "--check"], "No such file or directory"),
         (["model.json", "-o", "out", "--seed", "-1"], "seed: expected 0 <= seed"),
         (["model.json", "-o", "out", "--rule", "zeros"], "expected a pattern and a scheme"),
+        (
+            ["model.json", "-o", "out", "--rule", "w=0", "--rule", "w=1"],
+            "each pattern once; got 'w'",
+        ),
+        (["model.json", "-o", "out", "--rule", "v=0"], "expected patterns that match a name"),
+        (["model.json", "-o", ""], "folder: expected the path of one; got ''"),
         (["model.json", "-o", "out", "--max-shard-size", "big"], "max_shard_size: expected a size"),
         (["model.json", "-o", "out", "--csv", "no/x.csv"], "--csv: expected a folder to write to"),
         (["model.json", "-o", "out", "--check", "--overwrite"], "not allowed with"),

@@ -194,6 +194,8 @@ def _checked(
 ) -> tuple[Path, int, Plan]:
     if not isinstance(folder, (str, os.PathLike)):
         raise TypeError(f"folder: expected a str or a path; got {type(folder).__name__}")
+    if folder == "":  # such as that of a variable of the shell which is not set
+        raise ValueError("folder: expected the path of one; got ''")
     if seed is None:
         raise TypeError(
             "seed: expected one, so that the checkpoint can be computed again; got None"

@@ -35,6 +35,7 @@ from torch.distributed.checkpoint.planner import (
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from fastinit.checkpoint.plan import Plan, Tensor
+from fastinit.checkpoint.shards import check_space
 from fastinit.initializers.fills import Shape, Window
 from fastinit.training.progress import Display
 
@@ -125,14 +126,15 @@ def write(
 ) -> None:
     """Write a checkpoint to a folder that gets its name when everything is on the disk."""
     _check_free(folder, overwrite)
-    folder = folder.absolute()
+    folder = folder.resolve()  # a link to a folder is kept
+    size = sum(tensor.nbytes for tensor in plan.tensors)
+    check_space(folder, size)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f".fastinit-{secrets.token_hex(8)}"
     state = {
         tensor.name: torch.empty(tensor.shape, dtype=_dtype(tensor), device="meta")
         for tensor in plan.tensors
     }
-    size = sum(tensor.nbytes for tensor in plan.tensors)
     try:
         with Display(size, None, progress) as display, warnings.catch_warnings():
             # PyTorch warns that there is one process only, as intended here.
@@ -153,6 +155,9 @@ def write(
             shutil.rmtree(older)
     except CheckpointException as error:
         [(reason, _), *_] = error.failures.values()
+        # The writer closes its file after an error of the disk, which hides that error.
+        if isinstance(reason.__context__, OSError):
+            reason = reason.__context__
         raise reason from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,6 +1,5 @@
 """What a checkpoint holds: the tensors, and what fills each of them."""
 
-import fnmatch
 import importlib
 import math
 import os
@@ -22,9 +21,11 @@ from fastinit.initializers.fills import (
     Fill,
     Shape,
     Window,
+    check_matches,
     fill_array,
     fill_of,
     needs_whole,
+    pattern_of,
     scheme_of,
     std_of,
     stream_of,
@@ -225,7 +226,9 @@ def _of_mapping(
 ) -> list[Tensor]:
     if rules is not None and not isinstance(rules, Mapping):
         raise TypeError(f"rules: expected a dict; got {type(rules).__name__}")
-    patterns = [(_pattern(where), rule) for where, rule in (rules or {}).items()]
+    patterns = [(pattern_of(where), rule) for where, rule in (rules or {}).items()]
+    if not prefix:  # a part of a model takes the rules of the whole
+        check_matches(rules or (), [str(name) for name in model])
     shapes: dict[str, Shape] = {}
     for name, entry in model.items():
         if not isinstance(name, str):
@@ -263,14 +266,6 @@ def _about(name: str) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         known = TypeError if isinstance(error, TypeError) else ValueError
         raise known(f"model: tensor {name!r}: {error}") from error
-
-
-def _pattern(where: Any) -> re.Pattern[str]:
-    if isinstance(where, str):
-        return re.compile(fnmatch.translate(where))
-    if isinstance(where, re.Pattern):
-        return where
-    raise TypeError(f"rules: expected patterns of names; got {where!r}")
 
 
 def _shape_of(entry: Any) -> Shape:

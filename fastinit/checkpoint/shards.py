@@ -526,7 +526,7 @@ def write(
     if is_new:
         if not overwrite:
             _check_free(folder)
-        _check_space(folder, sum(shard.size for shard in shards))
+        check_space(folder, sum(shard.size for shard in shards))
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder, start, total, overwrite=overwrite)
     try:
@@ -567,7 +567,7 @@ def _check_free(folder: Path) -> None:
             )
 
 
-def _check_space(folder: Path, size: int) -> None:
+def check_space(folder: Path, size: int) -> None:
     """Raise an error if the disk is too small."""
     nearest = folder.absolute()
     while not nearest.exists():
@@ -585,10 +585,13 @@ class _Run:
 
     def __init__(self, shards: list[Shard], folder: Path, key: int, journal: Journal) -> None:
         self.values, self.folder, self.journal = Values(shards, key), folder, journal
-        # A file that was removed meanwhile is written again.
+        # What was removed or cut off meanwhile is written again.
         for shard in shards:
-            if not (folder / shard.temporary).exists():
-                journal.done.difference_update(range(shard.first, shard.first + shard.chunks))
+            path = folder / shard.temporary
+            size = path.stat().st_size if path.exists() else 0
+            if size < shard.size:
+                kept, end = shard.first + size // CHUNK, shard.first + shard.chunks
+                journal.done.difference_update(range(kept, end))
         total = shards[-1].first + shards[-1].chunks
         self.todo = [chunk for chunk in range(total) if chunk not in journal.done]
         self.files: dict[int, _File] = {}

@@ -4,9 +4,11 @@ The faces and the checkpoints turn names and rules into a :class:`Fill` for each
 tensor has the same values wherever it is filled.
 """
 
+import fnmatch
 import inspect
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -60,6 +62,61 @@ def stream_of(name: str) -> int:
 
 
 # --- rules ----------------------------------------------------------------------------------------
+
+
+# Keywords of initialisers that whoever fills a model sets.
+_OWN = {"dtype", "generator", "out", "seed", "shape", "stream", "threads", "window"}
+
+
+def pattern_of(where: Any, kinds: str = "patterns of names") -> re.Pattern[str]:
+    """Return the expression that matches the names of a rule, a pattern as in :mod:`fnmatch`.
+
+    Examples
+    --------
+    >>> bool(pattern_of("*.bias").fullmatch("layers.0.bias"))
+    True
+    """
+    if isinstance(where, str):
+        return re.compile(fnmatch.translate(where))
+    if isinstance(where, re.Pattern) and isinstance(where.pattern, str):
+        return where
+    raise TypeError(f"rules: expected {kinds}; got {where!r}")
+
+
+def check_matches(rules: Iterable[Any], names: Sequence[str]) -> None:
+    """Raise a ValueError for a pattern that matches no name, because it is misspelt.
+
+    Examples
+    --------
+    >>> check_matches(["*.bais", "*"], ["0.weight", "0.bias"])
+    Traceback (most recent call last):
+        ...
+    ValueError: rules: expected patterns that match a name, such as '0.bias'; got '*.bais'
+    """
+    for where in rules:
+        is_type = isinstance(where, type)
+        if names and not is_type and not any(map(pattern_of(where).fullmatch, names)):
+            raise ValueError(
+                f"rules: expected patterns that match a name, such as {names[-1]!r}; got {where!r}"
+            )
+
+
+def check_rule(rule: Any) -> None:
+    """Raise a TypeError for a function that does not take what it is called with.
+
+    Examples
+    --------
+    >>> check_rule(partial(fans, seed=0))
+    Traceback (most recent call last):
+        ...
+    TypeError: rules: expected a partial without seed, which each tensor has of its own
+    """
+    while isinstance(rule, partial):
+        if odd := sorted(_OWN & rule.keywords.keys()):
+            raise TypeError(
+                f"rules: expected a partial without {odd[0]}, which each tensor has of its own"
+            )
+        rule = rule.func
 
 
 def scheme_of(rule: Any) -> Scheme:
@@ -291,6 +348,13 @@ def std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape)
         case "sparse":
             n = shape[a["out_axis"]]
             return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
+        case "orthogonal":
+            # The squares of r orthonormal rows or columns add up to r; all axes but that of the
+            # outputs form one of them.
+            fan_in, size = fans(shape, a["in_axis"], a["out_axis"])[0], math.prod(shape)
+            return float(abs(a["gain"])) / math.sqrt(max(fan_in, size / fan_in)) if size else 0.0
+        case "zeros" | "ones":
+            return 0.0
         case "identity":
             return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
         case "dirac":
@@ -326,8 +390,6 @@ _VARIANCES: dict[str, Callable[[dict[str, Any], float, float], float]] = {
     ),
     **dict.fromkeys(("kaiming_normal", "kaiming_uniform"), _kaiming_variance),
     "variance_scaling": lambda a, fan_in, fan_out: a["scale"] / MODES[a["mode"]](fan_in, fan_out),
-    # The squares of a matrix with r orthonormal rows add up to r.
-    "orthogonal": lambda a, fan_in, fan_out: a["gain"] ** 2 / max(fan_in, fan_out),
 }  # fmt: skip
 
 
@@ -362,5 +424,6 @@ def _truncated_std(a: dict[str, Any]) -> float | None:
 
 
 _DESCRIBED = {
-    *_VARIANCES, "uniform", "normal", "truncated_normal", "sparse", "identity", "dirac",
+    *_VARIANCES, "uniform", "normal", "truncated_normal", "sparse", "orthogonal", "zeros", "ones",
+    "identity", "dirac",
 }  # fmt: skip

@@ -284,6 +284,34 @@ def test_distributed_checkpoints_are_complete_or_absent(tmp_path, dcp, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_full_disks(tmp_path, dcp):
+    model = {"w": {"shape": [2**50], "scheme": "normal"}}
+    with pytest.raises(OSError, match="4,503,599,627,370,496 bytes needed"):
+        checkpoint.write(model, tmp_path / "out", seed=0, format="dcp")
+    (tmp_path / "m.json").write_text('{"w": {"shape": [1000, 1000], "scheme": "normal"}}')
+    limited = (
+        "import resource, sys; from fastinit.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); "
+        "sys.exit(main(['fill', 'm.json', '-o', 'out', '--format', 'dcp']))"
+    )
+    command = [sys.executable, "-c", limited]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "File too large" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["m.json"]
+
+
+def test_a_link_to_a_folder_is_kept(tmp_path, dcp):
+    model = {"w": {"shape": [30, 20], "scheme": "normal"}}
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    for seed in range(2):
+        checkpoint.write(model, tmp_path / "link", seed=seed, format="dcp", overwrite=True)
+        checkpoint.check(model, tmp_path / "target", seed=seed, format="dcp")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+    assert (tmp_path / "link").is_symlink()
+
+
 # --- transformers ---------------------------------------------------------------------------------
 
 SMALL = {

@@ -335,6 +335,29 @@ def test_bad_tensors_and_seeds():
         init.normal_(torch.zeros(3), seed=0, stream=-1)
 
 
+@pytest.mark.parametrize("value", ["x", None, 1j, [1.0], torch.tensor(1j)])
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("uniform_", "a"), ("uniform_", "b"), ("normal_", "mean"), ("normal_", "std"),
+        ("trunc_normal_", "std"), ("trunc_normal_", "b"), ("xavier_normal_", "gain"),
+        ("kaiming_normal_", "a"), ("orthogonal_", "gain"), ("sparse_", "sparsity"),
+    ],
+)  # fmt: skip
+def test_arguments_that_are_no_numbers(name, argument, value):
+    tensor = torch.zeros(3, 3)
+    with pytest.raises(TypeError, match=f"^{argument}: expected a number"):
+        getattr(init, name)(tensor, **{argument: value})
+    assert not tensor.any()
+
+
+def test_other_arguments():
+    with pytest.raises(TypeError, match=r"generator: expected a torch\.Generator; got int"):
+        init.normal_(torch.zeros(3), generator=0)
+    with pytest.raises(ValueError, match="groups: expected an integer from 1"):
+        init.dirac_(torch.zeros(4, 2, 3), groups=0)
+
+
 def test_warning_of_bounds_far_from_the_mean():
     tensor = torch.empty(1000)
     with pytest.warns(UserWarning, match="mean is more than 2 std") as caught:
@@ -421,6 +444,34 @@ def test_inference_tensors():
     with torch.inference_mode():
         tensor = init.normal_(torch.empty(3), seed=0)
     assert torch.equal(tensor, init.normal_(torch.empty(3), seed=0))
+
+
+def test_methods_of_tensors_keep_their_gradients():
+    """Under patch, they are operations of autograd, as those of torch are."""
+    leaf = torch.ones(3, requires_grad=True)
+    with init.patch(seed=0):
+        drawn = (leaf * 2).normal_()
+        expected = torch.empty(3).normal_()
+        (drawn.sum() + leaf.sum()).backward()
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            leaf.normal_()
+        with torch.no_grad():
+            leaf.normal_()
+    assert leaf.grad.tolist() == [1, 1, 1]
+    assert drawn.isfinite().all()
+    assert not torch.equal(drawn, expected)
+
+
+def test_fake_tensors_are_left_alone():
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        for fill in EVERY.values():
+            fill(torch.empty(4, 4))
+        with init.patch(seed=0):
+            assert nn.Linear(3, 4).weight.shape == (4, 3)
+        with pytest.raises(TypeError, match="memory of their own; got a FakeTensor"):
+            init.initialize(nn.Linear(3, 4), seed=0)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -293,6 +293,15 @@ def test_rules_by_names_and_types():
         assert (module[i].bias == 0.5).all()
 
 
+def test_shared_parameters_are_matched_by_any_name():
+    """Tied embeddings are filled under the name of the head, which few have in mind."""
+    model = nn.ModuleDict({"head": nn.Linear(3, 4, bias=False), "tokens": nn.Embedding(4, 3)})
+    model["head"].weight = model["tokens"].weight
+    table = init.initialize(model, {"tokens.*": 0.5, "*": 1.0}, seed=0)
+    assert [row["name"] for row in table] == ["head.weight"]
+    assert (model["tokens"].weight == 0.5).all()
+
+
 def test_first_rule_that_matches_counts():
     module = nn.Linear(3, 4)
     init.initialize(module, {"weight": "zeros", nn.Linear: "ones"}, seed=0)
@@ -352,7 +361,11 @@ def test_function_that_initialises_one_module():
         *((name, (60, 50)) for name in ("uniform", "normal", "truncated_normal", "identity")),
         *((name, (60, 50)) for name in ("he_uniform", "glorot_normal", "lecun_normal", "sparse")),
         *((name, (60, 50)) for name in ("keras_dense", "flax_dense", "torch_linear", "orthogonal")),
+        *((name, (60, 50)) for name in ("zeros", "ones")),
         ("dirac", (60, 50, 3)),
+        ("orthogonal", (64, 16, 3)),
+        (functools.partial(fi.orthogonal, gain=-2.0), (10, 20, 4, 4)),
+        (functools.partial(fi.orthogonal, in_axis=0, out_axis=-1), (3, 16, 64)),
         (functools.partial(fi.kaiming_normal, a=0.3, mode="fan_out"), (60, 50)),
         (functools.partial(fi.xavier_uniform, gain=2.0), (60, 50)),
         (functools.partial(fi.variance_scaling, scale=3.0, mode="fan_geo_avg"), (60, 50)),
@@ -452,6 +465,12 @@ def test_error_lists_what_no_rule_matches():
         ({"s*": 1, "*": functools.partial(fi.normal, std=-1.0)}, ValueError, "std: expected >= 0"),
         ({"scale": 1, "*": "dirac"}, ValueError, "shape: expected 3 to 5 axes"),
         ({"scale": 1, "*": nn.init.xavier_normal_}, ValueError, "fewer than 2 dimensions"),
+        ({"*.wieght": 1, "*": 0}, ValueError, r"match a name, such as .*; got '\*\.wieght'"),
+        ({re.compile("scal"): 1, "*": 0}, ValueError, "rules: expected patterns that match"),
+        ({re.compile(b"scale"): 1, "*": 0}, TypeError, "rules: expected patterns or types"),
+        ({"*": functools.partial(fi.normal, seed=3)}, TypeError, "a partial without seed"),
+        ({"*": functools.partial(nn.init.normal_, generator=None)}, TypeError, "without generator"),
+        ({"scale": 1, "*": 10**400}, OverflowError, "too big"),
     ],
 )
 def test_bad_rules(rules, error, match):
@@ -466,8 +485,25 @@ def test_bad_arguments():
     unchanged(nn.Linear(3, 4), ValueError, "threads: expected", threads=0)
     with pytest.raises(TypeError, match="module: expected a Module; got Tensor"):
         init.initialize(torch.empty(3), seed=0)
+    unchanged(nn.Linear(3, 4), TypeError, "prefix: expected a string; got int", prefix=1)
+    unchanged(nn.Linear(3, 4), ValueError, "device: expected one whose", device="meta")
+    half = nn.ParameterDict({"a": torch.zeros(3), "b": torch.zeros(3, dtype=torch.float16)})
+    unchanged(half, RuntimeError, "without overflow", {"*": 1e9})
+    entries = nn.ParameterDict({"a": torch.zeros(3), "b": torch.eye(3).to_sparse()})
+    with pytest.raises(TypeError, match=r"memory of their own; got torch\.sparse_coo"):
+        init.initialize(entries, {"*": "normal"}, seed=0)
+    assert not entries["a"].any()
     memory = nn.ParameterDict({"a": torch.zeros(3), "b": torch.zeros(1, 3).expand(3, 3)})
     unchanged(memory, RuntimeError, "more than one element", {"*": "normal"})
+
+
+def test_rules_of_a_model_for_a_part_of_it():
+    """Types and, with a prefix, patterns need not match: one dict is for several modules."""
+    rules = {"embed.*": 1.0, nn.Conv2d: "he_normal", "*": "lecun_normal"}
+    stage = nn.Linear(3, 4)
+    unchanged(stage, ValueError, r"got 'embed\.\*'", rules)
+    assert len(init.initialize(stage, rules, seed=0, prefix="layers.3.")) == 2
+    assert len(init.initialize(nn.ReLU(), rules, seed=0)) == 0
 
 
 def test_lazy_modules_are_refused():
@@ -509,6 +545,10 @@ REFUSED = {
     "fills a part or a result by zeros_": lambda self: self.weight.data.view(-1).zero_(),
     "depend on others": lambda self: self.weight.data.copy_(self.weight.norm() * self.weight),
     "add_": lambda self: self.weight.data.T.add_(1),
+    "replaces it": lambda self: setattr(self, "weight", nn.Parameter(self.weight.clone())),
+    "copies values": lambda self: self.weight.copy_(torch.rand(4, 4).log()),
+    "copies values that": lambda self: self.weight.copy_(torch.randint(3, (4, 4)) / 2),
+    "copies values that depend": lambda self: self.weight.copy_(torch.empty(16).cauchy_()[:4]),
     "raises ZeroDivisionError": lambda self: 1 / 0,
 }
 
