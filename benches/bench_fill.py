@@ -5,6 +5,7 @@ return new arrays. "1 thread" and "2 threads" apply to both sides; NumPy's gener
 thread.
 """
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -80,6 +81,7 @@ def jax_fill(name: str, shape: tuple[int, int]) -> Callable[[], object]:
 
 
 def keras_fill(name: str, shape: tuple[int, int]) -> Callable[[], object]:
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # the default is TensorFlow
     import keras
 
     draw = keras.initializers.get(name)
