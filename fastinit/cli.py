@@ -28,7 +28,7 @@ from fastinit.comparison.grid import (
     schemes_in,
 )
 from fastinit.comparison.results import RankingTable
-from fastinit.comparison.tables import Table, rich_table
+from fastinit.comparison.tables import Table, axis_value, rich_table, with_axis_values
 from fastinit.initializers.target import REAL
 from fastinit.kernels import show_config
 from fastinit.lesson import load_dataset
@@ -1022,7 +1022,7 @@ def _present(
         if len(rankings) > MOST_GROUPS:
             best = result.best(*arguments.by, metric=arguments.metric, best_of=arguments.best_of)
             print()
-            _print_table(_written(best), "Best schemes", compact=True)
+            _print_table(with_axis_values(best), "Best schemes", compact=True)
         _print_rankings(rankings, tables=len(result.cells) > len(result.schemes))
     pictures = {}
     # A part of a comparison may have no runs.
@@ -1080,22 +1080,13 @@ def _print_result(result: Comparison, by: Sequence[str], notes: Sequence[str]) -
         rows = [{name: row[name] for name in row if name != "verdict"} for row in result.table()]
         _print_table(Table(rows), title)
     else:
-        _print_table(_written(result.summary(*by)), title, compact=True)
+        _print_table(with_axis_values(result.summary(*by)), title, compact=True)
     for scheme in result.schemes:
         if result.of(scheme):
             _say(f"{scheme}: {result.verdict(scheme)}")
     if missing := result.missing():
         print()
         _say(missing)
-
-
-def _value(axis: str, value: Any) -> Any:
-    """Return a value of an axis as the options write it: full batches are "full"."""
-    return "full" if value is None and axis[-10:] in ("batch_size", "batch size") else value
-
-
-def _written(rows: Table) -> Table:
-    return Table([{name: _value(name, value) for name, value in row.items()} for row in rows])
 
 
 def _say(text: str) -> None:
@@ -1147,7 +1138,7 @@ def _print_rankings(groups: Sequence[_Group], *, tables: bool) -> None:
     for group in groups:
         ranking = group.ranking
         where = "".join(
-            f", {name.replace('_', ' ')} {_value(name, value)}"
+            f", {name.replace('_', ' ')} {axis_value(name, value)}"
             for name, value in group.where.items()
         )
         print()
@@ -1165,7 +1156,7 @@ def _shown(ranking: RankingTable) -> Table:
             {
                 "scheme": row["scheme"],
                 **{
-                    name.replace("_", " "): _value(name, value)
+                    name.replace("_", " "): axis_value(name, value)
                     for name, value in ranking.best_of.get(row["scheme"], {}).items()
                 },
                 ranking.metric.label: row["median"],

@@ -14,6 +14,7 @@ host callback fills the array, or with ``out_sharding`` one callback for each de
 ``zeros``, ``ones`` and ``constant`` are those of JAX.
 """
 
+import inspect
 import itertools
 import math
 import warnings
@@ -159,6 +160,13 @@ class _Initializer:
     dtype: np.dtype[Any] | None
     dtypes: tuple[str, ...] = REAL_AND_COMPLEX
     whole: bool = False
+
+    def __repr__(self) -> str:
+        names = list(inspect.signature(self.plan).parameters)[2:]  # after the shape and the dtype
+        parts = [f"{name}={value!r}" for name, value in zip(names, self.arguments, strict=True)]
+        if self.dtype is not None:
+            parts.append(f"dtype={self.dtype}")
+        return f"{self.plan.__name__.removeprefix('_')}({', '.join(parts)})"
 
     def __call__(
         self,
@@ -538,14 +546,14 @@ def _uniform(shape: Shape, dtype: np.dtype[Any], scale: float) -> Plan:
     return (initializers.uniform, {"low": 0.0, "high": scale}) if scale else (_zero, {})
 
 
-def _normal(shape: Shape, dtype: np.dtype[Any], std: float) -> Plan:
-    return initializers.normal, {"std": std}
+def _normal(shape: Shape, dtype: np.dtype[Any], stddev: float) -> Plan:
+    return initializers.normal, {"std": stddev}
 
 
 def _truncated_normal(
-    shape: Shape, dtype: np.dtype[Any], std: float, lower: float, upper: float
+    shape: Shape, dtype: np.dtype[Any], stddev: float, lower: float, upper: float
 ) -> Plan:
-    return initializers.truncated_normal, {"std": std, "lower": lower, "upper": upper}
+    return initializers.truncated_normal, {"std": stddev, "lower": lower, "upper": upper}
 
 
 def _variance_scaling(

@@ -838,9 +838,9 @@ def _draw_dots(
             if not math.isnan(low):
                 ends = rim.inside(np.array([low, high]))
                 ax.plot(ends, [row, row], color=ink, linewidth=1.6, solid_capstyle="butt")
-            middle = rim.inside(np.array([median]))[0]
-            if len(known) > 1:
-                ax.plot([middle, middle], [row - 0.34, row + 0.34], color=ink, linewidth=1.8)
+            # A bar at the edge would be read as a value there.
+            if len(known) > 1 and not rim.is_outside(median):
+                ax.plot([median, median], [row - 0.34, row + 0.34], color=ink, linewidth=1.8)
             text = f"{median:.3g}".replace("inf", "∞")
         if lost:
             text += f" ✕{lost:,}/{len(array):,}"
@@ -1567,6 +1567,12 @@ def _dot_picture(
         caption += f"Of more than {each} runs in a row, dots at {each} quantiles are drawn. "
     if not np.isfinite(values).all():
         caption += "✕ runs that diverged, with their number. "
+    if any(
+        (np.isfinite(each) & ((each < rim.low) | (each > rim.high))).any()
+        for own, rim in zip(series, rims, strict=True)
+        for each in own
+    ):
+        caption += "◀ ▶ at the edge: values beyond the axis. "
     caption += apart
     height = max(1.6, 0.9 + 0.3 * len(ranked))
     return Picture(

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from fastinit.comparison.grid import AXES, as_code, optimizer_labels, scheme_code
 from fastinit.comparison.ranking import Rank
 from fastinit.comparison.results import Comparison, RankingTable
-from fastinit.comparison.tables import FEW_DIGITS, Table, counted, joined, rounded
+from fastinit.comparison.tables import (
+    FEW_DIGITS,
+    Table,
+    counted,
+    joined,
+    rounded,
+    with_axis_values,
+)
 from fastinit.kernels import show_config
 from fastinit.markup import escaped, html_table
 from fastinit.training.files import replace_file
@@ -494,6 +501,7 @@ def _length(comparison: Comparison) -> str:
 
 def _frame(caption: str, rows: Table) -> str:
     """Return a table in a frame that scrolls; it must be focusable to be scrolled by keyboard."""
+    rows = with_axis_values(rows)
     kept = [name for name in rows.columns if any(row[name] not in (None, "") for row in rows)]
     shown = Table([{name: row[name] for name in kept} for row in rows])
     table = html_table(
@@ -567,10 +575,7 @@ def _rankings(ranker: _Ranker, axes: Sequence[str], groups: Sequence[_Group]) ->
         yield _ranking(ranking, "From the best to the worst")
         return
     overview = [
-        {
-            name.replace("_", " "): "full" if value is None else value
-            for name, value in zip(axes, group.values, strict=True)
-        }
+        {name.replace("_", " "): value for name, value in zip(axes, group.values, strict=True)}
         | {
             "best": group.ranking.rows[0].scheme,
             **_chosen(group.ranking, group.ranking.rows[0].scheme, "its "),
@@ -633,7 +638,7 @@ def _ranking(ranking: RankingTable, caption: str) -> str:
 def _chosen(ranking: RankingTable, scheme: str, prefix: str = "") -> dict[str, Any]:
     """Return the values of the axes at which a scheme is ranked, by the names of their columns."""
     return {
-        f"{prefix}{axis.replace('_', ' ')}": "full" if value is None else value
+        f"{prefix}{axis.replace('_', ' ')}": value
         for axis, value in ranking.best_of.get(scheme, {}).items()
     }
 

@@ -30,7 +30,13 @@ from fastinit.comparison.trials import (
     metrics_of,
     scores_named,
 )
-from fastinit.comparison.verdicts import Evidence, evidence_of, sentences, verdict_of
+from fastinit.comparison.verdicts import (
+    Evidence,
+    caution_of,
+    evidence_of,
+    sentences,
+    verdict_of,
+)
 from fastinit.training.network import Array, Network
 from fastinit.validation import check_name
 
@@ -687,6 +693,9 @@ class Comparison:
             pooled={axis: n for axis, n in pooled.items() if n > 1},
             best_of=best,
             finished=(finished, cells),
+            caution=caution_of(
+                {name: each[rows] for name, each in columns.items()}, scheme, self.evidence
+            ),
         )
 
     def _examples(
@@ -1015,7 +1024,8 @@ class RankingTable(Table):
     finished : tuple of int, or None
         The numbers of finished runs and of all runs that were to be ranked.
     answer : str
-        Which scheme is best, and from which ones it is distinguished, in sentences.
+        Which scheme is best, and from which ones it is distinguished, in sentences; and whether no
+        run is shown to be better than a constant prediction.
     """
 
     def __init__(
@@ -1026,6 +1036,7 @@ class RankingTable(Table):
         pooled: Mapping[str, int] | None = None,
         best_of: Mapping[str, dict[str, Any]] | None = None,
         finished: tuple[int, int] | None = None,
+        caution: str = "",
     ) -> None:
         self.best_of = dict(best_of or {})
         super().__init__(
@@ -1047,6 +1058,8 @@ class RankingTable(Table):
         if self.pooled:
             over = joined([counted(n, _noun(axis)) for axis, n in self.pooled.items()])
             sentences.append(f"Each seed counts once, with the median over {over}.")
+        if caution:
+            sentences.append(caution)
         if finished is not None and finished[0] < finished[1]:
             sentences.insert(0, f"{finished[0]:,} of {finished[1]:,} runs are finished.")
         self.answer = " ".join(sentences)

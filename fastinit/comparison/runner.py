@@ -411,8 +411,12 @@ def _check_trainings(cells: Grid, schemes: Mapping[str, Any], data: Data) -> Non
     largest = max(cells.values["scale"])
     for network in cells.networks.values():
         for label, scheme in schemes.items():
-            # Raises for a scheme that does not fit the shape of a matrix, with any seed.
-            theta = _scaled(network, network.initialize(scheme, seed=0)[None], [largest])
+            try:
+                # Raises for a scheme that does not fit the shape of a matrix, with any seed.
+                theta = _scaled(network, network.initialize(scheme, seed=0)[None], [largest])
+            except Exception as error:
+                error.add_note(f"compare: {label} would initialise {network}")
+                raise
             if not np.isfinite(theta).all():
                 raise ValueError(
                     f"scale: expected finite {network.dtype} weights; got {largest:g} times those "

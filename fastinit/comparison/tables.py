@@ -398,6 +398,30 @@ def joined(words: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def axis_value(axis: str, value: Any) -> Any:
+    """Return a value of an axis as the command line takes it: full batches are "full".
+
+    Examples
+    --------
+    >>> axis_value("batch_size", None), axis_value("depth", 2)
+    ('full', 2)
+    """
+    return "full" if value is None and axis[-10:] in ("batch_size", "batch size") else value
+
+
+def with_axis_values(rows: Table) -> Table:
+    """Return a table with the values of all axes as the command line takes them.
+
+    Examples
+    --------
+    >>> with_axis_values(Table([{"scheme": "he_normal", "batch size": None}]))
+    scheme     batch size
+    ---------  ----------
+    he_normal        full
+    """
+    return Table([{name: axis_value(name, value) for name, value in row.items()} for row in rows])
+
+
 def _cut(text: str, width: int) -> str:
     """Return the beginning of a text that is at most so wide."""
     while _width(text) > width:

@@ -554,12 +554,59 @@ def verdict_of(columns: Mapping[str, NDArray[Any]], evidence: Evidence) -> str:
     return "; ".join(parts)
 
 
+def caution_of(
+    columns: Mapping[str, NDArray[Any]], schemes: NDArray[np.integer[Any]], evidence: Evidence
+) -> str:
+    """Return a sentence if no run of any scheme is shown to be better than a constant prediction.
+
+    A ranking then orders guesses. The rule is that of :func:`verdict_of`, for each scheme.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray of shape (k,)
+        The columns of :func:`better_p_values`.
+    schemes : ndarray of shape (k,), integers
+        The number of the scheme of each run.
+    evidence : Evidence
+
+    Returns
+    -------
+    str
+        Empty if a run is better, or if nothing can be said without test data.
+
+    Examples
+    --------
+    >>> import fastinit as fi
+    >>> X, Y, X_test, Y_test = fi.lesson.load_dataset()
+    >>> result = fi.compare(
+    ...     X, Y, fi.Network([2, 1]), "zeros", test=(X_test, Y_test), seed=[0, 1], iterations=10
+    ... )
+    >>> caution_of(result.columns(), np.array([0, 0]), result.evidence)
+    'No run is shown to be better than always guessing one class on test data.'
+    """
+    p = better_p_values(columns, evidence)
+    runs = np.bincount(schemes)
+    lowest = np.ones(len(runs))
+    np.fmin.at(lowest, schemes, p)
+    # holm() multiplies the lowest value by the number of runs. All are NaN without test data.
+    if np.isnan(p).all() or (lowest <= ALPHA / 2 / np.maximum(runs, 1)).any():
+        return ""
+    guess, data = _baseline(evidence)
+    return f"No run is shown to be better than {guess} on {data}."
+
+
+def _baseline(evidence: Evidence) -> tuple[str, str]:
+    """Return the constant prediction, and the data on which runs are compared with it."""
+    guess = "always guessing one class" if evidence.classifies else "a constant"
+    without = "training data (no test data were given)"
+    return guess, "test data" if evidence.n_test else without
+
+
 def _predictions_in_words(
     columns: Mapping[str, NDArray[Any]], evidence: Evidence, k: int
 ) -> list[str]:
     """Return in how many runs the claims about predictions hold."""
-    n, data = evidence.n_test, "test data"
-    guess = "always guessing one class" if evidence.classifies else "a constant"
+    n, (guess, data) = evidence.n_test, _baseline(evidence)
     if not n and not evidence.classifies:
         return ["no test data were given"]
     if n and (
@@ -568,8 +615,6 @@ def _predictions_in_words(
         else float(binomial_tail(n, n, evidence.test_chance)) > ALPHA / 2
     ):
         return [_too_few(evidence)]
-    if not n:
-        data = "training data (no test data were given)"
     better = holm(better_p_values(columns, evidence)) <= ALPHA / 2
     parts = [
         f"better than {guess} on {data} in {share_in_words(better)}"

@@ -156,7 +156,13 @@ class Job:
         else:
             network = estimator._network_of(sizes, dtype)
             seed = int(self.random_state.randint(np.iinfo(np.int32).max))
-            theta = network.initialize(initialization, seed=seed)
+            try:
+                theta = network.initialize(initialization, seed=seed)
+            except ValueError as error:
+                expected = str(error).removeprefix("scheme: expected ")
+                if expected == str(error):
+                    raise
+                raise ValueError(f"initialization: expected 'auto', or {expected}") from None
             estimator.coefs_ = [np.empty((a, b), dtype) for a, b in pairwise(sizes)]
         estimator._set_theta(theta)
         estimator._best_theta = None

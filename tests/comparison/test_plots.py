@@ -286,6 +286,15 @@ def test_one_wild_row_does_not_press_the_others():
     assert ax.get_xlim()[0] > -1
 
 
+def test_a_median_beyond_the_axis_has_no_bar():
+    rng = np.random.default_rng(0)
+    values = {f"s{i}": rng.uniform(0.1, 0.5, 30) for i in range(5)} | {"wild": np.full(30, 1e6)}
+    ax = plots.outcomes(values)
+    bars = [line.get_xdata()[0] for line in ax.lines if np.ptp(line.get_ydata()) > 0]
+    assert_allclose(bars, [np.median(each) for each in list(values.values())[:5]])
+    assert ax.texts[-1].get_text() == "1e+06"
+
+
 def test_dots_over_decades():
     ax = plots.outcomes({"he": np.logspace(-7, 3, 111)})
     assert ax.get_xscale() == "log"

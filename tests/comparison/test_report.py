@@ -463,6 +463,15 @@ def test_a_ranking_and_verdicts_for_each_group(written):
     assert "2 learning rates" in Page(text).text
 
 
+def test_full_batches_are_called_full_in_all_tables(written):
+    comparison = synthetic(["he_normal", "zeros"], seed=range(8), batch_size=[None, 10])
+    text = written(comparison, by="batch_size")
+    tables = [each for each in re.findall(r"<table.*?</table>", text, re.DOTALL)
+              if ">batch size<" in each]  # fmt: skip
+    assert len(tables) >= 2
+    assert all(">full</" in each for each in tables)
+
+
 def test_many_groups_are_folded(written):
     comparison = by_optimizer(3)
     text = written(comparison, by=["optimizer", "learning_rate"])

@@ -1,6 +1,7 @@
 """Selections of runs by the values of axes, and the numbers of the runs that are selected."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -67,6 +68,20 @@ def test_bad_selections(grid, method):
         select(optimiser="sgd")
     with pytest.raises(ValueError, match=r"depth: expected one of \[0, 1, 2\]; got 7"):
         select(depth=7)
+
+
+def test_a_ranking_of_guesses_says_so(circles):
+    """With zeros all predictions are equal; one scheme that learns is enough for a ranking."""
+    X, Y, *test = circles
+    net, rest = fi.Network([2, 8, 1]), {"seed": range(4), "iterations": 3000, "learning_rate": 0.1}
+    caution = "No run is shown to be better than always guessing one class on test data."
+    schemes = {"zeros": "zeros", "small": partial(fi.normal, std=1e-6)}
+    guesses = fi.compare(X, Y, net, schemes, test=tuple(test), **rest)
+    assert guesses.ranking().answer.endswith(caution)
+    learned = fi.compare(X, Y, net, ["zeros", "he_normal"], test=tuple(test), **rest)
+    assert "better than always guessing" in learned.verdict("he_normal")
+    assert "shown" not in learned.ranking().answer
+    assert learned.ranking(scheme="zeros").answer.endswith(caution)
 
 
 def test_a_ranking_of_no_runs():

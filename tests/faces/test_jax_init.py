@@ -237,6 +237,14 @@ def test_nothing_is_filled_for_shapes_alone(monkeypatch):
     assert found.shape == (10**6, 10**6)
 
 
+def test_repr_names_the_arguments():
+    assert repr(init.normal(0.5)) == "normal(stddev=0.5)"
+    assert repr(init.orthogonal(dtype=jnp.float32)) == (
+        "orthogonal(scale=1.0, column_axis=-1, dtype=float32)"
+    )
+    assert "at 0x" not in repr(init.he_normal())
+
+
 def test_equal_initialisers_are_compiled_once():
     assert init.he_normal() == init.kaiming_normal()
     assert hash(init.normal(0.1)) == hash(init.normal(0.1))

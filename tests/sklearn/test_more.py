@@ -88,7 +88,7 @@ def test_initialization(scheme):
         assert np.abs(model.intercepts_[0]).max() < 1e-299
         assert model.coefs_[0].std() > 0
     for wrong in ("no_such_scheme", ["zeros"]):
-        with pytest.raises(ValueError, match="scheme"):
+        with pytest.raises(ValueError, match=r"^initialization: expected 'auto', or one"):
             MLPClassifier(initialization=wrong).fit(X, Y)
 
 
