@@ -320,7 +320,9 @@ def report_of(name: str, rows: int = ROWS, folder: Path | None = None) -> tuple[
         if not path.exists():
             fill_store(path, *GRIDS[name], rows)
         report = Path(temporary, "report.html")
-        return used([sys.executable, "-m", "fastinit", "report", str(path), "-o", str(report)])
+        return used(
+            [sys.executable, "-P", "-m", "fastinit", "report", str(path), "-o", str(report)]
+        )
 
 
 @pytest.mark.parametrize("name", GRIDS)
