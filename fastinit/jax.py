@@ -562,9 +562,11 @@ def _variance_scaling(
     scale: float,
     mode: str,
     distribution: str,
-    *axes: int | tuple[int, ...],
+    in_axis: int | tuple[int, ...],
+    out_axis: int | tuple[int, ...],
+    batch_axis: int | tuple[int, ...],
 ) -> Plan:
-    fan = MODES[mode](*_fans(shape, *axes))
+    fan = MODES[mode](*_fans(shape, in_axis, out_axis, batch_axis))
     std = math.sqrt(scale / fan) if fan else 0.0
     return _DISTRIBUTIONS[distribution](std, dtype.name in PARTS) if std else (_zero, {})
 
