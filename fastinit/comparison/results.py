@@ -31,6 +31,7 @@ from fastinit.comparison.trials import (
     scores_named,
 )
 from fastinit.comparison.verdicts import (
+    PREDICTIONS,
     Evidence,
     caution_of,
     evidence_of,
@@ -694,7 +695,7 @@ class Comparison:
             best_of=best,
             finished=(finished, cells),
             caution=caution_of(
-                {name: each[rows] for name, each in columns.items()}, scheme, self.evidence
+                {name: columns[name][rows] for name in PREDICTIONS}, scheme, self.evidence
             ),
         )
 

@@ -231,6 +231,12 @@ def _is_trained(columns: Mapping[str, Any]) -> NDArray[np.bool_]:
     return np.atleast_1d((done > 0) & (diverged < 0))
 
 
+# The columns that :func:`better_p_values` reads.
+PREDICTIONS = (
+    "iterations", "diverged_at", "train_score", "test_score", "test_cost", "test_gain_error",
+)  # fmt: skip
+
+
 def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[np.float64]:
     """Return the p-value of each run for being better than a constant prediction.
 
@@ -243,6 +249,7 @@ def better_p_values(columns: Mapping[str, Any], evidence: Evidence) -> NDArray[n
     Parameters
     ----------
     columns : mapping of str to array_like of shape (k,)
+        At least those of ``PREDICTIONS``.
     evidence : Evidence
 
     Returns
@@ -564,7 +571,7 @@ def caution_of(
     Parameters
     ----------
     columns : mapping of str to ndarray of shape (k,)
-        The columns of :func:`better_p_values`.
+        Those of ``PREDICTIONS``.
     schemes : ndarray of shape (k,), integers
         The number of the scheme of each run.
     evidence : Evidence
