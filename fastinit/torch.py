@@ -1524,9 +1524,9 @@ def _checked_rule(rule: Rule) -> Rule:
     base = rule
     while isinstance(base, partial):
         base = base.func
-    check_rule(rule)
     for ours, theirs in _TORCH.items():
         if base is ours or base is theirs:
+            check_rule(rule)
             is_partial = isinstance(rule, partial)
             return partial(ours, *rule.args, **rule.keywords) if is_partial else partial(ours)
     return scheme_of(rule)
@@ -1715,6 +1715,8 @@ def _fill_batch(batch: list[_Task], key: int, threads: int | None) -> None:
     pinned = entry.tensor.device.type in PINNED
     stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype, pin_memory=pinned)
     fill.function(shape, **fill.keywords, out=stack, seed=Sources(pairs), threads=threads)
+    # Not a documented function, but the one of PyTorch's optimisers; copy_() for each tensor takes
+    # longer than the values of a small one.
     torch._foreach_copy_([task.entry.tensor for task in batch], stack.unbind(), pinned)
 
 

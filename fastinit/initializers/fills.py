@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit.initializers.scaling import MODES, fans, gain
-from fastinit.initializers.scheme import Scheme, get
+from fastinit.initializers.scheme import OWN, Scheme, get
 from fastinit.initializers.structured import (
     delta_orthogonal,
     dirac,
@@ -64,10 +64,6 @@ def stream_of(name: str) -> int:
 # --- rules ----------------------------------------------------------------------------------------
 
 
-# Keywords of initialisers that whoever fills a model sets.
-_OWN = {"dtype", "generator", "out", "seed", "shape", "stream", "threads", "window"}
-
-
 def pattern_of(where: Any, kinds: str = "patterns of names") -> re.Pattern[str]:
     """Return the expression that matches the names of a rule, a pattern as in :mod:`fnmatch`.
 
@@ -102,21 +98,21 @@ def check_matches(rules: Iterable[Any], names: Sequence[str]) -> None:
 
 
 def check_rule(rule: Any) -> None:
-    """Raise a TypeError for a function that does not take what it is called with.
+    """Raise a TypeError for a partial with a keyword that is set for each tensor.
 
     Examples
     --------
-    >>> check_rule(partial(fans, seed=0))
+    >>> check_rule(partial(orthogonal, seed=0))
     Traceback (most recent call last):
         ...
-    TypeError: rules: expected a partial without seed, which each tensor has of its own
+    TypeError: rules: expected a partial without seed, which is set for each tensor; got seed=0
     """
-    while isinstance(rule, partial):
-        if odd := sorted(_OWN & rule.keywords.keys()):
+    for name, value in rule.keywords.items() if isinstance(rule, partial) else ():
+        if name in (*OWN, "generator"):  # the latter of PyTorch's functions
             raise TypeError(
-                f"rules: expected a partial without {odd[0]}, which each tensor has of its own"
+                f"rules: expected a partial without {name}, which is set for each tensor; got "
+                f"{name}={value!r}"
             )
-        rule = rule.func
 
 
 def scheme_of(rule: Any) -> Scheme:
@@ -124,6 +120,8 @@ def scheme_of(rule: Any) -> Scheme:
 
     Raises
     ------
+    TypeError
+        As :func:`check_rule`.
     ValueError
         If the name is unknown, or the tensors of the scheme are drawn from one generator.
 
@@ -132,6 +130,7 @@ def scheme_of(rule: Any) -> Scheme:
     >>> scheme_of("he_normal").name
     'he_normal'
     """
+    check_rule(rule)
     scheme = get(rule)
     if scheme.sequential:
         raise ValueError(f"rules: expected a scheme with streams; got {scheme.name}")

@@ -293,7 +293,7 @@ def get(scheme: Any) -> Scheme:
 
 
 # Keywords of initialisers that are set by the functions which fill a model.
-_OWN = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
+OWN = ("shape", "seed", "stream", "dtype", "out", "window", "threads")
 
 
 def called(call: Call) -> Any:
@@ -312,6 +312,6 @@ def called(call: Call) -> Any:
     {'std': 0.02}
     """
     fill = get(call.name).fill
-    known = [name for name in inspect.signature(fill).parameters if name not in _OWN]
+    known = [name for name in inspect.signature(fill).parameters if name not in OWN]
     check_settings("scheme", call, known)
     return partial(fill, **call.settings) if call.settings else call.name
