@@ -7,11 +7,12 @@ thread.
 
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from timing import Contender, in_turns, ratio
+from timing import Contender, absent, in_turns, needs, ratio
 
 import fastinit as fi
 
@@ -88,46 +89,59 @@ def keras_fill(name: str, shape: tuple[int, int]) -> Callable[[], object]:
     return lambda: np.asarray(draw(shape, "float32"))
 
 
-def peers(scheme: str, shape: tuple[int, int]) -> dict[str, Callable[[], object]]:
-    """Return the installed peers that have the scheme. Only torch has a setting for threads."""
+Maker = Callable[[tuple[int, int]], Callable[[], object]]
+
+
+def makers(scheme: str) -> dict[str, tuple[str | None, Maker]]:
+    """Return the packages of the peers that have a scheme, and what makes their fills.
+
+    Only torch has a setting for threads.
+    """
     in_torch, in_jax = SCHEMES[scheme]
-    found = {}
-    if in_torch and find_spec("torch"):
+    found: dict[str, tuple[str | None, Maker]] = {}
+    if in_torch:
         for threads in (1, 2):
-            found[f"torch, {threads}"] = torch_fill(in_torch, shape, threads)
+            found[f"torch, {threads}"] = "torch", partial(torch_fill, in_torch, threads=threads)
     if scheme in DISTRIBUTIONS:
-        found["NumPy"] = numpy_fill(DISTRIBUTIONS[scheme], shape)
-    if in_jax and find_spec("jax"):
-        found["JAX"] = jax_fill(in_jax, shape)
-    if in_jax and find_spec("keras"):
-        found["Keras"] = keras_fill(in_jax, shape)
+        found["NumPy"] = None, partial(numpy_fill, DISTRIBUTIONS[scheme])
+    if in_jax:
+        found["JAX"] = "jax", partial(jax_fill, in_jax)
+        found["Keras"] = "keras", partial(keras_fill, in_jax)
     return found
+
+
+def peers(scheme: str, shape: tuple[int, int]) -> dict[str, Callable[[], object]]:
+    """Return the installed peers that have the scheme."""
+    return {
+        name: make(shape)
+        for name, (package, make) in makers(scheme).items()
+        if absent(package) is None
+    }
 
 
 # --- pytest benches/bench_fill.py: every scheme at every size ------------------------------------
 
 
+# SLOW schemes are not filled at the largest size.
+FILLS = [(scheme, n) for n in SIZES for scheme in SCHEMES if n != LARGE or scheme not in SLOW]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("scheme", "size"), FILLS)
 def test_fill(benchmark, scheme, size, threads):
-    if size == LARGE and scheme in SLOW:
-        pytest.skip("takes minutes at this size")
     benchmark.group = f"{scheme}, {size:,}, {threads} threads"
     benchmark.pedantic(ours(scheme, np.ones(SIZES[size], np.float32), threads), rounds=5)
 
 
-@pytest.mark.parametrize("peer", ["torch, 1", "torch, 2", "NumPy", "JAX", "Keras"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_peer(benchmark, scheme, size, peer):
-    if size == LARGE and scheme in SLOW:
-        pytest.skip("takes minutes at this size")
-    found = peers(scheme, SIZES[size])
-    if peer not in found:
-        pytest.skip(f"{peer} is not installed or has no such scheme")
+@pytest.mark.parametrize(
+    ("peer", "scheme", "size"),
+    [(peer, scheme, size) for scheme, size in FILLS for peer in makers(scheme)],
+)
+def test_peer(benchmark, peer, scheme, size):
+    package, make = makers(scheme)[peer]
+    needs(package)
     benchmark.group = f"{scheme}, {size:,}"
-    benchmark.pedantic(found[peer], rounds=3, warmup_rounds=1)
+    benchmark.pedantic(make(SIZES[size]), rounds=3, warmup_rounds=1)
 
 
 # --- python benches/report.py: the targets, then every scheme at every size ----------------------

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from timing import Contender, in_turns, ratio
+from timing import Contender, in_turns, needs, ratio
 
 import fastinit as fi
 from fastinit import kernels, reference
@@ -92,11 +92,9 @@ def contenders(kernel: str, shape: tuple[int, int, int], dtype: str) -> dict[str
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", ["fastinit", "NumPy", "PyTorch"])
 def test_kernel(benchmark, kernel, shape, dtype, name):
-    found = contenders(kernel, SHAPES[shape], dtype)
-    if name not in found:
-        pytest.skip(f"{name} is not installed")
+    needs("torch" if name == "PyTorch" else None)
     benchmark.group = f"{kernel}, {shape}, {dtype}"
-    benchmark(found[name], 10)
+    benchmark(contenders(kernel, SHAPES[shape], dtype)[name], 10)
 
 
 def ratios() -> list[dict]:
