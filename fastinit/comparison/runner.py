@@ -648,9 +648,11 @@ def _check_workers(executor: Executor, cells: Grid, data: Data) -> None:
     A worker of Dask that cannot read a task ends, and so do all others that are given the task
     after it. Its future would never be done.
     """
+    # Executors pickle what they send to other processes, so this finds out what they will. It goes
+    # to the user's own workers; no file is read or written with pickle.
     dumps: Callable[[Any], bytes] = pickle.dumps
     if type(executor).__module__.partition(".")[0] in ("distributed", "loky"):
-        # These pickle functions by value, with this package, where a name does not do.
+        # These use cloudpickle, which sends functions by value that cannot be imported by name.
         import cloudpickle
 
         dumps = cloudpickle.dumps
