@@ -1395,10 +1395,9 @@ class Picture:
             draw(ax)
             if title:
                 ax.set_title(title, parse_math=False)
-        if len(self.panels) > 1:
+        # Unlike a title of axes, that of a figure is placed above their legends.
+        if len(self.panels) > 1 or not axes[0].get_title():
             figure.suptitle(self.title)
-        elif not axes[0].get_title():
-            axes[0].set_title(self.title)
         return figure
 
 

@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -78,6 +79,20 @@ def test_figures(comparison):
     figures = plots.figures(comparison)
     assert list(figures) == ["data", "costs", "scores", "boundaries"]
     assert len(figures["boundaries"].axes) == 2
+
+
+def test_no_title_is_drawn_over_a_legend_or_another_title(comparison):
+    legends = 0
+    for figure in plots.figures(comparison).values():
+        figure.draw_without_rendering()
+        boxes = [figure._suptitle] if figure._suptitle else []
+        for ax in figure.axes:
+            legends += ax.get_legend() is not None
+            boxes += [each for each in (ax.title, ax.get_legend()) if each is not None]
+        drawn = [box for each in boxes if (box := each.get_window_extent()).width]
+        assert drawn
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(drawn, 2))
+    assert legends == 1
 
 
 def test_figures_of_more_features():
