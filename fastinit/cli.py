@@ -23,6 +23,7 @@ from fastinit.comparison.grid import (
     MOST_CELLS,
     PRESETS,
     LogUniform,
+    labelled,
     optimizers_in,
     plain,
     schemes_in,
@@ -865,12 +866,10 @@ def _problem(arguments: argparse.Namespace) -> _Problem:
     if arguments.data is not None:
         data = read(arguments.data, **given)
         network = data.network(arguments.hidden, loss=arguments.loss, dtype=arguments.dtype)
-        code = [
-            "from fastinit.comparison import read",
-            "",
-            f"{lesson}  # sets the random state from which lesson.random draws",
-            f"data = read({', '.join([repr(str(arguments.data)), *keywords])})",
-        ]
+        code = ["from fastinit.comparison import read", ""]
+        if any("lesson.random" in label for label in labelled(arguments.schemes or DATA_SCHEMES)):
+            code += [f"{lesson}  # sets the random state from which lesson.random draws"]
+        code += [f"data = read({', '.join([repr(str(arguments.data)), *keywords])})"]
     else:
         network = Network(
             [2, *arguments.hidden, 1],

@@ -771,10 +771,11 @@ def test_grid_as_json(tmp_path):
     "arguments",
     [
         ["--data", "mine.npz", "--schemes", "lesson.random,normal(std=0.5),zeros/he_normal/ones"],
+        ["--data", "mine.npz", "--schemes", "he_normal,orthogonal"],
         ["--optimizers", "sgd,adam(l2=0.01)", "--batch-sizes", "32,full", "--scales", "0.5,1"],
         ["--learning-rate", "0.01:1", "--scale", "0.5:2", "--n-samples", "8", "--seeds", "0:9"],
     ],
-    ids=["data", "grid", "sample"],
+    ids=["data", "data alone", "grid", "sample"],
 )
 @pytest.mark.usefixtures("data")
 def test_report_has_code_that_runs(tmp_path, arguments):
@@ -784,6 +785,8 @@ def test_report_has_code_that_runs(tmp_path, arguments):
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     code = html.unescape(page.split("<pre><code>")[2].split("</code>")[0])
+    # The lesson's data are loaded with others only for the random state of lesson.random.
+    assert ("load_dataset" in code) == ("he_normal,orthogonal" not in arguments)
     code += "\nresult.to_csv('again.csv')"
     subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
 
