@@ -463,8 +463,6 @@ def test_threads_last_as_long_as_the_run(compiled, started):
     raise AssertionError("threads that nobody needs are still there")
 
 
-# JAX, which other tests import, warns at every fork of its process.
-@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_fork_leaves_the_threads_behind(compiled):
