@@ -679,21 +679,26 @@ cdef class Descent:
         cdef Py_ssize_t t, wanted = 0
         for t in range(self.call.n_teams):
             wanted += self.call.teams[t].size
-        error = done_by_all(self.helpers.acquire(wanted - 1), self.take_part, self.interrupt)
+        error = done_by_all(
+            self.helpers.acquire(wanted - 1), take_part, self, &self.call.interrupted
+        )
         error = self.error or error
         self.error = None
         if error is not None:
             raise error
         return 0
 
-    def take_part(self, Py_ssize_t thread):
-        """Run jobs as a member of a team; threads are dealt to the teams in turn."""
-        cdef Py_ssize_t t = thread % self.call.n_teams, rank = thread // self.call.n_teams
-        with nogil:
-            if self.itemsize == sizeof(float):
-                run_jobs(<const float*>NULL, &self.call, t, rank)
-            else:
-                run_jobs(<const double*>NULL, &self.call, t, rank)
+
+cdef void take_part(object owner, Py_ssize_t thread) noexcept:
+    """Run jobs of a descent as a member of a team; threads are dealt to the teams in turn."""
+    cdef Descent descent = <Descent>owner
+    cdef Call* call = &descent.call
+    cdef Py_ssize_t t = thread % call.n_teams, rank = thread // call.n_teams
+    with nogil:
+        if descent.itemsize == sizeof(float):
+            run_jobs(<const float*>NULL, call, t, rank)
+        else:
+            run_jobs(<const double*>NULL, call, t, rank)
 
 
 cdef bint is_short(Py_ssize_t work, Py_ssize_t iterations) noexcept:
@@ -811,6 +816,7 @@ def update_parameters(
     job.step = step
     job.done = 0
     job.rates = &rates[0]
+    job.rate_step = 0
     job.n_rates = rates.shape[0]
     take_rule(&job.rule, rule)
     begin_update(&job, NULL, 1)

@@ -18,6 +18,11 @@ cdef extern from "team.h":
     long counter_next(counter* c) noexcept nogil
 
 
+# What each thread runs. It is a C function, which Python code cannot call: it relies on memory that
+# is laid out when a call begins.
+ctypedef void (*Task)(object owner, Py_ssize_t rank) noexcept
+
+
 # Not visible to Python, and not to be pickled: it holds the locks of a thread.
 @cython.internal
 @cython.auto_pickle(False)
@@ -25,17 +30,16 @@ cdef class Helper:
     """A thread that runs one task after the other and sleeps in between."""
 
     cdef Py_ssize_t rank
-    cdef object task, start, end
+    cdef Task task
+    cdef object owner, start, end
 
     def serve(self):
-        """Run tasks until there is None."""
+        """Run tasks until there is no owner."""
         self.start.acquire()
-        while self.task is not None:
-            try:
-                self.task(self.rank)
-            finally:
-                self.task = None
-                self.end.release()
+        while self.owner is not None:
+            self.task(self.owner, self.rank)
+            self.owner = None
+            self.end.release()
             self.start.acquire()
 
 
@@ -74,22 +78,23 @@ cdef class Helpers:
     def __del__(self):
         cdef Helper helper
         for helper in self.helpers or ():
-            helper.task = None
+            helper.owner = None
             helper.start.release()
 
 
-cdef object done_by_all(list helpers, task, interrupt):
-    """Run ``task(rank)`` here and on all helpers; return the exception of Ctrl-C, or None.
+cdef object done_by_all(list helpers, Task task, owner, counter* interrupted):
+    """Run ``task(owner, rank)`` here and on all helpers; return the exception of Ctrl-C, or None.
 
     It returns when all have returned, because a team would wait forever for a member that left.
-    ``interrupt()`` is called at once on Ctrl-C, and lets the others return early.
+    ``interrupted`` is set at once on Ctrl-C, and lets the others return early.
     """
     cdef Helper helper
     error = None
     for helper in helpers:
         helper.task = task
+        helper.owner = owner
         helper.start.release()
-    task(0)
+    task(owner, 0)
     for helper in helpers:
         while True:
             try:
@@ -97,5 +102,5 @@ cdef object done_by_all(list helpers, task, interrupt):
                 break
             except BaseException as found:
                 error = found
-                interrupt()
+                counter_store(interrupted, 1)
     return error

@@ -486,6 +486,13 @@ def test_a_fork_leaves_the_threads_behind(compiled):
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+def test_a_descent_that_never_ran_has_nothing_to_crash(compiled):
+    """Its memory is laid out by the first call: no method may rely on it."""
+    names = [name for name in dir(compiled.Descent) if not name.startswith("_")]
+    assert names == ["interrupt"]
+    compiled.Descent().interrupt()
+
+
 def test_many_callers_at_once(compiled):
     """Eight trainings in eight threads, with threads of their own: more than there are cores."""
     cases = [
