@@ -380,7 +380,8 @@ cdef class Descent:
     cdef object error
     cdef object key              # of the call that the memory was laid out for
     cdef const void* packed_X    # what was packed from
-    cdef char* plan              # memory of the shape
+    cdef Py_ssize_t* numbers     # memory of the shape: of its arrays of numbers
+    cdef Piece* pieces           # and of its pieces
     cdef char* memory            # scratch
     cdef Py_ssize_t used
     cdef Py_ssize_t n_jobs       # allocated in call.jobs
@@ -389,7 +390,8 @@ cdef class Descent:
         self.helpers = Helpers()
 
     def __dealloc__(self):
-        free(self.plan)
+        free(self.numbers)
+        free(self.pieces)
         free(self.memory)
         free(self.call.jobs)
         free(self.call.groups)
@@ -429,37 +431,28 @@ cdef class Descent:
         """Lay out the network and cut its batches."""
         cdef Shape* shape = &self.call.shape
         cdef Py_ssize_t lanes = VECTOR_BYTES // self.itemsize
-        cdef Py_ssize_t layer, n, parameters = 0, rows = 0, pieces
-        cdef Py_ssize_t* numbers
+        cdef Py_ssize_t layer, n, parameters = 0, rows = 0
         sizes = layout.sizes
         n = len(sizes) - 1
         if not (n >= 1 and min(sizes) >= 1):
             raise misfit("sizes", "at least two, each at least 1", sizes)
-        free(self.plan)
-        self.plan = <char*>calloc(4 * (n + 1), sizeof(Py_ssize_t))
-        if self.plan == NULL:
+        free(self.numbers)
+        free(self.pieces)
+        self.pieces = NULL
+        self.numbers = <Py_ssize_t*>calloc(4 * (n + 1), sizeof(Py_ssize_t))
+        if self.numbers == NULL:
             raise MemoryError("no memory for the layout of a network")
-        numbers = <Py_ssize_t*>self.plan
-        shape.sizes = numbers
-        for layer in range(n + 1):
-            shape.sizes[layer] = sizes[layer]
-        # The pieces are counted by the sizes, and all arrays share one block of memory.
         shape.n_layers = n
-        pieces = count_pieces(shape, lanes)
-        free(self.plan)
-        self.plan = <char*>calloc(
-            4 * (n + 1) * sizeof(Py_ssize_t) + pieces * sizeof(Piece), 1
-        )
-        if self.plan == NULL:
-            raise MemoryError("no memory for the layout of a network")
-        numbers = <Py_ssize_t*>self.plan
-        shape.sizes = numbers
-        shape.weights_at = numbers + (n + 1)
-        shape.rows_at = numbers + 2 * (n + 1)
-        shape.panels_at = numbers + 3 * (n + 1)
-        shape.pieces = <Piece*>(numbers + 4 * (n + 1))
+        shape.sizes = self.numbers
+        shape.weights_at = self.numbers + (n + 1)
+        shape.rows_at = self.numbers + 2 * (n + 1)
+        shape.panels_at = self.numbers + 3 * (n + 1)
         for layer in range(n + 1):
             shape.sizes[layer] = sizes[layer]
+        self.pieces = <Piece*>calloc(count_pieces(shape, lanes), sizeof(Piece))
+        if self.pieces == NULL:
+            raise MemoryError("no memory for the layout of a network")
+        shape.pieces = self.pieces
         shape.bias = layout.bias
         shape.activation = activation_named(layout.activation)
         shape.negative_slope = layout.negative_slope
