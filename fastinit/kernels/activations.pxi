@@ -1,7 +1,8 @@
 # Elementary functions of one number, and the activations. The functions have no branches, only
 # selections, so that the loops around them vectorise. Comparisons with NaN are false, and are
 # written so that NaN passes through. Cython takes a literal for a double, which would widen the
-# arithmetic on floats: hence <real>.
+# arithmetic on floats: hence <real>. Bits are added as unsigned integers, whose overflow is defined,
+# because negative numbers and NaN reach these functions too.
 
 cdef inline real exponential(real x) noexcept nogil:
     """Return exp(x) within two units in the last place, for x where it is a normal number.
@@ -29,7 +30,7 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + 0.5000000000000018
         p = p * r + 1.0
         p = p * r + 1.0
-        p *= double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1022) << 52))
+        p *= double_from_bits(<int64_t>((<uint64_t>double_bits(shifted) + 1022) << 52))
         return p * <real>2
     else:
         shifted = x * <float>1.44269504 + <float>12582912.0
@@ -42,7 +43,7 @@ cdef inline real exponential(real x) noexcept nogil:
         p = p * r + <float>0.499999920561197
         p = p * r + <float>1.0000000364309274
         p = p * r + <float>1.0000000005563752
-        p *= float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 126) << 23))
+        p *= float_from_bits(<int32_t>((<uint32_t>float_bits(shifted) + 126) << 23))
         return p * <real>2
 
 
@@ -94,7 +95,7 @@ cdef inline real expm1_of(real x) noexcept nogil:
         q = q * r + 0.04166666666666668
         q = q * r + 0.1666666666666667
         q = q * r + 0.5
-        scale = double_from_bits(<int64_t>(<uint64_t>(double_bits(shifted) + 1023) << 52))
+        scale = double_from_bits(<int64_t>((<uint64_t>double_bits(shifted) + 1023) << 52))
     else:
         shifted = y * <float>1.44269504 + <float>12582912.0
         n = shifted - <float>12582912.0
@@ -105,7 +106,7 @@ cdef inline real expm1_of(real x) noexcept nogil:
         q = q * r + <float>0.041666464976127526
         q = q * r + <float>0.16666666719007714
         q = q * r + <float>0.5000000013462218
-        scale = float_from_bits(<int32_t>(<uint32_t>(float_bits(shifted) + 127) << 23))
+        scale = float_from_bits(<int32_t>((<uint32_t>float_bits(shifted) + 127) << 23))
     return scale * (r + r * r * q) + (scale - <real>1)
 
 
@@ -146,12 +147,12 @@ cdef inline real log_of(real x) noexcept nogil:
     if real is double:
         # Subtracting the bits of sqrt(1/2) moves the boundary between two exponents there, so that
         # the mantissa is in [sqrt(1/2), sqrt(2)).
-        wide = double_bits(x) - <int64_t>0x3FE6A09E667F3BCD
+        wide = <int64_t>(<uint64_t>double_bits(x) - <uint64_t>0x3FE6A09E667F3BCD)
         k = <double>(wide >> 52)
         m = double_from_bits((wide & <int64_t>0xFFFFFFFFFFFFF) + <int64_t>0x3FE6A09E667F3BCD)
         y = log_of_sum[double](m - <real>1, k)
     else:
-        narrow = float_bits(x) - 0x3F3504F3
+        narrow = <int32_t>(<uint32_t>float_bits(x) - <uint32_t>0x3F3504F3)
         k = <float>(narrow >> 23)
         m = float_from_bits((narrow & 0x7FFFFF) + 0x3F3504F3)
         y = log_of_sum[float](m - <real>1, k)
