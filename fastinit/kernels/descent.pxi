@@ -12,6 +12,9 @@
 # ``width`` examples; block arrays are (rows, width). The strategy that computes the gradients, the
 # cuts of a batch and the order of every sum depend on network and batch only: the results are the
 # same bits for any number of threads and in any stack.
+#
+# Pointers to numbers are void in the structs. A function that has no other argument of the dtype
+# takes ``theta`` for it.
 
 cdef enum:
     # The most bytes of scratch for one block of a narrow network. This is more than a first-level
@@ -247,6 +250,7 @@ cdef inline Py_ssize_t rows_of(const Shape* shape) noexcept nogil:
 
 
 cdef bint is_interleaved(Py_ssize_t parameters, Py_ssize_t batch, Py_ssize_t lanes) noexcept nogil:
+    # More examples would not fit into LOSS_BLOCK, a register of networks for each.
     return (
         batch <= 2 * lanes and parameters <= INTERLEAVED_PARAMETERS
         and parameters * batch <= INTERLEAVED_WORK

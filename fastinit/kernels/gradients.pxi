@@ -882,7 +882,7 @@ cdef void load_lanes(const real* theta, Call* call, Job* jobs, Workspace* space)
             copy_lane(<real*>lanes.second, n, v, <real*>job.state + n, False)
         for k in range(2 * shape.n_layers):
             fixed_settings(
-                job, k % 2 == 1, MOST_LANES, <real*>lanes.settings + k * N_SETTINGS * MOST_LANES + v
+                job, MOST_LANES, <real*>lanes.settings + k * N_SETTINGS * MOST_LANES + v
             )
     begin_batch(theta, call, jobs, space)
 

@@ -38,8 +38,8 @@ cdef inline double rate_of(const Job* job, Py_ssize_t layer, bint biases) noexce
 cdef void begin_update(Job* job, const Job* like, double total) noexcept nogil:
     """Set the penalty and Adam's corrections for an iteration.
 
-    ``total`` is that of the weights of the batch. The corrections of ``like``, a job or NULL, are
-    copied if they are equal.
+    ``total`` is that of the weights of the batch. ``like`` is a job at the same iteration, or NULL;
+    its corrections are copied if they are equal, which saves calls of pow.
     """
     cdef double t = <double>(job.step + job.done + 1)
     job.l2 = job.rule.l2
@@ -47,10 +47,7 @@ cdef void begin_update(Job* job, const Job* like, double total) noexcept nogil:
         job.l2 /= total
     if job.rule.optimizer == NULL or not job.rule.optimizer.corrects:
         return
-    if (
-        like != NULL and like.rule.beta1 == job.rule.beta1 and like.rule.beta2 == job.rule.beta2
-        and like.done == job.done
-    ):
+    if like != NULL and like.rule.beta1 == job.rule.beta1 and like.rule.beta2 == job.rule.beta2:
         job.correction1 = like.correction1
         job.correction2 = like.correction2
     else:
@@ -74,7 +71,7 @@ cdef bint update_range(
     cdef real* second = NULL
     cdef real settings[N_SETTINGS]
     cdef bint nonfinite
-    fixed_settings(job, biases, 1, &settings[0])
+    fixed_settings(job, 1, &settings[0])
     settings_of_iteration(job, layer, biases, 1, &settings[0])
     if optimizer.slots > 0:
         first = <real*>job.state + start
@@ -109,9 +106,7 @@ cdef bint update_all(
     return nonfinite
 
 
-cdef void fixed_settings(
-    const Job* job, bint biases, Py_ssize_t step, real* settings
-) noexcept nogil:
+cdef void fixed_settings(const Job* job, Py_ssize_t step, real* settings) noexcept nogil:
     """Write the settings that are the same in all iterations; they are ``step`` apart."""
     cdef const Rule* rule = &job.rule
     settings[KEEP * step] = <real>1
