@@ -39,6 +39,11 @@ CALLS_PER_TRIAL = 16
 DENSE_BYTES = 1 << 28
 
 
+def rows_at_once(columns: int, dtype: np.dtype[Any]) -> int:
+    """Return how many sparse examples are made dense at once."""
+    return max(DENSE_BYTES // (columns * dtype.itemsize), 1)
+
+
 class Pace:
     """Chooses the number of threads of kernel calls by the times of the calls before.
 
@@ -93,15 +98,15 @@ class Examples:
 
     def __post_init__(self) -> None:
         rows, columns = self.X.shape
+        self.rows_at_once = rows_at_once(columns, self.Y.dtype)
         if not isinstance(self.X, np.ndarray):
             self.X = self.X.tocsr()
-            if rows * columns * self.Y.itemsize <= DENSE_BYTES:
+            if rows <= self.rows_at_once:
                 self.X = self.X.toarray()
         self.is_sparse = not isinstance(self.X, np.ndarray)
         if not self.is_sparse:
             # The kernels gather examples, which must be contiguous.
             self.X = np.ascontiguousarray(self.X, self.Y.dtype)
-        self.rows_at_once = max(DENSE_BYTES // (columns * self.Y.itemsize), 1)
 
     def take(self, rows: Any) -> tuple[Array, Array, Array | None]:
         """Return dense features (n_features, n), labels and weights of some examples."""

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastinit.kernels import dense
 from fastinit.sklearn import parameters
-from fastinit.sklearn.descent import Examples, Pace, loss_and_gradient
+from fastinit.sklearn.descent import Examples, Pace, loss_and_gradient, rows_at_once
 from fastinit.sklearn.jobs import Job, Prepared, checked_weights, quality, run_all, threads_of
 from fastinit.training.network import Network
 
@@ -33,8 +33,6 @@ OUTPUTS = {
     "exp": ("exponential", "poisson"),
 }
 FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
-# Rows of sparse features that are made dense at once for a prediction.
-ROWS = 4096
 
 
 def is_plain(X: Any) -> bool:
@@ -291,8 +289,9 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             dense.forward(layout, stack, features, None, None, out, threads)
             return out
         X = X.tocsr()
-        for start in range(0, X.shape[0], ROWS):
-            rows = X[start : start + ROWS].toarray().astype(dtype, copy=False)
+        step = rows_at_once(X.shape[1], dtype)
+        for start in range(0, X.shape[0], step):
+            rows = X[start : start + step].toarray().astype(dtype, copy=False)
             part = np.empty((*out.shape[:2], len(rows)), dtype)
             dense.forward(layout, stack, rows.T, None, None, part, threads)
             out[:, :, start : start + len(rows)] = part
