@@ -534,8 +534,12 @@ STACKED = {  # sizes, examples, batch size
 RULES = {
     "gradient descent": [GradientDescent(0.1, l2=0.1 * (k == 2)) for k in range(5)],
     "momentum": [Momentum(0.02, 0.1 * k, nesterov=k > 2) for k in range(5)],
+    "Adam": [Adam(0.01, 0.9 - 0.1 * k, 0.99 - 0.1 * (k % 2), 1e-3, 0.1 * k) for k in range(5)],
     "AdamW": [AdamW(0.01, epsilon=1e-3, weight_decay=0.5 * (k % 2)) for k in range(5)],
-}
+    "of different kinds": [
+        Momentum(0.02, l2=0.1), GradientDescent(0.1), GradientDescent(0.1), Adam(0.01), Adam(0.01),
+    ],
+}  # fmt: skip
 for name, optimizer in OPTIMIZERS.items():
     RULES.setdefault(name, [optimizer] * 5)
 
@@ -553,14 +557,15 @@ def test_a_stack_is_its_networks_one_by_one(dense, dtype, name, rules, threads):
         order = np.array([generator.permutation(m) for _ in range(4)], np.intp)
     optimizers, steps, networks = RULES[rules], 6, np.array([4, 0, 1, 2], np.intp)
     thetas = np.array([case.theta * (1 + k) for k in range(5)], dtype)
-    states = np.zeros((5, optimizers[0].slots, case.theta.size), dtype)
+    slots = max(optimizer.slots for optimizer in optimizers)
+    states = np.zeros((5, slots, case.theta.size), dtype)
     rates = np.array([[0.01 * (1 + k)] * steps for k in networks])
     rates[1, 3] = np.inf
     costs = poisoned((4, steps + 2), np.float64)
     before, own_states = thetas.copy(), states.copy()
 
     shared = 3, case.X, case.Y, case.weights, order, batch_size or m, 1
-    chosen = [optimizers[k].rule for k in networks]
+    chosen = [optimizers[k].rule._replace(penalty_in_cost=1.0) for k in networks]
     counts = np.full(4, -1)
     dense.descend(
         case.layout, chosen, thetas, states, *shared, rates[:, :, None], costs[:, 1:-1], counts,
@@ -577,6 +582,44 @@ def test_a_stack_is_its_networks_one_by_one(dense, dtype, name, rules, threads):
     assert counts.tolist() == [steps, 3, steps, steps]
     assert_array_equal(thetas, before)
     assert np.isnan(costs[:, [0, -1]]).all()
+
+
+@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_divergence_leaves_the_last_finite_parameters(dense, dtype, name, optimizer):
+    """Those after as many iterations as are counted; some strategies update in place."""
+    sizes, m, _ = STACKED[name]
+    case, optimizer = problem(sizes, m, dtype), OPTIMIZERS[optimizer]
+    found = []
+    for rates in ([0.01, 0.02, 0.01, np.inf, 0.01], [0.01, 0.02, 0.01]):
+        theta, state = case.theta.copy(), np.zeros((optimizer.slots, case.theta.size), dtype)
+        count = one(
+            dense, case.layout, optimizer.rule, theta, state, 0, *case[2:], None, m, 0,
+            np.array(rates), np.empty(len(rates)),
+        )  # fmt: skip
+        assert count == 3
+        found.append(theta)
+    assert_array_equal(*found)
+    assert (found[0] != case.theta).any()
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_an_infinite_loss_of_weight_zero_does_not_count(dense, dtype, name):
+    sizes, m, _ = STACKED[name]
+    if m == 1:
+        pytest.skip("not all weights may be zero")
+    case = problem(sizes, m, dtype, "identity", "saturating_cross_entropy")
+    theta = case.theta * 1e4  # saturates every output
+    weights = np.zeros(m, dtype)
+    weights[-1] = 1
+    outputs = poisoned(case.Y.shape, dtype)
+    outputs_of(dense, case._replace(theta=theta), outputs)
+    Y = (outputs < 0.5).astype(dtype)
+    Y[:, -1] = outputs[:, -1] > 0.5
+    case = case._replace(theta=theta, Y=Y, weights=weights)
+    assert outputs_of(dense, case._replace(weights=None), outputs) == np.inf
+    assert np.isfinite(outputs_of(dense, case, outputs))
+    assert np.isfinite(gradient_of(dense, case, np.empty_like(theta)))
 
 
 @pytest.mark.parametrize("name", STACKED)
@@ -650,6 +693,39 @@ def test_a_rate_of_zero_freezes_exactly(dense, dtype, name, optimizer):
         assert (thetas[1, frozen] != case.theta[frozen]).any()
     for moved in (slice(W1, W2), slice(W2, b2)):
         assert (thetas[0, moved] != case.theta[moved]).any()
+
+
+@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("kind", [GradientDescent, Momentum, Adam])
+def test_a_rate_of_zero_ignores_an_infinite_gradient(dense, dtype, name, kind):
+    """Of an overflowing penalty; zero times infinity is NaN."""
+    sizes, m, _ = STACKED[name]
+    case, rule = problem(sizes, m, dtype), kind(l2=float(np.finfo(dtype).max)).rule
+    case = case._replace(theta=np.sign(case.theta) * 10)
+    theta, state = case.theta.copy(), np.zeros((kind.slots, case.theta.size), dtype)
+    with np.errstate(all="ignore"):
+        count = one(
+            dense, case.layout, rule, theta, state, 0, *case[2:], None, m, 0, np.zeros(3),
+            np.empty(3),
+        )  # fmt: skip
+    assert count == 3
+    assert_array_equal(theta, case.theta)
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_another_X_in_the_memory_of_a_descent(compiled, dtype, name):
+    """What was packed or transposed of the X of an earlier call is not used again."""
+    sizes, m, _ = STACKED[name]
+    case, descent = problem(sizes, m, dtype), compiled.Descent()
+    for X in (case.X, case.X + dtype.type(1)):
+        expected, gradient = poisoned(case.theta.shape, dtype), poisoned(case.theta.shape, dtype)
+        own = case._replace(X=X)
+        cost = gradient_of(compiled, own, expected)
+        [again] = compiled.loss_and_gradient(
+            case.layout, case.theta[None], *own[2:], gradient[None], 1, descent
+        )
+        assert again == cost
+        assert_array_equal(gradient, expected)
 
 
 def test_threads_of_a_stack_last_as_long_as_the_run(compiled, started):
