@@ -1,8 +1,8 @@
 # Elementary functions of one number, and the activations. The functions have no branches, only
 # selections, so that the loops around them vectorise. Comparisons with NaN are false, and are
 # written so that NaN passes through. Cython takes a literal for a double, which would widen the
-# arithmetic on floats: hence <real>. Bits are added as unsigned integers, whose overflow is defined,
-# because negative numbers and NaN reach these functions too.
+# arithmetic on floats: hence <real>. Bits are added as unsigned integers, whose overflow is
+# defined, because negative numbers and NaN reach these functions too.
 
 cdef inline real exponential(real x) noexcept nogil:
     """Return exp(x) within two units in the last place, for x where it is a normal number.
