@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -308,10 +309,10 @@ def main(kind: str, first: int, count: int) -> None:
                 warnings.simplefilter("ignore")
                 KINDS[kind](Draw(kind, number))
         except (TypeError, ValueError) as error:
-            # Errors must name the argument. Python raises those for unknown keywords.
+            # Errors must name the argument and what was expected. Python raises those for unknown
+            # keywords.
             text = str(error)
-            clear = ": " in text or "argument" in text or "Network" in text
-            if not clear:
+            if not re.match("[^:]+: (expected|pass) ", text) and "argument" not in text:
                 print("finding", type(error).__name__, text, flush=True)
                 traceback.print_exc()
         except Exception as error:

@@ -308,7 +308,7 @@ class Network:
         Raises
         ------
         TypeError
-            If an array does not hold real numbers.
+            If `parameters` is not a mapping, or an array does not hold real numbers.
         ValueError
             If the keys or shapes do not match the network, or a finite number is too large for the
             network's dtype.
@@ -319,6 +319,8 @@ class Network:
         >>> fi.Network([2, 1]).pack({"W1": [[1.0, 2.0]], "b1": [[3.0]]})
         array([1., 2., 3.])
         """
+        if not isinstance(parameters, Mapping):
+            raise TypeError(f"parameters: expected a mapping; got {type(parameters).__name__}")
         theta = np.empty(self.n_parameters, self.dtype)
         views = self.unpack(theta)
         if set(parameters) != set(views):

@@ -34,6 +34,8 @@ def test_layout(net):
 
 def test_pack_refuses_what_does_not_fit(net, theta):
     parameters = dict(net.unpack(theta))
+    with pytest.raises(TypeError, match="parameters: expected a mapping; got list"):
+        net.pack([theta])
     with pytest.raises(ValueError, match="parameters: expected the keys W1, b1"):
         net.pack({name: parameters[name] for name in ("W1", "b1")})
     with pytest.raises(
