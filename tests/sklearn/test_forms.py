@@ -90,8 +90,10 @@ def test_clipped_losses(dense, name, dtype):
     epsilon = np.finfo(dtype).eps
     expected = reference.loss(Z, Y, None, name, B, dB)
     np.testing.assert_allclose(found, expected, rtol=1e-9 if dtype == "float64" else 1e-4)
-    np.testing.assert_allclose(A, B, rtol=1e-5, atol=epsilon)
-    np.testing.assert_allclose(dZ, dB, rtol=1e-5, atol=epsilon)
+    # exp(z) is off by |z| eps / 2 for the rounding of a shifted z, and by a few eps.
+    bound = (np.ptp(Z) + 8) * epsilon
+    np.testing.assert_allclose(A, B, rtol=bound, atol=epsilon)
+    np.testing.assert_allclose(dZ, dB, rtol=bound, atol=epsilon)
     assert found <= n_out * -np.log(epsilon)
 
 
