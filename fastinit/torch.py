@@ -597,6 +597,8 @@ def _both_parts(name: str, std: float) -> Fill:
 
 def _number(name: str, value: Any) -> Any:
     """Return a number, that of a tensor with one element too."""
+    if isinstance(value, (float, int)):  # quickly: Real is an abstract class
+        return value
     if isinstance(value, Tensor):
         value = value.item()
     if not isinstance(value, numbers.Real):
@@ -618,7 +620,7 @@ def _check_tensor(tensor: Any) -> None:
 
 def _dimensions(tensor: Any) -> int:
     _check_tensor(tensor)
-    return len(tensor.shape)
+    return tensor.dim()  # type: ignore[no-any-return]
 
 
 def _check_fans(tensor: Any) -> None:
@@ -1656,9 +1658,7 @@ def _check_fills(entries: list[_Entry], fills: list[Fill | None]) -> list[_Task]
                 if (known := checked.get(key)) is None:
                     _try(fill, shape, dtype)
                     small = 0 < math.prod(shape) <= SMALL and takes_stacks(function)
-                    std = std_of(function, fill.keywords, shape)
-                    if std is not None and function is initializers.uniform and dtype in COMPLEX:
-                        std *= math.sqrt(2)  # of both parts
+                    std = std_of(function, fill.keywords, shape, dtype in COMPLEX)
                     known = checked[key] = std, len(checked) + 1 if small else 0
                 std, alike = known
                 if sharded or fill.rows:

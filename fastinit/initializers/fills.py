@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.initializers.scaling import MODES, fans, gain
+from fastinit.initializers.scaling import fans
 from fastinit.initializers.scheme import OWN, Scheme, get
 from fastinit.initializers.structured import (
     delta_orthogonal,
@@ -25,7 +25,7 @@ from fastinit.initializers.structured import (
     orthogonal,
     zero_init,
 )
-from fastinit.initializers.target import bits_of
+from fastinit.initializers.target import Plan, bits_of
 
 Shape = tuple[int, ...]
 Number = int | float
@@ -322,28 +322,60 @@ def fill_array(
 # --- the standard deviations of tables ------------------------------------------------------------
 
 
-def std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape) -> float | None:
-    """Return the standard deviation of what an initialiser draws, None if it is not known."""
+def std_of(
+    function: Callable[..., Any],
+    keywords: dict[str, Any],
+    shape: Shape,
+    is_complex: bool = False,
+) -> float | None:
+    """Return the standard deviation of what an initialiser draws, None if it is not known.
+
+    Examples
+    --------
+    >>> from fastinit import lecun_normal
+    >>> std_of(lecun_normal, {}, (3, 4))
+    0.5
+    """
+    if 0 in shape:
+        return 0.0
+    if not get(function).fills_stacks:
+        return None
+    plan = Plan("complex128" if is_complex else "float64")
+    try:
+        function(shape, **keywords, out=plan, seed=0)
+    except (AttributeError, TypeError):  # it needs an array
+        return _std_without_draw(function, keywords, shape)
+    if len(plan.draws) != 1:
+        return None
+    (draw,) = plan.draws
+    parts = math.sqrt(2.0) if is_complex else 1.0  # both have the variance of the draw
+    match draw.kernel:
+        case "uniform":
+            _, width, *_ = draw.parameters
+            return parts * width / math.sqrt(12)
+        case "normal":
+            _, std = draw.parameters
+            return parts * std
+        case "truncated_normal":
+            mean, std, *_, lowest, largest = draw.parameters
+            return _truncated_std(std, (lowest - mean) / std, (largest - mean) / std)
+    return None
+
+
+def _std_without_draw(
+    function: Callable[..., Any], keywords: dict[str, Any], shape: Shape
+) -> float | None:
+    """Return the standard deviation of the initialisers that do not draw every element."""
     base = function.func if isinstance(function, partial) else function
     name = getattr(base, "__name__", "")
-    if name not in _DESCRIBED or get(name).fill is not base:
+    if get(base).name != name or get(name).fill is not base:
         return None
     given = function.keywords | keywords if isinstance(function, partial) else keywords
     args = function.args if isinstance(function, partial) else ()
     bound = inspect.signature(base).bind_partial(*(args or (None,)), **given)
     bound.apply_defaults()
     a = bound.arguments
-    if name in _VARIANCES:
-        fan_in, fan_out = fans(shape, a["in_axis"], a["out_axis"], a.get("batch_axis", ()))
-        variance = _VARIANCES[name](a, fan_in, fan_out) if 0 not in shape else 0.0
-        return math.sqrt(variance)
     match name:
-        case "uniform":
-            return float(a["high"] - a["low"]) / math.sqrt(12)
-        case "normal":
-            return float(a["std"])
-        case "truncated_normal":
-            return _truncated_std(a)
         case "sparse":
             n = shape[a["out_axis"]]
             return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
@@ -351,8 +383,8 @@ def std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape)
             # The squares of r orthonormal rows or columns add up to r; all axes but that of the
             # outputs form one of them.
             fan_in, size = fans(shape, a["in_axis"], a["out_axis"])[0], math.prod(shape)
-            return float(abs(a["gain"])) / math.sqrt(max(fan_in, size / fan_in)) if size else 0.0
-        case "zeros" | "ones":
+            return float(abs(a["gain"])) / math.sqrt(max(fan_in, size / fan_in))
+        case "zeros" | "ones" | "truncated_normal":  # the last one without a spread
             return 0.0
         case "identity":
             return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
@@ -363,48 +395,12 @@ def std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape)
     return None
 
 
-def _kaiming_variance(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
-    slope = a["a"] if a["nonlinearity"] == "leaky_relu" else None
-    return gain(a["nonlinearity"], slope) ** 2 / MODES[a["mode"]](fan_in, fan_out)
-
-
-def _by_fan_in(scale: float) -> Callable[[dict[str, Any], float, float], float]:
-    return lambda a, fan_in, fan_out: scale / fan_in
-
-
-def _by_both(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
-    return float(a.get("gain", 1.0) ** 2 * 2 / (fan_in + fan_out))
-
-
-_VARIANCES: dict[str, Callable[[dict[str, Any], float, float], float]] = {
-    **dict.fromkeys(("he_normal", "he_uniform"), _by_fan_in(2.0)),
-    **dict.fromkeys(("lecun_normal", "lecun_uniform", "flax_dense"), _by_fan_in(1.0)),
-    "torch_linear": _by_fan_in(1 / 3),
-    **dict.fromkeys(
-        (
-            "glorot_normal", "glorot_uniform", "xavier_normal", "xavier_uniform", "keras_dense",
-            "sklearn_mlp",
-        ),
-        _by_both,
-    ),
-    **dict.fromkeys(("kaiming_normal", "kaiming_uniform"), _kaiming_variance),
-    "variance_scaling": lambda a, fan_in, fan_out: a["scale"] / MODES[a["mode"]](fan_in, fan_out),
-}  # fmt: skip
-
-
 def _indicator_std(share: float) -> float:
     return math.sqrt(share * (1 - share))
 
 
-def _truncated_std(a: dict[str, Any]) -> float | None:
-    mean, std = a["mean"], a["std"]
-    if not std:
-        return 0.0
-    bounds = []
-    for relative, absolute, default in (("lower", "a", -2.0), ("upper", "b", 2.0)):
-        z = default if a[relative] is None else a[relative]
-        bounds.append(z if a[absolute] is None else (a[absolute] - mean) / std)
-    low, high = bounds
+def _truncated_std(std: float, low: float, high: float) -> float | None:
+    """Return the standard deviation after a truncation at two bounds, given in ``std``."""
     # The tail that is farther from the mean is computed without cancellation.
     sign = -1 if low > 0 else 1
     mass = abs(math.erfc(-sign * high / math.sqrt(2)) - math.erfc(-sign * low / math.sqrt(2))) / 2
@@ -420,9 +416,3 @@ def _truncated_std(a: dict[str, Any]) -> float | None:
     shift = (density(low) - density(high)) / mass
     variance = 1 + (moment(low) - moment(high)) / mass - shift * shift
     return float(std * math.sqrt(max(variance, 0.0)))
-
-
-_DESCRIBED = {
-    *_VARIANCES, "uniform", "normal", "truncated_normal", "sparse", "orthogonal", "zeros", "ones",
-    "identity", "dirac",
-}  # fmt: skip
