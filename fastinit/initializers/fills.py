@@ -58,7 +58,23 @@ def stream_of(name: str) -> int:
     >>> stream_of("layers.0.weight") == stream_of("layers.1.weight")
     False
     """
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+    return int.from_bytes(_digest(name), "little") >> 1
+
+
+def streams_of(names: Iterable[str]) -> NDArray[np.uint64]:
+    """Return the streams of several tensors.
+
+    Examples
+    --------
+    >>> bool(streams_of(["a", "b"])[1] == stream_of("b"))
+    True
+    """
+    digests = b"".join(map(_digest, names))
+    return np.frombuffer(digests, "<u8") >> np.uint64(1)
+
+
+def _digest(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=8).digest()
 
 
 # --- rules ----------------------------------------------------------------------------------------

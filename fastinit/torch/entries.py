@@ -1,6 +1,7 @@
 """The parameters and buffers of a module with their names, and their memory."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,33 +17,36 @@ WRAPPERS = re.compile(r"(?:_orig_mod|_checkpoint_wrapped_module)\.")
 
 @dataclass(slots=True)
 class Entry:
-    """A parameter or buffer of a module, with all of its names.
+    """A parameter or buffer of a module.
 
-    ``names`` holds all of its names. ``places`` holds the modules and attributes that hold it; the
-    first place is that of ``name``, the first of its names in alphabetical order.
+    ``places`` holds its names, and the modules and attributes that hold it, the first name in
+    alphabetical order first.
     """
 
-    name: str
     tensor: Tensor
     is_parameter: bool
-    names: list[str]
-    places: list[tuple[nn.Module, str]]
+    places: list[tuple[str, nn.Module, str]]
+
+    @property
+    def name(self) -> str:
+        """The name of the first place."""
+        return self.places[0][0]
 
     @property
     def owner(self) -> nn.Module:
         """The module of the first place."""
-        return self.places[0][0]
+        return self.places[0][1]
 
     @property
     def key(self) -> str:
         """The attribute of the first place."""
-        return self.places[0][1]
+        return self.places[0][2]
 
 
-def entries_of(module: nn.Module, prefix: str) -> list[Entry]:
-    """Return the parameters and buffers of a module, each once."""
+def entries_of(parts: Iterable[tuple[str, nn.Module]], prefix: str) -> list[Entry]:
+    """Return the parameters and buffers of a module, each once, from its named modules."""
     found: dict[int, Entry] = {}
-    for path, part in module.named_modules(remove_duplicate=False):
+    for path, part in parts:
         before = f"{prefix}{path}." if path else prefix
         for is_parameter, tensors in ((True, part._parameters), (False, part._buffers)):
             for key, tensor in tensors.items():
@@ -51,17 +55,12 @@ def entries_of(module: nn.Module, prefix: str) -> list[Entry]:
                 name = before + key
                 if "._" in name or name[0] == "_":
                     name = WRAPPERS.sub("", name)
-                place = (part, key)
                 entry = found.get(id(tensor))
                 if entry is None:
-                    found[id(tensor)] = Entry(name, tensor, is_parameter, [name], [place])
-                    continue
-                entry.names.append(name)
-                if name < entry.name:
-                    entry.name = name
-                    entry.places.insert(0, place)
+                    found[id(tensor)] = Entry(tensor, is_parameter, [(name, part, key)])
                 else:
-                    entry.places.append(place)
+                    first = name < entry.name
+                    entry.places.insert(0 if first else len(entry.places), (name, part, key))
     return list(found.values())
 
 
@@ -84,8 +83,7 @@ def materialise(module: nn.Module, entries: list[Entry], device: torch.device | 
     replace_tensors(module, real)
     for entry in entries:
         if entry.tensor.is_meta:
-            owner, key = entry.places[0]
-            entry.tensor = getattr(owner, key)
-            for other, name in entry.places[1:]:
-                if getattr(other, name) is not entry.tensor:
-                    setattr(other, name, entry.tensor)
+            entry.tensor = getattr(entry.owner, entry.key)
+            for _, other, key in entry.places[1:]:
+                if getattr(other, key) is not entry.tensor:
+                    setattr(other, key, entry.tensor)

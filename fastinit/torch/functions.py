@@ -518,14 +518,10 @@ def _check_std(value: Any) -> Any:
     return std
 
 
-def _check_tensor(tensor: Any) -> None:
+def _dimensions(tensor: Any) -> int:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor: expected a Tensor; got {type(tensor).__name__}")
-
-
-def _dimensions(tensor: Any) -> int:
-    _check_tensor(tensor)
-    return tensor.dim()  # type: ignore[no-any-return]
+    return tensor.dim()
 
 
 def _check_fans(tensor: Any) -> None:
@@ -543,7 +539,7 @@ def _fill(
     stream: int = 0,
 ) -> Tensor:
     """Fill one tensor, or leave it to the session of :func:`patch` or :func:`initialize`."""
-    _check_tensor(tensor)
+    _dimensions(tensor)
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"generator: expected a torch.Generator; got {type(generator).__name__}")
     if generator is not None and seed is not None:

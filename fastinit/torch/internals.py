@@ -18,12 +18,12 @@ def is_fake(tensor: Tensor) -> bool:
     return module is not None and isinstance(tensor, module.FakeTensor)
 
 
-def version_of(tensor: Tensor) -> int:
-    """Return what autograd counts up with every change of a tensor."""
+def versions_of(tensors: Sequence[Tensor]) -> list[int]:
+    """Return for each tensor what autograd counts up with every change of it."""
     try:
-        return tensor._version
-    except RuntimeError:  # an inference tensor
-        return 0
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:  # inference tensors have none
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def copy_each(targets: Sequence[Tensor], sources: Sequence[Tensor], non_blocking: bool) -> None:

@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastinit.comparison.tables import Table
-from fastinit.initializers.fills import Fill, Shape, Window, std_of, stream_of, takes_stacks
+from fastinit.initializers.fills import (
+    Fill,
+    Shape,
+    Window,
+    std_of,
+    stream_of,
+    streams_of,
+    takes_stacks,
+)
 from fastinit.initializers.target import Seed, Sources, key_of
-from fastinit.torch.devices import COMPLEX, PINNED, fill_piece, is_direct, is_drawn
+from fastinit.torch.devices import COMPLEX, PINNED, PLAIN, fill_piece, is_direct, is_drawn
 from fastinit.torch.entries import WRAPPERS, Entry, entries_of, materialise
 from fastinit.torch.internals import copy_each, is_fake
 from fastinit.torch.rules import Rules, fills_of
@@ -115,8 +123,9 @@ def initialize(
     if device is not None and torch.device(device).type == "meta":
         raise ValueError("device: expected one whose tensors have values; got meta")
     reshard(module)
-    entries = entries_of(module, prefix)
-    fills = fills_of(module, entries, rules, prefix)
+    named = list(module.named_modules(remove_duplicate=False))
+    entries = entries_of(named, prefix)
+    fills = fills_of(_unnamed(named), entries, rules, prefix)
     tasks = _check_fills(entries, fills)
     if seed is None and any(is_dtensor(task.entry.tensor) for task in tasks):
         raise ValueError("seed: expected the same seed on every process for DTensors; got None")
@@ -145,6 +154,10 @@ def initialize(
     )
 
 
+def _unnamed(named: list[tuple[str, nn.Module]]) -> list[nn.Module]:
+    return list(dict.fromkeys(part for _, part in named))
+
+
 class _Task(NamedTuple):
     """What fills an entry, after all checks.
 
@@ -171,10 +184,12 @@ def _check_fills(entries: list[Entry], fills: list[Fill | None]) -> list[_Task]:
         std: float | None = 0.0
         alike = 0
         try:
-            if sharded := is_dtensor(tensor):
+            is_plain = type(tensor) in PLAIN
+            if sharded := not is_plain and is_dtensor(tensor):
                 pieces_of(tensor)
-            if tensor.layout is not torch.strided or is_fake(tensor):
-                kind = "a FakeTensor" if is_fake(tensor) else f"{tensor.layout}"
+            fake = not is_plain and is_fake(tensor)
+            if fake or tensor.layout is not torch.strided:
+                kind = "a FakeTensor" if fake else f"{tensor.layout}"
                 raise TypeError(f"module: expected tensors with memory of their own; got {kind}")
             if function is not None:
                 if not tensor.is_meta and not tensor.is_contiguous():
@@ -202,9 +217,10 @@ def _check_fills(entries: list[Entry], fills: list[Fill | None]) -> list[_Task]:
 
 def _try(fill: Fill, shape: Shape, dtype: torch.dtype) -> None:
     """Raise the errors that filling a tensor would raise."""
-    if fill.function is None or not is_drawn(dtype, fill.function):
+    assert fill.function is not None
+    if not is_drawn(dtype, fill.function):
         dtype = torch.float32
-    if fill.function is not None and 0 not in shape:
+    if 0 not in shape:
         out = torch.empty((0,) * len(shape), dtype=dtype)
         window = tuple(slice(0, 0) for _ in shape)
         fill.function(
@@ -236,7 +252,7 @@ def _fill_batch(batch: list[_Task], key: int, threads: int | None) -> None:
         return
     pairs = np.empty((len(batch), 2), np.uint64)
     pairs[:, 0] = key
-    pairs[:, 1] = [stream_of(task.entry.name) for task in batch]
+    pairs[:, 1] = streams_of([task.entry.name for task in batch])
     pinned = entry.tensor.device.type in PINNED
     stack = torch.empty((len(batch), *shape), dtype=entry.tensor.dtype, pin_memory=pinned)
     fill.function(shape, **fill.keywords, out=stack, seed=Sources(pairs), threads=threads)
@@ -304,7 +320,8 @@ def plan(
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module: expected a Module; got {type(module).__name__}")
-    entries = entries_of(module, prefix)
+    named = list(module.named_modules(remove_duplicate=False))
+    entries = entries_of(named, prefix)
     places = {id(entry.tensor): i for i, entry in enumerate(entries)}
     names: dict[int, list[str]] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
@@ -314,7 +331,7 @@ def plan(
                 f"{type(tensor).__name__}"
             )
         names.setdefault(id(tensor), []).append(WRAPPERS.sub("", prefix + name))
-    fills = fills_of(module, entries, rules, prefix, reset, places.keys() - names.keys())
+    fills = fills_of(_unnamed(named), entries, rules, prefix, reset, places.keys() - names.keys())
     tasks = {id(task.entry.tensor): task for task in _check_fills(entries, fills)}
     found = []
     for key, own in names.items():

@@ -1,8 +1,9 @@
 """What the rules come to: a fill for each parameter and buffer of a module."""
 
 import itertools
+import operator
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from fastinit.initializers.fills import (
 from fastinit.initializers.scheme import Scheme
 from fastinit.torch.entries import Entry
 from fastinit.torch.functions import SESSION
-from fastinit.torch.internals import version_of
+from fastinit.torch.internals import versions_of
 from fastinit.torch.patching import TORCH
 from fastinit.torch.recording import Recorder, RefusedError
 
@@ -31,15 +32,16 @@ RESET = "reset_parameters"
 
 
 def fills_of(
-    module: nn.Module,
+    parts: Sequence[nn.Module],
     entries: list[Entry],
     rules: Rules | None,
     prefix: str,
     reset: Callable[[nn.Module], object] | None = None,
     optional: Container[int] = (),
 ) -> list[Fill | None]:
-    """Return what fills each entry, None for a buffer that keeps its values.
+    """Return what fills each entry of a module, None for a buffer that keeps its values.
 
+    ``parts`` holds the module and all modules in it, each once, parents first.
     ``reset`` initialises a module where no rules do, or the rule "reset_parameters" does. Of the
     tensors with ids in ``optional``, none is required.
     """
@@ -48,7 +50,8 @@ def fills_of(
     if compiled:
         chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
         if not prefix:  # a part of a model takes the rules of the whole
-            names = [name for entry in entries if entry.is_parameter for name in entry.names]
+            parameters = [entry for entry in entries if entry.is_parameter]
+            names = [name for entry in parameters for name, *_ in entry.places]
             check_matches(rules, names)  # type: ignore[arg-type]
     recorder = Recorder(entry.tensor for entry in entries)
     reasons: dict[int, str] = {}
@@ -56,7 +59,7 @@ def fills_of(
         rule is RESET and (entry.is_parameter or entry.tensor.is_meta)
         for entry, rule in zip(entries, chosen, strict=True)
     ):
-        reasons = _record(module, entries, reset, recorder)
+        reasons = _record(parts, entries, reset, recorder)
     found: list[Fill | None] = []
     missing: list[str] = []
     for entry, rule in zip(entries, chosen, strict=True):
@@ -122,7 +125,7 @@ def _checked_rule(rule: Rule) -> Rule:
 def _rule_of(entry: Entry, compiled: list[tuple[Any, Rule]]) -> Rule:
     for where, rule in compiled:
         if isinstance(where, re.Pattern):
-            if any(map(where.fullmatch, entry.names)):
+            if any(where.fullmatch(name) for name, *_ in entry.places):
                 return rule
         elif isinstance(entry.owner, where):
             return rule
@@ -157,7 +160,7 @@ def _reset(module: nn.Module) -> None:
 
 
 def _record(
-    module: nn.Module,
+    parts: Sequence[nn.Module],
     entries: list[Entry],
     reset: Callable[[nn.Module], object],
     recorder: Recorder,
@@ -166,9 +169,10 @@ def _record(
     shared = {id(entry.tensor): entry.owner for entry in entries if len(entry.places) > 1}
     reasons: dict[int, str] = {}
     name = RESET if reset is _reset else getattr(reset, "__name__", type(reset).__name__)
-    versions = [version_of(entry.tensor) for entry in entries]
+    tensors = [entry.tensor for entry in entries]
+    versions = versions_of(tensors)
     with recorder:
-        for part in reversed(list(module.modules())):
+        for part in reversed(parts):
             # A shared parameter is initialised by the module of its name, and by parents.
             kept: dict[int, Fill | None] = {}
             if shared:
@@ -186,13 +190,14 @@ def _record(
                 recorder.found.pop(key, None)
                 if fill is not None:
                     recorder.found[key] = fill
-    for entry, version in zip(entries, versions, strict=True):
-        for owner, attribute in entry.places if entry.is_parameter else ():
+    changed = map(operator.ne, versions_of(tensors), versions)
+    for entry, is_changed in zip(entries, changed, strict=True):
+        for _, owner, attribute in entry.places if entry.is_parameter else ():
             if owner._parameters.get(attribute) is not entry.tensor:
                 owner._parameters[attribute] = entry.tensor  # type: ignore[assignment]
                 recorder.found.pop(id(entry.tensor), None)
                 reasons[id(entry.tensor)] = f"{name} of {type(owner).__name__} replaces it"
-        if version_of(entry.tensor) != version:
+        if is_changed:
             recorder.found.pop(id(entry.tensor), None)
             reasons[id(entry.tensor)] = f"{name} has changed it"
     return reasons
