@@ -61,7 +61,8 @@ def initialize(
         that depend on fans fill a bias of one axis as they fill those of a :class:`Network`.
 
         A callable initialises one module, as for ``Module.apply``, such as ``model._init_weights``
-        of transformers. It is called for every module, children first.
+        of transformers. It is called for every module, children first. What it does not fill is
+        filled as by default.
     seed : int, SeedSequence, Generator or RandomState
         With DTensors or several processes, the same on each of them.
     threads : int, optional
@@ -301,7 +302,7 @@ def plan(
     module, rules, prefix
         As for :func:`initialize`.
     reset : callable, optional
-        What initialises a module, instead of its own ``reset_parameters``.
+        What initialises a module, after its own ``reset_parameters``.
 
     Returns
     -------

@@ -42,10 +42,12 @@ def fills_of(
     """Return what fills each entry of a module, None for a buffer that keeps its values.
 
     ``parts`` holds the module and all modules in it, each once, parents first.
-    ``reset`` initialises a module where no rules do, or the rule "reset_parameters" does. Of the
-    tensors with ids in ``optional``, none is required.
+    ``reset`` initialises a module, after its own function, where no rules do or where the rule is
+    "reset_parameters". Of the tensors with ids in ``optional``, none is required.
     """
-    compiled, reset = _compiled(rules, reset or _reset)
+    if callable(rules) and not isinstance(rules, Mapping):
+        rules, reset = None, rules
+    compiled = [] if rules is None else _compiled(rules)
     chosen = [RESET] * len(entries)
     if compiled:
         chosen = [_rule_of(entry, compiled) if entry.is_parameter else RESET for entry in entries]
@@ -59,7 +61,10 @@ def fills_of(
         rule is RESET and (entry.is_parameter or entry.tensor.is_meta)
         for entry, rule in zip(entries, chosen, strict=True)
     ):
-        reasons = _record(parts, entries, reset, recorder)
+        # As when a model is built: the constructors of all modules, then the function for each.
+        for function in (_reset, reset):
+            if function is not None:
+                reasons |= _record(parts, entries, function, recorder)
     found: list[Fill | None] = []
     missing: list[str] = []
     for entry, rule in zip(entries, chosen, strict=True):
@@ -87,12 +92,8 @@ def fills_of(
     return found
 
 
-def _compiled(
-    rules: Any, reset: Callable[[nn.Module], object]
-) -> tuple[list[tuple[Any, Rule]], Callable[[nn.Module], object]]:
-    """Return pairs of a pattern or type and its rule, and what initialises a module."""
-    if rules is None or (callable(rules) and not isinstance(rules, Mapping)):
-        return [], rules or reset
+def _compiled(rules: Any) -> list[tuple[Any, Rule]]:
+    """Return pairs of a pattern or type and its rule."""
     if not isinstance(rules, Mapping):
         raise TypeError(f"rules: expected a dict or a callable; got {type(rules).__name__}")
     if not rules:
@@ -102,7 +103,7 @@ def _compiled(
         if not (isinstance(where, type) and issubclass(where, nn.Module)):
             where = pattern_of(where, "patterns or types of modules")
         compiled.append((where, _checked_rule(rule)))
-    return compiled, reset
+    return compiled
 
 
 def _checked_rule(rule: Rule) -> Rule:
