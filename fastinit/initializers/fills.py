@@ -292,6 +292,45 @@ def aligned(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
     return found
 
 
+def shards_of(
+    shape: Shape, filled: Callable[[Window], NDArray[Any]], whole: bool
+) -> Callable[[Window | None], NDArray[Any]]:
+    """Return what ``jax.make_array_from_callback`` calls with the index of each shard.
+
+    Equal shards are filled once.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        That of the whole array.
+    filled : callable
+        Returns a window of the array.
+    whole : bool
+        Whether to fill the whole array once, at once, instead of each window.
+
+    Examples
+    --------
+    >>> shard = shards_of((4,), lambda window: np.arange(4)[window], False)
+    >>> shard((slice(2, None),))
+    array([2, 3])
+    """
+    made: dict[tuple[tuple[int, int], ...], NDArray[Any]] = {}
+    source = filled(tuple(slice(0, n) for n in shape)) if whole else None
+
+    def shard(index: Window | None) -> NDArray[Any]:
+        bounds = tuple(part.indices(n)[:2] for part, n in zip(index or (), shape, strict=True))
+        if bounds not in made:
+            window = tuple(slice(*limits) for limits in bounds)
+            if source is None:
+                made[bounds] = filled(window)
+            else:
+                made[bounds] = aligned([stop - start for start, stop in bounds], source.dtype)
+                made[bounds][...] = source[window]
+        return made[bounds]
+
+    return shard
+
+
 def fill_array(
     out: NDArray[Any],
     fill: Fill,
