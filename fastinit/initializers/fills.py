@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastinit.initializers.distributions import ones, truncated_normal, zeros
 from fastinit.initializers.scaling import fans
 from fastinit.initializers.scheme import OWN, Scheme, get
 from fastinit.initializers.structured import (
@@ -23,9 +24,10 @@ from fastinit.initializers.structured import (
     dirac,
     identity,
     orthogonal,
+    sparse,
     zero_init,
 )
-from fastinit.initializers.target import Plan, bits_of
+from fastinit.initializers.target import Draw, Plan, bits_of
 
 Shape = tuple[int, ...]
 Number = int | float
@@ -374,6 +376,33 @@ def fill_array(
     )  # fmt: skip
 
 
+def draw_of(
+    function: Callable[..., Any],
+    keywords: dict[str, Any],
+    shape: Shape,
+    kind: str,
+    key: int = 0,
+    stream: int = 0,
+) -> Draw | None:
+    """Return the draw by which an initialiser fills an array of a dtype, None if it does more.
+
+    Examples
+    --------
+    >>> from fastinit import ones, uniform
+    >>> draw_of(uniform, {}, (3, 4), "float32").kernel
+    'uniform'
+    >>> draw_of(ones, {}, (3, 4), "float32")
+    """
+    if not takes_stacks(function):
+        return None
+    plan = Plan(kind)
+    try:
+        function(shape, **keywords, out=plan, seed=key, stream=stream)
+    except (AttributeError, TypeError):  # it needs an array, or its arguments are wrong
+        return None
+    return plan.draws[0] if len(plan.draws) == 1 else None
+
+
 # --- the standard deviations of tables ------------------------------------------------------------
 
 
@@ -393,16 +422,9 @@ def std_of(
     """
     if 0 in shape:
         return 0.0
-    if not get(function).fills_stacks:
-        return None
-    plan = Plan("complex128" if is_complex else "float64")
-    try:
-        function(shape, **keywords, out=plan, seed=0)
-    except (AttributeError, TypeError):  # it needs an array
+    draw = draw_of(function, keywords, shape, "complex128" if is_complex else "float64")
+    if draw is None:
         return _std_without_draw(function, keywords, shape)
-    if len(plan.draws) != 1:
-        return None
-    (draw,) = plan.draws
     parts = math.sqrt(2.0) if is_complex else 1.0  # both have the variance of the draw
     match draw.kernel:
         case "uniform":
@@ -421,33 +443,28 @@ def _std_without_draw(
     function: Callable[..., Any], keywords: dict[str, Any], shape: Shape
 ) -> float | None:
     """Return the standard deviation of the initialisers that do not draw every element."""
-    base = function.func if isinstance(function, partial) else function
-    name = getattr(base, "__name__", "")
-    if get(base).name != name or get(name).fill is not base:
+    base, args, given = function, (), keywords
+    if isinstance(function, partial):
+        base, args, given = function.func, function.args, function.keywords | keywords
+    if base in (zeros, ones, truncated_normal):  # the last one without a spread
+        return 0.0
+    if base not in (sparse, orthogonal, identity, dirac):
         return None
-    given = function.keywords | keywords if isinstance(function, partial) else keywords
-    args = function.args if isinstance(function, partial) else ()
     bound = inspect.signature(base).bind_partial(*(args or (None,)), **given)
     bound.apply_defaults()
     a = bound.arguments
-    match name:
-        case "sparse":
-            n = shape[a["out_axis"]]
-            return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
-        case "orthogonal":
-            # The squares of r orthonormal rows or columns add up to r; all axes but that of the
-            # outputs form one of them.
-            fan_in, size = fans(shape, a["in_axis"], a["out_axis"])[0], math.prod(shape)
-            return float(abs(a["gain"])) / math.sqrt(max(fan_in, size / fan_in))
-        case "zeros" | "ones" | "truncated_normal":  # the last one without a spread
-            return 0.0
-        case "identity":
-            return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
-        case "dirac":
-            n_out, n_in = shape[a["out_axis"]], shape[a["in_axis"]]
-            per_group = min(n_out // a["groups"], n_in)
-            return _indicator_std(a["groups"] * per_group / math.prod(shape))
-    return None
+    if base is sparse:
+        n = shape[a["out_axis"]]
+        return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
+    if base is orthogonal:
+        # The squares of r orthonormal rows or columns add up to r; all axes but that of the
+        # outputs form one of them.
+        fan_in, size = fans(shape, a["in_axis"], a["out_axis"])[0], math.prod(shape)
+        return float(abs(a["gain"])) / math.sqrt(max(fan_in, size / fan_in))
+    if base is identity:
+        return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
+    n_out, n_in = shape[a["out_axis"]], shape[a["in_axis"]]
+    return _indicator_std(a["groups"] * min(n_out // a["groups"], n_in) / math.prod(shape))
 
 
 def _indicator_std(share: float) -> float:

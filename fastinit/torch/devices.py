@@ -17,11 +17,10 @@ from fastinit.initializers.fills import (
     Fill,
     Shape,
     Window,
+    draw_of,
     needs_whole,
     takes_complex,
-    takes_stacks,
 )
-from fastinit.initializers.target import Plan
 from fastinit.torch.internals import is_fake
 
 REAL = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -63,8 +62,9 @@ def fill_piece(
         else:
             _fill_by_copies(piece, function, make, window or whole_window(shape))
     for row, number in fill.rows:
-        if window is not None and window[0].start <= row < window[0].stop:
-            piece[row - window[0].start].fill_(number)
+        own = row if window is None else row - window[0].start
+        if 0 <= own < len(piece):
+            piece[own].fill_(number)
 
 
 def whole_window(shape: Shape) -> Window:
@@ -78,16 +78,13 @@ def _draw_on_device(
     """Fill a tensor by the kernels of its own device, and return whether there are any."""
     function = fill.function
     kernels = _kernels_of(piece.device.type)
-    if kernels is None or function is None or not takes_stacks(function):
+    if kernels is None or function is None:
         return False
-    plan = Plan(str(piece.dtype).removeprefix("torch."))
-    try:
-        function(shape, **fill.keywords, out=plan, seed=key, stream=stream)
-    except (AttributeError, TypeError):  # it needs an array, or its arguments are wrong
+    kind = str(piece.dtype).removeprefix("torch.")
+    draw = draw_of(function, fill.keywords, shape, kind, key, stream)
+    if draw is None or not kernels.agrees(draw.kernel, piece.dtype, piece.device):
         return False
-    if len(plan.draws) != 1 or not kernels.agrees(plan.draws[0].kernel, piece.dtype, piece.device):
-        return False
-    kernels.draw(piece, plan.draws[0], shape, window or whole_window(shape))
+    kernels.draw(piece, draw, shape, window or whole_window(shape))
     return True
 
 

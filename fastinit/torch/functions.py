@@ -518,10 +518,14 @@ def _check_std(value: Any) -> Any:
     return std
 
 
-def _dimensions(tensor: Any) -> int:
+def _check_tensor(tensor: Any) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"tensor: expected a Tensor; got {type(tensor).__name__}")
-    return tensor.dim()
+
+
+def _dimensions(tensor: Any) -> int:
+    _check_tensor(tensor)
+    return tensor.dim()  # type: ignore[no-any-return]
 
 
 def _check_fans(tensor: Any) -> None:
@@ -539,7 +543,7 @@ def _fill(
     stream: int = 0,
 ) -> Tensor:
     """Fill one tensor, or leave it to the session of :func:`patch` or :func:`initialize`."""
-    _dimensions(tensor)
+    _check_tensor(tensor)
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"generator: expected a torch.Generator; got {type(generator).__name__}")
     if generator is not None and seed is not None:

@@ -31,7 +31,7 @@ from fastinit.torch.functions import (
     xavier_normal_,
     xavier_uniform_,
     zeros_,
-)  # fmt: skip
+)
 from fastinit.torch.internals import without_modes
 
 
@@ -70,14 +70,14 @@ def _detour(
     _ours: Any = None,
     _original: Any = None,
     _session: Any = None,
-    _quiet: Any = None,
+    _without_modes: Any = None,
     **keywords: Any,
 ) -> Any:
     # All names are arguments: this code runs with the globals of torch.nn.init.
     if _session.get() is None:  # another thread, which keeps PyTorch's own function
         return _original(*args, **keywords)
     # Without a call of the session for every attribute of a tensor.
-    with _quiet():
+    with _without_modes():
         return _ours(*args, **keywords)
 
 
@@ -96,7 +96,7 @@ def _divert(change: int) -> None:
                     "_ours": ours,
                     "_original": _ORIGINALS[ours],
                     "_session": SESSION,
-                    "_quiet": without_modes,
+                    "_without_modes": without_modes,
                 }
                 function.__code__ = _detour.__code__
         elif _depth == 0:

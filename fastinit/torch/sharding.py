@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from fastinit.initializers.fills import Fill, Window, needs_whole
-from fastinit.torch.devices import fill_piece, whole_window
+from fastinit.torch.devices import fill_piece
 
 Runs = list[tuple[int, int]]
 
@@ -43,8 +43,7 @@ def fill_tensor(
     """Fill a tensor in place, without gradients: the own part, if it is a DTensor."""
     shape = tuple(tensor.shape)
     if not is_dtensor(tensor):
-        whole = whole_window(shape) if fill.rows else None
-        fill_piece(tensor, fill, shape, whole, key, stream, threads)
+        fill_piece(tensor, fill, shape, None, key, stream, threads)
         return
     local, pieces = pieces_of(tensor)
     if needs_whole(fill.function) and len(pieces) > 1:
