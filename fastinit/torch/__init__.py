@@ -15,6 +15,9 @@ holds those of ``torch.nn.init``, ``sharding`` the windows of DTensors, ``device
 fill, and ``internals`` what PyTorch does not document.
 """
 
+# The first two are names in the examples of the functions, which are looked up here.
+import torch  # noqa: F401
+from torch import nn  # noqa: F401
 from torch.nn.init import calculate_gain
 
 from fastinit.torch.deprecated import (
