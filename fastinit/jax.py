@@ -32,7 +32,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from numpy.typing import NDArray
 
 from fastinit import initializers
-from fastinit.initializers.fills import aligned
+from fastinit.initializers.fills import aligned, shards_of
 from fastinit.initializers.scaling import MODES, TRUNCATED_STD, Distribution, Mode
 from fastinit.initializers.target import (
     PARTS,
@@ -214,7 +214,8 @@ class _Initializer:
             whole = tuple(slice(0, n) for n in lengths)
             found: jax.Array = jax.device_put(fill.filled(seed, whole))
             return found
-        return by_shards(lengths, sharding, partial(fill.filled, seed), fill.whole)
+        shard = shards_of(lengths, partial(fill.filled, seed), fill.whole)
+        return jax.make_array_from_callback(lengths, sharding, shard)
 
 
 # --- the functions of jax.nn.initializers ---------------------------------------------------------
@@ -721,39 +722,6 @@ def _delta(
 
 
 # --- filling --------------------------------------------------------------------------------------
-
-
-def by_shards(
-    shape: Shape, sharding: Sharding, filled: Callable[[Window], Array], whole: bool
-) -> jax.Array:
-    """Return an array whose shards are filled one after another, equal ones once.
-
-    ``filled(window)`` returns a window of the array. It is called once, for the whole array, if
-    ``whole`` is set.
-
-    Examples
-    --------
-    >>> from jax.sharding import SingleDeviceSharding
-    >>> sharding = SingleDeviceSharding(jax.devices()[0])
-    >>> by_shards((2,), sharding, lambda window: np.arange(2)[window], False)
-    Array([0, 1], dtype=int32)
-    """
-    made: dict[tuple[tuple[int, int], ...], Array] = {}
-    source = filled(tuple(slice(0, n) for n in shape)) if whole else None
-
-    def shard(index: tuple[slice, ...] | None) -> Array:
-        bounds = tuple(part.indices(n)[:2] for part, n in zip(index or (), shape, strict=True))
-        if bounds not in made:
-            window = tuple(slice(*limits) for limits in bounds)
-            if source is None:
-                made[bounds] = filled(window)
-            else:
-                made[bounds] = aligned([stop - start for start, stop in bounds], source.dtype)
-                made[bounds][...] = source[window]
-        return made[bounds]
-
-    array: jax.Array = jax.make_array_from_callback(shape, sharding, shard)
-    return array
 
 
 def _by_callback(fill: _Fill, data: Any, sharding: NamedSharding | None) -> jax.Array:

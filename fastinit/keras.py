@@ -29,7 +29,7 @@ from keras.initializers import STFT, Constant, Identity, Ones, Zeros
 from numpy.typing import NDArray
 
 from fastinit import initializers
-from fastinit.initializers.fills import Window, aligned
+from fastinit.initializers.fills import Window, aligned, shards_of
 from fastinit.initializers.scaling import TRUNCATED_STD, fans
 from fastinit.initializers.target import Shape, Target, check_shape
 from fastinit.validation import check_integer
@@ -447,8 +447,6 @@ def _jax_array(
         return value if layout is None else keras.distribution.distribute_tensor(value, layout)
     if layout is None:
         return jax.device_put(_array(shape, dtype, fill, **_source(seed)))
-    from fastinit.jax import by_shards
-
     sharding = _concrete(layout)
     try:
         sharding.shard_shape(shape)
@@ -462,7 +460,8 @@ def _jax_array(
         lengths = tuple([each.stop - each.start for each in window])
         return _array(lengths, dtype, fill, window=window, **source)
 
-    return by_shards(shape, sharding, part, whole=fill.func is initializers.orthogonal)
+    shard = shards_of(shape, part, whole=fill.func is initializers.orthogonal)
+    return jax.make_array_from_callback(shape, sharding, shard)
 
 
 def _concrete(layout: Any) -> Any:

@@ -361,7 +361,7 @@ def _tensor(name: str, shape: Shape, dtype: str, fill: Fill) -> Tensor:
 def _of_module(
     module: Any, rules: Any, prefix: str, reset: Callable[[Any], object] | None = None
 ) -> list[Tensor]:
-    from fastinit.torch import plan
+    from fastinit.torch.modules import plan
 
     ignored = getattr(module, "_keys_to_ignore_on_save", None) or ()
     # Names that transformers restores from others: those of the dict, or patterns in a list.

@@ -16,16 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastinit.initializers.scaling import MODES, fans, gain
+from fastinit.initializers.distributions import ones, truncated_normal, zeros
+from fastinit.initializers.scaling import fans
 from fastinit.initializers.scheme import OWN, Scheme, get
 from fastinit.initializers.structured import (
     delta_orthogonal,
     dirac,
     identity,
     orthogonal,
+    sparse,
     zero_init,
 )
-from fastinit.initializers.target import bits_of
+from fastinit.initializers.target import Draw, Plan, bits_of
 
 Shape = tuple[int, ...]
 Number = int | float
@@ -58,7 +60,23 @@ def stream_of(name: str) -> int:
     >>> stream_of("layers.0.weight") == stream_of("layers.1.weight")
     False
     """
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+    return int.from_bytes(_digest(name), "little") >> 1
+
+
+def streams_of(names: Iterable[str]) -> NDArray[np.uint64]:
+    """Return the streams of several tensors.
+
+    Examples
+    --------
+    >>> bool(streams_of(["a", "b"])[1] == stream_of("b"))
+    True
+    """
+    digests = b"".join(map(_digest, names))
+    return np.frombuffer(digests, "<u8") >> np.uint64(1)
+
+
+def _digest(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=8).digest()
 
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -276,6 +294,45 @@ def aligned(shape: Sequence[int], dtype: Any) -> NDArray[Any]:
     return found
 
 
+def shards_of(
+    shape: Shape, filled: Callable[[Window], NDArray[Any]], whole: bool
+) -> Callable[[Window | None], NDArray[Any]]:
+    """Return what ``jax.make_array_from_callback`` calls with the index of each shard.
+
+    Equal shards are filled once.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        That of the whole array.
+    filled : callable
+        Returns a window of the array.
+    whole : bool
+        Whether to fill the whole array once, at once, instead of each window.
+
+    Examples
+    --------
+    >>> shard = shards_of((4,), lambda window: np.arange(4)[window], False)
+    >>> shard((slice(2, None),))
+    array([2, 3])
+    """
+    made: dict[tuple[tuple[int, int], ...], NDArray[Any]] = {}
+    source = filled(tuple(slice(0, n) for n in shape)) if whole else None
+
+    def shard(index: Window | None) -> NDArray[Any]:
+        bounds = tuple(part.indices(n)[:2] for part, n in zip(index or (), shape, strict=True))
+        if bounds not in made:
+            window = tuple(slice(*limits) for limits in bounds)
+            if source is None:
+                made[bounds] = filled(window)
+            else:
+                made[bounds] = aligned([stop - start for start, stop in bounds], source.dtype)
+                made[bounds][...] = source[window]
+        return made[bounds]
+
+    return shard
+
+
 def fill_array(
     out: NDArray[Any],
     fill: Fill,
@@ -319,92 +376,103 @@ def fill_array(
     )  # fmt: skip
 
 
+def draw_of(
+    function: Callable[..., Any],
+    keywords: dict[str, Any],
+    shape: Shape,
+    kind: str,
+    key: int = 0,
+    stream: int = 0,
+) -> Draw | None:
+    """Return the draw by which an initialiser fills an array of a dtype, None if it does more.
+
+    Examples
+    --------
+    >>> from fastinit import ones, uniform
+    >>> draw_of(uniform, {}, (3, 4), "float32").kernel
+    'uniform'
+    >>> draw_of(ones, {}, (3, 4), "float32")
+    """
+    if not takes_stacks(function):
+        return None
+    plan = Plan(kind)
+    try:
+        function(shape, **keywords, out=plan, seed=key, stream=stream)
+    except (AttributeError, TypeError):  # it needs an array, or its arguments are wrong
+        return None
+    return plan.draws[0] if len(plan.draws) == 1 else None
+
+
 # --- the standard deviations of tables ------------------------------------------------------------
 
 
-def std_of(function: Callable[..., Any], keywords: dict[str, Any], shape: Shape) -> float | None:
-    """Return the standard deviation of what an initialiser draws, None if it is not known."""
-    base = function.func if isinstance(function, partial) else function
-    name = getattr(base, "__name__", "")
-    if name not in _DESCRIBED or get(name).fill is not base:
-        return None
-    given = function.keywords | keywords if isinstance(function, partial) else keywords
-    args = function.args if isinstance(function, partial) else ()
-    bound = inspect.signature(base).bind_partial(*(args or (None,)), **given)
-    bound.apply_defaults()
-    a = bound.arguments
-    if name in _VARIANCES:
-        fan_in, fan_out = fans(shape, a["in_axis"], a["out_axis"], a.get("batch_axis", ()))
-        variance = _VARIANCES[name](a, fan_in, fan_out) if 0 not in shape else 0.0
-        return math.sqrt(variance)
-    match name:
+def std_of(
+    function: Callable[..., Any],
+    keywords: dict[str, Any],
+    shape: Shape,
+    is_complex: bool = False,
+) -> float | None:
+    """Return the standard deviation of what an initialiser draws, None if it is not known.
+
+    Examples
+    --------
+    >>> from fastinit import lecun_normal
+    >>> std_of(lecun_normal, {}, (3, 4))
+    0.5
+    """
+    if 0 in shape:
+        return 0.0
+    draw = draw_of(function, keywords, shape, "complex128" if is_complex else "float64")
+    if draw is None:
+        return _std_without_draw(function, keywords, shape)
+    parts = math.sqrt(2.0) if is_complex else 1.0  # both have the variance of the draw
+    match draw.kernel:
         case "uniform":
-            return float(a["high"] - a["low"]) / math.sqrt(12)
+            _, width, *_ = draw.parameters
+            return parts * width / math.sqrt(12)
         case "normal":
-            return float(a["std"])
+            _, std = draw.parameters
+            return parts * std
         case "truncated_normal":
-            return _truncated_std(a)
-        case "sparse":
-            n = shape[a["out_axis"]]
-            return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
-        case "orthogonal":
-            # The squares of r orthonormal rows or columns add up to r; all axes but that of the
-            # outputs form one of them.
-            fan_in, size = fans(shape, a["in_axis"], a["out_axis"])[0], math.prod(shape)
-            return float(abs(a["gain"])) / math.sqrt(max(fan_in, size / fan_in)) if size else 0.0
-        case "zeros" | "ones":
-            return 0.0
-        case "identity":
-            return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
-        case "dirac":
-            n_out, n_in = shape[a["out_axis"]], shape[a["in_axis"]]
-            per_group = min(n_out // a["groups"], n_in)
-            return _indicator_std(a["groups"] * per_group / math.prod(shape))
+            mean, std, *_, lowest, largest = draw.parameters
+            return _truncated_std(std, (lowest - mean) / std, (largest - mean) / std)
     return None
 
 
-def _kaiming_variance(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
-    slope = a["a"] if a["nonlinearity"] == "leaky_relu" else None
-    return gain(a["nonlinearity"], slope) ** 2 / MODES[a["mode"]](fan_in, fan_out)
-
-
-def _by_fan_in(scale: float) -> Callable[[dict[str, Any], float, float], float]:
-    return lambda a, fan_in, fan_out: scale / fan_in
-
-
-def _by_both(a: dict[str, Any], fan_in: float, fan_out: float) -> float:
-    return float(a.get("gain", 1.0) ** 2 * 2 / (fan_in + fan_out))
-
-
-_VARIANCES: dict[str, Callable[[dict[str, Any], float, float], float]] = {
-    **dict.fromkeys(("he_normal", "he_uniform"), _by_fan_in(2.0)),
-    **dict.fromkeys(("lecun_normal", "lecun_uniform", "flax_dense"), _by_fan_in(1.0)),
-    "torch_linear": _by_fan_in(1 / 3),
-    **dict.fromkeys(
-        (
-            "glorot_normal", "glorot_uniform", "xavier_normal", "xavier_uniform", "keras_dense",
-            "sklearn_mlp",
-        ),
-        _by_both,
-    ),
-    **dict.fromkeys(("kaiming_normal", "kaiming_uniform"), _kaiming_variance),
-    "variance_scaling": lambda a, fan_in, fan_out: a["scale"] / MODES[a["mode"]](fan_in, fan_out),
-}  # fmt: skip
+def _std_without_draw(
+    function: Callable[..., Any], keywords: dict[str, Any], shape: Shape
+) -> float | None:
+    """Return the standard deviation of the initialisers that do not draw every element."""
+    base, args, given = function, (), keywords
+    if isinstance(function, partial):
+        base, args, given = function.func, function.args, function.keywords | keywords
+    if base in (zeros, ones, truncated_normal):  # the last one without a spread
+        return 0.0
+    if base not in (sparse, orthogonal, identity, dirac):
+        return None
+    bound = inspect.signature(base).bind_partial(*(args or (None,)), **given)
+    bound.apply_defaults()
+    a = bound.arguments
+    if base is sparse:
+        n = shape[a["out_axis"]]
+        return float(a["std"]) * math.sqrt(1 - math.ceil(a["sparsity"] * n) / n)
+    if base is orthogonal:
+        # The squares of r orthonormal rows or columns add up to r; all axes but that of the
+        # outputs form one of them.
+        fan_in, size = fans(shape, a["in_axis"], a["out_axis"])[0], math.prod(shape)
+        return float(abs(a["gain"])) / math.sqrt(max(fan_in, size / fan_in))
+    if base is identity:
+        return float(abs(a["gain"])) * _indicator_std(min(shape) / math.prod(shape))
+    n_out, n_in = shape[a["out_axis"]], shape[a["in_axis"]]
+    return _indicator_std(a["groups"] * min(n_out // a["groups"], n_in) / math.prod(shape))
 
 
 def _indicator_std(share: float) -> float:
     return math.sqrt(share * (1 - share))
 
 
-def _truncated_std(a: dict[str, Any]) -> float | None:
-    mean, std = a["mean"], a["std"]
-    if not std:
-        return 0.0
-    bounds = []
-    for relative, absolute, default in (("lower", "a", -2.0), ("upper", "b", 2.0)):
-        z = default if a[relative] is None else a[relative]
-        bounds.append(z if a[absolute] is None else (a[absolute] - mean) / std)
-    low, high = bounds
+def _truncated_std(std: float, low: float, high: float) -> float | None:
+    """Return the standard deviation after a truncation at two bounds, given in ``std``."""
     # The tail that is farther from the mean is computed without cancellation.
     sign = -1 if low > 0 else 1
     mass = abs(math.erfc(-sign * high / math.sqrt(2)) - math.erfc(-sign * low / math.sqrt(2))) / 2
@@ -420,9 +488,3 @@ def _truncated_std(a: dict[str, Any]) -> float | None:
     shift = (density(low) - density(high)) / mass
     variance = 1 + (moment(low) - moment(high)) / mass - shift * shift
     return float(std * math.sqrt(max(variance, 0.0)))
-
-
-_DESCRIBED = {
-    *_VARIANCES, "uniform", "normal", "truncated_normal", "sparse", "orthogonal", "zeros", "ones",
-    "identity", "dirac",
-}  # fmt: skip

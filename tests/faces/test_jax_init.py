@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec as P  # noqa: E402
 
 import fastinit as fi  # noqa: E402
 from fastinit import jax as init  # noqa: E402
+from fastinit.initializers import fills  # noqa: E402
 
 KEY = jax.random.key(7)
 FLOATING = (jnp.float32, jnp.bfloat16, jnp.float16)
@@ -403,7 +404,8 @@ def once():
     """Equal shards are filled once, and whole matrices too; no shard is larger than needed."""
     mesh = jax.make_mesh((4, 2), ("a", "b"))
     made, aligned = [], init.aligned
-    init.aligned = lambda shape, dtype: made.append(tuple(shape)) or aligned(shape, dtype)
+    for module in (init, fills):
+        module.aligned = lambda shape, dtype: made.append(tuple(shape)) or aligned(shape, dtype)
     init.normal()(KEY, (8, 4), None, NamedSharding(mesh, P("a")))
     assert made == [(2, 4)] * 4, made
     made.clear()
@@ -413,7 +415,7 @@ def once():
     fill = partial(init.normal(), shape=(8, 4), out_sharding=NamedSharding(mesh, P("a", "b")))
     jax.block_until_ready(jax.jit(fill)(KEY))
     assert made == [(2, 2)] * 8, made
-    init.aligned = aligned
+    init.aligned = fills.aligned = aligned
 
 
 def donated():

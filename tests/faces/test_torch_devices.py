@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 import fastinit as fi  # noqa: E402
 from fastinit import torch as init  # noqa: E402
+from fastinit.torch import devices, modules  # noqa: E402
 
 nn = torch.nn
 
@@ -53,8 +54,9 @@ def late(monkeypatch):
     monkeypatch.setattr(torch, "empty", empty)
     monkeypatch.setattr(torch, "Event", Event)
     monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: None)
-    monkeypatch.setattr(init, "PINNED", ("cpu",))
-    monkeypatch.setattr(init, "CHUNK", 100)
+    for module in (devices, modules):
+        monkeypatch.setattr(module, "PINNED", ("cpu",))
+    monkeypatch.setattr(devices, "CHUNK", 100)
     monkeypatch.setattr(Late, "pending", [])
     return buffers
 
@@ -79,11 +81,11 @@ def test_a_buffer_is_not_written_before_its_last_copy(late, shape, name):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kernels", ["triton", "copies"])
-@pytest.mark.parametrize("dtype", [*init.REAL, *init.COMPLEX])
+@pytest.mark.parametrize("dtype", [*devices.REAL, *devices.COMPLEX])
 def test_cuda(kernels, dtype, monkeypatch):
     if kernels == "copies":
-        monkeypatch.setattr(init, "_kernels_of", lambda device: None)
-        monkeypatch.setattr(init, "CHUNK", 10_000)
+        monkeypatch.setattr(devices, "_kernels_of", lambda device: None)
+        monkeypatch.setattr(devices, "CHUNK", 10_000)
     else:
         pytest.importorskip("triton")
     for name in ("uniform_", "normal_", "trunc_normal_", "xavier_normal_", "orthogonal_"):
@@ -107,7 +109,7 @@ def test_a_module_on_cuda():
 
 
 def test_the_cpu_does_not_need_triton():
-    assert init._kernels_of("cpu") is None
+    assert devices._kernels_of("cpu") is None
     assert torch.equal(
         init.normal_(torch.empty(9), seed=1),
         torch.from_numpy(fi.normal(9, seed=1, dtype="float32")),

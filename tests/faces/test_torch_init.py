@@ -13,6 +13,7 @@ stats = pytest.importorskip("scipy.stats")
 
 import fastinit as fi  # noqa: E402
 from fastinit import torch as init  # noqa: E402
+from fastinit.torch import devices  # noqa: E402
 
 nn = torch.nn
 # PyTorch's tests accept this much; ours have fixed seeds.
@@ -512,7 +513,7 @@ def test_subclasses_are_filled_by_copies(monkeypatch):
     class Other(torch.Tensor):
         pass
 
-    monkeypatch.setattr(init, "CHUNK", 64)
+    monkeypatch.setattr(devices, "CHUNK", 64)
     for name, fill in RANDOM.items():
         plain = fill(torch.empty(40, 30), seed=3)
         other = torch.empty(40, 30).as_subclass(Other)

@@ -355,6 +355,48 @@ def test_function_that_initialises_one_module():
     assert torch.equal(module[1].bias, torch.arange(8.0))
 
 
+RELU = functools.partial(init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_a_function_does_not_fill_is_filled_as_by_default(device):
+    """As in a model that is built, and whose function is applied to all modules afterwards."""
+
+    def weights(module):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    with torch.device(device):
+        module = model()
+    table = init.initialize(module, weights, seed=2)
+    expected = model()
+    init.initialize(expected, {"0.weight": RELU, "*": "reset_parameters"}, seed=2)
+    assert_same(state(module), state(expected))
+    schemes = {row["name"]: row["scheme"] for row in table}
+    assert schemes["0.weight"] == "kaiming_normal_"
+    assert schemes["0.bias"] == "uniform_"
+    assert schemes["1.running_var"] == "constant_(1)"
+
+
+def test_a_function_comes_after_those_of_all_modules():
+    """Also after that of a parent, which fills what is in its children."""
+
+    class Parent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.child = nn.Linear(3, 4)
+
+        def reset_parameters(self):
+            nn.init.ones_(self.child.weight)
+
+    def zeros(module):
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+
+    assert init.initialize(Parent(), seed=0)[0]["scheme"] == "ones_"
+    assert init.initialize(Parent(), zeros, seed=0)[0]["scheme"] == "zeros_"
+
+
 @pytest.mark.parametrize(
     ("scheme", "shape"),
     [

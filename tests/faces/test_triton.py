@@ -25,6 +25,7 @@ import fastinit as fi  # noqa: E402
 from fastinit import initializers  # noqa: E402
 from fastinit import torch as init  # noqa: E402
 from fastinit.initializers.target import Plan  # noqa: E402
+from fastinit.torch import devices, modules  # noqa: E402
 
 DTYPES = {
     "float64": torch.float64, "float32": torch.float32, "float16": torch.float16,
@@ -182,11 +183,11 @@ def a_model():
             nn.Embedding(200, 100, padding_idx=3),
         )
 
-    init.SMALL = 0
+    modules.SMALL = 0
     expected, found = model(), model()
     init.initialize(expected, rules, seed=4)
     assert not drawn
-    init._kernels_of = lambda device: triton
+    devices._kernels_of = lambda device: triton
     version = found[0].weight._version
     init.initialize(found, rules, seed=4)
     for (name, one), other in zip(expected.named_parameters(), found.parameters(), strict=True):
@@ -211,7 +212,7 @@ def a_device_that_differs():
     """The values then come from the CPU, after a warning."""
     from fastinit import triton
 
-    init._kernels_of = lambda device: triton
+    devices._kernels_of = lambda device: triton
     draw = triton.draw
     for wrong, message in (
         (lambda out, *rest: (draw(out, *rest), out.view(-1)[7].add_(1e-7)), "differ from"),
