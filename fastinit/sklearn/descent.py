@@ -25,6 +25,7 @@ from fastinit.training.optimizers import (
     Rule,
     learning_rates,
 )
+from fastinit.validation import frames_inside
 
 Array = NDArray[Any]
 Score = Callable[[Array], float]
@@ -167,7 +168,9 @@ class _Rated:
     learning_rate: LearningRate
 
 
-def solver_of(estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int) -> Solver:
+def solver_of(
+    estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int, n_layers: int
+) -> Solver:
     """Return the solver that the parameters of an estimator describe."""
     kind, schedule = estimator.solver, estimator.learning_rate
     common: dict[str, Any] = {
@@ -182,6 +185,11 @@ def solver_of(estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int) -> 
         slots, schedule = kind.slots, kind.learning_rate
         if isinstance(schedule, float):
             schedule = "constant"
+        elif isinstance(schedule, tuple) and len(schedule) != n_layers:
+            raise ValueError(
+                f"solver: expected a learning rate for each of {n_layers} layers; "
+                f"got {len(schedule)}"
+            )
     elif kind == "sgd":
         slots = int(estimator.momentum > 0)
         rule = Rule(
@@ -543,5 +551,5 @@ def warn_of_convergence(result: Any, max_iter: int) -> int:
             "\nYou might also want to scale the data as shown in:\n"
             "    https://scikit-learn.org/stable/modules/preprocessing.html"
         )
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        warnings.warn(message, ConvergenceWarning, stacklevel=frames_inside())
     return n_iter

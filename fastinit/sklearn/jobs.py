@@ -25,6 +25,7 @@ from fastinit.sklearn.descent import (
     solver_of,
     warn_of_convergence,
 )
+from fastinit.validation import frames_inside
 
 Array = NDArray[Any]
 
@@ -189,7 +190,8 @@ class Job:
         n_in_loss = estimator._n_in_loss()
         solver = estimator.__dict__.get("_optimizer")
         if not data.incremental or solver is None:
-            solver = solver_of(estimator, self.theta.size, data.dtype, n_in_loss)
+            n_layers = len(data.sizes) - 1
+            solver = solver_of(estimator, self.theta.size, data.dtype, n_in_loss, n_layers)
             estimator._optimizer = solver
         if estimator.early_stopping and data.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -202,7 +204,7 @@ class Job:
                 warnings.warn(
                     "Got `batch_size` less than 1 or larger than "
                     "sample size. It is going to be clipped",
-                    stacklevel=5,
+                    stacklevel=frames_inside(),
                 )
             batch_size = int(np.clip(estimator.batch_size, 1, n))
         progress = Progress(
@@ -293,7 +295,7 @@ class Job:
             estimator.best_validation_score_ = progress.best_validation_score
             estimator._best_theta = progress.best_theta
             if self.descent.interrupted:
-                warnings.warn("Training interrupted by user.", stacklevel=4)
+                warnings.warn("Training interrupted by user.", stacklevel=frames_inside())
             elif (
                 progress.n_iter == estimator.max_iter
                 and not self.descent.converged
@@ -303,7 +305,7 @@ class Job:
                     f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=frames_inside(),
                 )
             if estimator.early_stopping and progress.best_theta is not None:
                 theta = progress.best_theta

@@ -1,5 +1,7 @@
 """What scikit-learn's perceptrons do not have: ensembles, starts, schemes, weights of classes."""
 
+import inspect
+import re
 import warnings
 
 import numpy as np
@@ -9,6 +11,7 @@ pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, make_regression
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
@@ -217,3 +220,50 @@ def test_sparse_features_in_parts(monkeypatch):
         np.testing.assert_allclose(
             a.predict_proba(Xb), b.predict_proba(sp.csc_matrix(Xb)), rtol=1e-4, atol=1e-7
         )
+
+
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+def test_docstrings_list_all_parameters_and_attributes(estimator):
+    doc = inspect.getdoc(estimator)
+    parameters, _, attributes = doc.partition("\nAttributes\n")
+    listed = re.findall(r"^(\w+) :", parameters, re.MULTILINE)
+    assert listed == list(inspect.signature(estimator).parameters)
+    model = estimator(n_networks=2, early_stopping=True, max_iter=1, random_state=0).fit(X, Y)
+    fitted = {name for name in vars(model) if name.endswith("_") and name[0] != "_"}
+    assert set(re.findall(r"^(\w+) :", attributes, re.MULTILINE)) == fitted | {"feature_names_in_"}
+
+
+def test_the_html_repr_documents_the_parameters():
+    html = MLPClassifier()._repr_html_()
+    assert "sklearn.neural_network.MLPClassifier.html" in html
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "swish"}, r"Got 'swish' instead. fastinit also accepts .*'silu'"),
+        ({"solver": "rmsprop"}, r"'adamw' and optimisers other than LBFGS"),
+        ({"solver": fi.LBFGS()}, r"'adamw' and optimisers other than LBFGS"),
+        ({"learning_rate": 0.1}, r"a number is learning_rate_init"),
+        ({"class_weight": [1, 2, 3]}, r"a list of dicts \(one per output\)"),
+        ({"solver": fi.Adam([0.1] * 3)}, r"solver: expected a learning rate for each of 2 layers"),
+    ],
+)
+def test_errors_name_what_is_accepted(options, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**options).fit(X, Y)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_networks": 2}, {"n_init": 2}, {"solver": "lbfgs"}])
+def test_warnings_refer_to_the_caller(options):
+    with pytest.warns(ConvergenceWarning) as found:
+        MLPClassifier(max_iter=1, random_state=0, **options).fit(X, Y)
+    assert {each.filename for each in found} == {__file__}
+
+
+def test_weights_of_the_classes_of_each_output():
+    targets = np.stack([Y > 0, Y > 1], axis=1)
+    weights = [{False: 1.0, True: 2.0}, {False: 3.0, True: 1.0}]
+    a = MLPClassifier(class_weight=weights, **SHORT).fit(X, targets)
+    b = MLPClassifier(**SHORT).fit(X, targets, compute_sample_weight(weights, targets))
+    np.testing.assert_array_equal(a.loss_curve_, b.loss_curve_)
