@@ -120,7 +120,7 @@ OWN: dict[str, tuple[Callable[[Any], bool], str]] = {
         "an int in the range [1, inf) or None",
     ),
 }  # fmt: skip
-# What the shared parameters take in addition, of which the errors of scikit-learn know nothing.
+# What shared parameters accept in addition: notes below the errors, whose texts are scikit-learn's.
 ALSO = {
     "activation": ", ".join(repr(name) for name in ACTIVATIONS if name not in _THEIRS),
     "solver": "'adamw' and optimisers other than LBFGS, such as fastinit.Adam(0.01)",
@@ -158,9 +158,9 @@ def _raise(estimator: Any, original: Any, name: str) -> None:
     try:
         theirs(**{name: value}).fit(np.zeros((2, 1)), np.arange(2))
     except (TypeError, ValueError) as error:
-        if name not in ALSO:
-            raise
-        raise type(error)(f"{error} fastinit also accepts {ALSO[name]}.") from None
+        if name in ALSO:
+            error.add_note(f"fastinit also accepts {ALSO[name]}.")
+        raise
     raise InvalidParameterError(
         f"The {name!r} parameter of {type(estimator).__name__} is invalid. Got {value!r}."
     )

@@ -1060,6 +1060,8 @@ def _optimizers(
 ) -> list[Optimizer]:
     """Return one optimiser per network."""
     if optimizer is not None and learning_rate is not None:
+        if isinstance(optimizer, LBFGS):
+            raise TypeError(f"learning_rate: expected none with LBFGS; got {learning_rate!r}")
         raise TypeError("learning_rate: pass it either directly or in the optimizer, not both")
     found: list[Optimizer]
     if optimizer is None and learning_rate is None:
@@ -1073,7 +1075,12 @@ def _optimizers(
         found = [optimizer] * k
     elif single or isinstance(optimizer, str) or not isinstance(optimizer, Sequence):
         names = ", ".join(kind.__name__ for kind in OPTIMIZERS)
-        raise TypeError(f"optimizer: expected one of {names}; got {type(optimizer).__name__}")
+        text = type(optimizer).__name__
+        if isinstance(optimizer, str):
+            text = repr(optimizer)
+        elif isinstance(optimizer, type):
+            text = f"the class {optimizer.__name__}"
+        raise TypeError(f"optimizer: expected an instance of one of {names}; got {text}")
     else:
         found = list(optimizer)
     kinds = {type(each) for each in found}
@@ -1092,9 +1099,14 @@ def _optimizers(
             )
     for run, each in zip(before, found, strict=False):
         if type(run.optimizer) is not type(each):
+            own = type(run.optimizer).__name__
+            if optimizer is None:
+                raise ValueError(
+                    f"learning_rate: expected in optimizer={own}(...), the class of the run to "
+                    f"resume; got {learning_rate!r}"
+                )
             raise ValueError(
-                f"optimizer: expected {type(run.optimizer).__name__}, as in the run to resume; "
-                f"got {type(each).__name__}"
+                f"optimizer: expected {own}, as in the run to resume; got {type(each).__name__}"
             )
         slots = 0 if isinstance(each, LBFGS) else each.slots
         state = run._state

@@ -288,7 +288,10 @@ class Stack(_Summarized, Sequence[Run]):
         final = final[~np.isnan(final)]
         facts = {"networks": f"{len(self):,}"}
         if len(self):
-            facts |= {"network": str(self[0].network), "optimizer": str(self[0].optimizer)}
+            first = self[0].optimizer
+            same = all(run.optimizer == first for run in self)
+            text = str(first) if same else f"{type(first).__name__}, other settings in each network"
+            facts |= {"network": str(self[0].network), "optimizer": text}
         facts["iterations"] = f"{max((run.iterations for run in self), default=0):,}"
         if final.size:
             facts["final costs"] = f"{final.min():.6g} to {final.max():.6g}"

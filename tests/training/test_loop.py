@@ -181,7 +181,13 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         ),
         ({"iterations": 10.0}, TypeError, "iterations: expected an integer; got float"),
         ({"iterations": True}, TypeError, "iterations: expected an integer; got bool"),
-        ({"optimizer": "adam"}, TypeError, "optimizer: expected one of GradientDescent, Momentum"),
+        ({"optimizer": "adam"}, TypeError, "AdamW, LBFGS; got 'adam'"),
+        ({"optimizer": fi.Adam}, TypeError, "LBFGS; got the class Adam"),
+        (
+            {"optimizer": fi.LBFGS(), "learning_rate": 0.1},
+            TypeError,
+            "learning_rate: expected none with LBFGS; got 0.1",
+        ),
         (
             {"optimizer": fi.GradientDescent(), "learning_rate": 1.0},
             TypeError,
@@ -305,7 +311,7 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
         ),
         ({"threads": 0}, ValueError, "threads: expected an integer from 1"),
         ({"resume": "run"}, TypeError, "resume: expected a Run or a Stack; got str"),
-        ({"optimizer": [fi.Adam()]}, TypeError, "optimizer: expected one of GradientDescent"),
+        ({"optimizer": [fi.Adam()]}, TypeError, "optimizer: expected an instance of one of Grad"),
         (
             {"optimizer": fi.LBFGS(), "batch_size": 9},
             ValueError,
@@ -346,6 +352,8 @@ def test_bad_settings(net, theta, circles, keywords, error, message):
         ),
         ([2, 3], "softmax", np.ones((3, 3)), "Y: expected one 1 for each example; got 3 for exam"),
         ([2, 3], "softmax", np.eye(3) * 2, "Y: expected labels 0 and 1; got 2.0"),
+        ([2, 3], "sigmoid", [0, 1, 2], "got (3,)"),
+        ([2, 3], "sigmoid", [0, 1, 2], "(class numbers require output='softmax')"),
         ([2, 1], "exponential", [[0, 1, -2]], "Y: expected finite float32 numbers >= 0; got -2"),
         ([2, 1], "identity", [[0, 1, np.inf]], "Y: expected finite float32 numbers; got inf"),
         ([2, 1], "identity", [[0, 1, 1e39]], "Y: expected finite float32 numbers; got 1e+39"),
@@ -770,7 +778,7 @@ def test_bad_resume(net, theta, circles):
     for network, keywords, message in (
         (other, {"resume": run}, "resume: expected a run of Network"),
         (net, {"resume": run, "optimizer": fi.AdamW()}, "optimizer: expected Adam, as in the run"),
-        (net, {"resume": run, "learning_rate": 0.1}, "optimizer: expected Adam, as in the run"),
+        (net, {"resume": run, "learning_rate": 0.1}, r"learning_rate: expected in optimizer=Adam"),
         (net, {"resume": run, "batch_size": 20}, "batch_size: expected None, as in the run to res"),
         (net, {"resume": run, "shuffle": False}, "shuffle: expected none with resume, which keeps"),
         (net, {"resume": run, "seed": 3}, "seed: expected none with resume, which keeps that of"),

@@ -72,6 +72,7 @@ def test_one_divergence_leaves_the_others_alone(net, thetas, circles):
         alone = fi.train(net, start[k].copy(), X, Y, learning_rate=rates[k], iterations=200)
         assert_same(run, alone)
     assert "diverged     2" in repr(stack)
+    assert "optimizer    GradientDescent, other settings in each network" in repr(stack)
     assert stack._repr_html_().startswith("<table>")
 
 
