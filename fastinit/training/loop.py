@@ -194,7 +194,7 @@ def train(
         Number of iterations between two calls of `callback`. None calls it about every 20 ms, as a
         display needs: short trainings are faster, but when it is called depends on the machine.
     progress : bool, default False
-        Whether to show a progress bar if standard error is a terminal. Requires rich.
+        Whether to show a progress bar, in a terminal or a notebook. Requires rich.
     resume : Run or Stack, optional
         Continue an earlier training. The result is the same, bit for bit, as that of a single
         longer training: the state of the optimiser, the position in the epoch and the records
@@ -279,6 +279,7 @@ def train(
     stopping = _stopping(monitor, tol, n_iter_no_change, held_out)
     cost_every = _cost_every(cost_every, before)
     penalty_in_cost = check_bool("penalty_in_cost", penalty_in_cost)
+    progress = check_bool("progress", progress)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
     if callback_every not in (None, "epoch") and callback is None:

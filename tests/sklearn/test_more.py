@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
     HalvingGridSearchCV,
     KFold,
     RandomizedSearchCV,
@@ -174,6 +175,15 @@ def test_stack_with_folds_of_other_classes_and_failures():
             tables.append(find())
     assert_same_table(*tables)
     assert np.isnan(tables[1]["mean_test_score"]).tolist() == [False, True]
+
+
+def test_stack_with_groups():
+    groups, model, grid = np.arange(len(X)) % 5, MLPClassifier(**SHORT), {"alpha": [0.01, 1]}
+    ours = cross_validate_stack(model, X, Y, grid, cv=GroupKFold(3), groups=groups)
+    theirs = GridSearchCV(model, grid, cv=GroupKFold(3)).fit(X, Y, groups=groups).cv_results_
+    np.testing.assert_array_equal(ours["mean_test_score"], theirs["mean_test_score"])
+    with pytest.raises(ValueError, match="groups"):
+        cross_validate_stack(model, X, Y, grid, cv=GroupKFold(3))
 
 
 def test_stack_refuses_other_estimators():

@@ -298,6 +298,7 @@ def test_infinite_cost_is_no_divergence(lesson_net, circles):
             "monitor: expected tol or n_iter_no_change with 'score'; got none",
         ),
         ({"penalty_in_cost": 1}, TypeError, "penalty_in_cost: expected True or False; got 1"),
+        ({"progress": "bar"}, TypeError, "progress: expected True or False; got 'bar'"),
         ({"callback": 3}, TypeError, "callback: expected a callable; got int"),
         ({"shuffle": "no"}, TypeError, "shuffle: expected True, False, integers or a callable"),
         ({"shuffle": np.arange(299)}, ValueError, "shuffle: expected shape (300,); got (299,)"),
