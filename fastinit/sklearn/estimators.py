@@ -214,10 +214,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         else:
             starts = getattr(self, "networks_", [])
             if len(starts) != self.n_networks:
-                raise ValueError(
-                    f"n_networks is {self.n_networks}, but {len(starts)} networks were fitted "
-                    "before"
-                )
+                fitted = f"{len(starts)} networks were" if starts else "1 network was"
+                raise ValueError(f"n_networks is {self.n_networks}, but {fitted} fitted before")
             for each in starts:
                 each.set_params(**self._shared(each.random_state))
         jobs = [Job(each, prepared, 1) for each in starts]

@@ -169,11 +169,17 @@ class Job:
         estimator._best_theta = None
         if not self.is_lbfgs:
             estimator.loss_curve_ = []
-            estimator._no_improvement_count = 0
-            stops = estimator.early_stopping
-            estimator.validation_scores_ = [] if stops else None
-            estimator.best_validation_score_ = -inf if stops else None
-            estimator.best_loss_ = None if stops else inf
+            self._start_records()
+
+    def _start_records(self) -> None:
+        """Set what the rule of stopping compares with."""
+        estimator = self.estimator
+        stops = bool(estimator.early_stopping)
+        estimator._no_improvement_count = 0
+        estimator.validation_scores_ = [] if stops else None
+        estimator.best_validation_score_ = -inf if stops else None
+        estimator.best_loss_ = None if stops else inf
+        estimator._best_theta = None
 
     def _constants(self) -> Array | None:
         """Return ``y log y - y`` of each example, which scikit-learn's Poisson loss includes."""
@@ -195,6 +201,13 @@ class Job:
             estimator._optimizer = solver
         if estimator.early_stopping and data.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        # A call before may have had another solver, or another value of early_stopping.
+        has_scores = getattr(estimator, "validation_scores_", None) is not None
+        if not hasattr(estimator, "loss_curve_"):
+            estimator.loss_curve_ = []
+            self._start_records()
+        elif has_scores != bool(estimator.early_stopping):
+            self._start_records()
         rows, score = self._split() if estimator.early_stopping else (data.rows, None)
         n = data.examples.X.shape[0] if rows is None else len(rows)
         if isinstance(estimator.batch_size, str):

@@ -61,6 +61,8 @@ def test_an_ensemble_of_regressors():
     model.set_params(n_networks=2)
     with pytest.raises(ValueError, match="n_networks is 2, but 3"):
         model.partial_fit(XR, YR)
+    with pytest.raises(ValueError, match="n_networks is 2, but 1 network was fitted before"):
+        MLPRegressor(**SHORT).fit(XR, YR).set_params(n_networks=2).partial_fit(XR, YR)
 
 
 def test_the_best_start_is_kept():
@@ -279,3 +281,22 @@ def test_weights_of_the_classes_of_each_output():
     a = MLPClassifier(class_weight=weights, **SHORT).fit(X, targets)
     b = MLPClassifier(**SHORT).fit(X, targets, compute_sample_weight(weights, targets))
     np.testing.assert_array_equal(a.loss_curve_, b.loss_curve_)
+
+
+@pytest.mark.parametrize("n_networks", [1, 2])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_another_solver_or_stopping_rule_on_the_same_parameters(n_networks, solver, early_stopping):
+    """scikit-learn's estimators raise errors of missing attributes here."""
+    model = MLPClassifier(
+        solver=solver, early_stopping=early_stopping, n_networks=n_networks, **SHORT
+    ).fit(X, Y)
+    before = model.coefs_[0].copy()
+    model.set_params(solver="adam", early_stopping=False).partial_fit(X, Y)
+    assert not np.array_equal(model.coefs_[0], before)
+    assert model.best_loss_ == model.loss_curve_[-1]
+    assert model.validation_scores_ is None
+    model.set_params(early_stopping=True, warm_start=True).fit(X, Y)
+    assert model.best_loss_ is None
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert len(model.validation_scores_) == model.n_iter_
