@@ -8,7 +8,6 @@ the kernel.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from math import inf, nan
 from time import perf_counter
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit.kernels import dense, random
+from fastinit.training.blas import single_blas_thread
 from fastinit.training.network import Layout
 from fastinit.training.optimizers import (
     AdamW,
@@ -507,7 +507,7 @@ def minimize(
     """Run SciPy's L-BFGS from ``theta`` and return its result."""
     import scipy.optimize
 
-    pace, blas = Pace(threads), _blas()
+    pace = Pace(threads)
 
     def objective(x: Array) -> tuple[float, Array]:
         gradient = np.empty_like(x)  # SciPy keeps it
@@ -517,19 +517,10 @@ def minimize(
         return loss + constant, gradient
 
     options = {"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol}
-    # The vectors of L-BFGS are short: waiting threads of BLAS take the cores from the kernels.
-    with blas.limit(limits=1, user_api="blas"):
+    with single_blas_thread():
         return scipy.optimize.minimize(
             objective, theta, method="L-BFGS-B", jac=True, options=options
         )
-
-
-@cache
-def _blas() -> Any:
-    """Return the controller of BLAS; it takes milliseconds to create."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def warn_of_convergence(result: Any, max_iter: int) -> int:

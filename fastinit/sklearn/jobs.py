@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
 from math import inf
 from numbers import Integral
@@ -25,6 +26,7 @@ from fastinit.sklearn.descent import (
     solver_of,
     warn_of_convergence,
 )
+from fastinit.training.blas import single_blas_thread
 from fastinit.validation import frames_inside
 
 Array = NDArray[Any]
@@ -340,7 +342,12 @@ def run_all(jobs: list[Job], threads: int) -> Generator[Job, None, None]:
             job.run()
             yield job
         return
-    with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
+    any_lbfgs = any(job.is_lbfgs for job in jobs)
+    # Here, because the threads of the pool end at different times.
+    with (
+        single_blas_thread() if any_lbfgs else nullcontext(),
+        ThreadPoolExecutor(min(threads, len(jobs))) as pool,
+    ):
         futures = [pool.submit(job.run) for job in jobs]
         try:
             for job, future in zip(jobs, futures, strict=True):

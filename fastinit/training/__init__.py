@@ -2,7 +2,8 @@
 
 Modules: ``network`` maps the layers to one flat parameter vector, ``optimizers`` has the optimisers
 and learning-rate schedules, ``loop`` has :func:`train`, ``run`` the classes that it returns,
-``files`` reads and writes networks, and ``progress`` has the progress bar.
+``files`` reads and writes networks, ``progress`` has the progress bar, and ``blas`` limits the
+threads of BLAS.
 """
 
 from fastinit.training.loop import train

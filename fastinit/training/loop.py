@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.initializers.target import Seed, key_of
 from fastinit.kernels import dense, random, usable_cores
+from fastinit.training.blas import single_blas_thread
 from fastinit.training.network import Array, Matrix, Network, Vector
 from fastinit.training.optimizers import (
     LBFGS,
@@ -874,20 +875,21 @@ class _Training:
             return
         x = theta.astype(np.float64)
         previous = [recorded(objective(x)[0], x)]
-        found = minimize(
-            objective,
-            x,
-            jac=True,
-            method="L-BFGS-B",
-            callback=after,
-            options={
-                "maxiter": total - self.done[k],
-                "maxfun": optimizer.max_fun,
-                "maxcor": optimizer.history,
-                "gtol": optimizer.tol,
-                "ftol": 0.0,
-            },
-        )
+        with single_blas_thread():
+            found = minimize(
+                objective,
+                x,
+                jac=True,
+                method="L-BFGS-B",
+                callback=after,
+                options={
+                    "maxiter": total - self.done[k],
+                    "maxfun": optimizer.max_fun,
+                    "maxcor": optimizer.history,
+                    "gtol": optimizer.tol,
+                    "ftol": 0.0,
+                },
+            )
         if raised:
             raise raised[0]
         done = self.done[k]
@@ -1090,7 +1092,10 @@ def _optimizers(
         raise TypeError(f"optimizer: expected optimisers of one class; got {names}")
     if len(found) != k:
         name = "learning_rate" if optimizer is None else "optimizer"
-        raise ValueError(f"{name}: expected one for each of {k} networks; got {len(found)}")
+        hint = ""
+        if optimizer is None and len(found) == network.n_layers:
+            hint = "; pass rates per layer as optimizer=GradientDescent(...)"
+        raise ValueError(f"{name}: expected one for each of {k} networks; got {len(found)}{hint}")
     for each in found:
         rate = None if isinstance(each, LBFGS) else each.learning_rate
         if isinstance(rate, tuple) and len(rate) != network.n_layers:
