@@ -281,6 +281,12 @@ def get(scheme: Any) -> Scheme:
     if isinstance(scheme, Scheme):
         return scheme
     if isinstance(scheme, str):
+        name = scheme.partition("(")[0]
+        if name != scheme and name in _SCHEMES:
+            raise ValueError(
+                f"scheme: expected a name, or functools.partial(fastinit.{name}, ...) with the "
+                f"settings; got {scheme!r}"
+            )
         return _SCHEMES[check_name("scheme", scheme, _SCHEMES)]
     if isinstance(scheme, partial):
         return replace(get(scheme.func), fill=scheme)

@@ -22,6 +22,10 @@ def main() -> None:
         sys.argv = arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         return
+    if not Path(arguments[0]).exists():
+        sys.exit(
+            f"fastinit.sklearn: expected a Python script; no such file: {arguments[0]}\n{USAGE}"
+        )
     sys.argv = arguments
     # As python script.py does: the folder of the script in place of the current one.
     sys.path[0] = str(Path(arguments[0]).resolve().parent)

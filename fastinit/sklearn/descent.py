@@ -8,7 +8,6 @@ the kernel.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from math import inf, nan
 from time import perf_counter
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastinit.kernels import dense, random
+from fastinit.training.blas import single_blas_thread
 from fastinit.training.network import Layout
 from fastinit.training.optimizers import (
     AdamW,
@@ -25,6 +25,7 @@ from fastinit.training.optimizers import (
     Rule,
     learning_rates,
 )
+from fastinit.validation import frames_inside
 
 Array = NDArray[Any]
 Score = Callable[[Array], float]
@@ -172,7 +173,9 @@ class _Rated:
     learning_rate: LearningRate
 
 
-def solver_of(estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int) -> Solver:
+def solver_of(
+    estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int, n_layers: int
+) -> Solver:
     """Return the solver that the parameters of an estimator describe."""
     kind, schedule = estimator.solver, estimator.learning_rate
     common: dict[str, Any] = {
@@ -187,6 +190,11 @@ def solver_of(estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int) -> 
         slots, schedule = kind.slots, kind.learning_rate
         if isinstance(schedule, float):
             schedule = "constant"
+        elif isinstance(schedule, tuple) and len(schedule) != n_layers:
+            raise ValueError(
+                f"solver: expected a learning rate for each of {n_layers} layers; "
+                f"got {len(schedule)}"
+            )
     elif kind == "sgd":
         slots = int(estimator.momentum > 0)
         rule = Rule(
@@ -504,7 +512,7 @@ def minimize(
     """Run SciPy's L-BFGS from ``theta`` and return its result."""
     import scipy.optimize
 
-    pace, blas = Pace(threads), _blas()
+    pace = Pace(threads)
 
     def objective(x: Array) -> tuple[float, Array]:
         gradient = np.empty_like(x)  # SciPy keeps it
@@ -514,19 +522,10 @@ def minimize(
         return loss + constant, gradient
 
     options = {"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol}
-    # The vectors of L-BFGS are short: waiting threads of BLAS take the cores from the kernels.
-    with blas.limit(limits=1, user_api="blas"):
+    with single_blas_thread():
         return scipy.optimize.minimize(
             objective, theta, method="L-BFGS-B", jac=True, options=options
         )
-
-
-@cache
-def _blas() -> Any:
-    """Return the controller of BLAS; it takes milliseconds to create."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def warn_of_convergence(result: Any, max_iter: int) -> int:
@@ -548,5 +547,5 @@ def warn_of_convergence(result: Any, max_iter: int) -> int:
             "\nYou might also want to scale the data as shown in:\n"
             "    https://scikit-learn.org/stable/modules/preprocessing.html"
         )
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        warnings.warn(message, ConvergenceWarning, stacklevel=frames_inside())
     return n_iter

@@ -57,6 +57,14 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
 
     _theirs: Any
     _parameter_names: Any
+    # The HTML repr shows the documentation of parameters only with a link to a page.
+    _doc_link_module = "fastinit"
+
+    def _doc_link_url_param_generator(self) -> dict[str, str]:
+        return {
+            "estimator_module": "sklearn.neural_network",
+            "estimator_name": type(self).__name__,
+        }
 
     @classmethod
     def _get_param_names(cls) -> Any:
@@ -204,10 +212,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         else:
             starts = getattr(self, "networks_", [])
             if len(starts) != self.n_networks:
-                raise ValueError(
-                    f"n_networks is {self.n_networks}, but {len(starts)} networks were fitted "
-                    "before"
-                )
+                fitted = f"{len(starts)} networks were" if starts else "1 network was"
+                raise ValueError(f"n_networks is {self.n_networks}, but {fitted} fitted before")
             for each in starts:
                 each.set_params(**self._shared(each.random_state))
         jobs = [Job(each, prepared, 1) for each in starts]
@@ -319,24 +325,73 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     """Multi-layer perceptron classifier; scikit-learn's, trained by the kernels of fastinit.
 
     The parameters, attributes and numbers are those of
-    :class:`sklearn.neural_network.MLPClassifier`, where they are documented. The following are in
-    addition to these.
+    :class:`sklearn.neural_network.MLPClassifier`, which documents them in more detail; those from
+    `initialization` on are additions.
 
     Parameters
     ----------
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        Number of units of each hidden layer.
     activation : str, default="relu"
-        Also "leaky_relu", "gelu", "silu" and "selu".
+        Activation of the hidden layers: "identity", "logistic", "tanh" or "relu", and in addition
+        to scikit-learn's "leaky_relu", "gelu", "silu" and "selu".
     solver : str or Optimizer, default="adam"
-        Also "adamw", whose weight decay is `alpha`, or an optimiser of fastinit, whose own settings
-        replace `alpha`, `learning_rate` and those of the solvers.
+        "lbfgs", "sgd" or "adam". In addition "adamw", whose weight decay is `alpha`, and the
+        optimisers of fastinit other than LBFGS, whose own settings replace `alpha`,
+        `learning_rate` and those of the solvers.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty on the weights. The penalty is divided by the number of samples
+        of a batch.
+    batch_size : int or "auto", default="auto"
+        Number of samples per update of the stochastic solvers; "auto" is
+        ``min(200, n_samples)``.
     learning_rate : str or callable, default="constant"
-        Also a schedule: a callable that takes the number of the update, from 0, and returns the
-        learning rate, such as :class:`fastinit.Cosine`. It applies to all stochastic solvers.
+        For "sgd", "constant", "invscaling" or "adaptive". In addition a schedule: a callable that
+        takes the number of the update, from 0, and returns the learning rate, such as
+        :class:`fastinit.Cosine`. It applies to all stochastic solvers.
+    learning_rate_init : float, default=0.001
+        Learning rate, or its first value, of the stochastic solvers.
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+    max_iter : int, default=200
+        Largest number of epochs, or of iterations of "lbfgs".
+    shuffle : bool, default=True
+        Whether to shuffle the samples before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Source of the initial weights, of the validation split and of the order of the samples.
+    tol : float, default=1e-4
+        Smallest improvement of the loss, or of the validation score, that counts.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    warm_start : bool, default=False
+        Whether `fit` continues from the parameters of the call before.
+    momentum : float, default=0.9
+        Momentum of "sgd", from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum of "sgd" is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to set aside `validation_fraction` of the samples, and to stop when their score
+        does not improve.
+    validation_fraction : float, default=0.1
+        Share of the samples that early stopping sets aside.
+    beta_1 : float, default=0.9
+        Decay rate of the first moment of "adam", in [0, 1).
+    beta_2 : float, default=0.999
+        Decay rate of the second moment of "adam", in [0, 1).
+    epsilon : float, default=1e-8
+        Added to the denominator of "adam" for numerical stability.
+    n_iter_no_change : int, default=10
+        Number of epochs in a row without an improvement by `tol` after which the training stops.
+    max_fun : int, default=15000
+        Largest number of evaluations of the loss by "lbfgs".
     initialization : str, callable or sequence, default="auto"
-        "auto" is scikit-learn's. Otherwise a scheme of :mod:`fastinit.initializers`, or a sequence
-        with one for each layer, as in :meth:`fastinit.Network.initialize`.
-    class_weight : dict or "balanced", default=None
-        Weights of the classes in the training, which multiply `sample_weight`.
+        "auto" draws weights and biases as scikit-learn does. Otherwise the name of an initialiser
+        of :mod:`fastinit.initializers`, an initialiser, a ``functools.partial`` of one for other
+        settings, a callable that fills ``out`` as in :meth:`fastinit.Network.initialize`, or a
+        sequence with one of these for each layer.
+    class_weight : dict, list of dict or "balanced", default=None
+        Weights of the classes in the training, which multiply `sample_weight`. Multi-label targets
+        take a list with one dict for each output.
     n_networks : int, default=1
         Number of networks of a deep ensemble [1]_, whose outputs are averaged.
     n_init : int, default=1
@@ -348,6 +403,37 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
 
     Attributes
     ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    coefs_ : list of ndarray of shape (n_in, n_out)
+        The weights of each layer.
+    intercepts_ : list of ndarray of shape (n_out,)
+        The biases of each layer.
+    loss_ : float
+        The loss of the last epoch.
+    loss_curve_ : list of float
+        The loss of each epoch. Of the stochastic solvers only.
+    best_loss_ : float or None
+        The lowest loss of an epoch; None with `early_stopping`.
+    validation_scores_ : list of float or None
+        Accuracy on the validation samples after each epoch; None without `early_stopping`.
+    best_validation_score_ : float or None
+        The best of `validation_scores_`, whose parameters are kept; None without
+        `early_stopping`.
+    n_iter_ : int
+        Number of epochs, or of iterations of "lbfgs".
+    t_ : int
+        Number of samples that the training has used, each counted once per epoch.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Exists if `X` has names that are strings.
+    n_layers_ : int
+        Number of layers, with those of the inputs and the outputs.
+    n_outputs_ : int
+        Number of outputs of the network.
+    out_activation_ : str
+        Activation of the outputs.
     networks_ : list of MLPClassifier
         The networks of an ensemble. Exists if `n_networks` is above 1; the other attributes are
         then those of the first network.
@@ -623,8 +709,121 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
     """Multi-layer perceptron regressor; scikit-learn's, trained by the kernels of fastinit.
 
     The parameters, attributes and numbers are those of
-    :class:`sklearn.neural_network.MLPRegressor`, where they are documented. Those in addition to
-    these are the same as of :class:`MLPClassifier`, without `class_weight`.
+    :class:`sklearn.neural_network.MLPRegressor`, which documents them in more detail; those from
+    `initialization` on are additions.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}, default="squared_error"
+        Half the squared error, or half the Poisson deviance of outputs ``exp(z)``, which requires
+        ``y >= 0``.
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        Number of units of each hidden layer.
+    activation : str, default="relu"
+        Activation of the hidden layers: "identity", "logistic", "tanh" or "relu", and in addition
+        to scikit-learn's "leaky_relu", "gelu", "silu" and "selu".
+    solver : str or Optimizer, default="adam"
+        "lbfgs", "sgd" or "adam". In addition "adamw", whose weight decay is `alpha`, and the
+        optimisers of fastinit other than LBFGS, whose own settings replace `alpha`,
+        `learning_rate` and those of the solvers.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty on the weights. The penalty is divided by the number of samples
+        of a batch.
+    batch_size : int or "auto", default="auto"
+        Number of samples per update of the stochastic solvers; "auto" is
+        ``min(200, n_samples)``.
+    learning_rate : str or callable, default="constant"
+        For "sgd", "constant", "invscaling" or "adaptive". In addition a schedule: a callable that
+        takes the number of the update, from 0, and returns the learning rate, such as
+        :class:`fastinit.Cosine`. It applies to all stochastic solvers.
+    learning_rate_init : float, default=0.001
+        Learning rate, or its first value, of the stochastic solvers.
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+    max_iter : int, default=200
+        Largest number of epochs, or of iterations of "lbfgs".
+    shuffle : bool, default=True
+        Whether to shuffle the samples before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Source of the initial weights, of the validation split and of the order of the samples.
+    tol : float, default=1e-4
+        Smallest improvement of the loss, or of the validation score, that counts.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    warm_start : bool, default=False
+        Whether `fit` continues from the parameters of the call before.
+    momentum : float, default=0.9
+        Momentum of "sgd", from 0 to 1.
+    nesterovs_momentum : bool, default=True
+        Whether the momentum of "sgd" is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to set aside `validation_fraction` of the samples, and to stop when their score
+        does not improve.
+    validation_fraction : float, default=0.1
+        Share of the samples that early stopping sets aside.
+    beta_1 : float, default=0.9
+        Decay rate of the first moment of "adam", in [0, 1).
+    beta_2 : float, default=0.999
+        Decay rate of the second moment of "adam", in [0, 1).
+    epsilon : float, default=1e-8
+        Added to the denominator of "adam" for numerical stability.
+    n_iter_no_change : int, default=10
+        Number of epochs in a row without an improvement by `tol` after which the training stops.
+    max_fun : int, default=15000
+        Largest number of evaluations of the loss by "lbfgs".
+    initialization : str, callable or sequence, default="auto"
+        "auto" draws weights and biases as scikit-learn does. Otherwise the name of an initialiser
+        of :mod:`fastinit.initializers`, an initialiser, a ``functools.partial`` of one for other
+        settings, a callable that fills ``out`` as in :meth:`fastinit.Network.initialize`, or a
+        sequence with one of these for each layer.
+    n_networks : int, default=1
+        Number of networks of a deep ensemble [1]_, whose outputs are averaged.
+    n_init : int, default=1
+        Number of starts of each network. The one with the best validation score is kept, or with
+        the lowest loss without `early_stopping`.
+    threads : int, default=None
+        Largest number of threads. None means all usable cores, but one inside a worker of joblib.
+        Results do not depend on it.
+
+    Attributes
+    ----------
+    coefs_ : list of ndarray of shape (n_in, n_out)
+        The weights of each layer.
+    intercepts_ : list of ndarray of shape (n_out,)
+        The biases of each layer.
+    loss_ : float
+        The loss of the last epoch.
+    loss_curve_ : list of float
+        The loss of each epoch. Of the stochastic solvers only.
+    best_loss_ : float or None
+        The lowest loss of an epoch; None with `early_stopping`.
+    validation_scores_ : list of float or None
+        R2 on the validation samples after each epoch; None without `early_stopping`.
+    best_validation_score_ : float or None
+        The best of `validation_scores_`, whose parameters are kept; None without
+        `early_stopping`.
+    n_iter_ : int
+        Number of epochs, or of iterations of "lbfgs".
+    t_ : int
+        Number of samples that the training has used, each counted once per epoch.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features. Exists if `X` has names that are strings.
+    n_layers_ : int
+        Number of layers, with those of the inputs and the outputs.
+    n_outputs_ : int
+        Number of outputs of the network.
+    out_activation_ : str
+        Activation of the outputs.
+    networks_ : list of MLPRegressor
+        The networks of an ensemble. Exists if `n_networks` is above 1; the other attributes are
+        then those of the first network.
+
+    References
+    ----------
+    .. [1] Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty
+       estimation using deep ensembles", NeurIPS 2017, arXiv:1612.01474.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
 from math import inf
 from numbers import Integral
@@ -25,6 +26,8 @@ from fastinit.sklearn.descent import (
     solver_of,
     warn_of_convergence,
 )
+from fastinit.training.blas import single_blas_thread
+from fastinit.validation import frames_inside
 
 Array = NDArray[Any]
 
@@ -168,11 +171,17 @@ class Job:
         estimator._best_theta = None
         if not self.is_lbfgs:
             estimator.loss_curve_ = []
-            estimator._no_improvement_count = 0
-            stops = estimator.early_stopping
-            estimator.validation_scores_ = [] if stops else None
-            estimator.best_validation_score_ = -inf if stops else None
-            estimator.best_loss_ = None if stops else inf
+            self._start_records()
+
+    def _start_records(self) -> None:
+        """Set what the rule of stopping compares with."""
+        estimator = self.estimator
+        stops = bool(estimator.early_stopping)
+        estimator._no_improvement_count = 0
+        estimator.validation_scores_ = [] if stops else None
+        estimator.best_validation_score_ = -inf if stops else None
+        estimator.best_loss_ = None if stops else inf
+        estimator._best_theta = None
 
     def _constants(self) -> Array | None:
         """Return ``y log y - y`` of each example, which scikit-learn's Poisson loss includes."""
@@ -189,10 +198,18 @@ class Job:
         n_in_loss = estimator._n_in_loss()
         solver = estimator.__dict__.get("_optimizer")
         if not data.incremental or solver is None:
-            solver = solver_of(estimator, self.theta.size, data.dtype, n_in_loss)
+            n_layers = len(data.sizes) - 1
+            solver = solver_of(estimator, self.theta.size, data.dtype, n_in_loss, n_layers)
             estimator._optimizer = solver
         if estimator.early_stopping and data.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        # A call before may have had another solver, or another value of early_stopping.
+        has_scores = getattr(estimator, "validation_scores_", None) is not None
+        if not hasattr(estimator, "loss_curve_"):
+            estimator.loss_curve_ = []
+            self._start_records()
+        elif has_scores != bool(estimator.early_stopping):
+            self._start_records()
         rows, score = self._split() if estimator.early_stopping else (data.rows, None)
         n = data.examples.X.shape[0] if rows is None else len(rows)
         if isinstance(estimator.batch_size, str):
@@ -202,7 +219,7 @@ class Job:
                 warnings.warn(
                     "Got `batch_size` less than 1 or larger than "
                     "sample size. It is going to be clipped",
-                    stacklevel=5,
+                    stacklevel=frames_inside(),
                 )
             batch_size = int(np.clip(estimator.batch_size, 1, n))
         progress = Progress(
@@ -293,7 +310,7 @@ class Job:
             estimator.best_validation_score_ = progress.best_validation_score
             estimator._best_theta = progress.best_theta
             if self.descent.interrupted:
-                warnings.warn("Training interrupted by user.", stacklevel=4)
+                warnings.warn("Training interrupted by user.", stacklevel=frames_inside())
             elif (
                 progress.n_iter == estimator.max_iter
                 and not self.descent.converged
@@ -303,7 +320,7 @@ class Job:
                     f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=frames_inside(),
                 )
             if estimator.early_stopping and progress.best_theta is not None:
                 theta = progress.best_theta
@@ -325,7 +342,12 @@ def run_all(jobs: list[Job], threads: int) -> Generator[Job, None, None]:
             job.run()
             yield job
         return
-    with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
+    any_lbfgs = any(job.is_lbfgs for job in jobs)
+    # Here, because the threads of the pool end at different times.
+    with (
+        single_blas_thread() if any_lbfgs else nullcontext(),
+        ThreadPoolExecutor(min(threads, len(jobs))) as pool,
+    ):
         futures = [pool.submit(job.run) for job in jobs]
         try:
             for job, future in zip(jobs, futures, strict=True):

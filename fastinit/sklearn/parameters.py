@@ -13,6 +13,7 @@ from fastinit.training.optimizers import LBFGS, Optimizer
 
 # Names of scikit-learn's activations that the kernels call otherwise.
 KERNEL_NAMES = {"logistic": "sigmoid"}
+_THEIRS = ("identity", "sigmoid", "tanh", "relu")
 STOCHASTIC = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "invscaling", "adaptive")
 
@@ -62,6 +63,12 @@ def _initialization(value: Any) -> bool:
     return isinstance(value, str) or callable(value) or isinstance(value, Sequence)
 
 
+def _class_weight(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(each, Mapping) for each in value)
+    return value is None or isinstance(value, Mapping) or value == "balanced"
+
+
 _AT_LEAST_ONE = _whole(1)
 # What scikit-learn has too; its own check words the error.
 SHARED: dict[str, Callable[[Any], bool]] = {
@@ -104,8 +111,7 @@ OWN: dict[str, tuple[Callable[[Any], bool], str]] = {
         _initialization, "a str, a callable or a sequence with one of these for each layer",
     ),
     "class_weight": (
-        lambda value: value is None or value == "balanced" or isinstance(value, (Mapping, list)),
-        "a str among {'balanced'}, an instance of 'dict', an instance of 'list' or None",
+        _class_weight, "a str among {'balanced'}, a dict, a list of dicts (one per output) or None",
     ),
     "n_networks": (_AT_LEAST_ONE, "an int in the range [1, inf)"),
     "n_init": (_AT_LEAST_ONE, "an int in the range [1, inf)"),
@@ -114,6 +120,12 @@ OWN: dict[str, tuple[Callable[[Any], bool], str]] = {
         "an int in the range [1, inf) or None",
     ),
 }  # fmt: skip
+# What shared parameters accept in addition: notes below the errors, whose texts are scikit-learn's.
+ALSO = {
+    "activation": ", ".join(repr(name) for name in ACTIVATIONS if name not in _THEIRS),
+    "solver": "'adamw' and optimisers other than LBFGS, such as fastinit.Adam(0.01)",
+    "learning_rate": "callables, such as fastinit.Cosine; a number is learning_rate_init",
+}
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -143,7 +155,12 @@ def _raise(estimator: Any, original: Any, name: str) -> None:
     value = getattr(estimator, name)
     # A class of the same name, which the message mentions.
     theirs = type(type(estimator).__name__, (original,), {"__init__": original.__init__})
-    theirs(**{name: value}).fit(np.zeros((2, 1)), np.arange(2))
+    try:
+        theirs(**{name: value}).fit(np.zeros((2, 1)), np.arange(2))
+    except (TypeError, ValueError) as error:
+        if name in ALSO:
+            error.add_note(f"fastinit also accepts {ALSO[name]}.")
+        raise
     raise InvalidParameterError(
         f"The {name!r} parameter of {type(estimator).__name__} is invalid. Got {value!r}."
     )

@@ -22,6 +22,7 @@ def cross_validate_stack(
     param_grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
     cv: Any = None,
     scoring: Any = None,
+    groups: Any = None,
 ) -> dict[str, Any]:
     """Cross-validate all candidates of a grid, training all of their networks at once.
 
@@ -44,17 +45,22 @@ def cross_validate_stack(
         As in ``GridSearchCV``: 5 folds by default, stratified for a classifier.
     scoring : str, callable, list, tuple or dict, default=None
         As in ``GridSearchCV``.
+    groups : array-like of shape (n_samples,), default=None
+        Group labels of the samples for ``cv``, as in ``GridSearchCV.fit``.
 
     Returns
     -------
     dict of str to ndarray
-        The table ``GridSearchCV.cv_results_``. A fit time is that of the whole call divided by the
-        number of networks.
+        The table ``GridSearchCV.cv_results_``; no estimator is fitted to all data. A fit time is
+        that of the whole call divided by the number of networks.
 
     Raises
     ------
     TypeError
         If the estimator is not one of this module.
+    ValueError
+        If a parameter is unknown, or no network can be trained. Candidates that cannot be trained
+        score NaN, with a warning, if others can.
 
     Examples
     --------
@@ -73,7 +79,7 @@ def cross_validate_stack(
             "estimator: expected an MLPClassifier or MLPRegressor of fastinit.sklearn, without a "
             f"pipeline or search around it; got {type(estimator).__name__}"
         )
-    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
+    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y, groups))
     data = _Data(estimator, X, y)
     candidates = list(ParameterGrid(param_grid))
     started = time.perf_counter()

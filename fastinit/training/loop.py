@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastinit.initializers.target import Seed, key_of
 from fastinit.kernels import dense, random, usable_cores
+from fastinit.training.blas import single_blas_thread
 from fastinit.training.network import Array, Matrix, Network, Vector
 from fastinit.training.optimizers import (
     LBFGS,
@@ -194,7 +195,7 @@ def train(
         Number of iterations between two calls of `callback`. None calls it about every 20 ms, as a
         display needs: short trainings are faster, but when it is called depends on the machine.
     progress : bool, default False
-        Whether to show a progress bar if standard error is a terminal. Requires rich.
+        Whether to show a progress bar, in a terminal or a notebook. Requires rich.
     resume : Run or Stack, optional
         Continue an earlier training. The result is the same, bit for bit, as that of a single
         longer training: the state of the optimiser, the position in the epoch and the records
@@ -279,6 +280,7 @@ def train(
     stopping = _stopping(monitor, tol, n_iter_no_change, held_out)
     cost_every = _cost_every(cost_every, before)
     penalty_in_cost = check_bool("penalty_in_cost", penalty_in_cost)
+    progress = check_bool("progress", progress)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a callable; got {type(callback).__name__}")
     if callback_every not in (None, "epoch") and callback is None:
@@ -873,20 +875,21 @@ class _Training:
             return
         x = theta.astype(np.float64)
         previous = [recorded(objective(x)[0], x)]
-        found = minimize(
-            objective,
-            x,
-            jac=True,
-            method="L-BFGS-B",
-            callback=after,
-            options={
-                "maxiter": total - self.done[k],
-                "maxfun": optimizer.max_fun,
-                "maxcor": optimizer.history,
-                "gtol": optimizer.tol,
-                "ftol": 0.0,
-            },
-        )
+        with single_blas_thread():
+            found = minimize(
+                objective,
+                x,
+                jac=True,
+                method="L-BFGS-B",
+                callback=after,
+                options={
+                    "maxiter": total - self.done[k],
+                    "maxfun": optimizer.max_fun,
+                    "maxcor": optimizer.history,
+                    "gtol": optimizer.tol,
+                    "ftol": 0.0,
+                },
+            )
         if raised:
             raise raised[0]
         done = self.done[k]
@@ -1060,6 +1063,8 @@ def _optimizers(
 ) -> list[Optimizer]:
     """Return one optimiser per network."""
     if optimizer is not None and learning_rate is not None:
+        if isinstance(optimizer, LBFGS):
+            raise TypeError(f"learning_rate: expected none with LBFGS; got {learning_rate!r}")
         raise TypeError("learning_rate: pass it either directly or in the optimizer, not both")
     found: list[Optimizer]
     if optimizer is None and learning_rate is None:
@@ -1073,7 +1078,12 @@ def _optimizers(
         found = [optimizer] * k
     elif single or isinstance(optimizer, str) or not isinstance(optimizer, Sequence):
         names = ", ".join(kind.__name__ for kind in OPTIMIZERS)
-        raise TypeError(f"optimizer: expected one of {names}; got {type(optimizer).__name__}")
+        text = type(optimizer).__name__
+        if isinstance(optimizer, str):
+            text = repr(optimizer)
+        elif isinstance(optimizer, type):
+            text = f"the class {optimizer.__name__}"
+        raise TypeError(f"optimizer: expected an instance of one of {names}; got {text}")
     else:
         found = list(optimizer)
     kinds = {type(each) for each in found}
@@ -1082,7 +1092,10 @@ def _optimizers(
         raise TypeError(f"optimizer: expected optimisers of one class; got {names}")
     if len(found) != k:
         name = "learning_rate" if optimizer is None else "optimizer"
-        raise ValueError(f"{name}: expected one for each of {k} networks; got {len(found)}")
+        hint = ""
+        if optimizer is None and len(found) == network.n_layers:
+            hint = "; pass rates per layer as optimizer=GradientDescent(...)"
+        raise ValueError(f"{name}: expected one for each of {k} networks; got {len(found)}{hint}")
     for each in found:
         rate = None if isinstance(each, LBFGS) else each.learning_rate
         if isinstance(rate, tuple) and len(rate) != network.n_layers:
@@ -1092,9 +1105,14 @@ def _optimizers(
             )
     for run, each in zip(before, found, strict=False):
         if type(run.optimizer) is not type(each):
+            own = type(run.optimizer).__name__
+            if optimizer is None:
+                raise ValueError(
+                    f"learning_rate: expected in optimizer={own}(...), the class of the run to "
+                    f"resume; got {learning_rate!r}"
+                )
             raise ValueError(
-                f"optimizer: expected {type(run.optimizer).__name__}, as in the run to resume; "
-                f"got {type(each).__name__}"
+                f"optimizer: expected {own}, as in the run to resume; got {type(each).__name__}"
             )
         slots = 0 if isinstance(each, LBFGS) else each.slots
         state = run._state

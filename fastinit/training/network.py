@@ -1062,6 +1062,8 @@ class Network:
             expected = f"({m},) or ({n}, {m})" if vector else f"({n}, {m})"
             if Y.shape == (m, n):
                 expected += ", examples along the second axis"
+            if Y.shape == (m,) and self.output == "sigmoid":
+                expected += " (class numbers require output='softmax')"
             raise ValueError(
                 f"{name}: expected shape {expected} to match {of_X} {X.shape}; got {Y.shape}"
             )

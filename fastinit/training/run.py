@@ -1,6 +1,7 @@
 """Run and Stack, the classes that :func:`train` returns."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
@@ -16,6 +17,10 @@ from fastinit.training.optimizers import Optimizer
 # The order of the examples in each epoch: the key of the shuffle, None for the order of X, an
 # array, or a callable that returns the array of an epoch.
 Order = int | NDArray[np.intp] | Callable[[int], ArrayLike] | None
+
+
+# Ends of a training that a summary of a stack need not mention, or mentions otherwise.
+_EXPECTED = ("", "iterations", "divergence")
 
 
 class Data(NamedTuple):
@@ -278,6 +283,11 @@ class Stack(_Summarized, Sequence[Run]):
         return [run.diverged_at for run in self]
 
     @property
+    def stopped_by(self) -> list[str]:
+        """The ``stopped_by`` of each network."""
+        return [run.stopped_by for run in self]
+
+    @property
     def seconds(self) -> float:
         """Wall-clock time of the training in seconds."""
         return max((run.seconds for run in self), default=0.0)
@@ -288,10 +298,17 @@ class Stack(_Summarized, Sequence[Run]):
         final = final[~np.isnan(final)]
         facts = {"networks": f"{len(self):,}"}
         if len(self):
-            facts |= {"network": str(self[0].network), "optimizer": str(self[0].optimizer)}
+            first = self[0].optimizer
+            same = all(run.optimizer == first for run in self)
+            text = str(first) if same else f"{type(first).__name__}, other settings in each network"
+            facts |= {"network": str(self[0].network), "optimizer": text}
         facts["iterations"] = f"{max((run.iterations for run in self), default=0):,}"
         if final.size:
             facts["final costs"] = f"{final.min():.6g} to {final.max():.6g}"
         facts["diverged"] = f"{diverged:,}"
+        reasons = Counter(self.stopped_by)
+        other = [f"{n:,} by {name}" for name, n in reasons.items() if name not in _EXPECTED]
+        if other:
+            facts["stopped"] = ", ".join(other)
         facts["time"] = f"{self.seconds:.3g} s"
         return facts

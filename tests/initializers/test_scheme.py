@@ -228,6 +228,14 @@ def test_register_refuses(registry):
     assert 0 < np.abs(theta[:6]).max() < 1
 
 
+def test_a_name_with_settings_is_refused():
+    message = (
+        r"functools.partial\(fastinit.normal, ...\) with the settings; got 'normal\(std=0.1\)'"
+    )
+    with pytest.raises(ValueError, match=message):
+        fi.Network([3, 2]).initialize("normal(std=0.1)")
+
+
 def test_unknown_keywords_are_named():
     with pytest.raises(TypeError, match="sed: expected a keyword of the initialiser; got an unkno"):
         fi.he_normal((2, 2), sed=0)

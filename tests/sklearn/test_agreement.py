@@ -422,6 +422,13 @@ def test_script(tmp_path):
     )  # fmt: skip
     assert empty.returncode == 2
     assert "usage" in empty.stdout
+    absent = subprocess.run(
+        [sys.executable, "-m", "fastinit.sklearn", "absent.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert absent.returncode == 1
+    assert "no such file: absent.py" in absent.stderr
+    assert "Traceback" not in absent.stderr
 
 
 def test_no_warning_is_lost():

@@ -1,5 +1,7 @@
 """What scikit-learn's perceptrons do not have: ensembles, starts, schemes, weights of classes."""
 
+import inspect
+import re
 import warnings
 
 import numpy as np
@@ -9,9 +11,11 @@ pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris, make_regression
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
     HalvingGridSearchCV,
     KFold,
     RandomizedSearchCV,
@@ -57,6 +61,8 @@ def test_an_ensemble_of_regressors():
     model.set_params(n_networks=2)
     with pytest.raises(ValueError, match="n_networks is 2, but 3"):
         model.partial_fit(XR, YR)
+    with pytest.raises(ValueError, match="n_networks is 2, but 1 network was fitted before"):
+        MLPRegressor(**SHORT).fit(XR, YR).set_params(n_networks=2).partial_fit(XR, YR)
 
 
 def test_the_best_start_is_kept():
@@ -173,6 +179,15 @@ def test_stack_with_folds_of_other_classes_and_failures():
     assert np.isnan(tables[1]["mean_test_score"]).tolist() == [False, True]
 
 
+def test_stack_with_groups():
+    groups, model, grid = np.arange(len(X)) % 5, MLPClassifier(**SHORT), {"alpha": [0.01, 1]}
+    ours = cross_validate_stack(model, X, Y, grid, cv=GroupKFold(3), groups=groups)
+    theirs = GridSearchCV(model, grid, cv=GroupKFold(3)).fit(X, Y, groups=groups).cv_results_
+    np.testing.assert_array_equal(ours["mean_test_score"], theirs["mean_test_score"])
+    with pytest.raises(ValueError, match="groups"):
+        cross_validate_stack(model, X, Y, grid, cv=GroupKFold(3))
+
+
 def test_stack_refuses_other_estimators():
     with pytest.raises(TypeError, match="estimator: expected an MLPClassifier"):
         cross_validate_stack(GridSearchCV(MLPClassifier(), GRID), X, Y, GRID)
@@ -217,3 +232,71 @@ def test_sparse_features_in_parts(monkeypatch):
         np.testing.assert_allclose(
             a.predict_proba(Xb), b.predict_proba(sp.csc_matrix(Xb)), rtol=1e-4, atol=1e-7
         )
+
+
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+def test_docstrings_list_all_parameters_and_attributes(estimator):
+    doc = inspect.getdoc(estimator)
+    parameters, _, attributes = doc.partition("\nAttributes\n")
+    listed = re.findall(r"^(\w+) :", parameters, re.MULTILINE)
+    assert listed == list(inspect.signature(estimator).parameters)
+    model = estimator(n_networks=2, early_stopping=True, max_iter=1, random_state=0).fit(X, Y)
+    fitted = {name for name in vars(model) if name.endswith("_") and name[0] != "_"}
+    assert set(re.findall(r"^(\w+) :", attributes, re.MULTILINE)) == fitted | {"feature_names_in_"}
+
+
+def test_the_html_repr_documents_the_parameters():
+    html = MLPClassifier()._repr_html_()
+    assert "sklearn.neural_network.MLPClassifier.html" in html
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "swish"}, r"Got 'swish' instead.\nfastinit also accepts .*'silu'"),
+        ({"solver": "rmsprop"}, r"'adamw' and optimisers other than LBFGS"),
+        ({"solver": fi.LBFGS()}, r"'adamw' and optimisers other than LBFGS"),
+        ({"learning_rate": 0.1}, r"a number is learning_rate_init"),
+        ({"class_weight": [1, 2, 3]}, r"a list of dicts \(one per output\)"),
+        ({"solver": fi.Adam([0.1] * 3)}, r"solver: expected a learning rate for each of 2 layers"),
+    ],
+)
+def test_errors_name_what_is_accepted(options, message):
+    with pytest.raises(ValueError) as found:  # noqa: PT011
+        MLPClassifier(**options).fit(X, Y)
+    text = "\n".join([str(found.value), *getattr(found.value, "__notes__", [])])
+    assert re.search(message, text)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_networks": 2}, {"n_init": 2}, {"solver": "lbfgs"}])
+def test_warnings_refer_to_the_caller(options):
+    with pytest.warns(ConvergenceWarning) as found:
+        MLPClassifier(max_iter=1, random_state=0, **options).fit(X, Y)
+    assert {each.filename for each in found} == {__file__}
+
+
+def test_weights_of_the_classes_of_each_output():
+    targets = np.stack([Y > 0, Y > 1], axis=1)
+    weights = [{False: 1.0, True: 2.0}, {False: 3.0, True: 1.0}]
+    a = MLPClassifier(class_weight=weights, **SHORT).fit(X, targets)
+    b = MLPClassifier(**SHORT).fit(X, targets, compute_sample_weight(weights, targets))
+    np.testing.assert_array_equal(a.loss_curve_, b.loss_curve_)
+
+
+@pytest.mark.parametrize("n_networks", [1, 2])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_another_solver_or_stopping_rule_on_the_same_parameters(n_networks, solver, early_stopping):
+    """scikit-learn's estimators raise errors of missing attributes here."""
+    model = MLPClassifier(
+        solver=solver, early_stopping=early_stopping, n_networks=n_networks, **SHORT
+    ).fit(X, Y)
+    before = model.coefs_[0].copy()
+    model.set_params(solver="adam", early_stopping=False).partial_fit(X, Y)
+    assert not np.array_equal(model.coefs_[0], before)
+    assert model.best_loss_ == model.loss_curve_[-1]
+    assert model.validation_scores_ is None
+    model.set_params(early_stopping=True, warm_start=True).fit(X, Y)
+    assert model.best_loss_ is None
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert len(model.validation_scores_) == model.n_iter_

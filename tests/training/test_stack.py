@@ -72,6 +72,7 @@ def test_one_divergence_leaves_the_others_alone(net, thetas, circles):
         alone = fi.train(net, start[k].copy(), X, Y, learning_rate=rates[k], iterations=200)
         assert_same(run, alone)
     assert "diverged     2" in repr(stack)
+    assert "optimizer    GradientDescent, other settings in each network" in repr(stack)
     assert stack._repr_html_().startswith("<table>")
 
 
@@ -86,6 +87,8 @@ def test_one_that_stops_early_leaves_the_others_alone(net, thetas, circles):
     assert stack[2].stopped_by == "tol", "at a rate of zero nothing improves"
     assert stack[2].iterations == 7 * 4
     assert len({run.iterations for run in stack}) > 1
+    assert stack.stopped_by == [run.stopped_by for run in stack]
+    assert f"stopped      {stack.stopped_by.count('tol')} by tol\n" in repr(stack)
     for k, run in enumerate(stack):
         alone = fi.train(net, start[k].copy(), X, Y, learning_rate=rates[k], **settings)
         assert_same(run, alone)
@@ -147,6 +150,7 @@ def test_lbfgs(net, thetas, circles):
     [
         ({"learning_rate": [0.1, 0.2]}, ValueError,
          "learning_rate: expected one for each of 5 networks; got 2"),
+        ({"learning_rate": [0.1] * 3}, ValueError, "pass rates per layer as optimizer="),
         ({"learning_rate": [0.1] * 4 + [-1]}, ValueError, "learning_rate: expected finite and >="),
         ({"optimizer": [fi.Adam()] * 4}, ValueError, "optimizer: expected one for each of 5"),
         ({"optimizer": [fi.Adam()] * 4 + [fi.AdamW()]}, TypeError, "optimizer: expected optimisers "
