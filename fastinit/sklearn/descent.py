@@ -7,6 +7,7 @@ the kernel.
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf, nan
@@ -52,6 +53,7 @@ class Pace:
         self.memories = {n: dense.Descent() for n in self.seconds}
         self.calls = 0
         self.memory = self.memories[threads]
+        self.cancelled = False
 
     def is_trial(self) -> bool:
         """Whether the next call is to compare the numbers of threads."""
@@ -66,14 +68,22 @@ class Pace:
         elif self.is_trial():
             n = 1 if n == self.threads else self.threads
         self.memory = self.memories[n]
+        self.check()
         start = perf_counter()
         kernel(n, self.memory)
+        self.check()
         self.seconds[n] = (perf_counter() - start) / work
         self.calls += 1
 
-    def interrupt(self) -> None:
-        """Make the current call return soon; from another thread."""
+    def cancel(self) -> None:
+        """Make the current call and all later ones raise CancelledError; from another thread."""
+        self.cancelled = True
         self.memory.interrupt()
+
+    def check(self) -> None:
+        """Raise CancelledError after a call of :meth:`cancel`."""
+        if self.cancelled:
+            raise CancelledError
 
 
 @dataclass
@@ -258,7 +268,6 @@ class Descent:
     incremental: bool = False
     converged: bool = False
     interrupted: bool = False
-    cancelled: bool = False
 
     def __post_init__(self) -> None:
         self.n = self.examples.X.shape[0] if self.rows is None else len(self.rows)
@@ -283,7 +292,7 @@ class Descent:
         # An epoch at a time where something happens after each.
         singly = self.verbose or self.score is not None or self.incremental
         try:
-            while progress.n_iter < self.max_iter and not self.cancelled:
+            while progress.n_iter < self.max_iter:
                 ahead = 1.0 if singly else self.n_iter_no_change + 1 - progress.no_improvement
                 ahead = min(ahead, self.max_iter - progress.n_iter, MOST_ORDERED // self.n)
                 if self.pace.is_trial():
@@ -361,6 +370,7 @@ class Descent:
         flat = costs.reshape(1, -1)
         for epoch, order in enumerate(orders):
             for first in range(0, self.per_epoch, batches):
+                self.pace.check()
                 rows = order[first * self.batch_size : (first + batches) * self.batch_size]
                 X, Y, weights = self.examples.take(rows)
                 start = epoch * self.per_epoch + first
@@ -474,6 +484,7 @@ def loss_and_gradient(
         cost, part = 0.0, np.empty_like(gradient)
         gradient[:] = 0
         for start in range(0, m, examples.rows_at_once):
+            pace.check()
             X, Y, weights = examples.take(slice(start, start + examples.rows_at_once))
             share = (X.shape[1] if weights is None else weights.sum()) / total
             [own] = dense.loss_and_gradient(
@@ -494,12 +505,12 @@ def minimize(
     constant: float,
     n_in_loss: int,
     estimator: Any,
-    threads: int,
+    pace: Pace,
 ) -> Any:
     """Run SciPy's L-BFGS from ``theta`` and return its result."""
     import scipy.optimize
 
-    pace, blas = Pace(threads), _blas()
+    blas = _blas()
 
     def objective(x: Array) -> tuple[float, Array]:
         gradient = np.empty_like(x)  # SciPy keeps it

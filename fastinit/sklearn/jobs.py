@@ -20,6 +20,7 @@ from fastinit.kernels import dense, usable_cores
 from fastinit.sklearn.descent import (
     Descent,
     Examples,
+    Pace,
     Progress,
     minimize,
     solver_of,
@@ -124,6 +125,7 @@ class Job:
         self.theta = theta.astype(data.dtype, copy=False)
         self.constants = self._constants()
         self.descent = None if self.is_lbfgs else self._stochastic()
+        self.pace = Pace(threads) if self.descent is None else self.descent.pace
 
     def _seeded(self) -> np.random.RandomState:
         """Return scikit-learn's random state; that of a call before is seeded again."""
@@ -265,15 +267,18 @@ class Job:
             constant = float(np.average(self.constants, weights=self.data.examples.weights))
         self.result = minimize(
             self.network.layout, self.theta, self.data.examples, self.network._is_weight, constant,
-            self.estimator._n_in_loss(), self.estimator, self.threads,
+            self.estimator._n_in_loss(), self.estimator, self.pace,
         )  # fmt: skip
         self.theta = np.ascontiguousarray(self.result.x)
 
     def cancel(self) -> None:
-        """Make a stochastic training in another thread stop soon."""
-        if self.descent is not None:
-            self.descent.cancelled = True
-            self.descent.pace.interrupt()
+        """Make the training in another thread stop soon."""
+        self.pace.cancel()
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training, as it ends one of scikit-learn."""
+        return self.descent is not None and self.descent.interrupted
 
     def finish(self) -> None:
         """Set the attributes of the estimator, and warn; raise an error of the training."""
@@ -318,11 +323,13 @@ class Job:
 def run_all(jobs: list[Job], threads: int) -> Generator[Job, None, None]:
     """Run jobs in parallel, each in one thread; yield them in order, each when it is done.
 
-    Closing the iterator stops the jobs that are left.
+    Ctrl-C, or closing the iterator, stops the jobs that are left.
     """
     if threads == 1 or len(jobs) < 2:
         for job in jobs:
             job.run()
+            if job.is_interrupted:
+                raise KeyboardInterrupt
             yield job
         return
     with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
