@@ -1,6 +1,6 @@
 """Ctrl-C while several networks are trained: all of them stop, and none is lost."""
 
-import _thread
+import signal
 import threading
 import time
 
@@ -11,7 +11,10 @@ pytest.importorskip("sklearn", minversion="1.6")
 
 from fastinit.sklearn import MLPClassifier, cross_validate_stack
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="requires signals of threads"),
+]
 
 RANDOM = np.random.RandomState(0)
 X = RANDOM.standard_normal((4000, 40))
@@ -29,7 +32,7 @@ def seconds_after_interrupt(call):
 
     def press():
         pressed.append(time.perf_counter())
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     timer = threading.Timer(0.3, press)
     timer.start()
