@@ -164,6 +164,18 @@ class Solver:
         self.learning_rate = float(rates[0, -1, 0])
         return rates
 
+    def take_alpha(self, estimator: Any) -> None:
+        """Take the penalty of an estimator that was changed between two calls of partial_fit.
+
+        scikit-learn keeps the other settings of the first call.
+        """
+        if isinstance(estimator.solver, str):
+            alpha = float(estimator.alpha)
+            if estimator.solver == "adamw":
+                self.rule = self.rule._replace(weight_decay=alpha)
+            else:
+                self.rule = self.rule._replace(l2=alpha)
+
     def slow_down(self) -> bool:
         """Divide an adaptive learning rate by 5; return whether the training must stop instead."""
         if self.schedule != "adaptive" or self.learning_rate <= 1e-6:

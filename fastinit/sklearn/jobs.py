@@ -29,11 +29,14 @@ from fastinit.sklearn.descent import (
 
 Array = NDArray[Any]
 
+# More than any machine has; the kernels count threads in machine words.
+MOST_THREADS = 1 << 16
+
 
 def threads_of(estimator: Any) -> int:
     """Return the number of threads to use: one inside a worker of joblib."""
     if estimator.threads is not None:
-        return int(estimator.threads)
+        return min(int(estimator.threads), MOST_THREADS)
     from joblib.parallel import get_active_backend
 
     backend, _ = get_active_backend()
@@ -170,11 +173,15 @@ class Job:
         estimator._best_theta = None
         if not self.is_lbfgs:
             estimator.loss_curve_ = []
-            estimator._no_improvement_count = 0
-            stops = estimator.early_stopping
-            estimator.validation_scores_ = [] if stops else None
-            estimator.best_validation_score_ = -inf if stops else None
-            estimator.best_loss_ = None if stops else inf
+            self._monitor()
+
+    def _monitor(self) -> None:
+        """Start the records of the value that decides when to stop."""
+        estimator, by_score = self.estimator, self.estimator.early_stopping
+        estimator._no_improvement_count = 0
+        estimator.validation_scores_ = [] if by_score else None
+        estimator.best_validation_score_ = -inf if by_score else None
+        estimator.best_loss_ = None if by_score else inf
 
     def _constants(self) -> Array | None:
         """Return ``y log y - y`` of each example, which scikit-learn's Poisson loss includes."""
@@ -193,6 +200,8 @@ class Job:
         if not data.incremental or solver is None:
             solver = solver_of(estimator, self.theta.size, data.dtype, n_in_loss)
             estimator._optimizer = solver
+        else:
+            solver.take_alpha(estimator)
         if estimator.early_stopping and data.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         rows, score = self._split() if estimator.early_stopping else (data.rows, None)
@@ -207,13 +216,20 @@ class Job:
                     stacklevel=5,
                 )
             batch_size = int(np.clip(estimator.batch_size, 1, n))
+        # The fit before may have had another solver or another rule.
+        if not hasattr(estimator, "loss_curve_"):
+            estimator.loss_curve_ = []
+            self._monitor()
+        elif (estimator.best_loss_ is None) != bool(estimator.early_stopping):
+            estimator._best_theta = None
+            self._monitor()
         progress = Progress(
             t=estimator.t_,
             no_improvement=estimator._no_improvement_count,
             loss_curve=estimator.loss_curve_,
-            validation_scores=getattr(estimator, "validation_scores_", None),
-            best_loss=getattr(estimator, "best_loss_", inf),
-            best_validation_score=getattr(estimator, "best_validation_score_", None),
+            validation_scores=estimator.validation_scores_,
+            best_loss=estimator.best_loss_,
+            best_validation_score=estimator.best_validation_score_,
             best_theta=getattr(estimator, "_best_theta", None),
         )
         if score is not None and progress.best_theta is None:

@@ -217,3 +217,24 @@ def test_sparse_features_in_parts(monkeypatch):
         np.testing.assert_allclose(
             a.predict_proba(Xb), b.predict_proba(sp.csc_matrix(Xb)), rtol=1e-4, atol=1e-7
         )
+
+
+def test_another_rule_or_solver_continues_a_training():
+    """scikit-learn ends with an error about None here."""
+    model = MLPClassifier(warm_start=True, **SHORT).fit(X, Y)
+    losses = list(model.loss_curve_)
+    model.set_params(early_stopping=True).fit(X, Y)
+    assert model.loss_curve_[: len(losses)] == losses
+    assert len(model.validation_scores_) == model.n_iter_
+    assert model.best_loss_ is None
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    model.set_params(early_stopping=False).partial_fit(X, Y)
+    assert model.validation_scores_ is None
+    assert model.best_validation_score_ is None
+    assert model.best_loss_ == model.loss_
+    model.set_params(solver="lbfgs").fit(X, Y)
+    fitted = model.loss_
+    model = MLPClassifier(solver="lbfgs", warm_start=True, **SHORT).fit(X, Y)
+    model.set_params(solver="adam").fit(X, Y)
+    assert model.loss_curve_[0] == pytest.approx(fitted, rel=0.5)
+    assert len(model.loss_curve_) == model.n_iter_
