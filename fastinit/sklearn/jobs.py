@@ -227,9 +227,9 @@ class Job:
             t=estimator.t_,
             no_improvement=estimator._no_improvement_count,
             loss_curve=estimator.loss_curve_,
-            validation_scores=estimator.validation_scores_,
+            validation_scores=getattr(estimator, "validation_scores_", None),
             best_loss=estimator.best_loss_,
-            best_validation_score=estimator.best_validation_score_,
+            best_validation_score=getattr(estimator, "best_validation_score_", None),
             best_theta=getattr(estimator, "_best_theta", None),
         )
         if score is not None and progress.best_theta is None:

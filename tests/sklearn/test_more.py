@@ -219,6 +219,16 @@ def test_sparse_features_in_parts(monkeypatch):
         )
 
 
+def test_folds_of_masks_and_lists():
+    """Also of candidates that are fitted one by one."""
+    grid = {"n_networks": [1, 2], "solver": ["adam", "lbfgs"]}
+    masks = [(np.arange(len(Y)) % 3 != k, np.arange(len(Y)) % 3 == k) for k in range(2)]
+    model = MLPClassifier(max_iter=3, random_state=1, hidden_layer_sizes=(3,))
+    arguments = X.tolist(), Y.tolist()
+    search = GridSearchCV(model, grid, cv=masks).fit(*arguments)
+    assert_same_table(cross_validate_stack(model, *arguments, grid, masks), search.cv_results_)
+
+
 def test_another_rule_or_solver_continues_a_training():
     """scikit-learn ends with an error about None here."""
     model = MLPClassifier(warm_start=True, **SHORT).fit(X, Y)
