@@ -86,6 +86,15 @@ class Pace:
             raise CancelledError
 
 
+def checked_csr(X: Any) -> Any:
+    """Return a sparse matrix as CSR; raise ValueError if its indices lead out of it.
+
+    SciPy does not look at them, and would read and write other memory.
+    """
+    X.check_format(full_check=True)
+    return X.tocsr()
+
+
 @dataclass
 class Examples:
     """The examples of a training.
@@ -104,7 +113,7 @@ class Examples:
     def __post_init__(self) -> None:
         rows, columns = self.X.shape
         if not isinstance(self.X, np.ndarray):
-            self.X = self.X.tocsr()
+            self.X = checked_csr(self.X)
             if rows * columns * self.Y.itemsize <= DENSE_BYTES:
                 self.X = self.X.toarray()
         self.is_sparse = not isinstance(self.X, np.ndarray)
@@ -222,6 +231,11 @@ def solver_of(estimator: Any, n_parameters: int, dtype: Any, n_in_loss: int) -> 
         if isinstance(schedule, str):
             schedule = "constant"
     rate = kind.learning_rate if isinstance(kind, Optimizer) else estimator.learning_rate_init
+    n_layers = len(estimator.coefs_)
+    if isinstance(rate, tuple) and len(rate) != n_layers:
+        raise ValueError(
+            f"learning_rate: expected one for each of {n_layers} layers; got {len(rate)}"
+        )
     return Solver(
         rule,
         rate if isinstance(rate, (int, float)) else 0.0,
@@ -290,7 +304,7 @@ class Descent:
         self.starts = np.arange(self.per_epoch) * self.batch_size
         self.whole = self.per_epoch == 1 and self.rows is None and not self.examples.is_sparse
         weights = self.examples.weights
-        self.has_zeros = weights is not None and bool((weights == 0).any())
+        self.may_vanish = weights is not None and bool((weights <= 0).any())
         self.pace = Pace(self.threads)
         self.work = max(3 * self.n * self.theta.size, 1)
         self.first_network = np.zeros(1, np.intp)
@@ -321,7 +335,7 @@ class Descent:
         """Run some epochs; return whether the training stops after them."""
         progress = self.progress
         orders = self._orders(epochs)
-        if self.has_zeros and orders is not None:
+        if self.may_vanish and orders is not None:
             self._check_weights(orders)
         rates = self.solver.rates(
             epochs, self.per_epoch, progress.t, self.n, len(self.layout.sizes) - 1
@@ -357,8 +371,11 @@ class Descent:
     def _check_weights(self, orders: NDArray[np.intp]) -> None:
         weights = self.examples.weights
         assert weights is not None
-        if (np.add.reduceat(weights[orders], self.starts, axis=1) == 0).any():
+        sums = np.add.reduceat(weights[orders], self.starts, axis=1)
+        if (sums == 0).any():
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        if (sums < 0).any():
+            raise ValueError("The weights of a batch must have a sum above 0")
 
     def _descend(
         self, orders: NDArray[np.intp] | None, rates: Array, costs: Array, counts: Array

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastinit.kernels import dense
 from fastinit.sklearn import parameters
-from fastinit.sklearn.descent import Examples, Pace, loss_and_gradient
+from fastinit.sklearn.descent import Examples, Pace, checked_csr, loss_and_gradient
 from fastinit.sklearn.jobs import Job, Prepared, checked_weights, quality, run_all, threads_of
 from fastinit.training.network import Network
 
@@ -290,7 +290,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             features = X.astype(dtype, copy=False).T
             dense.forward(layout, stack, features, None, None, out, threads)
             return out
-        X = X.tocsr()
+        X = checked_csr(X)
         for start in range(0, X.shape[0], ROWS):
             rows = X[start : start + ROWS].toarray().astype(dtype, copy=False)
             part = np.empty((*out.shape[:2], len(rows)), dtype)

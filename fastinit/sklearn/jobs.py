@@ -46,12 +46,14 @@ def threads_of(estimator: Any) -> int:
 def checked_weights(sample_weight: Any, X: Any) -> Array:
     """Return the weights after the checks of scikit-learn."""
     n = X.shape[0]
+    weights: Array
     if np.isscalar(sample_weight):
-        return np.full(n, sample_weight, X.dtype)
-    weights: Array = check_array(
-        sample_weight, accept_sparse=False, ensure_2d=False, dtype=[np.float64, np.float32],
-        order="C", copy=False, input_name="sample_weight",
-    )  # fmt: skip
+        weights = np.full(n, sample_weight, X.dtype)
+    else:
+        weights = check_array(
+            sample_weight, accept_sparse=False, ensure_2d=False, dtype=[np.float64, np.float32],
+            order="C", copy=False, input_name="sample_weight",
+        )  # fmt: skip
     if weights.ndim != 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
@@ -101,6 +103,14 @@ class Prepared:
             weights = factors if weights is None else weights * factors
         if weights is not None:
             weights = np.ascontiguousarray(weights, self.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = weights[slice(None) if rows is None else rows].sum(dtype=np.float64)
+            # The kernels would divide by it; the mean loss of others has no minimum.
+            if not 0 < total < inf:
+                raise ValueError(
+                    "The product of sample and class weights must have a finite sum above 0; "
+                    f"got {total}"
+                )
         if examples is None:
             examples = Examples(X, np.ascontiguousarray(targets.T, self.dtype), weights)
         elif weights is not examples.weights:
@@ -163,11 +173,11 @@ class Job:
             seed = int(self.random_state.randint(np.iinfo(np.int32).max))
             try:
                 theta = network.initialize(initialization, seed=seed)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 expected = str(error).removeprefix("scheme: expected ")
                 if expected == str(error):
                     raise
-                raise ValueError(f"initialization: expected 'auto', or {expected}") from None
+                raise type(error)(f"initialization: expected 'auto', or {expected}") from None
             estimator.coefs_ = [np.empty((a, b), dtype) for a, b in pairwise(sizes)]
         estimator._set_theta(theta)
         estimator._best_theta = None
@@ -353,6 +363,8 @@ def run_all(jobs: list[Job], threads: int) -> Generator[Job, None, None]:
         try:
             for job, future in zip(jobs, futures, strict=True):
                 future.result()
+                if job.is_interrupted:
+                    raise KeyboardInterrupt
                 yield job
         except BaseException:
             for future in futures:

@@ -1102,7 +1102,8 @@ def _optimizers(
         if slots and not (fits and state.shape == (slots, network.n_parameters)):
             raise ValueError(
                 f"resume: expected the state of {type(each).__name__}, of shape "
-                f"{(slots, network.n_parameters)}; got {np.shape(state)}"
+                f"{(slots, network.n_parameters)}, {network.dtype}; got {np.shape(state)}, "
+                f"{getattr(state, 'dtype', type(state).__name__)}"
             )
     return found
 

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 pytest.importorskip("sklearn", minversion="1.6")
 
@@ -248,3 +249,56 @@ def test_another_rule_or_solver_continues_a_training():
     model.set_params(solver="adam").fit(X, Y)
     assert model.loss_curve_[0] == pytest.approx(fitted, rel=0.5)
     assert len(model.loss_curve_) == model.n_iter_
+
+
+def test_schedules_of_another_number_of_layers_are_refused():
+    """A learning rate that is missing must not be taken from memory that nobody has written."""
+    for rates in ([0.1], [0.1, 0.2, 0.3]):
+        with pytest.raises(
+            ValueError, match=f"expected one for each of 2 layers; got {len(rates)}"
+        ):
+            MLPClassifier(solver=fi.Adam(rates), **SHORT).fit(X, Y)
+    with pytest.raises(TypeError, match="initialization: expected 'auto', or a name"):
+        MLPClassifier(initialization=["he_normal", 5], **SHORT).fit(X, Y)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("weights", [-1.0, np.nan, np.full(len(Y), 1e308), -np.ones(len(Y))])
+def test_weights_without_a_sum_are_refused(solver, weights):
+    """The kernels would not move: a fit that does nothing must not look like one that did."""
+    model = MLPClassifier(solver=solver, batch_size=150, **SHORT)
+    with pytest.raises(ValueError, match="finite sum above 0"):
+        model.fit(X, Y, sample_weight=weights)
+    for class_weight in ({0: 0, 1: 0, 2: 0}, {0: np.nan}, {1: np.inf}):
+        model = MLPClassifier(solver=solver, class_weight=class_weight, **SHORT)
+        with pytest.raises(ValueError, match="finite sum above 0"):
+            model.fit(X, Y)
+
+
+def test_batches_of_negative_weights_are_refused():
+    weights = np.where(np.arange(len(Y)) < 140, 1.0, -1.0)
+    model = MLPClassifier(batch_size=10, shuffle=False, **SHORT)
+    with pytest.raises(ValueError, match="sum above 0"):
+        model.fit(X, Y, sample_weight=weights)
+
+
+def test_zero_is_no_weight_of_all_examples():
+    with pytest.raises(ValueError, match="at least one non-zero number"):
+        MLPRegressor(**SHORT).fit(XR, YR, sample_weight=0)
+
+
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_array"])
+@pytest.mark.parametrize(("array", "at", "value"), [
+    ("indices", 0, 10**6), ("indices", 0, -5), ("indptr", -1, 10**6), ("indptr", 1, 10**5),
+])  # fmt: skip
+def test_sparse_matrices_that_lead_out_of_themselves(form, array, at, value):
+    """SciPy crashes, or writes to other memory."""
+    model = MLPClassifier(**SHORT).fit(X, Y)
+    damaged = getattr(sp, form)(X)
+    getattr(damaged, array)[at] = value
+    for call in (
+        lambda: model.fit(damaged, Y), lambda: model.predict(damaged),
+        lambda: MLPClassifier(solver="lbfgs", n_networks=2).fit(damaged, Y),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="index|indices|indptr"):
+            call()
