@@ -300,5 +300,5 @@ def test_sparse_matrices_that_lead_out_of_themselves(form, array, at, value):
         lambda: model.fit(damaged, Y), lambda: model.predict(damaged),
         lambda: MLPClassifier(solver="lbfgs", n_networks=2).fit(damaged, Y),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match="index|indices|indptr"):
+        with pytest.raises(ValueError, match=r"index|indices|indptr"):
             call()
