@@ -1033,7 +1033,7 @@ def test_resume_of_costs_that_are_no_vector(net, theta, X, Y, costs):
     """Also of a run that counts its iterations by its costs."""
     run = fi.train(net, theta, X, Y, iterations=3)
     run.costs, run._iterations = costs, None
-    with pytest.raises(ValueError, match="resume: .* costs that are not a vector"):
+    with pytest.raises(ValueError, match=r"resume: .* costs that are not a vector"):
         fi.train(net, theta, X, Y, iterations=3, resume=run)
 
 
