@@ -7,6 +7,7 @@ the kernel.
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from math import inf, nan
 from time import perf_counter
@@ -58,6 +59,7 @@ class Pace:
         self.memories = {n: dense.Descent() for n in self.seconds}
         self.calls = 0
         self.memory = self.memories[threads]
+        self.cancelled = False
 
     def is_trial(self) -> bool:
         """Whether the next call is to compare the numbers of threads."""
@@ -72,14 +74,31 @@ class Pace:
         elif self.is_trial():
             n = 1 if n == self.threads else self.threads
         self.memory = self.memories[n]
+        self.check()
         start = perf_counter()
         kernel(n, self.memory)
+        self.check()
         self.seconds[n] = (perf_counter() - start) / work
         self.calls += 1
 
-    def interrupt(self) -> None:
-        """Make the current call return soon; from another thread."""
+    def cancel(self) -> None:
+        """Make the current call and all later ones raise CancelledError; from another thread."""
+        self.cancelled = True
         self.memory.interrupt()
+
+    def check(self) -> None:
+        """Raise CancelledError after a call of :meth:`cancel`."""
+        if self.cancelled:
+            raise CancelledError
+
+
+def checked_csr(X: Any) -> Any:
+    """Return a sparse matrix as CSR; raise ValueError if its indices lead out of it.
+
+    SciPy does not look at them, and would read and write other memory.
+    """
+    X.check_format(full_check=True)
+    return X.tocsr()
 
 
 @dataclass
@@ -101,7 +120,7 @@ class Examples:
         rows, columns = self.X.shape
         self.rows_at_once = rows_at_once(columns, self.Y.dtype)
         if not isinstance(self.X, np.ndarray):
-            self.X = self.X.tocsr()
+            self.X = checked_csr(self.X)
             if rows <= self.rows_at_once:
                 self.X = self.X.toarray()
         self.is_sparse = not isinstance(self.X, np.ndarray)
@@ -159,6 +178,18 @@ class Solver:
         rates = learning_rates([proxy], self.updates, self.updates + iterations, n_layers)
         self.learning_rate = float(rates[0, -1, 0])
         return rates
+
+    def take_alpha(self, estimator: Any) -> None:
+        """Take the penalty of an estimator that was changed between two calls of partial_fit.
+
+        scikit-learn keeps the other settings of the first call.
+        """
+        if isinstance(estimator.solver, str):
+            alpha = float(estimator.alpha)
+            if estimator.solver == "adamw":
+                self.rule = self.rule._replace(weight_decay=alpha)
+            else:
+                self.rule = self.rule._replace(l2=alpha)
 
     def slow_down(self) -> bool:
         """Divide an adaptive learning rate by 5; return whether the training must stop instead."""
@@ -271,7 +302,6 @@ class Descent:
     incremental: bool = False
     converged: bool = False
     interrupted: bool = False
-    cancelled: bool = False
 
     def __post_init__(self) -> None:
         self.n = self.examples.X.shape[0] if self.rows is None else len(self.rows)
@@ -282,7 +312,7 @@ class Descent:
         self.starts = np.arange(self.per_epoch) * self.batch_size
         self.whole = self.per_epoch == 1 and self.rows is None and not self.examples.is_sparse
         weights = self.examples.weights
-        self.has_zeros = weights is not None and bool((weights == 0).any())
+        self.may_vanish = weights is not None and bool((weights <= 0).any())
         self.pace = Pace(self.threads)
         self.work = max(3 * self.n * self.theta.size, 1)
         self.first_network = np.zeros(1, np.intp)
@@ -296,7 +326,7 @@ class Descent:
         # An epoch at a time where something happens after each.
         singly = self.verbose or self.score is not None or self.incremental
         try:
-            while progress.n_iter < self.max_iter and not self.cancelled:
+            while progress.n_iter < self.max_iter:
                 ahead = 1.0 if singly else self.n_iter_no_change + 1 - progress.no_improvement
                 ahead = min(ahead, self.max_iter - progress.n_iter, MOST_ORDERED // self.n)
                 if self.pace.is_trial():
@@ -313,7 +343,7 @@ class Descent:
         """Run some epochs; return whether the training stops after them."""
         progress = self.progress
         orders = self._orders(epochs)
-        if self.has_zeros and orders is not None:
+        if self.may_vanish and orders is not None:
             self._check_weights(orders)
         rates = self.solver.rates(
             epochs, self.per_epoch, progress.t, self.n, len(self.layout.sizes) - 1
@@ -349,8 +379,11 @@ class Descent:
     def _check_weights(self, orders: NDArray[np.intp]) -> None:
         weights = self.examples.weights
         assert weights is not None
-        if (np.add.reduceat(weights[orders], self.starts, axis=1) == 0).any():
+        sums = np.add.reduceat(weights[orders], self.starts, axis=1)
+        if (sums == 0).any():
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        if (sums < 0).any():
+            raise ValueError("The weights of a batch must have a sum above 0")
 
     def _descend(
         self, orders: NDArray[np.intp] | None, rates: Array, costs: Array, counts: Array
@@ -374,6 +407,7 @@ class Descent:
         flat = costs.reshape(1, -1)
         for epoch, order in enumerate(orders):
             for first in range(0, self.per_epoch, batches):
+                self.pace.check()
                 rows = order[first * self.batch_size : (first + batches) * self.batch_size]
                 X, Y, weights = self.examples.take(rows)
                 start = epoch * self.per_epoch + first
@@ -487,6 +521,7 @@ def loss_and_gradient(
         cost, part = 0.0, np.empty_like(gradient)
         gradient[:] = 0
         for start in range(0, m, examples.rows_at_once):
+            pace.check()
             X, Y, weights = examples.take(slice(start, start + examples.rows_at_once))
             share = (X.shape[1] if weights is None else weights.sum()) / total
             [own] = dense.loss_and_gradient(
@@ -507,12 +542,10 @@ def minimize(
     constant: float,
     n_in_loss: int,
     estimator: Any,
-    threads: int,
+    pace: Pace,
 ) -> Any:
     """Run SciPy's L-BFGS from ``theta`` and return its result."""
     import scipy.optimize
-
-    pace = Pace(threads)
 
     def objective(x: Array) -> tuple[float, Array]:
         gradient = np.empty_like(x)  # SciPy keeps it

@@ -19,7 +19,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastinit.kernels import dense
 from fastinit.sklearn import parameters
-from fastinit.sklearn.descent import Examples, Pace, loss_and_gradient, rows_at_once
+from fastinit.sklearn.descent import (
+    Examples,
+    Pace,
+    checked_csr,
+    loss_and_gradient,
+    rows_at_once,
+)
 from fastinit.sklearn.jobs import Job, Prepared, checked_weights, quality, run_all, threads_of
 from fastinit.training.network import Network
 
@@ -294,7 +300,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             features = X.astype(dtype, copy=False).T
             dense.forward(layout, stack, features, None, None, out, threads)
             return out
-        X = X.tocsr()
+        X = checked_csr(X)
         step = rows_at_once(X.shape[1], dtype)
         for start in range(0, X.shape[0], step):
             rows = X[start : start + step].toarray().astype(dtype, copy=False)

@@ -21,6 +21,7 @@ from fastinit.kernels import dense, usable_cores
 from fastinit.sklearn.descent import (
     Descent,
     Examples,
+    Pace,
     Progress,
     minimize,
     solver_of,
@@ -31,11 +32,14 @@ from fastinit.validation import frames_inside
 
 Array = NDArray[Any]
 
+# More than any machine has; the kernels count threads in machine words.
+MOST_THREADS = 1 << 16
+
 
 def threads_of(estimator: Any) -> int:
     """Return the number of threads to use: one inside a worker of joblib."""
     if estimator.threads is not None:
-        return int(estimator.threads)
+        return min(int(estimator.threads), MOST_THREADS)
     from joblib.parallel import get_active_backend
 
     backend, _ = get_active_backend()
@@ -45,12 +49,14 @@ def threads_of(estimator: Any) -> int:
 def checked_weights(sample_weight: Any, X: Any) -> Array:
     """Return the weights after the checks of scikit-learn."""
     n = X.shape[0]
+    weights: Array
     if np.isscalar(sample_weight):
-        return np.full(n, sample_weight, X.dtype)
-    weights: Array = check_array(
-        sample_weight, accept_sparse=False, ensure_2d=False, dtype=[np.float64, np.float32],
-        order="C", copy=False, input_name="sample_weight",
-    )  # fmt: skip
+        weights = np.full(n, sample_weight, X.dtype)
+    else:
+        weights = check_array(
+            sample_weight, accept_sparse=False, ensure_2d=False, dtype=[np.float64, np.float32],
+            order="C", copy=False, input_name="sample_weight",
+        )  # fmt: skip
     if weights.ndim != 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got {weights.ndim}D array. Expected "
@@ -100,6 +106,14 @@ class Prepared:
             weights = factors if weights is None else weights * factors
         if weights is not None:
             weights = np.ascontiguousarray(weights, self.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = weights[slice(None) if rows is None else rows].sum(dtype=np.float64)
+            # The kernels would divide by it; the mean loss of others has no minimum.
+            if not 0 < total < inf:
+                raise ValueError(
+                    "The product of sample and class weights must have a finite sum above 0; "
+                    f"got {total}"
+                )
         if examples is None:
             examples = Examples(X, np.ascontiguousarray(targets.T, self.dtype), weights)
         elif weights is not examples.weights:
@@ -127,6 +141,7 @@ class Job:
         self.theta = theta.astype(data.dtype, copy=False)
         self.constants = self._constants()
         self.descent = None if self.is_lbfgs else self._stochastic()
+        self.pace = Pace(threads) if self.descent is None else self.descent.pace
 
     def _seeded(self) -> np.random.RandomState:
         """Return scikit-learn's random state; that of a call before is seeded again."""
@@ -161,11 +176,11 @@ class Job:
             seed = int(self.random_state.randint(np.iinfo(np.int32).max))
             try:
                 theta = network.initialize(initialization, seed=seed)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 expected = str(error).removeprefix("scheme: expected ")
                 if expected == str(error):
                     raise
-                raise ValueError(f"initialization: expected 'auto', or {expected}") from None
+                raise type(error)(f"initialization: expected 'auto', or {expected}") from None
             estimator.coefs_ = [np.empty((a, b), dtype) for a, b in pairwise(sizes)]
         estimator._set_theta(theta)
         estimator._best_theta = None
@@ -201,6 +216,8 @@ class Job:
             n_layers = len(data.sizes) - 1
             solver = solver_of(estimator, self.theta.size, data.dtype, n_in_loss, n_layers)
             estimator._optimizer = solver
+        else:
+            solver.take_alpha(estimator)
         if estimator.early_stopping and data.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         # A call before may have had another solver, or another value of early_stopping.
@@ -227,7 +244,7 @@ class Job:
             no_improvement=estimator._no_improvement_count,
             loss_curve=estimator.loss_curve_,
             validation_scores=getattr(estimator, "validation_scores_", None),
-            best_loss=getattr(estimator, "best_loss_", inf),
+            best_loss=estimator.best_loss_,
             best_validation_score=getattr(estimator, "best_validation_score_", None),
             best_theta=getattr(estimator, "_best_theta", None),
         )
@@ -282,15 +299,18 @@ class Job:
             constant = float(np.average(self.constants, weights=self.data.examples.weights))
         self.result = minimize(
             self.network.layout, self.theta, self.data.examples, self.network._is_weight, constant,
-            self.estimator._n_in_loss(), self.estimator, self.threads,
+            self.estimator._n_in_loss(), self.estimator, self.pace,
         )  # fmt: skip
         self.theta = np.ascontiguousarray(self.result.x)
 
     def cancel(self) -> None:
-        """Make a stochastic training in another thread stop soon."""
-        if self.descent is not None:
-            self.descent.cancelled = True
-            self.descent.pace.interrupt()
+        """Make the training in another thread stop soon."""
+        self.pace.cancel()
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training, as it ends one of scikit-learn."""
+        return self.descent is not None and self.descent.interrupted
 
     def finish(self) -> None:
         """Set the attributes of the estimator, and warn; raise an error of the training."""
@@ -335,11 +355,13 @@ class Job:
 def run_all(jobs: list[Job], threads: int) -> Generator[Job, None, None]:
     """Run jobs in parallel, each in one thread; yield them in order, each when it is done.
 
-    Closing the iterator stops the jobs that are left.
+    Ctrl-C, or closing the iterator, stops the jobs that are left.
     """
     if threads == 1 or len(jobs) < 2:
         for job in jobs:
             job.run()
+            if job.is_interrupted:
+                raise KeyboardInterrupt
             yield job
         return
     any_lbfgs = any(job.is_lbfgs for job in jobs)
@@ -352,6 +374,8 @@ def run_all(jobs: list[Job], threads: int) -> Generator[Job, None, None]:
         try:
             for job, future in zip(jobs, futures, strict=True):
                 future.result()
+                if job.is_interrupted:
+                    raise KeyboardInterrupt
                 yield job
         except BaseException:
             for future in futures:

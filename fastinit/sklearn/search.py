@@ -145,6 +145,8 @@ class _Data:
         )
         try:
             parameters.check(each, each._theirs)
+            # Indices: a mask does not select from a list.
+            train = np.arange(len(self.targets))[train]
             if not self._is_like(each, train):
                 each.fit(_rows(self.X, train), _rows(self.y, train))
                 return _Fit(each, None)
@@ -171,7 +173,7 @@ class _Data:
             return Prepared(each, *own, None, hidden, True, False)
         prepared = Prepared(
             each, self.X_checked, y, targets, None, hidden, True, False,
-            np.arange(len(targets))[train], self.examples,
+            train, self.examples,
         )  # fmt: skip
         self.examples = prepared.examples
         return prepared

@@ -1120,7 +1120,8 @@ def _optimizers(
         if slots and not (fits and state.shape == (slots, network.n_parameters)):
             raise ValueError(
                 f"resume: expected the state of {type(each).__name__}, of shape "
-                f"{(slots, network.n_parameters)}; got {np.shape(state)}"
+                f"{(slots, network.n_parameters)}, {network.dtype}; got {np.shape(state)}, "
+                f"{getattr(state, 'dtype', type(state).__name__)}"
             )
     return found
 
@@ -1175,6 +1176,9 @@ def _checked_run(run: Run, network: Network, m: int) -> Run:
         raise ValueError(f"resume: expected a run of {network}; got one of {run.network!r}")
     if not isinstance(run.stopped_by, str):
         raise ValueError(f"{wrong} stopped_by of {type(run.stopped_by).__name__}")
+    costs = run.costs
+    if not isinstance(costs, np.ndarray) or costs.ndim != 1 or costs.dtype != np.float64:
+        raise ValueError(f"{wrong} costs that are not a vector of float64")
     check_integer("resume.cost_every", run.cost_every, 1, MOST_ITERATIONS)
     done = check_integer("resume.iterations", run.iterations, 0, MOST_ITERATIONS)
     check_integer("resume._state_start", run._state_start, 0, done + 1)
@@ -1187,9 +1191,6 @@ def _checked_run(run: Run, network: Network, m: int) -> Run:
         and check_integer("resume.batch_size", run.batch_size, 1, MOST_ITERATIONS) > m
     ):
         raise ValueError(f"{wrong} batches of {run.batch_size} of {m} examples")
-    costs = run.costs
-    if not isinstance(costs, np.ndarray) or costs.ndim != 1 or costs.dtype != np.float64:
-        raise ValueError(f"{wrong} costs that are not a vector of float64")
     if not isinstance(run._validations, list):
         raise ValueError(f"{wrong} _validations of {type(run._validations).__name__}")
     if run._best is not None and not (isinstance(run._best, _Best) and run._best.fits(network)):

@@ -175,6 +175,18 @@ def test_partial_fit(task, values, weighted):
         assert_same(ours, theirs, X)
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_a_penalty_that_is_changed_between_calls(solver):
+    """scikit-learn takes alpha anew at each call, and keeps the settings of its optimiser."""
+    _, X, y, _ = TASKS["regression"]
+    ours, theirs = pair("MLPRegressor", solver=solver, random_state=0)
+    for alpha in (1e-4, 2.0, 0.0, 0.5):
+        for each in (ours, theirs):
+            each.set_params(alpha=alpha, momentum=alpha / 4, learning_rate_init=0.01 + alpha)
+            each.partial_fit(X, y)
+    assert_same(ours, theirs, X)
+
+
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("representation", ["array", "csr"])
@@ -372,8 +384,11 @@ def test_the_signature_is_theirs():
 def test_threads_do_not_change_results():
     _, X, y, _ = TASKS["unscaled"]
     X = X / X.std(axis=0)
-    found = [OURS.MLPClassifier(random_state=0, threads=n, max_iter=5).fit(X, y) for n in (1, 2)]
-    np.testing.assert_array_equal(found[0].coefs_[0], found[1].coefs_[0])
+    counts = (1, 2, 7, 2**64)
+    found = [OURS.MLPClassifier(random_state=0, threads=n, max_iter=5).fit(X, y) for n in counts]
+    for each in found[1:]:
+        np.testing.assert_array_equal(found[0].coefs_[0], each.coefs_[0])
+        np.testing.assert_array_equal(found[0].predict_proba(X), each.predict_proba(X))
 
 
 def test_one_thread_in_workers_of_joblib():

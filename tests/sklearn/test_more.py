@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 pytest.importorskip("sklearn", minversion="1.6")
 
@@ -300,3 +301,85 @@ def test_another_solver_or_stopping_rule_on_the_same_parameters(n_networks, solv
     assert model.best_loss_ is None
     assert model.best_validation_score_ == max(model.validation_scores_)
     assert len(model.validation_scores_) == model.n_iter_
+
+
+def test_folds_of_masks_and_lists():
+    """Also of candidates that are fitted one by one."""
+    grid = {"n_networks": [1, 2], "solver": ["adam", "lbfgs"]}
+    masks = [(np.arange(len(Y)) % 3 != k, np.arange(len(Y)) % 3 == k) for k in range(2)]
+    model = MLPClassifier(max_iter=3, random_state=1, hidden_layer_sizes=(3,))
+    arguments = X.tolist(), Y.tolist()
+    search = GridSearchCV(model, grid, cv=masks).fit(*arguments)
+    assert_same_table(cross_validate_stack(model, *arguments, grid, masks), search.cv_results_)
+
+
+def test_another_rule_or_solver_continues_a_training():
+    """scikit-learn ends with an error about None here."""
+    model = MLPClassifier(warm_start=True, **SHORT).fit(X, Y)
+    losses = list(model.loss_curve_)
+    model.set_params(early_stopping=True).fit(X, Y)
+    assert model.loss_curve_[: len(losses)] == losses
+    assert len(model.validation_scores_) == model.n_iter_
+    assert model.best_loss_ is None
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    model.set_params(early_stopping=False).partial_fit(X, Y)
+    assert model.validation_scores_ is None
+    assert model.best_validation_score_ is None
+    assert model.best_loss_ == model.loss_
+    model.set_params(solver="lbfgs").fit(X, Y)
+    fitted = model.loss_
+    model = MLPClassifier(solver="lbfgs", warm_start=True, **SHORT).fit(X, Y)
+    model.set_params(solver="adam").fit(X, Y)
+    assert model.loss_curve_[0] == pytest.approx(fitted, rel=0.5)
+    assert len(model.loss_curve_) == model.n_iter_
+
+
+def test_schedules_of_another_number_of_layers_are_refused():
+    """A learning rate that is missing must not be taken from memory that nobody has written."""
+    for rates in ([0.1], [0.1, 0.2, 0.3]):
+        with pytest.raises(ValueError, match=f"for each of 2 layers; got {len(rates)}"):
+            MLPClassifier(solver=fi.Adam(rates), **SHORT).fit(X, Y)
+    with pytest.raises(TypeError, match="initialization: expected 'auto', or a name"):
+        MLPClassifier(initialization=["he_normal", 5], **SHORT).fit(X, Y)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("weights", [-1.0, np.nan, np.full(len(Y), 1e308), -np.ones(len(Y))])
+def test_weights_without_a_sum_are_refused(solver, weights):
+    """The kernels would not move: a fit that does nothing must not look like one that did."""
+    model = MLPClassifier(solver=solver, batch_size=150, **SHORT)
+    with pytest.raises(ValueError, match="finite sum above 0"):
+        model.fit(X, Y, sample_weight=weights)
+    for class_weight in ({0: 0, 1: 0, 2: 0}, {0: np.nan}, {1: np.inf}):
+        model = MLPClassifier(solver=solver, class_weight=class_weight, **SHORT)
+        with pytest.raises(ValueError, match="finite sum above 0"):
+            model.fit(X, Y)
+
+
+def test_batches_of_negative_weights_are_refused():
+    weights = np.where(np.arange(len(Y)) < 140, 1.0, -1.0)
+    model = MLPClassifier(batch_size=10, shuffle=False, **SHORT)
+    with pytest.raises(ValueError, match="sum above 0"):
+        model.fit(X, Y, sample_weight=weights)
+
+
+def test_zero_is_no_weight_of_all_examples():
+    with pytest.raises(ValueError, match="at least one non-zero number"):
+        MLPRegressor(**SHORT).fit(XR, YR, sample_weight=0)
+
+
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_array"])
+@pytest.mark.parametrize(("array", "at", "value"), [
+    ("indices", 0, 10**6), ("indices", 0, -5), ("indptr", -1, 10**6), ("indptr", 1, 10**5),
+])  # fmt: skip
+def test_sparse_matrices_that_lead_out_of_themselves(form, array, at, value):
+    """SciPy crashes, or writes to other memory."""
+    model = MLPClassifier(**SHORT).fit(X, Y)
+    damaged = getattr(sp, form)(X)
+    getattr(damaged, array)[at] = value
+    for call in (
+        lambda: model.fit(damaged, Y), lambda: model.predict(damaged),
+        lambda: MLPClassifier(solver="lbfgs", n_networks=2).fit(damaged, Y),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"index|indices|indptr"):
+            call()

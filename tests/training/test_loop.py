@@ -1037,6 +1037,22 @@ def test_resume_with_an_optimizer_that_the_state_does_not_fit(net, theta, X, Y, 
     assert_array_equal(theta, start)
 
 
+@pytest.mark.parametrize("costs", [True, None, [1.0], np.ones((2, 2)), np.ones(3, np.float32)])
+def test_resume_of_costs_that_are_no_vector(net, theta, X, Y, costs):
+    """Also of a run that counts its iterations by its costs."""
+    run = fi.train(net, theta, X, Y, iterations=3)
+    run.costs, run._iterations = costs, None
+    with pytest.raises(ValueError, match=r"resume: .* costs that are not a vector"):
+        fi.train(net, theta, X, Y, iterations=3, resume=run)
+
+
+def test_resume_names_the_type_of_a_state(net, theta, X, Y):
+    run = fi.train(net, theta, X, Y, iterations=3, optimizer=fi.Adam())
+    run._state = run._state.astype(np.int64)
+    with pytest.raises(ValueError, match=r"float64; got \(2, 91\), int64"):
+        fi.train(net, theta, X, Y, iterations=3, resume=run)
+
+
 def test_resume_of_a_run_made_by_hand(net, theta, X, Y):
     run = fi.Run(net, theta, fi.Adam(), np.empty(0))
     with pytest.raises(ValueError, match="resume: expected the state of Adam"):
