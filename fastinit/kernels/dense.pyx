@@ -506,6 +506,7 @@ cdef class Descent:
         cdef Team* teams = <Team*>self.take(call.n_teams, sizeof(Team))
         cdef Workspace* spaces = <Workspace*>self.take(call.n_teams, sizeof(Workspace))
         cdef void* packed = NULL
+        call.task_costs = <double*>self.take(call.n_groups * call.tasks, sizeof(double))
         if data.order == NULL and shape.strategy == THIN:
             packed = self.take(n_in * data.m, itemsize)
         elif data.order == NULL and shape.strategy != INTERLEAVED:
@@ -617,7 +618,7 @@ cdef class Descent:
         cdef Data* data = &call.data
         cdef Shape* shape = &call.shape
         cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.epoch)
-        cdef Py_ssize_t t, wanted
+        cdef Py_ssize_t t, wanted, n_teams
         cdef Py_ssize_t available
         cdef bint forward_only = kind == "forward"
         cdef bint short = not self.helpers.helpers and is_short(
@@ -641,15 +642,20 @@ cdef class Descent:
         self.key = None
         self.itemsize = itemsize
         self.take_layout(layout, batch, forward_only)
+        call.tasks = forward_tasks(shape) if forward_only else 0
+        n_teams = call.n_groups
+        if call.tasks > 0:
+            n_teams *= shape.most_threads
+            threads = min(threads, n_teams)
         call.n_threads = threads
-        call.n_teams = max(min(threads, call.n_groups), 1)
+        call.n_teams = max(min(threads, n_teams), 1)
         wanted = 0
         for t in range(call.n_teams):
             wanted += self.members(t)
         available = 1 if short else 1 + len(self.helpers.acquire(wanted - 1))
         if available < wanted:
             call.n_threads = available
-            call.n_teams = max(min(call.n_threads, call.n_groups), 1)
+            call.n_teams = max(min(call.n_threads, n_teams), 1)
         data.first_packed = 0
         if data.order == NULL and shape.strategy != THIN and data.X_column == 1:
             if shape.sizes[0] * data.m * itemsize > PACKED_BYTES:
@@ -679,7 +685,9 @@ cdef class Descent:
         cdef Py_ssize_t t, wanted = 0
         for t in range(self.call.n_teams):
             wanted += self.call.teams[t].size
-        error = done_by_all(self.helpers.acquire(wanted - 1), self.take_part, self.interrupt)
+        error = done_by_all(
+            self.helpers.acquire(wanted - 1), self.take_part, self.interrupt, self.call.tasks > 0
+        )
         error = self.error or error
         self.error = None
         if error is not None:
@@ -690,7 +698,11 @@ cdef class Descent:
         """Run jobs as a member of a team; threads are dealt to the teams in turn."""
         cdef Py_ssize_t t = thread % self.call.n_teams, rank = thread // self.call.n_teams
         with nogil:
-            if self.itemsize == sizeof(float):
+            if self.call.tasks > 0 and self.itemsize == sizeof(float):
+                run_forward(<const float*>NULL, &self.call, t)
+            elif self.call.tasks > 0:
+                run_forward(<const double*>NULL, &self.call, t)
+            elif self.itemsize == sizeof(float):
                 run_jobs(<const float*>NULL, &self.call, t, rank)
             else:
                 run_jobs(<const double*>NULL, &self.call, t, rank)
@@ -823,18 +835,19 @@ def forward(
     const real[:, :] X,            # (sizes[0], m)
     const real[:, ::1] Y,          # (sizes[-1], m); None if no cost is wanted
     const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
-    real[:, :, ::1] out,           # (k, sizes[-1], m), overwritten
+    real[:, :, :] out,             # (k, sizes[-1], m), of any strides, overwritten
     Py_ssize_t threads,
+    Descent descent=None,          # keeps memory and threads for the next call
 ):
     """Overwrite ``out`` with the networks' outputs; return their costs, NaN without ``Y``."""
-    cdef Descent descent = Descent()
-    cdef Py_ssize_t k, n = thetas.shape[0], P, n_out
+    cdef Py_ssize_t k, n = thetas.shape[0], P, n_out, part
     found = np.full(n, np.nan)
     cdef double[::1] costs = found
     cdef const Py_ssize_t[:, ::1] full_batch = None
     cdef Job* job
     if X.shape[1] == 0 or n == 0:
         return found
+    descent = Descent() if descent is None else descent
     P, n_out = n_parameters_of(layout), layout.sizes[len(layout.sizes) - 1]
     if not (thetas.shape[1] == P):
         raise misfit("theta", f"shape (k, {P})", (n, thetas.shape[1]))
@@ -848,16 +861,33 @@ def forward(
     for k in range(n):
         job = &descent.call.jobs[k]
         job.own = <void*>&thetas[k, 0]
+        # The descent may have run other jobs before.
+        job.rule.optimizer = NULL
+        job.rule.penalty_in_cost = 0
+        job.gradient = NULL
         job.outputs = &out[k, 0, 0]
+        job.outputs_row = out.strides[1] // <Py_ssize_t>sizeof(real)
+        job.outputs_column = out.strides[2] // <Py_ssize_t>sizeof(real)
         job.costs = &costs[k]
         job.iterations = 1
         job.n_rates = 1
         job.n_parameters = P
     group_jobs(descent, P, sizeof(real), n, X.shape[1])
+    # The next X may have the address of this one.
+    descent.packed_X = NULL
     descent.start(layout, sizeof(real), n, threads, "forward")
     descent.run()
     if Y is None:
         found.fill(np.nan)
+        return found
+    for k in range(n if descent.call.tasks > 0 else 0):
+        costs[k] = 0
+        for part in range(descent.call.tasks):
+            costs[k] += descent.call.task_costs[k * descent.call.tasks + part]
+        if descent.call.spaces[0].total > 0:
+            costs[k] /= descent.call.spaces[0].total
+        else:
+            costs[k] = 0
     return found
 
 

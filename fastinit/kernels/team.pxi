@@ -78,11 +78,12 @@ cdef class Helpers:
             helper.start.release()
 
 
-cdef object done_by_all(list helpers, task, interrupt):
+cdef object done_by_all(list helpers, task, interrupt, bint alone):
     """Run ``task(rank)`` here and on all helpers; return the exception of Ctrl-C, or None.
 
     It returns when all have returned, because a team would wait forever for a member that left.
-    ``interrupt()`` is called at once on Ctrl-C, and lets the others return early.
+    ``interrupt()`` is called at once on Ctrl-C, and lets the others return early. If ``alone``, no
+    rank waits for another, and helpers that have not woken up when this one is done stay asleep.
     """
     cdef Helper helper
     error = None
@@ -91,6 +92,9 @@ cdef object done_by_all(list helpers, task, interrupt):
         helper.start.release()
     task(0)
     for helper in helpers:
+        if alone and helper.start.acquire(False):
+            helper.task = None
+            continue
         while True:
             try:
                 helper.end.acquire()

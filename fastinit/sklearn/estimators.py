@@ -20,7 +20,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastinit.kernels import dense
 from fastinit.sklearn import parameters
 from fastinit.sklearn.descent import Examples, Pace, loss_and_gradient
-from fastinit.sklearn.jobs import Job, Prepared, checked_weights, quality, run_all, threads_of
+from fastinit.sklearn.jobs import (
+    Job,
+    Prepared,
+    checked_weights,
+    forward,
+    quality,
+    run_all,
+    threads_of,
+)
 from fastinit.training.network import Network
 
 Array = NDArray[Any]
@@ -274,7 +282,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
 
     def _each(self, X: Any) -> Array:
-        """Return the outputs of each network for checked features, (n, n_outputs, n_samples)."""
+        """Return the outputs of each network for checked features, (n, n_samples, n_outputs)."""
         networks = self.__dict__.get("networks_") or [self]
         thetas = [each._get_theta() for each in networks]
         dtype: np.dtype[Any] = np.dtype(np.float32)
@@ -284,23 +292,22 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         stack = (thetas[0][None] if len(thetas) == 1 else np.stack(thetas)).astype(
             dtype, copy=False
         )
-        out: Array = np.empty((len(thetas), layout.sizes[-1], X.shape[0]), dtype)
+        out: Array = np.empty((len(thetas), X.shape[0], layout.sizes[-1]), dtype)
+        columns = out.transpose(0, 2, 1)
         threads = threads_of(self)
         if isinstance(X, np.ndarray):
-            features = X.astype(dtype, copy=False).T
-            dense.forward(layout, stack, features, None, None, out, threads)
+            forward(layout, stack, X.astype(dtype, copy=False).T, columns, threads)
             return out
         X = X.tocsr()
         for start in range(0, X.shape[0], ROWS):
             rows = X[start : start + ROWS].toarray().astype(dtype, copy=False)
-            part = np.empty((*out.shape[:2], len(rows)), dtype)
-            dense.forward(layout, stack, rows.T, None, None, part, threads)
-            out[:, :, start : start + len(rows)] = part
+            forward(layout, stack, rows.T, columns[:, :, start : start + len(rows)], threads)
         return out
 
     def _mean(self, each: Array) -> Array:
         """Return the mean of the outputs of the networks, (n_samples, n_outputs)."""
-        return np.ascontiguousarray((each[0] if len(each) == 1 else each.mean(axis=0)).T)
+        mean: Array = each[0] if len(each) == 1 else each.mean(axis=0)
+        return mean
 
     # --- what the subclasses define ---------------------------------------------------------------
 
@@ -522,7 +529,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
             outputs = np.concatenate([1 - outputs, outputs], axis=1)
         if not return_std:
             return outputs
-        spread = each.std(axis=0).T
+        spread = each.std(axis=0)
         return outputs, np.repeat(spread, 2, axis=1) if is_binary else spread
 
     def predict_log_proba(self, X: Any) -> Array:
@@ -746,7 +753,7 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
             outputs = outputs.ravel()
         if not return_std:
             return outputs
-        return outputs, each.std(axis=0).T.reshape(outputs.shape)
+        return outputs, each.std(axis=0).reshape(outputs.shape)
 
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
