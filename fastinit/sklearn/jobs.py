@@ -249,7 +249,7 @@ class Job:
             rows,
             random_state=self.random_state,
             test_size=estimator.validation_fraction,
-            stratify=data.targets[rows, 0] if is_single else None,
+            stratify=data.targets[rows] if is_single else None,
         )
         if len(held_out) < 2:
             raise ValueError(
