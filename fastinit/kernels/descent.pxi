@@ -230,7 +230,7 @@ cdef struct Call:
     Py_ssize_t n_groups
     counter next_group
     counter interrupted
-    Py_ssize_t tasks             # of a network's forward pass, in which no thread waits; otherwise 0
+    Py_ssize_t tasks             # of a forward pass in which no thread waits; otherwise 0
     double* task_costs           # (n_groups, tasks)
     Py_ssize_t work              # multiply-adds since the last check for Ctrl-C
     void* owner
