@@ -375,6 +375,7 @@ def forward(
     sample_weight: Array | None,
     out: Array,
     threads: int,
+    descent: Descent | None = None,
 ) -> NDArray[np.float64]:
     """Overwrite ``out`` with the networks' outputs; return their costs, NaN without ``Y``."""
     costs = np.full(len(thetas), np.nan)

@@ -119,6 +119,7 @@ def forward(
     sample_weight: NDArray[_Real] | None,
     out: NDArray[_Real],
     threads: int,
+    descent: Descent | None = None,
 ) -> NDArray[np.float64]: ...
 def loss_and_gradient(
     layout: _Layout,

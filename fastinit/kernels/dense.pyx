@@ -499,6 +499,7 @@ cdef class Descent:
         cdef Team* teams = <Team*>self.take(call.n_teams, sizeof(Team))
         cdef Workspace* spaces = <Workspace*>self.take(call.n_teams, sizeof(Workspace))
         cdef void* packed = NULL
+        call.task_costs = <double*>self.take(call.n_groups * call.tasks, sizeof(double))
         if data.order == NULL and shape.strategy == THIN:
             packed = self.take(n_in * data.m, itemsize)
         elif data.order == NULL and shape.strategy != INTERLEAVED:
@@ -610,7 +611,7 @@ cdef class Descent:
         cdef Data* data = &call.data
         cdef Shape* shape = &call.shape
         cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.epoch)
-        cdef Py_ssize_t t, wanted
+        cdef Py_ssize_t t, wanted, n_teams
         cdef Py_ssize_t available
         cdef bint forward_only = kind == "forward"
         cdef bint short = not self.helpers.helpers and is_short(
@@ -634,15 +635,20 @@ cdef class Descent:
         self.key = None
         self.itemsize = itemsize
         self.take_layout(layout, batch, forward_only)
+        call.tasks = forward_tasks(shape) if forward_only else 0
+        n_teams = call.n_groups
+        if call.tasks > 0:
+            n_teams *= shape.most_threads
+            threads = min(threads, n_teams)
         call.n_threads = threads
-        call.n_teams = max(min(threads, call.n_groups), 1)
+        call.n_teams = max(min(threads, n_teams), 1)
         wanted = 0
         for t in range(call.n_teams):
             wanted += self.members(t)
         available = 1 if short else 1 + len(self.helpers.acquire(wanted - 1))
         if available < wanted:
             call.n_threads = available
-            call.n_teams = max(min(call.n_threads, call.n_groups), 1)
+            call.n_teams = max(min(call.n_threads, n_teams), 1)
         data.first_packed = 0
         if data.order == NULL and shape.strategy != THIN and data.X_column == 1:
             if shape.sizes[0] * data.m * itemsize > PACKED_BYTES:
@@ -673,7 +679,8 @@ cdef class Descent:
         for t in range(self.call.n_teams):
             wanted += self.call.teams[t].size
         error = done_by_all(
-            self.helpers.acquire(wanted - 1), take_part, self, &self.call.interrupted
+            self.helpers.acquire(wanted - 1), take_part, self, &self.call.interrupted,
+            self.call.tasks > 0,
         )
         error = self.error or error
         self.error = None
@@ -688,7 +695,11 @@ cdef void take_part(object owner, Py_ssize_t thread) noexcept:
     cdef Call* call = &descent.call
     cdef Py_ssize_t t = thread % call.n_teams, rank = thread // call.n_teams
     with nogil:
-        if descent.itemsize == sizeof(float):
+        if call.tasks > 0 and descent.itemsize == sizeof(float):
+            run_forward(<const float*>NULL, call, t)
+        elif call.tasks > 0:
+            run_forward(<const double*>NULL, call, t)
+        elif descent.itemsize == sizeof(float):
             run_jobs(<const float*>NULL, call, t, rank)
         else:
             run_jobs(<const double*>NULL, call, t, rank)
@@ -822,18 +833,19 @@ def forward(
     const real[:, :] X,            # (sizes[0], m)
     const real[:, ::1] Y,          # (sizes[-1], m); None if no cost is wanted
     const real[::1] sample_weight,   # (m,), of the examples; None where all are 1
-    real[:, :, ::1] out,           # (k, sizes[-1], m), overwritten
+    real[:, :, :] out,             # (k, sizes[-1], m), of any strides, overwritten
     Py_ssize_t threads,
+    Descent descent=None,          # keeps memory and threads for the next call
 ):
     """Overwrite ``out`` with the networks' outputs; return their costs, NaN without ``Y``."""
-    cdef Descent descent = Descent()
-    cdef Py_ssize_t k, n = thetas.shape[0], P, n_out
+    cdef Py_ssize_t k, n = thetas.shape[0], P, n_out, part
     found = np.full(n, np.nan)
     cdef double[::1] costs = found
     cdef const Py_ssize_t[:, ::1] full_batch = None
     cdef Job* job
     if X.shape[1] == 0 or n == 0:
         return found
+    descent = Descent() if descent is None else descent
     P, n_out = n_parameters_of(layout), layout.sizes[len(layout.sizes) - 1]
     if not (thetas.shape[1] == P):
         raise misfit("theta", f"shape (k, {P})", (n, thetas.shape[1]))
@@ -847,16 +859,33 @@ def forward(
     for k in range(n):
         job = &descent.call.jobs[k]
         job.own = <void*>&thetas[k, 0]
+        # The descent may have run other jobs before.
+        job.rule.optimizer = NULL
+        job.rule.penalty_in_cost = 0
+        job.gradient = NULL
         job.outputs = &out[k, 0, 0]
+        job.outputs_row = out.strides[1] // <Py_ssize_t>sizeof(real)
+        job.outputs_column = out.strides[2] // <Py_ssize_t>sizeof(real)
         job.costs = &costs[k]
         job.iterations = 1
         job.n_rates = 1
         job.n_parameters = P
     group_jobs(descent, P, sizeof(real), n, X.shape[1])
+    # The next X may have the address of this one.
+    descent.packed_X = NULL
     descent.start(layout, sizeof(real), n, threads, "forward")
     descent.run()
     if Y is None:
         found.fill(np.nan)
+        return found
+    for k in range(n if descent.call.tasks > 0 else 0):
+        costs[k] = 0
+        for part in range(descent.call.tasks):
+            costs[k] += descent.call.task_costs[k * descent.call.tasks + part]
+        if descent.call.spaces[0].total > 0:
+            costs[k] /= descent.call.spaces[0].total
+        else:
+            costs[k] = 0
     return found
 
 

@@ -181,6 +181,8 @@ cdef struct Job:
     void* state                  # (slots, n_parameters); NULL without slots
     void* gradient               # where the gradient goes; NULL if it is only used
     void* outputs                # (n_outputs, m) of a forward pass; NULL otherwise
+    Py_ssize_t outputs_row       # their steps
+    Py_ssize_t outputs_column
     Rule rule
     Py_ssize_t n_parameters
     Py_ssize_t step              # updates before this call
@@ -231,6 +233,8 @@ cdef struct Call:
     Py_ssize_t n_groups
     counter next_group
     counter interrupted
+    Py_ssize_t tasks             # of a forward pass in which no thread waits; otherwise 0
+    double* task_costs           # (n_groups, tasks)
     Py_ssize_t work              # multiply-adds since the last check for Ctrl-C
     void* owner
     Py_ssize_t n_teams
@@ -274,8 +278,7 @@ cdef void cut(
     """Cut batches of up to ``batch`` examples into blocks, and the work into tasks."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize, pair = 2 * lanes
     cdef Py_ssize_t rows = rows_of(shape), n_in = shape.sizes[0], most, blocks, tasks
-    cdef Py_ssize_t work = 3 * batch * shape.n_parameters
-    cdef bint many
+    cdef Py_ssize_t work = 3 * batch * shape.n_parameters, least
     batch = max(batch, 1)
     shape.strategy = strategy_of(shape, batch, lanes)
     shape.parts = 1
@@ -302,8 +305,8 @@ cdef void cut(
     if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
         # Otherwise no block waits for others: the threads meet at the end of the batch only.
         shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
-    many = work >= (NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK)
-    if shape.strategy == NARROW and many:
+    least = NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK
+    if shape.strategy == NARROW and work >= least:
         # The final sums of a part take some ten instructions per parameter. The number of parts is
         # limited so that they are at most a tenth of the work.
         most = max(3 * batch // (100 * lanes), <Py_ssize_t>2)
@@ -317,7 +320,16 @@ cdef void cut(
         tasks = ceil_div(shape.n_parameters, THIN_INPUTS * THIN_UNITS)
     elif shape.strategy == INTERLEAVED:
         tasks = 1
-    shape.most_threads = max(tasks, 1) if many else 1
+    if forward_only:
+        work //= 3
+    shape.most_threads = max(tasks, 1) if work >= least else 1
+
+
+cdef Py_ssize_t forward_tasks(const Shape* shape) noexcept nogil:
+    """Return the number of tasks of a forward pass; 0 if it is done in the steps of a descent."""
+    if shape.strategy == NARROW:
+        return shape.parts
+    return shape.resident_blocks if shape.strategy == WIDE and shape.input_parts == 0 else 0
 
 
 cdef inline Py_ssize_t columns_of_piece(const Shape* shape, Py_ssize_t lanes) noexcept nogil:

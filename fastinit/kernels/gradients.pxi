@@ -64,6 +64,21 @@ cdef void forward_block(
         A_step = width
 
 
+cdef void write_outputs(
+    const real* A, Py_ssize_t A_step, const Job* job, Py_ssize_t n_out, Py_ssize_t start,
+    Py_ssize_t n,
+) noexcept nogil:
+    """Copy the outputs of some examples to the array of the caller."""
+    cdef Py_ssize_t row = job.outputs_row, column = job.outputs_column, r, e
+    cdef real* out = <real*>job.outputs + start * column
+    if row == 1 and n_out > 1:
+        transpose(A, A_step, n_out, n, out, column)
+        return
+    for r in range(n_out):
+        for e in range(n):
+            out[r * row + e * column] = A[r * A_step + e]
+
+
 cdef double lose_block(
     real* dZ, const Call* call, const Job* job, const Workspace* space, Py_ssize_t rank,
     Py_ssize_t start, Py_ssize_t n, Py_ssize_t width, Py_ssize_t columns,
@@ -77,7 +92,6 @@ cdef double lose_block(
     cdef const real* Y = labels_of(<const real*>call.data.Y, call, space, rank, start, n, &Y_step)
     cdef const real* w = weights_of(<const real*>call.data.weights, call, space, rank, start, n)
     cdef real* A = NULL
-    cdef real* out
     cdef double total
     if job.outputs != NULL:
         A = <real*>space.outputs + rank * n_out * width
@@ -85,10 +99,7 @@ cdef double lose_block(
         shape.loss, dZ, Y, Y_step, w, A, n_out, width, n, scale_of(space, <real>0)
     )
     if A != NULL:
-        for r in range(n_out):
-            out = <real*>job.outputs + r * call.data.m + start
-            for e in range(n):
-                out[e] = A[r * width + e]
+        write_outputs(A, width, job, n_out, start, n)
     # Padding examples contribute no gradient.
     for r in range(n_out):
         for e in range(n, columns):
@@ -624,6 +635,41 @@ cdef void step_wide(
         start += resident
 
 
+# --- forward passes: narrow and wide --------------------------------------------------------------
+
+cdef void run_forward(const real* theta, Call* call, Py_ssize_t t) noexcept nogil:
+    """Take part in forward passes, in which no thread waits for another.
+
+    A task is what has a sum of losses of its own: a part of a narrow network, a block of a wide
+    one. The tasks of all networks are dealt out by number.
+    """
+    cdef const Shape* shape = &call.shape
+    cdef Workspace* space = &call.spaces[t]
+    cdef Py_ssize_t work = 3 * shape.width * shape.n_parameters * call.n_teams
+    cdef Py_ssize_t task = counter_next(&call.next_group), part, block
+    cdef const Job* job
+    cdef double total
+    next_batch(call, 0, space, sizeof(real))
+    while task < call.n_groups * call.tasks and not is_interrupted(call):
+        job = &call.jobs[task // call.tasks]
+        part = task % call.tasks
+        total = 0
+        for block in range(
+            part * space.blocks // call.tasks, (part + 1) * space.blocks // call.tasks
+        ):
+            if is_interrupted(call):
+                break
+            if shape.strategy == NARROW:
+                total += narrow_block(
+                    <const real*>job.own, call, job, space, block, 0, <real*>NULL
+                )
+            else:
+                total += wide_block(<const real*>job.own, call, job, space, 0, block, 0)
+            look_for_signals(call, &call.teams[t], 0, work)
+        call.task_costs[task] = total
+        task = counter_next(&call.next_group)
+
+
 # --- thin -----------------------------------------------------------------------------------------
 
 cdef const real* thin_inputs(
@@ -1087,9 +1133,9 @@ cdef void step_interleaved(
         if outputs != NULL:
             for o in range(n_out):
                 for k in range(space.n):
-                    (<real*>jobs[v].outputs)[o * call.data.m + k] = outputs[
-                        (o * space.n + k) * width + v
-                    ]
+                    (<real*>jobs[v].outputs)[
+                        o * jobs[v].outputs_row + k * jobs[v].outputs_column
+                    ] = outputs[(o * space.n + k) * width + v]
         elif not updates:
             copy_lane(gradient, n, v, <real*>jobs[v].gradient, True)
         if jobs[v].done == lanes.stop[v]:

@@ -82,11 +82,12 @@ cdef class Helpers:
             helper.start.release()
 
 
-cdef object done_by_all(list helpers, Task task, owner, counter* interrupted):
+cdef object done_by_all(list helpers, Task task, owner, counter* interrupted, bint alone):
     """Run ``task(owner, rank)`` here and on all helpers; return the exception of Ctrl-C, or None.
 
     It returns when all have returned, because a team would wait forever for a member that left.
-    ``interrupted`` is set at once on Ctrl-C, and lets the others return early.
+    ``interrupted`` is set at once on Ctrl-C, and lets the others return early. If ``alone``, no
+    rank waits for another, and helpers that have not woken up when this one is done stay asleep.
     """
     cdef Helper helper
     error = None
@@ -96,6 +97,9 @@ cdef object done_by_all(list helpers, Task task, owner, counter* interrupted):
         helper.start.release()
     task(owner, 0)
     for helper in helpers:
+        if alone and helper.start.acquire(False):
+            helper.owner = None
+            continue
         while True:
             try:
                 helper.end.acquire()

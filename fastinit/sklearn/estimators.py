@@ -26,7 +26,15 @@ from fastinit.sklearn.descent import (
     loss_and_gradient,
     rows_at_once,
 )
-from fastinit.sklearn.jobs import Job, Prepared, checked_weights, quality, run_all, threads_of
+from fastinit.sklearn.jobs import (
+    Job,
+    Prepared,
+    checked_weights,
+    forward,
+    quality,
+    run_all,
+    threads_of,
+)
 from fastinit.training.network import Network
 
 Array = NDArray[Any]
@@ -284,7 +292,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
 
     def _each(self, X: Any) -> Array:
-        """Return the outputs of each network for checked features, (n, n_outputs, n_samples)."""
+        """Return the outputs of each network for checked features, (n, n_samples, n_outputs)."""
         networks = self.__dict__.get("networks_") or [self]
         thetas = [each._get_theta() for each in networks]
         dtype: np.dtype[Any] = np.dtype(np.float32)
@@ -294,24 +302,23 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
         stack = (thetas[0][None] if len(thetas) == 1 else np.stack(thetas)).astype(
             dtype, copy=False
         )
-        out: Array = np.empty((len(thetas), layout.sizes[-1], X.shape[0]), dtype)
+        out: Array = np.empty((len(thetas), X.shape[0], layout.sizes[-1]), dtype)
+        columns = out.transpose(0, 2, 1)
         threads = threads_of(self)
         if isinstance(X, np.ndarray):
-            features = X.astype(dtype, copy=False).T
-            dense.forward(layout, stack, features, None, None, out, threads)
+            forward(layout, stack, X.astype(dtype, copy=False).T, columns, threads)
             return out
         X = checked_csr(X)
         step = rows_at_once(X.shape[1], dtype)
         for start in range(0, X.shape[0], step):
             rows = X[start : start + step].toarray().astype(dtype, copy=False)
-            part = np.empty((*out.shape[:2], len(rows)), dtype)
-            dense.forward(layout, stack, rows.T, None, None, part, threads)
-            out[:, :, start : start + len(rows)] = part
+            forward(layout, stack, rows.T, columns[:, :, start : start + len(rows)], threads)
         return out
 
     def _mean(self, each: Array) -> Array:
         """Return the mean of the outputs of the networks, (n_samples, n_outputs)."""
-        return np.ascontiguousarray((each[0] if len(each) == 1 else each.mean(axis=0)).T)
+        mean: Array = each[0] if len(each) == 1 else each.mean(axis=0)
+        return mean
 
     # --- what the subclasses define ---------------------------------------------------------------
 
@@ -613,7 +620,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
             outputs = np.concatenate([1 - outputs, outputs], axis=1)
         if not return_std:
             return outputs
-        spread = each.std(axis=0).T
+        spread = each.std(axis=0)
         return outputs, np.repeat(spread, 2, axis=1) if is_binary else spread
 
     def predict_log_proba(self, X: Any) -> Array:
@@ -684,6 +691,35 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
             and X.shape[1] == getattr(self, "n_features_in_", None)
             and not hasattr(self, "feature_names_in_")
         )
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on the given data and labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The true labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        score : float
+            The share of the examples whose labels are all predicted.
+        """
+        if (
+            sample_weight is None
+            and hasattr(self, "coefs_")
+            and self._knows(X, y)
+            and y.ndim == 1
+            and y.dtype.kind in "iu"
+            and self.classes_.dtype.kind in "iu"
+        ):
+            # scikit-learn's checks of plain labels take longer than most predictions.
+            return float(np.mean(self.predict(X) == y))
+        return float(super().score(X, y, sample_weight))
 
     def _encoded(self, y: Array) -> Array | None:
         """Return the targets of integer labels, or None where others have to encode them."""
@@ -950,7 +986,7 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
             outputs = outputs.ravel()
         if not return_std:
             return outputs
-        return outputs, each.std(axis=0).T.reshape(outputs.shape)
+        return outputs, each.std(axis=0).reshape(outputs.shape)
 
     def _output_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"

@@ -3,10 +3,12 @@
 import inspect
 import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from numpy.testing import assert_array_equal
 
 pytest.importorskip("sklearn", minversion="1.6")
 
@@ -383,3 +385,33 @@ def test_sparse_matrices_that_lead_out_of_themselves(form, array, at, value):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"index|indices|indptr"):
             call()
+
+
+def test_predictions_do_not_depend_on_threads_or_on_calls_at_once():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_000, 20))
+    y = rng.integers(3, size=len(X))
+    model = MLPClassifier(max_iter=2, tol=1, n_iter_no_change=1, random_state=0, threads=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X[:500], y[:500])
+    expected = model.predict_proba(X)
+    assert_array_equal(model.predict_proba(np.asfortranarray(X)), expected)
+    model.threads = 3
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(model.predict_proba, [X] * 12):
+            assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("n", [1, 5, 300])
+@pytest.mark.parametrize("units", [4, 100])
+def test_rows_of_a_changed_array_are_predicted_anew(n, units):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 6)), rng.integers(3, size=300)
+    model = MLPClassifier(units, solver="lbfgs", max_iter=1000, alpha=1, random_state=0).fit(X, y)
+    rows = X[:n].copy()
+    first = model.predict_proba(rows)
+    rows[:] = X[::-1][:n]
+    second = model.predict_proba(rows)
+    assert_array_equal(second, model.predict_proba(X[::-1][:n].copy()))
+    assert not np.array_equal(first, second)
