@@ -192,7 +192,7 @@ def _descend(
     """Return the lowest penalised cost that a short search finds from each start.
 
     All runs are searched at once, each with its own step lengths and corrections, until their cost
-    is below ``enough``, or for as many ``evaluations`` of the gradient.
+    is below ``enough`` or their gradient zero, or for as many ``evaluations`` of the gradient.
     """
     k, n = starts.shape
     dtype = objective.network.dtype
@@ -224,7 +224,8 @@ def _descend(
             for corrections, newest in ((S, s[curved]), (D, y[curved]), (inverse, 1 / sy[curved])):
                 corrections[:-1, kept] = corrections[1:, kept]
                 corrections[-1, kept] = newest
-            left = (found[own] >= enough[own]) & (evaluations[own] > done)
+            # Where the gradient is exactly zero, no further step changes anything.
+            left = (found[own] >= enough[own]) & (evaluations[own] > done) & g.any(axis=1)
             if not left.any():
                 break
             if bool((evaluations[own] == done).any()) or np.count_nonzero(left) < 0.8 * len(own):

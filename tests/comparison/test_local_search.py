@@ -8,7 +8,7 @@ import pytest
 import fastinit as fi
 from fastinit.comparison import local_search
 from fastinit.comparison.courses import COURSES, judge_courses
-from fastinit.comparison.local_search import Objective, StoppedError, _starts
+from fastinit.comparison.local_search import Objective, StoppedError, _starts, lowest_costs
 
 
 @pytest.fixture
@@ -81,3 +81,44 @@ def test_the_search_can_be_stopped_in_a_network_of_ten_thousand_layers(circles):
         )
     # An evaluation as a whole takes about 1 s.
     assert np.median(np.diff(times)) < 0.4
+
+
+def test_a_search_ends_where_the_gradient_is_zero(monkeypatch, circles):
+    """Units that are all dead: no step is possible, and the others are searched as alone."""
+    X, Y, _, _ = circles
+    net = fi.Network([2, 4, 1])
+    theta = net.initialize("he_normal", seed=0)
+    dead = theta.copy()
+    views = net.unpack(dead)
+    views["W1"][:], views["b1"][:], views["W2"][:], views["b2"][:] = 0, -1, 1, 0
+    calls = []
+    own = fi.Network.loss_and_gradient
+    monkeypatch.setattr(
+        fi.Network,
+        "loss_and_gradient",
+        lambda *args, **keywords: calls.append(len(args[1])) or own(*args, **keywords),
+    )
+
+    def searched(*thetas):
+        k = len(thetas)
+        objective = Objective(net, X, Y, None, 0.0, k)
+        _, costs, gradients = objective(np.stack(thetas), np.arange(k))
+        calls.clear()
+        return lowest_costs(
+            objective,
+            np.stack(thetas),
+            costs,
+            gradients,
+            np.arange(k),
+            enough=np.full(k, -np.inf),
+            saddle=np.zeros(k, dtype=bool),
+            evaluations=np.full(k, 200),
+        )
+
+    # As many labels are 0 as 1: the cost is that of the constant output.
+    [lowest] = searched(dead)
+    assert lowest == pytest.approx(np.log(2), abs=1e-15)
+    assert len(calls) < 20
+    [alone] = searched(theta)
+    assert len(calls) == 201
+    assert searched(dead, theta).tolist() == [lowest, alone]
