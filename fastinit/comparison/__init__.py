@@ -3,8 +3,9 @@
 Modules: ``data`` turns tables and the files of ``readers`` into arrays, ``grid`` has the axes and
 cells, ``runner`` turns cells into tasks and ``trials`` tasks into columns of outcomes, ``results``
 has the outcomes of all runs, ``courses``, ``verdicts``, ``ranking`` and ``statistics`` the rules
-that they are judged by, ``store`` keeps finished runs in SQLite, ``propagation`` measures signal
-and gradient layer by layer, ``tables``, ``plots`` and ``report`` present the results.
+that they are judged by, ``local_search`` looks for a lower cost near the end of a run, ``store``
+keeps finished runs in SQLite, ``propagation`` measures signal and gradient layer by layer,
+``tables``, ``plots`` and ``report`` present the results.
 """
 
 from importlib import import_module

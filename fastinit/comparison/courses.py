@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastinit.comparison.local_search import Objective, dots, lowest_costs
 from fastinit.comparison.statistics import floats
-from fastinit.training.internals import is_weight
 from fastinit.training.network import Array, Network
 
 COURSES = (
@@ -58,13 +58,6 @@ FEW_PROBES = 20
 FEWEST_PROBES = 4
 # In a shorter search than this, a smaller fall of the cost counts, in proportion to its length.
 LONG = 60
-# Evaluations for the direction of the most negative curvature, where the gradient is tiny.
-_LANCZOS = 8
-_HISTORY = 5
-# Numbers in memory during the search: 32 MB of float64.
-_PROBE_NUMBERS = 1 << 22
-# Parameters times examples of one call of the kernel, which cannot be stopped: 0.1 s.
-_PART = 1 << 24
 # The means of the cost over these windows, shares of the iterations, are compared: from the end on.
 _WINDOWS = ((0.9, 1.0), (0.8, 0.9), (0.55, 0.65), (0.25, 0.35))
 
@@ -205,7 +198,7 @@ def judge_courses(
 
     Raises
     ------
-    StoppedError
+    fastinit.comparison.local_search.StoppedError
         If `stop` returned a true value.
 
     Notes
@@ -255,10 +248,10 @@ def judge_courses(
     diverged = np.broadcast_to(np.asarray(diverged_at, dtype=np.int64), (k,)) >= 0
     seen = done if passes is None else np.broadcast_to(np.asarray(passes, dtype=np.int64), (k,))
     budget = np.minimum(PROBES, np.maximum(seen // 4, np.minimum(seen // 2, FEW_PROBES)))
-    objective = _Objective(network, X, Y, sample_weight, l2, k, stop)
+    objective = Objective(network, X, Y, sample_weight, l2, k, stop)
     with np.errstate(over="ignore", invalid="ignore"):
         cost, penalized, gradients = objective(thetas, np.arange(k))
-        norms = np.sqrt(_dots(gradients, gradients))
+        norms = np.sqrt(dots(gradients, gradients))
         lengths = np.linalg.norm(thetas.astype(np.float64), axis=1)
     constant = constant_costs(network, Y, sample_weight)
     means, errors, recorded = _window_means(points, costs, done)
@@ -305,15 +298,17 @@ def judge_courses(
     searched &= budget >= FEWEST_PROBES
     gains = np.zeros(k)
     rows = np.flatnonzero(searched)
-    size = max(1, _PROBE_NUMBERS // (2 * _HISTORY * network.n_parameters))
-    for place in range(0, len(rows), size):
-        part = rows[place : place + size]
-        enough = penalized[part] - 1.01 * LEVEL * unit[part]
-        saddle = tiny[part] & (budget[part] > _LANCZOS + 2)
-        starts = _starts(objective, thetas[part], gradients[part], part, saddle)
-        most = budget[part] - np.where(saddle, _LANCZOS + 2, 0)
-        lowest = _probe(objective, starts, penalized[part], enough, part, most)
-        gains[part] = (penalized[part] - lowest) / unit[part]
+    lowest = lowest_costs(
+        objective,
+        thetas[rows],
+        penalized[rows],
+        gradients[rows],
+        rows,
+        enough=penalized[rows] - 1.01 * LEVEL * unit[rows],
+        saddle=tiny[rows],
+        evaluations=budget[rows],
+    )
+    gains[rows] = (penalized[rows] - lowest) / unit[rows]
     lower = gains > LEVEL * np.minimum(1.0, budget / LONG)
     # The first condition that holds decides.
     conditions = [
@@ -356,65 +351,6 @@ def _scales(Y: Array, constant: Constant, start: NDArray[np.float64]) -> NDArray
     if np.ptp(labels, axis=1).any() and scale > 1e-28 * size:
         return np.full(len(start), scale)
     return np.where(np.isfinite(start), np.minimum(start, size if size > 0 else 1.0), 1.0)
-
-
-class StoppedError(Exception):
-    """The judgement of runs was stopped before its end."""
-
-
-class _Objective:
-    """The cost of a stack with and without the penalty, and the gradient with it.
-
-    A long evaluation is made in parts, between which ``stop`` is called. What the parts are depends
-    on the network and the data alone, because the rounding errors depend on them.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        X: Array,
-        Y: Array,
-        weight: Array | None,
-        l2: ArrayLike,
-        k: int,
-        stop: Callable[[], bool] | None = None,
-    ) -> None:
-        self.network, self.stop = network, stop
-        self.l2 = np.broadcast_to(np.asarray(l2, dtype=np.float64), (k,))
-        m = X.shape[1]
-        weights = np.ones(m) if weight is None else floats(weight)
-        self.rows = max(1, _PART // (network.n_parameters * m))
-        # The features, labels and weights of each part of the examples, and its share of the cost.
-        self.parts: list[tuple[Array, Array, Array | None, float]] = []
-        n = min(m, -(-network.n_parameters * m // _PART))
-        for first, last in pairwise(np.linspace(0, m, n + 1).astype(np.intp).tolist()):
-            share = float(weights[first:last].sum() / weights.sum())
-            if share > 0:
-                own = None if weight is None else weight[first:last]
-                x, y = (np.ascontiguousarray(each[:, first:last]) for each in (X, Y))
-                self.parts.append((x, y, own, share))
-
-    def __call__(
-        self, thetas: Array, rows: NDArray[np.intp]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return costs, penalised costs and gradients of some rows of the stack."""
-        costs, gradients = np.zeros(len(thetas)), np.zeros(thetas.shape)
-        for start in range(0, len(thetas), self.rows):
-            few = slice(start, start + self.rows)
-            for X, Y, weight, share in self.parts:
-                if self.stop is not None and self.stop():
-                    raise StoppedError
-                cost, gradient = self.network.loss_and_gradient(
-                    thetas[few], X, Y, sample_weight=weight
-                )
-                costs[few] += share * cost
-                gradients[few] += share * gradient
-        l2, penalized = self.l2[rows], costs
-        if l2.any():
-            weights = np.where(is_weight(self.network), thetas, 0).astype(np.float64)
-            gradients += l2[:, None] * weights
-            penalized = costs + l2 / 2 * np.square(weights).sum(axis=1)
-        return costs, penalized, gradients
 
 
 def _window_means(
@@ -476,140 +412,3 @@ def _slow_noise(
     in_a_tenth = max(k * 0.1 / length, 1.0)
     errors: NDArray[np.float64] = np.sqrt(np.square(parts).sum(axis=1) / (k - 2) / in_a_tenth)
     return np.where(monotone, 0.0, errors)
-
-
-def _starts(
-    objective: _Objective,
-    thetas: Array,
-    gradients: NDArray[np.float64],
-    rows: NDArray[np.intp],
-    saddle: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Return where the search for a lower cost starts, near each theta.
-
-    Where ``saddle`` is set, the start is a tenth of the length of theta away along the direction of
-    the most negative curvature, if there is one, on the side of the lower cost. Otherwise it is
-    theta with random disturbances.
-    """
-    n = thetas.shape[1]
-    dtype = objective.network.dtype
-    x = thetas.astype(np.float64)
-    size = np.sqrt(np.square(x).mean(axis=1)) + 0.1
-    noise = np.random.default_rng(0).standard_normal(n)
-    starts: NDArray[np.float64] = x + 1e-3 * size[:, None] * noise
-    own = np.flatnonzero(saddle)
-    if not len(own):
-        return starts
-    x, rows, lengths = x[own], rows[own], (size[own] * math.sqrt(n))[:, None]
-    # The method of Lanczos, with differences of gradients and all vectors made orthogonal.
-    step = 1e-3 if dtype == np.float32 else 1e-5
-    steps = min(_LANCZOS, n)
-    Q = np.zeros((len(own), steps, n))
-    T = np.zeros((len(own), steps, steps))
-    q = np.tile(noise / np.linalg.norm(noise), (len(own), 1))
-    with np.errstate(all="ignore"):
-        for i in range(steps):
-            Q[:, i] = q
-            near = (x + step * lengths * q).astype(dtype)
-            product = (objective(near, rows)[2] - gradients[own]) / (step * lengths)
-            T[:, i] = np.einsum("kin,kn->ki", Q, product)
-            T[:, :, i] = T[:, i]
-            for _ in range(2):
-                product -= np.einsum("ki,kin->kn", np.einsum("kin,kn->ki", Q, product), Q)
-            norm = np.sqrt(_dots(product, product))[:, None]
-            q = np.where(norm > 1e-12 * np.abs(T[:, i, i])[:, None], product / norm, 0.0)
-    usable: NDArray[np.bool_] = np.asarray(np.isfinite(T).all(axis=(1, 2)))
-    curvatures, vectors = np.linalg.eigh(np.where(usable[:, None, None], T, 0.0))
-    direction = np.einsum("ki,kin->kn", vectors[:, :, 0], Q)
-    sides = [(x + sign * 0.1 * lengths * direction) for sign in (1.0, -1.0)]
-    with np.errstate(all="ignore"):
-        plus, minus = (objective(side.astype(dtype), rows)[1] for side in sides)
-    better = np.where((plus <= minus)[:, None], *sides)
-    down = np.flatnonzero(usable & (curvatures[:, 0] < 0) & np.isfinite(np.fmin(plus, minus)))
-    starts[own[down]] = better[down]
-    return starts
-
-
-def _probe(
-    objective: _Objective,
-    starts: NDArray[np.float64],
-    costs: NDArray[np.float64],
-    enough: NDArray[np.float64],
-    rows: NDArray[np.intp],
-    evaluations: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Return the lowest penalised cost that a short search finds from each start.
-
-    All runs are searched at once, each with its own step lengths and corrections, until their cost
-    is below ``enough``, or for as many ``evaluations`` of the gradient.
-    """
-    k, n = starts.shape
-    dtype = objective.network.dtype
-    found = costs.copy()
-    own = np.arange(k)  # the runs that are still searched
-    x = starts.copy()
-    size = np.sqrt(np.square(x).mean(axis=1)) + 0.1
-    S, D = np.zeros((_HISTORY, k, n)), np.zeros((_HISTORY, k, n))
-    inverse = np.zeros((_HISTORY, k))
-    with np.errstate(all="ignore"):
-        _, cost, g = objective(x.astype(dtype), rows)
-        found = np.fmin(found, cost)
-        length = 0.01 * size * math.sqrt(n) / np.maximum(np.sqrt(_dots(g, g)), 1e-300)
-        step, direction = np.ones(k), -length[:, None] * g
-        for done in range(1, int(evaluations.max()) + 1):
-            trial = x + step[:, None] * direction
-            _, reached, slopes = objective(trial.astype(dtype), rows[own])
-            expected = 1e-4 * step * _dots(g, direction)
-            taken = np.isfinite(slopes).all(axis=1) & (reached <= cost + expected)
-            s, y = trial[taken] - x[taken], slopes[taken] - g[taken]
-            x[taken], cost[taken], g[taken] = trial[taken], reached[taken], slopes[taken]
-            found[own] = np.fmin(found[own], cost)
-            step = np.where(taken, 1.0, 0.3 * step)
-            sy, yy = _dots(s, y), _dots(y, y)
-            curved = sy > 1e-8 * np.sqrt(_dots(s, s) * yy)
-            # Without curvature along the step, a longer one is tried.
-            length[taken] = np.where(curved, sy / yy, 2 * length[taken])
-            kept = np.flatnonzero(taken)[curved]
-            for corrections, newest in ((S, s[curved]), (D, y[curved]), (inverse, 1 / sy[curved])):
-                corrections[:-1, kept] = corrections[1:, kept]
-                corrections[-1, kept] = newest
-            left = (found[own] >= enough[own]) & (evaluations[own] > done)
-            if not left.any():
-                break
-            if bool((evaluations[own] == done).any()) or np.count_nonzero(left) < 0.8 * len(own):
-                own, x, cost, g = own[left], x[left], cost[left], g[left]
-                step, direction, length = step[left], direction[left], length[left]
-                S, D, inverse, taken = S[:, left], D[:, left], inverse[:, left], taken[left]
-            # A step that was not taken is shortened, in the same direction.
-            moved = slice(None) if taken.all() else taken
-            direction[moved] = -_two_loops(
-                g[moved], S[:, moved], D[:, moved], inverse[:, moved], length[moved]
-            )
-            upward = _dots(direction, g) >= 0
-            direction[upward] = -length[upward, None] * g[upward]
-    return found
-
-
-def _dots(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the scalar product of each pair of rows."""
-    products: NDArray[np.float64] = np.einsum("ij,ij->i", a, b)
-    return products
-
-
-def _two_loops(
-    g: NDArray[np.float64],
-    S: NDArray[np.float64],
-    D: NDArray[np.float64],
-    inverse: NDArray[np.float64],
-    length: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the product of the inverse Hessian of limited-memory BFGS and each gradient."""
-    q = g.copy()
-    factors = np.zeros_like(inverse)
-    for i in reversed(range(len(S))):
-        factors[i] = inverse[i] * _dots(S[i], q)
-        q -= factors[i][:, None] * D[i]
-    q *= length[:, None]
-    for i in range(len(S)):
-        q += (factors[i] - inverse[i] * _dots(D[i], q))[:, None] * S[i]
-    return q

@@ -212,7 +212,7 @@ def run_task(
 
     Raises
     ------
-    fastinit.comparison.courses.StoppedError
+    fastinit.comparison.local_search.StoppedError
         If `stop` returned a true value.
     """
     network, starts, training = task.network, task.starts, data.training
