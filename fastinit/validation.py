@@ -40,6 +40,9 @@ def check_integer(name: str, value: SupportsIndex, least: int = 0, end: int = 2*
     >>> check_integer("epochs", np.int8(3))
     3
     """
+    # Most values are plain integers in the range.
+    if type(value) is int and least <= value < end:
+        return value
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected an integer; got bool")
     try:

@@ -297,7 +297,8 @@ def train(
     training = _Training(
         network=network,
         thetas=thetas,
-        states=np.zeros(
+        # Those of resumed runs are overwritten.
+        states=(np.empty if before else np.zeros)(
             (len(thetas), 0 if lbfgs else optimizers[0].slots, network.n_parameters), network.dtype
         ),
         optimizers=optimizers,
@@ -570,8 +571,9 @@ class _Training:
                 run._state_start = run.iterations
         elif run.stopped_by == "tol" and len(self.thetas) > 1:
             self.stopped[k] = "tol"
-        if run.stopped_by != "divergence" and self.states.shape[1]:
-            self.states[k] = state
+        if self.states.shape[1]:
+            # The state of a discarded update is not that of theta.
+            self.states[k] = 0 if run.stopped_by == "divergence" else state
         self.state_start = max(self.state_start, run._state_start)
         self.costs.copy_from(k, run)
         self._update_run(k)
@@ -751,11 +753,12 @@ class _Training:
         if self.slice is None:
             return
         start, costs, ended = self.slice.start, self.slice.costs, self.slice.ended
-        for i, (k, count) in enumerate(zip(self.slice.networks, self.slice.counts, strict=True)):
-            self.done[k] = start + int(count)
+        counts, iterations = self.slice.counts.tolist(), costs.shape[1]
+        for i, (k, count) in enumerate(zip(self.slice.networks, counts, strict=True)):
+            self.done[k] = start + count
             if not self.slice.recorded:
                 self.costs.write(k, start, costs[i, :count])
-            self.diverged[k] = ended and int(count) < costs.shape[1]
+            self.diverged[k] = ended and count < iterations
             if self.diverged[k]:
                 self._stop(k, "divergence")
             self._update_run(k)
@@ -905,6 +908,9 @@ class _Training:
 
 def _checked_thetas(network: Network, theta: Array) -> Array:
     """Return a checked view of theta as a matrix with one row per network."""
+    # One look at a single theta that needs no other check.
+    if dense.usable(theta, network.dtype, (network.n_parameters,), "finite", True):
+        return theta[None]
     thetas = network.check_stack(theta, written=True)
     if not dense.all_finite(thetas):
         raise ValueError("theta: expected finite numbers; got NaN or infinity")

@@ -857,8 +857,8 @@ class Network:
             sample_weight = self.check_sample_weight(sample_weight, X)
         single = np.ndim(theta) != 2
         if out is None:
-            out = np.empty_like(thetas[0] if single else thetas)
-            gradients = out[None] if single else out
+            gradients = np.empty_like(thetas)
+            out = gradients[0] if single else gradients
         elif np.shape(out) != np.shape(theta):
             raise ValueError(f"out: expected shape {np.shape(theta)}; got {np.shape(out)}")
         else:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -148,6 +148,12 @@ class Run(_Summarized):
     _data: Data | None = None
     _validations: list[tuple[int, float, float]] = field(default_factory=list)
     _best: Any = None  # the monitored values
+
+    def __copy__(self) -> Self:
+        # The general method of the module copy takes 3 us, as long as a short training's kernel.
+        own = object.__new__(type(self))
+        vars(own).update(vars(self))
+        return own
 
     @property
     def iterations(self) -> int:
