@@ -3,6 +3,7 @@
 import itertools
 import threading
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,14 +36,14 @@ from fastinit.torch.functions import (
 from fastinit.torch.internals import without_modes
 
 
-class Session(TorchFunctionMode):
+class Session(TorchFunctionMode, ABC):
     """While it is entered, ``torch.nn.init`` and tensors' own methods fill through this session."""
 
+    @abstractmethod
     def fill(
         self, tensor: Tensor, fill: Fill, generator: Generator | None, seed: Seed, stream: int
     ) -> Tensor:
         """Take what a function would fill; as :class:`Filler`."""
-        raise NotImplementedError
 
     def __enter__(self) -> Any:
         _divert(1)
