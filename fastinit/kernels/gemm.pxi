@@ -634,17 +634,29 @@ cdef void make_panels(
     const real* A, Py_ssize_t A_step, Py_ssize_t examples, Py_ssize_t n_in, real* out,
     Py_ssize_t out_panel,
 ) noexcept nogil:
-    """Write a block of activations as panels: two registers of inputs of each example in turn.
-
-    The unused inputs of the last panel are not written; the sums made of them are not used.
-    """
+    """Write a block of activations as panels: two registers of inputs of each example in turn."""
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
     cdef Py_ssize_t i = 0, n
     while i < n_in:
         n = min(pair, n_in - i)
         transpose(A + i * A_step, A_step, n, examples, out, pair)
+        end_panel(n, examples, out)
         i += pair
         out += out_panel
+
+
+cdef void end_panel(Py_ssize_t n_inputs, Py_ssize_t examples, real* out) noexcept nogil:
+    """Fill the unused inputs of a panel with zeros.
+
+    The sums made of them are not used. But if the memory happened to hold subnormal numbers, each
+    multiply-add would take a hundred cycles.
+    """
+    cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real)), e, i
+    if n_inputs == pair:
+        return
+    for e in range(examples):
+        for i in range(n_inputs, pair):
+            out[e * pair + i] = 0
 
 
 # --- registers of networks ------------------------------------------------------------------------

@@ -397,6 +397,7 @@ cdef void input_panel(
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real)), width = call.shape.width, e, i
     cdef Py_ssize_t done = 0, in_place
     cdef const real* x
+    end_panel(n, examples, out)
     if space.batch != NULL:
         for e in range(examples):
             x = X + space.batch[start + e] * data.X_column + input * data.X_row
