@@ -439,7 +439,7 @@ cdef class Descent:
         free(self.numbers)
         free(self.pieces)
         self.pieces = NULL
-        self.numbers = <Py_ssize_t*>calloc(4 * (n + 1), sizeof(Py_ssize_t))
+        self.numbers = <Py_ssize_t*>calloc(5 * (n + 1), sizeof(Py_ssize_t))
         if self.numbers == NULL:
             raise MemoryError("no memory for the layout of a network")
         shape.n_layers = n
@@ -447,6 +447,7 @@ cdef class Descent:
         shape.weights_at = self.numbers + (n + 1)
         shape.rows_at = self.numbers + 2 * (n + 1)
         shape.panels_at = self.numbers + 3 * (n + 1)
+        shape.transposed_at = self.numbers + 4 * (n + 1)
         for layer in range(n + 1):
             shape.sizes[layer] = sizes[layer]
         self.pieces = <Piece*>calloc(count_pieces(shape, lanes), sizeof(Piece))
@@ -541,7 +542,7 @@ cdef class Descent:
             if thin:
                 space.X_blocks = self.take(members * THIN_UNITS * width, itemsize)
                 space.examples = self.take(n_in * width, itemsize)
-                space.piece_gradients = self.take(members * PIECE_ROWS * THIN_INPUTS, itemsize)
+                space.piece_gradients = self.take(members * THIN_ROWS * THIN_INPUTS, itemsize)
                 space.gradient = self.take(0 if forward_only else n, itemsize)
                 continue
             k = resident if shape.input_parts > 0 else 1
@@ -556,7 +557,7 @@ cdef class Descent:
                 space.gradient = self.take(shape.parts * n, itemsize)
                 space.spread = self.take(members * n * shape.spread, VECTOR_BYTES)
                 continue
-            space.transposed = self.take(n, itemsize)
+            space.transposed = self.take(shape.transposed_size, itemsize)
             space.panels = self.take(shape.panel_size, itemsize)
             space.input_panels = self.take(members * resident * width * pair, itemsize)
             if whole_gradient:

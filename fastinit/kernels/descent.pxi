@@ -61,20 +61,28 @@ cdef enum:
     ROWS_AHEAD = 8
     # Partial gradients of a narrow network, which are added up in order, if there is work enough.
     PARTS = 8
-    # Multiply-adds of an iteration from which on a second thread helps. The limit is lower for wide
-    # networks, which have no gradients to add up: a second core gains 25 % at 1.3 million.
-    NARROW_THREAD_WORK = 1 << 21
-    WIDE_THREAD_WORK = 1 << 20
+    # Multiply-adds of registers in an iteration from which on a second thread helps; in a wide network,
+    # for each hidden layer: threads exchange its activations and new weights, at about 0.1 us for a
+    # cache line. A second core then gains 40 % in narrow networks, and loses nothing in wide ones.
+    THREAD_WORK = 1 << 17
     # Multiply-adds of a call from which on a thread is started, which takes 0.1 ms.
     START_WORK = 1 << 23
     # Rows of weights that a thread takes at once: few, so that no thread waits long for the last.
-    PIECE_ROWS = 24
-    # The same for layers that would otherwise have fewer than eight pieces.
+    PIECE_ROWS = 32
+    # The same for layers that would otherwise have few pieces. Their number is even.
     MANY_ROWS = 192
-    FEW_PIECE_ROWS = 12
-    # Inputs, and units, that a thread of the thin strategy takes at once.
+    FEW_PIECE_ROWS = 16
+    # A backward pass reads the weights of a layer along its units. Layers of more units than this have
+    # a transposed copy of their weights, if it is read by more than TRANSPOSED_BLOCKS blocks: without
+    # one, the cache lines of all units fill the nearest cache. Threads exchange it as well as the
+    # weights, so a copy for each layer took up to twice the time.
+    TRANSPOSED_UNITS = 256
+    TRANSPOSED_BLOCKS = 2
+    CACHE_LINE = 64
+    # Inputs, units, and rows of weights that a thread of the thin strategy takes at once.
     THIN_INPUTS = 256
     THIN_UNITS = 64
+    THIN_ROWS = 24
     # Partial sums of the squares of the weights.
     PENALTY_SUMS = 32
     # Multiply-adds between two checks for Ctrl-C: about 10 ms.
@@ -120,6 +128,8 @@ cdef struct Shape:
     bint input_panels            # wide: the first layer has panels too, as all others have
     Py_ssize_t* panels_at        # where the transposed inputs of each layer begin
     Py_ssize_t panel_size        # numbers in all panels
+    Py_ssize_t* transposed_at    # wide: where the transposed weights of each layer begin
+    Py_ssize_t transposed_size   # numbers in all of them
 
 cdef struct Data:
     const void* X                # strides in numbers
@@ -209,7 +219,7 @@ cdef struct Workspace:
     void* gradient               # (parts, n_parameters)
     void* spread                 # each: (n_parameters,) registers, if there are many blocks
     void* piece_gradients        # each: piece_size
-    void* transposed             # the weights of a wide network, transposed
+    void* transposed             # weights of a wide network, transposed
     void* examples               # each: one block, an example after the other
     void* X_blocks               # each: one block
     void* Y_blocks               # each
@@ -278,7 +288,7 @@ cdef void cut(
     """Cut batches of up to ``batch`` examples into blocks, and the work into tasks."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // itemsize, pair = 2 * lanes
     cdef Py_ssize_t rows = rows_of(shape), n_in = shape.sizes[0], most, blocks, tasks
-    cdef Py_ssize_t work = 3 * batch * shape.n_parameters, least
+    cdef Py_ssize_t work = 3 * batch * shape.n_parameters // lanes, least
     batch = max(batch, 1)
     shape.strategy = strategy_of(shape, batch, lanes)
     shape.parts = 1
@@ -305,14 +315,16 @@ cdef void cut(
     if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
         # Otherwise no block waits for others: the threads meet at the end of the batch only.
         shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
-    least = NARROW_THREAD_WORK if shape.strategy == NARROW else WIDE_THREAD_WORK
+    least = THREAD_WORK
+    if shape.strategy != NARROW:
+        least *= max(shape.n_layers - 1, <Py_ssize_t>1)
     if shape.strategy == NARROW and work >= least:
         # The final sums of a part take some ten instructions per parameter. The number of parts is
         # limited so that they are at most a tenth of the work.
         most = max(3 * batch // (100 * lanes), <Py_ssize_t>2)
         shape.parts = min(min(<Py_ssize_t>PARTS, most), blocks)
     shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
-    cut_pieces(shape, lanes)
+    cut_pieces(shape, batch, lanes)
     tasks = shape.parts
     if shape.strategy == WIDE:
         tasks = max(shape.resident_blocks, shape.n_pieces)
@@ -339,11 +351,28 @@ cdef inline Py_ssize_t columns_of_piece(const Shape* shape, Py_ssize_t lanes) no
 
 
 cdef inline Py_ssize_t count_row_pieces(Py_ssize_t rows) noexcept nogil:
-    """Return the number of pieces of a layer that is cut along its units.
+    """Return the number of pieces of a layer that is cut along its units."""
+    if rows > MANY_ROWS:
+        return ceil_div(rows, PIECE_ROWS)
+    return min(2 * ceil_div(rows, 2 * FEW_PIECE_ROWS), rows)
 
-    Pieces of a layer with few units are smaller, so that two threads end at about the same time.
-    """
-    return ceil_div(rows, PIECE_ROWS if rows > MANY_ROWS else FEW_PIECE_ROWS)
+
+cdef inline bint is_transposed(const Shape* shape, Py_ssize_t layer, Py_ssize_t batch) noexcept nogil:
+    return (
+        layer > 0 and shape.sizes[layer + 1] > TRANSPOSED_UNITS
+        and batch > TRANSPOSED_BLOCKS * shape.width
+    )
+
+
+cdef inline bint has_transposed(const Shape* shape, Py_ssize_t layer) noexcept nogil:
+    return shape.strategy == WIDE and shape.transposed_at[layer + 1] > shape.transposed_at[layer]
+
+
+cdef inline Py_ssize_t transposed_step(
+    const Shape* shape, Py_ssize_t layer, Py_ssize_t line
+) noexcept nogil:
+    """Return the numbers from one row of transposed weights to the next: whole cache lines."""
+    return ceil_div(shape.sizes[layer + 1], line) * line
 
 
 cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
@@ -354,10 +383,11 @@ cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogi
     return n
 
 
-cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
+cdef void cut_pieces(Shape* shape, Py_ssize_t batch, Py_ssize_t lanes) noexcept nogil:
     """Cut layers along their units; a first layer of many inputs or few units along its inputs."""
-    cdef Py_ssize_t layer, k, n, n_in, n_out, columns = columns_of_piece(shape, lanes)
-    cdef Py_ssize_t panels = 0, pair = 2 * lanes
+    cdef Py_ssize_t layer, k, n, n_in, n_out, unit, columns = columns_of_piece(shape, lanes)
+    cdef Py_ssize_t panels = 0, transposed = 0, pair = 2 * lanes
+    cdef Py_ssize_t line = lanes * CACHE_LINE // VECTOR_BYTES
     cdef Piece* piece = shape.pieces
     cdef bint by_columns
     shape.n_pieces = 0
@@ -368,14 +398,23 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
     for layer in range(shape.n_layers):
         n_in = shape.sizes[layer]
         n_out = shape.sizes[layer + 1]
+        shape.transposed_at[layer] = transposed
+        unit = 1
+        if is_transposed(shape, layer, batch):
+            transposed += n_in * transposed_step(shape, layer, line)
+            # No two threads write into one cache line of the transposed weights.
+            unit = line
         by_columns = layer == 0 and not shape.input_panels
         n = ceil_div(n_in, columns) if by_columns else count_row_pieces(n_out)
         for k in range(n):
             piece.layer = layer
-            piece.start = 0 if by_columns else k * n_out // n
-            piece.stop = n_out if by_columns else (k + 1) * n_out // n
+            piece.start = 0
+            piece.stop = n_out
             piece.column = k * columns if by_columns else 0
             piece.column_stop = min((k + 1) * columns, n_in) if by_columns else n_in
+            if not by_columns:
+                piece.start = k * ceil_div(n_out, unit) // n * unit
+                piece.stop = min((k + 1) * ceil_div(n_out, unit) // n * unit, n_out)
             shape.piece_size = max(
                 shape.piece_size,
                 (piece.stop - piece.start) * (piece.column_stop - piece.column + 1),
@@ -386,6 +425,8 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t lanes) noexcept nogil:
         if not by_columns:
             panels += ceil_div(n_in, pair) * pair * shape.resident_blocks * shape.width
     shape.panel_size = panels
+    shape.transposed_at[shape.n_layers] = transposed
+    shape.transposed_size = transposed
 
 
 # --- batches and blocks of examples ---------------------------------------------------------------

@@ -113,15 +113,17 @@ cdef void backward_layer(
 ) noexcept nogil:
     """Overwrite the inputs of a layer with the gradient of the pre-activations that they came from.
 
-    A wide network reads ``W.T`` from its transposed weights, whose rows are contiguous.
+    ``W.T`` is read from the transposed weights, whose rows are contiguous, if the layer has them.
     """
     cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1]
     cdef Py_ssize_t width = shape.width, at = 0
     cdef Py_ssize_t n = n_in * width if columns == width else columns
-    cdef bint transposed = shape.strategy == WIDE
     cdef const real* W = theta + shape.weights_at[layer]
-    if transposed:
-        W = <const real*>space.transposed + shape.weights_at[layer]
+    cdef Py_ssize_t W_row = 1, W_term = n_in
+    if has_transposed(shape, layer):
+        W = <const real*>space.transposed + shape.transposed_at[layer]
+        W_row = transposed_step(shape, layer, CACHE_LINE // sizeof(real))
+        W_term = 1
     if not is_relu(shape.activation):
         while at < n_in * width:
             derivatives_of_row(
@@ -130,8 +132,8 @@ cdef void backward_layer(
             )
             at += max(n, width)
     gemm(
-        W, n_out if transposed else 1, 1 if transposed else n_in, n_in, n_out, <const real*>NULL,
-        dZ, width, A, width, columns, RELU_BACKWARD if is_relu(shape.activation) else MULTIPLY,
+        W, W_row, W_term, n_in, n_out, <const real*>NULL, dZ, width, A, width, columns,
+        RELU_BACKWARD if is_relu(shape.activation) else MULTIPLY,
     )
 
 
@@ -237,10 +239,12 @@ cdef void transpose_weights(const real* theta, const Shape* shape, Workspace* sp
     for layer in range(1, shape.n_layers):
         n_in = shape.sizes[layer]
         n_out = shape.sizes[layer + 1]
-        transpose(
-            theta + shape.weights_at[layer], n_in, n_out, n_in,
-            <real*>space.transposed + shape.weights_at[layer], n_out,
-        )
+        if has_transposed(shape, layer):
+            transpose(
+                theta + shape.weights_at[layer], n_in, n_out, n_in,
+                <real*>space.transposed + shape.transposed_at[layer],
+                transposed_step(shape, layer, CACHE_LINE // sizeof(real)),
+            )
 
 
 cdef void copy_inputs(
@@ -495,10 +499,11 @@ cdef bint update_piece(
         nonfinite |= update_range(
             theta, db, job, shape.weights_at[layer] + n_out * n_in + piece.start, rows, layer, True
         )
-    if layer > 0:
+    if has_transposed(shape, layer):
         transpose(
             <const real*>job.next_theta + at, n_in, rows, n_in,
-            <real*>space.transposed + shape.weights_at[layer] + piece.start, n_out,
+            <real*>space.transposed + shape.transposed_at[layer] + piece.start,
+            transposed_step(shape, layer, CACHE_LINE // sizeof(real)),
         )
     return nonfinite
 
@@ -743,8 +748,8 @@ cdef void thin_backward(
     cdef bint nonfinite = False
     r = 0
     while r < n_out:
-        rows = min(<Py_ssize_t>PIECE_ROWS, n_out - r)
-        g = <real*>space.piece_gradients + rank * PIECE_ROWS * THIN_INPUTS
+        rows = min(<Py_ssize_t>THIN_ROWS, n_out - r)
+        g = <real*>space.piece_gradients + rank * THIN_ROWS * THIN_INPUTS
         if job.gradient != NULL:
             g = <real*>job.gradient + at + r * n_in + start
         gemm(
@@ -757,7 +762,7 @@ cdef void thin_backward(
                     theta, <const real*>g + k * n, job, at + (r + k) * n_in + start, n, layer,
                     False,
                 )
-        r += PIECE_ROWS
+        r += THIN_ROWS
     if start == 0 and shape.bias:
         at += n_out * n_in
         db = <real*>(job.gradient if job.gradient != NULL else space.gradient)
