@@ -496,7 +496,7 @@ cdef class Descent:
         cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // itemsize), n_in = shape.sizes[0], t, members
         cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], rows = rows_of(shape)
         cdef Py_ssize_t thin = shape.strategy == THIN, copied = most_copied(shape)
-        cdef Py_ssize_t resident = shape.resident_blocks, k
+        cdef Py_ssize_t resident = shape.resident_blocks, k, each
         cdef Team* teams = <Team*>self.take(call.n_teams, sizeof(Team))
         cdef Workspace* spaces = <Workspace*>self.take(call.n_teams, sizeof(Workspace))
         cdef void* packed = NULL
@@ -523,19 +523,24 @@ cdef class Descent:
                 self.take_lanes(space)
                 space.weight_blocks = self.take(width, itemsize)
                 continue
+            each = members if shape.parts > 1 else 1
             space.next_theta = self.take(0 if forward_only else n, itemsize)
             space.zeros = self.take(width, itemsize)
             if self.memory != NULL:
                 memset(space.zeros, 0, width * itemsize)
             space.Y_blocks = self.take(members * n_out * width, itemsize)
             space.weight_blocks = self.take(members * width, itemsize)
-            space.partial_costs = <double*>self.take(max(resident, shape.parts), sizeof(double))
+            # One for each block of a wide network, one for each part of a narrow one.
+            k = max(resident, shape.parts)
+            if shape.strategy == WIDE and shape.parts > 1:
+                k = ceil_div(data.m if data.order == NULL else data.batch_size, width)
+            space.partial_costs = <double*>self.take(k, sizeof(double))
             space.outputs = self.take(
                 members * max(n_out, thin * THIN_INPUTS) * width, itemsize
             )
             k = 1 if thin else members
             if shape.strategy == WIDE and not forward_only:
-                k = resident
+                k = resident * each
             space.activations = self.take(k * rows * width, itemsize)
             if keeps_derivatives(shape.activation):
                 space.derivatives = self.take((1 if thin else members) * rows * width, itemsize)
@@ -558,10 +563,10 @@ cdef class Descent:
                 space.spread = self.take(members * n * shape.spread, VECTOR_BYTES)
                 continue
             space.transposed = self.take(shape.transposed_size, itemsize)
-            space.panels = self.take(shape.panel_size, itemsize)
+            space.panels = self.take(each * shape.panel_size, itemsize)
             space.input_panels = self.take(members * resident * width * pair, itemsize)
             if whole_gradient:
-                space.gradient = self.take(n, itemsize)
+                space.gradient = self.take(shape.parts * n, itemsize)
             else:
                 space.gradient = NULL
                 space.piece_gradients = self.take(members * shape.piece_size, itemsize)

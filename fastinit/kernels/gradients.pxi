@@ -6,7 +6,8 @@
 #   parts with a gradient each, which are added up in order.
 # - wide: a gradient as large as the weights would have to be read and written for every block.
 #   Instead the resident blocks keep what the products need. After the backward pass of all of them,
-#   each piece of the weights gets its whole gradient, and its update while that is in cache.
+#   each piece of the weights gets its whole gradient, and its update while that is in cache. If not
+#   all blocks are resident, the gradients of all but the largest networks are computed in parts too.
 # - thin: batches of fewer examples than a register has lanes. The lanes run along the inputs of a
 #   layer; the activations of an example are contiguous.
 # - interleaved: batches of few examples and few parameters. The lanes are networks.
@@ -322,6 +323,22 @@ cdef void input_part(
         finish = ADD
 
 
+cdef inline real* activations_of(
+    const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t rank
+) noexcept nogil:
+    """Return the address of the activations of the resident blocks: of a member, if it has its own."""
+    cdef real* activations = <real*>space.activations
+    if shape.parts > 1:
+        activations += rank * shape.resident_blocks * rows_of(shape) * shape.width
+    return activations
+
+
+cdef inline real* panels_of(
+    const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t rank
+) noexcept nogil:
+    return <real*>space.panels + (rank * shape.panel_size if shape.parts > 1 else 0)
+
+
 cdef double wide_block(
     const real* theta, Call* call, const Job* job, const Workspace* space, Py_ssize_t first_block,
     Py_ssize_t slot, Py_ssize_t rank,
@@ -337,11 +354,10 @@ cdef double wide_block(
     cdef Py_ssize_t columns = ceil_div(n, lanes) * lanes, n_in = shape.sizes[0], n_out, step = 0
     cdef Py_ssize_t layer, p, r, e
     # A forward pass needs the activations of a block no longer than the block.
-    cdef Py_ssize_t at = slot if job.outputs == NULL else rank
-    cdef real* activations = <real*>space.activations + at * rows_of(shape) * width
+    cdef real* activations = <real*>space.activations + rank * rows_of(shape) * width
     cdef real* derivatives = <real*>space.derivatives
-    cdef real* panels = <real*>space.panels
-    cdef real* dZ = activations + shape.rows_at[shape.n_layers - 1] * width
+    cdef real* panels = panels_of(theta, shape, space, rank)
+    cdef real* dZ
     cdef real* A
     cdef real* part
     cdef const real* X = NULL
@@ -349,6 +365,9 @@ cdef double wide_block(
     cdef const real* product
     cdef double total
     cdef Blocks blocks
+    if job.outputs == NULL:
+        activations = activations_of(theta, shape, space, rank) + slot * rows_of(shape) * width
+    dZ = activations + shape.rows_at[shape.n_layers - 1] * width
     if keeps_derivatives(shape.activation):
         derivatives += rank * rows_of(shape) * width
     if shape.input_parts == 0:
@@ -433,7 +452,7 @@ cdef void input_gradient(
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width, pair = 2 * lanes
     cdef Py_ssize_t n_out = shape.sizes[1], n_in = shape.sizes[0], n, i, r
     cdef Py_ssize_t start = first_block * width, in_place, rows = rows_of(shape)
-    cdef const real* dZ = <const real*>space.activations
+    cdef const real* dZ = activations_of(X, shape, space, rank)
     cdef const real* packed
     cdef real* panel
     cdef Blocks blocks
@@ -508,9 +527,9 @@ cdef bint update_piece(
     return nonfinite
 
 
-cdef void add_parts(
-    const real* parts, Py_ssize_t n, Py_ssize_t n_out, Py_ssize_t n_in, bint add, real* dW,
-    Py_ssize_t dW_step,
+cdef void add_blocks(
+    const real* blocks, Py_ssize_t n, Py_ssize_t block_step, Py_ssize_t n_out, Py_ssize_t n_in,
+    bint add, real* dW, Py_ssize_t dW_step,
 ) noexcept nogil:
     """Write the sum of the gradients of ``n`` blocks, or add it."""
     cdef Py_ssize_t r, k, slot
@@ -519,7 +538,41 @@ cdef void add_parts(
             memset(dW + r * dW_step, 0, n_in * sizeof(real))
         for slot in range(n):
             for k in range(n_in):
-                dW[r * dW_step + k] += parts[(slot * n_out + r) * n_in + k]
+                dW[r * dW_step + k] += blocks[slot * block_step + r * n_in + k]
+
+
+cdef void piece_gradient(
+    const real* theta, Call* call, const Workspace* space, const Piece* piece,
+    Py_ssize_t first_block, Py_ssize_t examples, Py_ssize_t rank, bint add, real* dW,
+    Py_ssize_t dW_step, real* db,
+) noexcept nogil:
+    """Compute the gradient of a piece over the resident examples, or add it."""
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
+    cdef Py_ssize_t n_in = shape.sizes[piece.layer], n_out = shape.sizes[piece.layer + 1]
+    cdef Py_ssize_t units = piece.stop - piece.start, rows = rows_of(shape)
+    cdef const real* panels = panels_of(theta, shape, space, rank)
+    cdef const real* dZ = activations_of(theta, shape, space, rank)
+    panels += shape.panels_at[piece.layer]
+    dZ += (shape.rows_at[piece.layer] + piece.start) * width
+    if piece.layer == 0 and not shape.input_panels:
+        input_gradient(
+            <const real*>call.data.X, call, space, piece, first_block, examples, rank, add, dW,
+            dW_step,
+        )
+    elif piece.layer > 0 and n_out <= FEW_OUTPUTS:
+        # Such a layer may have two pieces. The gradients of a block are (units, inputs).
+        add_blocks(
+            panels + piece.start * n_in, ceil_div(examples, width), n_out * n_in, units, n_in, add,
+            dW, dW_step,
+        )
+    else:
+        outer_product(
+            dZ, width, rows * width, panels, shape.resident_blocks * width * pair, examples, width,
+            units, n_in, add, dW, dW_step,
+        )
+    if piece.column == 0 and shape.bias:
+        sum_rows(dZ, width, rows * width, examples, width, units, add, db)
 
 
 cdef void wide_pieces(
@@ -529,11 +582,8 @@ cdef void wide_pieces(
     """Compute the gradient over the resident examples, piece by piece, and update after the last.
     """
     cdef const Shape* shape = &call.shape
-    cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
-    cdef Py_ssize_t n_in, n_out, at, t = team_take(team), rows = rows_of(shape), dW_step
-    cdef bint add = first_block > 0
+    cdef Py_ssize_t n_in, at, t = team_take(team), dW_step
     cdef const Piece* piece
-    cdef const real* dZ
     cdef real* gradient = <real*>space.gradient
     cdef real* dW
     cdef real* db
@@ -541,47 +591,39 @@ cdef void wide_pieces(
         gradient = <real*>job.gradient
     while t < shape.n_pieces:
         piece = &shape.pieces[t]
-        n_in = shape.sizes[piece.layer]
-        n_out = shape.sizes[piece.layer + 1]
-        at = shape.weights_at[piece.layer]
         if gradient != NULL:
+            n_in = shape.sizes[piece.layer]
+            at = shape.weights_at[piece.layer]
             dW = gradient + at + piece.start * n_in + piece.column
-            db = gradient + at + n_out * n_in + piece.start
+            db = gradient + at + shape.sizes[piece.layer + 1] * n_in + piece.start
             dW_step = n_in
         else:
             # The gradient of a piece is complete at once, and used while it is in cache.
             dW_step = piece.column_stop - piece.column
             dW = <real*>space.piece_gradients + rank * shape.piece_size
             db = dW + (piece.stop - piece.start) * dW_step
-        dZ = <const real*>space.activations
-        dZ += (shape.rows_at[piece.layer] + piece.start) * width
-        if piece.layer == 0 and not shape.input_panels:
-            input_gradient(
-                <const real*>call.data.X, call, space, piece, first_block, examples, rank, add, dW,
-                dW_step,
-            )
-        elif piece.layer > 0 and n_out <= FEW_OUTPUTS:
-            add_parts(
-                <const real*>space.panels + shape.panels_at[piece.layer],
-                ceil_div(examples, width), n_out, n_in, add, dW, dW_step,
-            )
-        else:
-            outer_product(
-                dZ, width, rows * width,
-                <const real*>space.panels + shape.panels_at[piece.layer],
-                shape.resident_blocks * width * pair, examples, width, piece.stop - piece.start,
-                n_in, add, dW, dW_step,
-            )
-        if piece.column == 0 and shape.bias:
-            sum_rows(
-                dZ, width, rows * width, examples, width, piece.stop - piece.start, add, db
-            )
+        piece_gradient(
+            theta, call, space, piece, first_block, examples, rank, first_block > 0, dW, dW_step,
+            db,
+        )
         if last and job.rule.optimizer != NULL:
             if update_piece(
                 theta, <const real*>dW, dW_step, <const real*>db, call, job, space, piece
             ):
                 counter_store(&team.nonfinite, 1)
         t = team_take(team)
+
+
+cdef void sum_parts(
+    real* gradient, Py_ssize_t n, Py_ssize_t n_parameters, Py_ssize_t parts, real* out
+) noexcept nogil:
+    """Compute the sum of ``n`` numbers of each part; ``out`` may be those of the first."""
+    cdef Py_ssize_t k, part
+    for k in range(n):
+        out[k] = gradient[k] + gradient[n_parameters + k]
+    for part in range(2, parts):
+        for k in range(n):
+            out[k] += gradient[part * n_parameters + k]
 
 
 cdef bint leaves(const real* theta, Call* call, Job* job, Team* team) noexcept nogil:
@@ -639,6 +681,77 @@ cdef void step_wide(
                     finish_iteration(theta, call, job, space, team)
                 team_release(team)
         start += resident
+
+
+cdef void step_wide_in_parts(
+    const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank
+) noexcept nogil:
+    """One iteration whose parts have a gradient each: threads share nothing until it is complete."""
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t n = shape.n_parameters, width = shape.width, n_in, at, columns
+    cdef Py_ssize_t part = team_take(team), first, block, stop, resident, slot, t, r
+    cdef Py_ssize_t work = 3 * width * n * team.size
+    cdef real* gradient = <real*>space.gradient
+    cdef real* out = gradient
+    cdef real* own
+    cdef const Piece* piece
+    while part < shape.parts and not is_interrupted(call):
+        own = gradient + part * n
+        first = part * space.blocks // shape.parts
+        stop = (part + 1) * space.blocks // shape.parts
+        if first == stop:
+            memset(own, 0, n * sizeof(real))
+        block = first
+        while block < stop and not is_interrupted(call):
+            resident = min(shape.resident_blocks, stop - block)
+            for slot in range(resident):
+                space.partial_costs[block + slot] = wide_block(
+                    theta, call, job, space, block, slot, rank
+                )
+                look_for_signals(call, team, rank, work)
+            for t in range(shape.n_pieces):
+                piece = &shape.pieces[t]
+                n_in = shape.sizes[piece.layer]
+                at = shape.weights_at[piece.layer]
+                piece_gradient(
+                    theta, call, space, piece, block,
+                    min(resident * width, space.n - block * width), rank, block > first,
+                    own + at + piece.start * n_in + piece.column, n_in,
+                    own + at + shape.sizes[piece.layer + 1] * n_in + piece.start,
+                )
+            block += resident
+        part = team_take(team)
+    if team_arrive(team):
+        if not leaves(theta, call, job, team):
+            for block in range(space.blocks):
+                job.cost += space.partial_costs[block]
+        team_release(team)
+    if team.leaving != 0:
+        return
+    if job.gradient != NULL:
+        out = <real*>job.gradient
+    t = team_take(team)
+    while t < shape.n_pieces:
+        piece = &shape.pieces[t]
+        n_in = shape.sizes[piece.layer]
+        columns = piece.column_stop - piece.column
+        at = shape.weights_at[piece.layer] + piece.start * n_in + piece.column
+        for r in range(piece.stop - piece.start):
+            slot = at + r * n_in
+            sum_parts(gradient + slot, columns, n, shape.parts, out + slot)
+        slot = shape.weights_at[piece.layer] + shape.sizes[piece.layer + 1] * n_in + piece.start
+        if piece.column == 0 and shape.bias:
+            sum_parts(gradient + slot, piece.stop - piece.start, n, shape.parts, out + slot)
+        if job.rule.optimizer != NULL:
+            if update_piece(
+                theta, <const real*>out + at, n_in, <const real*>out + slot, call, job, space,
+                piece,
+            ):
+                counter_store(&team.nonfinite, 1)
+        t = team_take(team)
+    if team_arrive(team):
+        finish_iteration(theta, call, job, space, team)
+        team_release(team)
 
 
 # --- forward passes: narrow and wide --------------------------------------------------------------
