@@ -564,6 +564,7 @@ cdef class Descent:
                 continue
             space.transposed = self.take(shape.transposed_size, itemsize)
             space.panels = self.take(each * shape.panel_size, itemsize)
+            space.X_panels = self.take(shape.parts * shape.X_panel_size, itemsize)
             space.input_panels = self.take(members * resident * width * pair, itemsize)
             if whole_gradient:
                 space.gradient = self.take(shape.parts * n, itemsize)
@@ -663,7 +664,8 @@ cdef class Descent:
             # A network reads X once, so that each thread may as well copy the blocks that it reads.
             data.first_packed = ceil_div(data.m, shape.width)
         self.take_memory(
-            forward_only, kind == "gradient" or shape.resident_blocks * shape.width < batch
+            forward_only,
+            kind == "gradient" or shape.parts > 1 or shape.resident_blocks * shape.width < batch,
         )
         self.key = key
         self.packed_X = data.X
@@ -673,7 +675,7 @@ cdef class Descent:
     cdef void pack_X(self) noexcept:
         cdef Py_ssize_t t
         for t in range(self.call.n_teams):
-            self.call.spaces[t].panels_filled = False
+            self.call.spaces[t].X_panels_filled = False
         if self.itemsize == sizeof(float):
             pack(<const float*>NULL, &self.call)
         else:

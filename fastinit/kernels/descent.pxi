@@ -59,12 +59,13 @@ cdef enum:
     INTERLEAVED_WORK = 8192
     # Rows of X that are prefetched ahead of a copy.
     ROWS_AHEAD = 8
-    # Partial gradients, which are added up in order: of narrow networks, if there is work enough, and
-    # of wide ones with up to PART_BYTES of parameters, if not all blocks are resident. Then threads
+    # Partial gradients, which are added up in order, if there is work enough: of narrow networks, and
+    # of wide ones with up to PART_BYTES of parameters and at least PART_BLOCKS blocks. Then threads
     # exchange gradients instead of the activations of all examples, which take longer: 20-100-1 with
     # 1,000 examples took the same time with two threads as with one.
     PARTS = 8
     PART_BYTES = 512 * 1024
+    PART_BLOCKS = 4
     # Multiply-adds of registers in an iteration from which on a second thread helps; in a wide network,
     # for each hidden layer: threads exchange its activations and new weights, at about 0.1 us for a
     # cache line. A second core then gains 40 % in narrow networks, and loses nothing in wide ones.
@@ -130,8 +131,9 @@ cdef struct Shape:
     Piece* pieces
     Py_ssize_t piece_size        # numbers in the gradient of the largest piece, biases last
     bint input_panels            # wide: the first layer has panels too, as all others have
-    Py_ssize_t* panels_at        # where the transposed inputs of each layer begin
-    Py_ssize_t panel_size        # numbers in all panels
+    Py_ssize_t* panels_at        # where the transposed inputs of each layer but the first begin
+    Py_ssize_t panel_size        # numbers in the panels of all of these layers
+    Py_ssize_t X_panel_size      # numbers in those of the first
     Py_ssize_t* transposed_at    # wide: where the transposed weights of each layer begin
     Py_ssize_t transposed_size   # numbers in all of them
 
@@ -232,8 +234,9 @@ cdef struct Workspace:
     void* activations            # of the resident blocks, or each; of several parts both
     void* derivatives            # each
     void* panels                 # transposed inputs of a wide network's layers; of several parts each
-    bint panels_filled           # those of X already hold the whole batch
-    void* input_panels           # each: transposed inputs of the first layer
+    void* X_panels               # (parts,): those of its first layer
+    bint X_panels_filled         # they already hold the whole batch
+    void* input_panels           # each: some transposed inputs of a first layer without X_panels
     void* products               # (input_parts, resident_blocks): of the first layer
     void* lanes                  # of the interleaved strategy
     double* partial_costs        # of blocks or parts
@@ -334,10 +337,11 @@ cdef void cut(
         # Otherwise no block waits for others: the threads meet at the end of the batch only.
         shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
         if (
-            shape.resident_blocks < blocks and shape.input_parts == 0
-            and shape.n_parameters * itemsize <= PART_BYTES
+            blocks >= PART_BLOCKS and work >= THREAD_WORK and not forward_only
+            and shape.input_parts == 0 and shape.n_parameters * itemsize <= PART_BYTES
         ):
             shape.parts = count_parts(ceil_div(blocks, shape.resident_blocks))
+            shape.resident_blocks = min(shape.resident_blocks, ceil_div(blocks, shape.parts))
     shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
     cut_pieces(shape, batch, lanes)
     least = THREAD_WORK
@@ -404,12 +408,13 @@ cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogi
 cdef void cut_pieces(Shape* shape, Py_ssize_t batch, Py_ssize_t lanes) noexcept nogil:
     """Cut layers along their units; a first layer of many inputs or few units along its inputs."""
     cdef Py_ssize_t layer, k, n, n_in, n_out, unit, columns = columns_of_piece(shape, lanes)
-    cdef Py_ssize_t panels = 0, transposed = 0, pair = 2 * lanes
+    cdef Py_ssize_t panels = 0, transposed = 0, pair = 2 * lanes, size
     cdef Py_ssize_t line = lanes * CACHE_LINE // VECTOR_BYTES
     cdef Piece* piece = shape.pieces
     cdef bint by_columns
     shape.n_pieces = 0
     shape.piece_size = 0
+    shape.X_panel_size = 0
     if shape.strategy != WIDE:
         return
     shape.input_panels = shape.input_parts == 0 and shape.sizes[1] > DOTS_UNITS
@@ -440,8 +445,11 @@ cdef void cut_pieces(Shape* shape, Py_ssize_t batch, Py_ssize_t lanes) noexcept 
             piece += 1
         shape.n_pieces += n
         shape.panels_at[layer] = panels
-        if not by_columns:
-            panels += ceil_div(n_in, pair) * pair * shape.resident_blocks * shape.width
+        size = ceil_div(n_in, pair) * pair * shape.resident_blocks * shape.width
+        if layer > 0:
+            panels += size
+        elif shape.input_panels:
+            shape.X_panel_size = size
     shape.panel_size = panels
     shape.transposed_at[shape.n_layers] = transposed
     shape.transposed_size = transposed

@@ -334,14 +334,24 @@ cdef inline real* activations_of(
 
 
 cdef inline real* panels_of(
-    const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t rank
+    const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t layer,
+    Py_ssize_t rank, Py_ssize_t part,
 ) noexcept nogil:
-    return <real*>space.panels + (rank * shape.panel_size if shape.parts > 1 else 0)
+    """Return the address of the transposed inputs of a layer, of the resident blocks.
+
+    Those of X belong to a part, so that they may stay; the others belong to a member.
+    """
+    if layer == 0:
+        return <real*>space.X_panels + part * shape.X_panel_size
+    return (
+        <real*>space.panels + (rank * shape.panel_size if shape.parts > 1 else 0)
+        + shape.panels_at[layer]
+    )
 
 
 cdef double wide_block(
     const real* theta, Call* call, const Job* job, const Workspace* space, Py_ssize_t first_block,
-    Py_ssize_t slot, Py_ssize_t rank,
+    Py_ssize_t slot, Py_ssize_t rank, Py_ssize_t part,
 ) noexcept nogil:
     """Run a block forward and backward; return the sum of its losses.
 
@@ -356,10 +366,9 @@ cdef double wide_block(
     # A forward pass needs the activations of a block no longer than the block.
     cdef real* activations = <real*>space.activations + rank * rows_of(shape) * width
     cdef real* derivatives = <real*>space.derivatives
-    cdef real* panels = panels_of(theta, shape, space, rank)
+    cdef real* panels
     cdef real* dZ
     cdef real* A
-    cdef real* part
     cdef const real* X = NULL
     cdef const real* b
     cdef const real* product
@@ -372,9 +381,12 @@ cdef double wide_block(
         derivatives += rank * rows_of(shape) * width
     if shape.input_parts == 0:
         X = block_of_X(<const real*>call.data.X, call, space, rank, start, n, 0, n_in, &step)
-        if shape.input_panels and not space.panels_filled and job.outputs == NULL:
-            make_panels(X, step, n, n_in, panels + slot * width * pair,
-                        shape.resident_blocks * width * pair)
+        if shape.input_panels and not space.X_panels_filled and job.outputs == NULL:
+            panels = panels_of(theta, shape, space, 0, rank, part)
+            make_panels(
+                X, step, n, n_in, panels + slot * width * pair,
+                shape.resident_blocks * width * pair,
+            )
     else:
         n_out = shape.sizes[1]
         b = biases_of(theta, shape, 0)
@@ -395,15 +407,16 @@ cdef double wide_block(
         A = activations + shape.rows_at[layer - 1] * width
         n_in = shape.sizes[layer]
         n_out = shape.sizes[layer + 1]
+        panels = panels_of(theta, shape, space, layer, rank, part)
         if n_out <= FEW_OUTPUTS:
             # The gradient of this block, in place of its panels.
-            part = panels + shape.panels_at[layer] + slot * n_out * n_in
-            memset(part, 0, n_out * n_in * sizeof(real))
+            panels += slot * n_out * n_in
+            memset(panels, 0, n_out * n_in * sizeof(real))
             blocks = one_block(width, width, columns)
-            gemm_dots(dZ, A, &blocks, n_out, n_in, part, n_in, <real*>NULL, False)
+            gemm_dots(dZ, A, &blocks, n_out, n_in, panels, n_in, <real*>NULL, False)
         else:
             make_panels(
-                A, width, n, n_in, panels + shape.panels_at[layer] + slot * width * pair,
+                A, width, n, n_in, panels + slot * width * pair,
                 shape.resident_blocks * width * pair,
             )
         backward_layer(theta, shape, space, layer, dZ, A, derivatives, columns)
@@ -543,17 +556,16 @@ cdef void add_blocks(
 
 cdef void piece_gradient(
     const real* theta, Call* call, const Workspace* space, const Piece* piece,
-    Py_ssize_t first_block, Py_ssize_t examples, Py_ssize_t rank, bint add, real* dW,
-    Py_ssize_t dW_step, real* db,
+    Py_ssize_t first_block, Py_ssize_t examples, Py_ssize_t rank, Py_ssize_t part, bint add,
+    real* dW, Py_ssize_t dW_step, real* db,
 ) noexcept nogil:
     """Compute the gradient of a piece over the resident examples, or add it."""
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
     cdef Py_ssize_t n_in = shape.sizes[piece.layer], n_out = shape.sizes[piece.layer + 1]
     cdef Py_ssize_t units = piece.stop - piece.start, rows = rows_of(shape)
-    cdef const real* panels = panels_of(theta, shape, space, rank)
+    cdef const real* panels = panels_of(theta, shape, space, piece.layer, rank, part)
     cdef const real* dZ = activations_of(theta, shape, space, rank)
-    panels += shape.panels_at[piece.layer]
     dZ += (shape.rows_at[piece.layer] + piece.start) * width
     if piece.layer == 0 and not shape.input_panels:
         input_gradient(
@@ -603,8 +615,8 @@ cdef void wide_pieces(
             dW = <real*>space.piece_gradients + rank * shape.piece_size
             db = dW + (piece.stop - piece.start) * dW_step
         piece_gradient(
-            theta, call, space, piece, first_block, examples, rank, first_block > 0, dW, dW_step,
-            db,
+            theta, call, space, piece, first_block, examples, rank, 0, first_block > 0, dW,
+            dW_step, db,
         )
         if last and job.rule.optimizer != NULL:
             if update_piece(
@@ -658,14 +670,14 @@ cdef void step_wide(
                 return
         t = team_take(team)
         while t < resident and not is_interrupted(call):
-            space.partial_costs[t] = wide_block(theta, call, job, space, start, t, rank)
+            space.partial_costs[t] = wide_block(theta, call, job, space, start, t, rank, 0)
             look_for_signals(call, team, rank, work)
             t = team_take(team)
         if team_arrive(team):
             if not leaves(theta, call, job, team):
                 for t in range(resident):
                     job.cost += space.partial_costs[t]
-                space.panels_filled = (
+                space.X_panels_filled = (
                     space.batch == NULL and space.blocks <= shape.resident_blocks
                     and job.outputs == NULL
                 )
@@ -706,7 +718,7 @@ cdef void step_wide_in_parts(
             resident = min(shape.resident_blocks, stop - block)
             for slot in range(resident):
                 space.partial_costs[block + slot] = wide_block(
-                    theta, call, job, space, block, slot, rank
+                    theta, call, job, space, block, slot, rank, part
                 )
                 look_for_signals(call, team, rank, work)
             for t in range(shape.n_pieces):
@@ -715,7 +727,7 @@ cdef void step_wide_in_parts(
                 at = shape.weights_at[piece.layer]
                 piece_gradient(
                     theta, call, space, piece, block,
-                    min(resident * width, space.n - block * width), rank, block > first,
+                    min(resident * width, space.n - block * width), rank, part, block > first,
                     own + at + piece.start * n_in + piece.column, n_in,
                     own + at + shape.sizes[piece.layer + 1] * n_in + piece.start,
                 )
@@ -725,6 +737,10 @@ cdef void step_wide_in_parts(
         if not leaves(theta, call, job, team):
             for block in range(space.blocks):
                 job.cost += space.partial_costs[block]
+            space.X_panels_filled = (
+                space.batch == NULL
+                and ceil_div(space.blocks, shape.parts) <= shape.resident_blocks
+            )
         team_release(team)
     if team.leaving != 0:
         return
@@ -783,7 +799,7 @@ cdef void run_forward(const real* theta, Call* call, Py_ssize_t t) noexcept nogi
                     <const real*>job.own, call, job, space, block, 0, <real*>NULL
                 )
             else:
-                total += wide_block(<const real*>job.own, call, job, space, 0, block, 0)
+                total += wide_block(<const real*>job.own, call, job, space, 0, block, 0, 0)
             look_for_signals(call, &call.teams[t], 0, work)
         call.task_costs[task] = total
         task = counter_next(&call.next_group)
