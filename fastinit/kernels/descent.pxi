@@ -60,7 +60,7 @@ cdef enum:
     # Rows of X that are prefetched ahead of a copy.
     ROWS_AHEAD = 8
     # Partial gradients, which are added up in order, if there is work enough: of narrow networks, and
-    # of wide ones with up to PART_BYTES of parameters and at least PART_BLOCKS blocks. Then threads
+    # of wide ones with up to PART_BYTES of parameters, PART_BLOCKS blocks or more each. Then threads
     # exchange gradients instead of the activations of all examples, which take longer: 20-100-1 with
     # 1,000 examples took the same time with two threads as with one.
     PARTS = 8
@@ -340,7 +340,7 @@ cdef void cut(
             blocks >= PART_BLOCKS and work >= THREAD_WORK and not forward_only
             and shape.input_parts == 0 and shape.n_parameters * itemsize <= PART_BYTES
         ):
-            shape.parts = count_parts(ceil_div(blocks, shape.resident_blocks))
+            shape.parts = count_parts(blocks // PART_BLOCKS)
             shape.resident_blocks = min(shape.resident_blocks, ceil_div(blocks, shape.parts))
     shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
     cut_pieces(shape, batch, lanes)
