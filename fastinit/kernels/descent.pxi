@@ -59,16 +59,16 @@ cdef enum:
     INTERLEAVED_WORK = 8192
     # Rows of X that are prefetched ahead of a copy.
     ROWS_AHEAD = 8
-    # Partial gradients, which are added up in order, if there is work enough: of narrow networks, and
-    # of wide ones with up to PART_BYTES of parameters, PART_BLOCKS blocks or more each. Then threads
-    # exchange gradients instead of the activations of all examples, which take longer: 20-100-1 with
-    # 1,000 examples took the same time with two threads as with one.
+    # Partial gradients, which are added up in order, if there is work enough: of narrow networks,
+    # and of wide ones with up to PART_BYTES of parameters, PART_BLOCKS blocks or more each. Threads
+    # then exchange gradients. Exchanging the activations of all examples takes longer: 20-100-1
+    # with 1,000 examples took the same time with two threads as with one.
     PARTS = 8
     PART_BYTES = 512 * 1024
     PART_BLOCKS = 4
-    # Multiply-adds of registers in an iteration from which on a second thread helps; in a wide network,
-    # for each hidden layer: threads exchange its activations and new weights, at about 0.1 us for a
-    # cache line. A second core then gains 40 % in narrow networks, and loses nothing in wide ones.
+    # Multiply-adds of registers in an iteration from which on a second thread helps: it gains 40 %
+    # there. A wide network without parts needs as many for each hidden layer, because its threads
+    # exchange the activations and the new weights of each, at about 0.1 us for a cache line.
     THREAD_WORK = 1 << 17
     # Multiply-adds of a call from which on a thread is started, which takes 0.1 ms.
     START_WORK = 1 << 23
@@ -77,10 +77,10 @@ cdef enum:
     # The same for layers that would otherwise have few pieces. Their number is even.
     MANY_ROWS = 192
     FEW_PIECE_ROWS = 16
-    # A backward pass reads the weights of a layer along its units. Layers of more units than this have
-    # a transposed copy of their weights, if it is read by more than TRANSPOSED_BLOCKS blocks: without
-    # one, the cache lines of all units fill the nearest cache. Threads exchange it as well as the
-    # weights, so a copy for each layer took up to twice the time.
+    # A backward pass reads the weights of a layer along its units, a cache line of each at a time.
+    # Layers of more units than this, whose lines fill the nearest cache, have a transposed copy of
+    # their weights if more than TRANSPOSED_BLOCKS blocks read it. Threads must exchange it as well
+    # as the weights: copies of all layers took up to twice the time.
     TRANSPOSED_UNITS = 256
     TRANSPOSED_BLOCKS = 2
     CACHE_LINE = 64
@@ -231,9 +231,9 @@ cdef struct Workspace:
     void* Y_blocks               # each
     void* weight_blocks          # each
     void* outputs                # each: the outputs of one block
-    void* activations            # of the resident blocks, or each; of several parts both
+    void* activations            # narrow: each; wide: of the resident blocks, with parts each
     void* derivatives            # each
-    void* panels                 # transposed inputs of a wide network's layers; of several parts each
+    void* panels                 # transposed inputs of the layers of a wide network; as activations
     void* X_panels               # (parts,): those of its first layer
     bint X_panels_filled         # they already hold the whole batch
     void* input_panels           # each: some transposed inputs of a first layer without X_panels
@@ -317,8 +317,8 @@ cdef void cut(
         most = min(max(most // pair * pair, pair), <Py_ssize_t>LOSS_BLOCK)
         blocks = ceil_div(batch, most)
         if work >= THREAD_WORK:
-            # The final sums of a part take some ten instructions per parameter. The number of parts is
-            # limited so that they are at most a tenth of the work.
+            # The final sums of a part take some ten instructions per parameter. The number of
+            # parts is limited so that they are at most a tenth of the work.
             shape.parts = count_parts(3 * batch // (100 * lanes))
         # Blocks of equal width, and as many in each part.
         blocks = ceil_div(blocks, shape.parts) * shape.parts
@@ -345,7 +345,7 @@ cdef void cut(
     shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
     cut_pieces(shape, batch, lanes)
     least = THREAD_WORK
-    if shape.strategy != NARROW and shape.parts == 1 and not forward_only:
+    if shape.strategy == WIDE and shape.parts == 1 and not forward_only:
         least *= max(shape.n_layers - 1, <Py_ssize_t>1)
     tasks = shape.parts
     if shape.strategy == WIDE and shape.parts == 1:
@@ -379,7 +379,9 @@ cdef inline Py_ssize_t count_row_pieces(Py_ssize_t rows) noexcept nogil:
     return min(2 * ceil_div(rows, 2 * FEW_PIECE_ROWS), rows)
 
 
-cdef inline bint is_transposed(const Shape* shape, Py_ssize_t layer, Py_ssize_t batch) noexcept nogil:
+cdef inline bint is_transposed(
+    const Shape* shape, Py_ssize_t layer, Py_ssize_t batch
+) noexcept nogil:
     return (
         layer > 0 and shape.sizes[layer + 1] > TRANSPOSED_UNITS
         and batch > TRANSPOSED_BLOCKS * shape.width

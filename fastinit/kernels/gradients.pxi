@@ -6,8 +6,8 @@
 #   parts with a gradient each, which are added up in order.
 # - wide: a gradient as large as the weights would have to be read and written for every block.
 #   Instead the resident blocks keep what the products need. After the backward pass of all of them,
-#   each piece of the weights gets its whole gradient, and its update while that is in cache. If not
-#   all blocks are resident, the gradients of all but the largest networks are computed in parts too.
+#   each piece of the weights gets its whole gradient, and its update while that is in cache. With
+#   many blocks, all but the largest networks compute gradients in parts, as narrow ones do.
 # - thin: batches of fewer examples than a register has lanes. The lanes run along the inputs of a
 #   layer; the activations of an example are contiguous.
 # - interleaved: batches of few examples and few parameters. The lanes are networks.
@@ -326,7 +326,7 @@ cdef void input_part(
 cdef inline real* activations_of(
     const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t rank
 ) noexcept nogil:
-    """Return the address of the activations of the resident blocks: of a member, if it has its own."""
+    """Return the address of the activations of the resident blocks, with parts of a member."""
     cdef real* activations = <real*>space.activations
     if shape.parts > 1:
         activations += rank * shape.resident_blocks * rows_of(shape) * shape.width
@@ -698,7 +698,7 @@ cdef void step_wide(
 cdef void step_wide_in_parts(
     const real* theta, Call* call, Job* job, Workspace* space, Team* team, Py_ssize_t rank
 ) noexcept nogil:
-    """One iteration whose parts have a gradient each: threads share nothing until it is complete."""
+    """Run one iteration in parts: threads share nothing until their gradients are complete."""
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t n = shape.n_parameters, width = shape.width, n_in, at, columns
     cdef Py_ssize_t part = team_take(team), first, block, stop, resident, slot, t, r
