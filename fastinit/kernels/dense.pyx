@@ -492,11 +492,7 @@ cdef class Descent:
         cdef Data* data = &call.data
         cdef Workspace* space
         cdef Workspace none
-        cdef Py_ssize_t itemsize = self.itemsize, width = shape.width, n = shape.n_parameters
-        cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // itemsize), n_in = shape.sizes[0], t, members
-        cdef Py_ssize_t n_out = shape.sizes[shape.n_layers], rows = rows_of(shape)
-        cdef Py_ssize_t thin = shape.strategy == THIN, copied = most_copied(shape)
-        cdef Py_ssize_t resident = shape.resident_blocks, k, each
+        cdef Py_ssize_t itemsize = self.itemsize, n_in = shape.sizes[0], t, members
         cdef Team* teams = <Team*>self.take(call.n_teams, sizeof(Team))
         cdef Workspace* spaces = <Workspace*>self.take(call.n_teams, sizeof(Workspace))
         cdef void* packed = NULL
@@ -505,7 +501,7 @@ cdef class Descent:
             packed = self.take(n_in * data.m, itemsize)
         elif data.order == NULL and shape.strategy != INTERLEAVED:
             packed = self.take(
-                (ceil_div(data.m, width) - data.first_packed) * n_in * width, itemsize
+                (ceil_div(data.m, shape.width) - data.first_packed) * n_in * shape.width, itemsize
             )
         if self.memory != NULL:
             memset(teams, 0, call.n_teams * sizeof(Team))
@@ -519,58 +515,75 @@ cdef class Descent:
             if self.memory != NULL:
                 teams[t].size = members
                 space = &spaces[t]
+            space.weight_blocks = self.take(members * shape.width, itemsize)
             if shape.strategy == INTERLEAVED:
                 self.take_lanes(space)
-                space.weight_blocks = self.take(width, itemsize)
                 continue
-            each = members if shape.parts > 1 else 1
-            space.next_theta = self.take(0 if forward_only else n, itemsize)
-            space.zeros = self.take(width, itemsize)
+            space.next_theta = self.take(0 if forward_only else shape.n_parameters, itemsize)
+            space.zeros = self.take(shape.width, itemsize)
             if self.memory != NULL:
-                memset(space.zeros, 0, width * itemsize)
-            space.Y_blocks = self.take(members * n_out * width, itemsize)
-            space.weight_blocks = self.take(members * width, itemsize)
-            # One for each block of a wide network, one for each part of a narrow one.
-            k = max(resident, shape.parts)
-            if shape.strategy == WIDE and shape.parts > 1:
-                k = ceil_div(data.m if data.order == NULL else data.batch_size, width)
-            space.partial_costs = <double*>self.take(k, sizeof(double))
-            space.outputs = self.take(
-                members * max(n_out, thin * THIN_INPUTS) * width, itemsize
-            )
-            k = 1 if thin else members
-            if shape.strategy == WIDE and not forward_only:
-                k = resident * each
-            space.activations = self.take(k * rows * width, itemsize)
-            if keeps_derivatives(shape.activation):
-                space.derivatives = self.take((1 if thin else members) * rows * width, itemsize)
-            if thin:
-                space.X_blocks = self.take(members * THIN_UNITS * width, itemsize)
-                space.examples = self.take(n_in * width, itemsize)
-                space.piece_gradients = self.take(members * THIN_ROWS * THIN_INPUTS, itemsize)
-                space.gradient = self.take(0 if forward_only else n, itemsize)
-                continue
-            k = resident if shape.input_parts > 0 else 1
-            space.X_blocks = self.take(members * k * copied * width, itemsize)
-            space.examples = self.take(members * copied * width, itemsize)
-            space.products = self.take(
-                shape.input_parts * resident * shape.sizes[1] * width, itemsize
-            )
-            if forward_only:
-                continue
-            if shape.strategy == NARROW:
-                space.gradient = self.take(shape.parts * n, itemsize)
-                space.spread = self.take(members * n * shape.spread, VECTOR_BYTES)
-                continue
-            space.transposed = self.take(shape.transposed_size, itemsize)
-            space.panels = self.take(each * shape.panel_size, itemsize)
-            space.X_panels = self.take(shape.parts * shape.X_panel_size, itemsize)
-            space.input_panels = self.take(members * resident * width * pair, itemsize)
-            if whole_gradient:
-                space.gradient = self.take(shape.parts * n, itemsize)
+                memset(space.zeros, 0, shape.width * itemsize)
+            space.Y_blocks = self.take(members * shape.sizes[shape.n_layers] * shape.width, itemsize)
+            if shape.strategy == THIN:
+                self.take_thin(space, members, forward_only)
             else:
-                space.gradient = NULL
-                space.piece_gradients = self.take(members * shape.piece_size, itemsize)
+                self.take_blocks(space, members, forward_only, whole_gradient)
+
+    cdef void take_thin(self, Workspace* space, Py_ssize_t members, bint forward_only) noexcept:
+        """Take the memory of the thin strategy."""
+        cdef Shape* shape = &self.call.shape
+        cdef Py_ssize_t itemsize = self.itemsize, examples = shape.width, rows = rows_of(shape)
+        cdef Py_ssize_t most_out = max(shape.sizes[shape.n_layers], <Py_ssize_t>THIN_INPUTS)
+        space.outputs = self.take(members * most_out * examples, itemsize)
+        space.activations = self.take(rows * examples, itemsize)
+        if keeps_derivatives(shape.activation):
+            space.derivatives = self.take(rows * examples, itemsize)
+        space.X_blocks = self.take(members * THIN_UNITS * examples, itemsize)
+        space.examples = self.take(shape.sizes[0] * examples, itemsize)
+        space.piece_gradients = self.take(members * THIN_ROWS * THIN_INPUTS, itemsize)
+        space.gradient = self.take(0 if forward_only else shape.n_parameters, itemsize)
+
+    cdef void take_blocks(
+        self, Workspace* space, Py_ssize_t members, bint forward_only, bint whole_gradient
+    ) noexcept:
+        """Take the memory of the narrow and the wide strategy."""
+        cdef Shape* shape = &self.call.shape
+        cdef Data* data = &self.call.data
+        cdef Py_ssize_t itemsize = self.itemsize, width = shape.width, n = shape.n_parameters
+        cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // itemsize), rows = rows_of(shape)
+        cdef Py_ssize_t copied = most_copied(shape), resident = shape.resident_blocks
+        cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.epoch)
+        # Those who have resident blocks of their own.
+        cdef Py_ssize_t owners = members if shape.parts > 1 else 1, k
+        # One for each part of a narrow network, one for each block of a wide one.
+        k = shape.parts if shape.strategy == NARROW else ceil_div(batch, width)
+        space.partial_costs = <double*>self.take(k, sizeof(double))
+        space.outputs = self.take(members * shape.sizes[shape.n_layers] * width, itemsize)
+        k = members if shape.strategy == NARROW or forward_only else owners * resident
+        space.activations = self.take(k * rows * width, itemsize)
+        if keeps_derivatives(shape.activation):
+            space.derivatives = self.take(members * rows * width, itemsize)
+        k = resident if shape.input_parts > 0 else 1
+        space.X_blocks = self.take(members * k * copied * width, itemsize)
+        space.examples = self.take(members * copied * width, itemsize)
+        space.products = self.take(
+            shape.input_parts * resident * shape.sizes[1] * width, itemsize
+        )
+        if forward_only:
+            return
+        if shape.strategy == NARROW:
+            space.gradient = self.take(shape.parts * n, itemsize)
+            space.spread = self.take(members * n * shape.spread, VECTOR_BYTES)
+            return
+        space.transposed = self.take(shape.transposed_size, itemsize)
+        space.panels = self.take(owners * shape.panel_size, itemsize)
+        space.X_panels = self.take(shape.parts * shape.X_panel_size, itemsize)
+        space.input_panels = self.take(members * resident * width * pair, itemsize)
+        if whole_gradient:
+            space.gradient = self.take(shape.parts * n, itemsize)
+        else:
+            space.gradient = NULL
+            space.piece_gradients = self.take(members * shape.piece_size, itemsize)
 
     cdef void take_lanes(self, Workspace* space) noexcept:
         """Take the memory of the interleaved strategy: a register of networks for each number."""
