@@ -523,7 +523,9 @@ cdef class Descent:
             space.zeros = self.take(shape.width, itemsize)
             if self.memory != NULL:
                 memset(space.zeros, 0, shape.width * itemsize)
-            space.Y_blocks = self.take(members * shape.sizes[shape.n_layers] * shape.width, itemsize)
+            space.Y_blocks = self.take(
+                members * shape.sizes[shape.n_layers] * shape.width, itemsize
+            )
             if shape.strategy == THIN:
                 self.take_thin(space, members, forward_only)
             else:
