@@ -178,8 +178,10 @@ class _Folds:
         return repr(self.cv)
 
     def __getattr__(self, name: str) -> Any:
-        # The splitter's requests of metadata.
-        return getattr(self.cv, name)
+        # Numbers and lists of folds have none.
+        if name == "get_metadata_routing":
+            return self.cv.get_metadata_routing
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def get_n_splits(self, X: Any = None, y: Any = None, **arguments: Any) -> Any:
         """Return the number of folds."""
