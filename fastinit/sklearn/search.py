@@ -34,10 +34,11 @@ def cross_validate_stack(
 ) -> dict[str, Any]:
     """Cross-validate all candidates of a grid, training all of their networks at once.
 
-    The networks are those that ``GridSearchCV(estimator, param_grid, cv=cv, scoring=scoring)``
-    trains, and so are the scores, warnings and errors. The folds are index sets of one ``X``, which
-    is checked and copied once, and the networks are shared out to the cores. A network that needs
-    other data than the rows of a checked ``X`` is fitted by itself.
+    The networks, scores, warnings and errors are those of
+    ``GridSearchCV(estimator, param_grid, cv=cv, scoring=scoring)``. The folds are index sets of one
+    ``X``, which is checked and copied once, and the networks are shared out to the cores. What
+    cannot be trained on rows of a checked ``X`` is fitted by itself: ensembles, folds without one
+    of the classes, and data of which only some folds pass the checks.
 
     Parameters
     ----------
