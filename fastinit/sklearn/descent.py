@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from fastinit.kernels import dense, random
@@ -93,12 +94,44 @@ class Pace:
 
 
 def checked_csr(X: Any) -> Any:
-    """Return a sparse matrix as CSR; raise ValueError if its indices lead out of it.
+    """Return a sparse matrix of any format as CSR; raise ValueError if its indices lead out of it.
 
     SciPy does not look at them, and would read and write other memory.
     """
-    X.check_format(full_check=True)
-    return X.tocsr()
+    if hasattr(X, "check_format"):
+        X.check_format(full_check=True)
+    elif X.format == "coo":
+        # The constructors look at the indices, and copy nothing.
+        coords = X.coords if hasattr(X, "coords") else (X.row, X.col)
+        type(X)((X.data, coords), shape=X.shape)
+    elif X.format == "dia":
+        type(X)((X.data, X.offsets), shape=X.shape)
+    elif X.format == "lil":
+        _check_lists(X)
+    csr = X.tocsr()
+    if csr is not X:
+        csr.check_format(full_check=True)
+    return csr
+
+
+def _check_lists(X: Any) -> None:
+    """Raise ValueError if the lists of a LIL matrix do not match; SciPy copies them unchecked."""
+    if not X.rows.shape == X.data.shape == X.shape[:1]:
+        raise ValueError(
+            f"X: expected a list of indices and one of values for each of {X.shape[0]} rows; got "
+            f"{X.rows.shape} and {X.data.shape}"
+        )
+    for row, (indices, values) in enumerate(zip(X.rows, X.data, strict=True)):
+        if len(indices) != len(values):
+            raise ValueError(
+                f"X: expected as many indices as values in row {row}; got {len(indices)} and "
+                f"{len(values)}"
+            )
+
+
+def without_damage(data: Any) -> Any:
+    """Return a sparse matrix as a checked CSR matrix, and anything else as it is."""
+    return checked_csr(data) if scipy.sparse.issparse(data) else data
 
 
 @dataclass
@@ -374,7 +407,12 @@ class Descent:
             random.shuffles(self.random_state._bit_generator, self.sample, orders)
         else:
             orders[:] = self.sample
-        return None if self.whole else orders
+        if self.whole:
+            return None
+        if self.per_epoch == 1 and self.rows is not None:
+            # The order changes the rounding alone: in this one it is that of a fit to these rows.
+            orders[:] = self.rows
+        return orders
 
     def _check_weights(self, orders: NDArray[np.intp]) -> None:
         weights = self.examples.weights

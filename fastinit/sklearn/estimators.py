@@ -25,6 +25,7 @@ from fastinit.sklearn.descent import (
     checked_csr,
     loss_and_gradient,
     rows_at_once,
+    without_damage,
 )
 from fastinit.sklearn.jobs import (
     Job,
@@ -289,7 +290,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]
             and not hasattr(self, "feature_names_in_")
         ):
             return X
-        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        # scikit-learn converts sparse matrices of other formats, and SciPy trusts their indices.
+        return validate_data(self, without_damage(X), accept_sparse=["csr", "csc"], reset=False)
 
     def _each(self, X: Any) -> Array:
         """Return the outputs of each network for checked features, (n, n_samples, n_outputs)."""
@@ -653,8 +655,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
             if targets is not None:
                 return X, y, targets
         X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
-            dtype=(np.float64, np.float32), reset=first,
+            self, without_damage(X), without_damage(y), accept_sparse=["csr", "csc"],
+            multi_output=True, dtype=(np.float64, np.float32), reset=first,
         )  # fmt: skip
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -1005,8 +1007,8 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
         )
         if not plain:
             X, y = validate_data(
-                self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
-                dtype=(np.float64, np.float32), reset=first,
+                self, without_damage(X), without_damage(y), accept_sparse=["csr", "csc"],
+                multi_output=True, y_numeric=True, dtype=(np.float64, np.float32), reset=first,
             )  # fmt: skip
             if y.ndim == 2 and y.shape[1] == 1:
                 y = column_or_1d(y, warn=True)

@@ -292,6 +292,9 @@ class Job:
             )
         X, Y, _ = data.examples.take(held_out)
         weights = None if data.weights is None else data.weights[held_out]
+        if weights is not None and not weights.any():
+            # Of the scores; scikit-learn finds it after the first epoch.
+            raise ValueError("Sample weights must contain at least one non-zero number.")
         outputs = np.empty((1, len(Y), len(held_out)), Y.dtype)
 
         def score(theta: Array) -> float:

@@ -321,6 +321,22 @@ def test_errors_of_data(X, y, weights):
     assert str(ours) == str(theirs)
 
 
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+def test_validation_samples_without_weight(kind):
+    """All weight is in one sample, so the training or the validation samples have none."""
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
+    found = set()
+    for weights in np.eye(20):
+        errors = [
+            call(model.fit, X, y, sample_weight=weights)
+            for model in pair(kind, early_stopping=True, validation_fraction=0.2, random_state=0)
+        ]
+        assert type(errors[0]) is type(errors[1])
+        assert str(errors[0]) == str(errors[1])
+        found.add(type(errors[0]))
+    assert found == {ValueError, ZeroDivisionError}
+
+
 def test_warnings():
     _, X, y, _ = TASKS["multiclass"]
     for values in ({"max_iter": 2}, {"max_iter": 2, "solver": "lbfgs"}, {"batch_size": 500}):
