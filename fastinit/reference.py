@@ -240,7 +240,7 @@ def loss(Z: Array, Y: Array, sample_weight: Array | None, loss: str, A: Array, d
     A[...], losses, dZ[...] = _get(LOSSES, "loss", loss)(Z, Y)
     dZ *= (w / total).astype(Z.dtype)
     # An example of weight 0 does not count, even if its loss is infinite.
-    weighted = np.multiply(losses, w, where=w > 0, out=np.zeros(losses.shape))
+    weighted = np.multiply(losses, w, where=w != 0, out=np.zeros(losses.shape))
     return float(weighted.sum() / total)
 
 

@@ -67,7 +67,7 @@ cdef enum:
     PART_BYTES = 512 * 1024
     PART_BLOCKS = 4
     # Multiply-adds of registers in an iteration from which on a second thread helps: it gains 40 %
-    # there. A wide network without parts needs as many for each hidden layer, because its threads
+    # there. A wide network without parts needs as many for each hidden layer, as its threads
     # exchange the activations and the new weights of each, at about 0.1 us for a cache line.
     THREAD_WORK = 1 << 17
     # Multiply-adds of a call from which on a thread is started, which takes 0.1 ms.
@@ -345,7 +345,10 @@ cdef void cut(
     shape.spread = shape.strategy == NARROW and blocks > 2 * shape.parts
     cut_pieces(shape, batch, lanes)
     least = THREAD_WORK
-    if shape.strategy == WIDE and shape.parts == 1 and not forward_only:
+    if (
+        shape.strategy == WIDE and shape.parts == 1 and shape.input_parts == 0
+        and not forward_only
+    ):
         least *= max(shape.n_layers - 1, <Py_ssize_t>1)
     tasks = shape.parts
     if shape.strategy == WIDE and shape.parts == 1:

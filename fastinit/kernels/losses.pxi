@@ -348,7 +348,7 @@ cdef double weigh_row(
         else:
             for v in range(n):
                 # An example of weight 0 does not count, even if its loss is infinite.
-                sums[v] += w[start + v] * losses[start + v] if w[start + v] > 0 else 0
+                sums[v] += w[start + v] * losses[start + v] if w[start + v] != 0 else 0
         start += n
     if dZ != NULL:
         scale_row(dZ, w, m, scale)
@@ -415,7 +415,7 @@ cdef void loss_lanes(
             joint_elements(loss, dZ, Y, n, &losses[0], A, n_out, n, n)
         for e in range(m):
             weight = 1 if w == NULL else w[e]
-            if weight > 0 and (o == 0 or not is_joint(loss)):
+            if weight != 0 and (o == 0 or not is_joint(loss)):
                 for v in range(lanes):
                     costs[v] += weight * losses[e * lanes + v]
             weight *= scale

@@ -202,6 +202,18 @@ def test_lbfgs(task, activation, weighted, representation):
     assert_same(ours, theirs, X, rtol=1e-6)
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "adam", "sgd"])
+@pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel", "regression"])
+def test_negative_weights_of_some_samples(task, solver):
+    kind, X, y, fixed = TASKS[task]
+    weights = np.where(np.arange(len(y)) % 30 == 7, -0.7, 1.1)
+    values = {"solver": solver, "max_iter": 10, "random_state": 0}
+    ours, theirs = pair(kind, **values, **fixed)
+    for each in (ours, theirs):
+        each.fit(X, y, sample_weight=weights)
+    assert_same(ours, theirs, X, rtol=1e-6 if solver == "lbfgs" else 1e-9)
+
+
 @pytest.mark.parametrize("task", sorted(set(TASKS) - {"unscaled"}))
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_float32(task, solver):
