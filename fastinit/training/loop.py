@@ -191,6 +191,7 @@ def train(
         Called with the :class:`Run` or :class:`Stack` during the training and after its last
         iteration, before `theta` is set back to the best parameters. If it returns a true value,
         the training of all networks stops.
+        It must not change `X`, `Y` or `sample_weight`, of which there may be copies.
     callback_every : int, "epoch" or None, default "epoch"
         Number of iterations between two calls of `callback`. None calls it about every 20 ms, as a
         display needs: short trainings are faster, but when it is called depends on the machine.
