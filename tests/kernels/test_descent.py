@@ -74,10 +74,11 @@ SHAPES = {
     "narrow": ([7, 8, 9, 2], 65),
     "many blocks": ([3, 7, 2], 2001),
     "wide": ([65, 63, 7], 100),
-    "wide, more than is held at once": ([9, 64, 100, 8, 3], 601),
     "wide, in parts": ([12, 130, 2], 301),
+    "wide, in parts, deep": ([9, 64, 100, 8, 3], 601),
     "wide, in parts, transposed weights": ([5, 30, 300, 3], 397),
     "wide, too large for parts": ([260, 270, 300, 3], 197),
+    "wide, more than is held at once": ([260, 270, 300, 3], 601),
     "wide, split along the inputs": ([2500, 3, 2], 40),
     "wide, split, more than is held at once": ([2100, 20, 3], 530),
     "a few units after many inputs": ([1500, 3, 2], 200),
@@ -287,11 +288,23 @@ def test_run_of_a_wide_network(dense, dtype, optimizer, batch_size):
     check_run(dense, (20, 63, 9, 3), 301, "tanh", OUTPUTS[2], optimizer, batch_size, True, dtype)
 
 
-@pytest.mark.parametrize("batch_size", [None, 450])
-def test_run_of_a_wide_network_in_parts(dense, dtype, batch_size):
-    """The last batch of an epoch has one example, which leaves all parts but one empty."""
-    sizes = (20, 60, 280, 3)
-    check_run(dense, sizes, 451, "tanh", OUTPUTS[2], "Adam", batch_size, True, dtype)
+@pytest.mark.parametrize(
+    ("sizes", "m", "batch_size"),
+    [
+        ((20, 60, 280, 3), 451, None),
+        ((20, 60, 280, 3), 451, 450),
+        ((12, 40, 30, 2), 4200, None),
+        ((12, 40, 30, 2), 4201, 4200),
+        ((55, 30, 2), 4200, None),
+    ],
+)
+def test_run_of_a_wide_network_in_parts(dense, dtype, sizes, m, batch_size):
+    """The last batch of an epoch may have one example, which leaves all parts but one empty.
+
+    Of 4,200 examples, a part has more blocks than are held at once.
+    """
+    steps = 8 if m > 1000 else STEPS
+    check_run(dense, sizes, m, "tanh", OUTPUTS[2], "Adam", batch_size, True, dtype, steps=steps)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -436,6 +449,7 @@ BIG = {  # enough work for threads to take part
     "narrow mini-batches": ([2, 10, 5, 1], 18_001, 9000),
     "wide": ([65, 63, 100, 7], 601, None),
     "wide mini-batches": ([65, 63, 100, 7], 601, 129),
+    "wide, in eight parts": ([12, 40, 30, 2], 4200, None),
     "wide, transposed weights": ([20, 60, 280, 3], 901, None),
     "wide, transposed weights, mini-batches": ([300, 300, 280, 3], 601, 300),
     "split along the inputs": ([3000, 5, 7], 300, None),
@@ -571,7 +585,8 @@ STACKED = {  # sizes, examples, batch size
     "narrow, more blocks than one": ([7, 20, 1], 1001, None),
     "narrow mini-batches": ([2, 10, 5, 1], 300, 64),
     "wide": ([65, 63, 7], 100, None),
-    "wide, more than is held at once": ([9, 64, 100, 3], 601, None),
+    "wide, in parts": ([9, 64, 100, 3], 601, None),
+    "wide, in parts, mini-batches": ([9, 64, 100, 3], 601, 300),
     "wide mini-batches": ([65, 63, 7], 100, 33),
     "thin": ([65, 63, 7], 1, None),
     "interleaved": ([4, 5, 3], 3, None),
