@@ -555,9 +555,9 @@ cdef class Descent:
         cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // itemsize), rows = rows_of(shape)
         cdef Py_ssize_t copied = most_copied(shape), resident = shape.resident_blocks
         cdef Py_ssize_t batch = data.m if data.order == NULL else min(data.batch_size, data.epoch)
-        # Those who have resident blocks of their own.
+        # In parts, each member has resident blocks; otherwise the team shares them.
         cdef Py_ssize_t owners = members if shape.parts > 1 else 1, k
-        # One for each part of a narrow network, one for each block of a wide one.
+        # A narrow network has a cost for each part, a wide one for each block.
         k = shape.parts if shape.strategy == NARROW else ceil_div(batch, width)
         space.partial_costs = <double*>self.take(k, sizeof(double))
         space.outputs = self.take(members * shape.sizes[shape.n_layers] * width, itemsize)

@@ -59,28 +59,30 @@ cdef enum:
     INTERLEAVED_WORK = 8192
     # Rows of X that are prefetched ahead of a copy.
     ROWS_AHEAD = 8
-    # Partial gradients, which are added up in order, if there is work enough: of narrow networks,
-    # and of wide ones with up to PART_BYTES of parameters, PART_BLOCKS blocks or more each. Threads
+    # The most parts of a batch. Each has a gradient; these are added up in order. Narrow networks
+    # have parts if there is enough work; wide ones also need PART_BLOCKS blocks and at most
+    # PART_BYTES of parameters. They have a part for PART_BLOCKS blocks, but at least two. Threads
     # then exchange gradients. Exchanging the activations of all examples takes longer: 20-100-1
     # with 1,000 examples took the same time with two threads as with one.
     PARTS = 8
     PART_BYTES = 512 * 1024
     PART_BLOCKS = 4
-    # Multiply-adds of registers in an iteration from which on a second thread helps: it gains 40 %
-    # there. A wide network without parts needs as many for each hidden layer, as its threads
-    # exchange the activations and the new weights of each, at about 0.1 us for a cache line.
+    # The least work of an iteration, in multiply-adds of registers, with which a second thread
+    # helps: it gains 40 % there. A wide network without parts needs this for each hidden layer,
+    # because its threads exchange the activations and the new weights of each, at about 0.1 us for
+    # a cache line.
     THREAD_WORK = 1 << 17
     # Multiply-adds of a call from which on a thread is started, which takes 0.1 ms.
     START_WORK = 1 << 23
     # Rows of weights that a thread takes at once: few, so that no thread waits long for the last.
     PIECE_ROWS = 32
-    # The same for layers that would otherwise have few pieces. Their number is even.
+    # Layers of up to MANY_ROWS units have smaller pieces, of an even number, for two threads.
     MANY_ROWS = 192
     FEW_PIECE_ROWS = 16
     # A backward pass reads the weights of a layer along its units, a cache line of each at a time.
-    # Layers of more units than this, whose lines fill the nearest cache, have a transposed copy of
-    # their weights if more than TRANSPOSED_BLOCKS blocks read it. Threads must exchange it as well
-    # as the weights: copies of all layers took up to twice the time.
+    # The lines of more units than this fill the nearest cache. Such layers have a transposed copy
+    # of their weights if more than TRANSPOSED_BLOCKS blocks read it. Threads exchange the copy as
+    # well as the weights: with copies of all layers, iterations took up to twice the time.
     TRANSPOSED_UNITS = 256
     TRANSPOSED_BLOCKS = 2
     CACHE_LINE = 64
@@ -123,7 +125,7 @@ cdef struct Shape:
     Strategy strategy
     Py_ssize_t width             # examples in a block
     Py_ssize_t resident_blocks   # blocks whose activations are kept at once
-    Py_ssize_t parts             # gradients, each of some blocks
+    Py_ssize_t parts             # of a batch: some blocks each, with a gradient of their own
     bint spread                  # narrow: sums stay spread over the lanes until a part is done
     Py_ssize_t input_parts       # wide: parts of the first layer's products; 0 for none
     Py_ssize_t most_threads      # that one network can use
@@ -231,10 +233,10 @@ cdef struct Workspace:
     void* Y_blocks               # each
     void* weight_blocks          # each
     void* outputs                # each: the outputs of one block
-    void* activations            # narrow: each; wide: of the resident blocks, with parts each
+    void* activations            # narrow: each; wide: of resident blocks, in parts: each
     void* derivatives            # each
-    void* panels                 # transposed inputs of the layers of a wide network; as activations
-    void* X_panels               # (parts,): those of its first layer
+    void* panels                 # wide: transposed inputs of later layers; in parts: each
+    void* X_panels               # (parts,): of the first layer
     bint X_panels_filled         # they already hold the whole batch
     void* input_panels           # each: some transposed inputs of a first layer without X_panels
     void* products               # (input_parts, resident_blocks): of the first layer
@@ -290,7 +292,10 @@ cdef Strategy strategy_of(const Shape* shape, Py_ssize_t batch, Py_ssize_t lanes
 
 
 cdef inline Py_ssize_t count_parts(Py_ssize_t most) noexcept nogil:
-    """Return a power of two from 2 to ``PARTS``: two threads would wait for a third part."""
+    """Return the largest power of two up to ``most`` and ``PARTS``, but at least 2.
+
+    With an odd number of parts, one of two threads would wait for the other.
+    """
     cdef Py_ssize_t parts = 2
     while 2 * parts <= min(most, <Py_ssize_t>PARTS):
         parts *= 2
@@ -320,7 +325,7 @@ cdef void cut(
             # The final sums of a part take some ten instructions per parameter. The number of
             # parts is limited so that they are at most a tenth of the work.
             shape.parts = count_parts(3 * batch // (100 * lanes))
-        # Blocks of equal width, and as many in each part.
+        # Blocks of equal width, and about as many in each part.
         blocks = ceil_div(blocks, shape.parts) * shape.parts
         shape.width = ceil_div(ceil_div(batch, blocks), pair) * pair
         blocks = ceil_div(batch, shape.width)

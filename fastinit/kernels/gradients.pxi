@@ -326,7 +326,7 @@ cdef void input_part(
 cdef inline real* activations_of(
     const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t rank
 ) noexcept nogil:
-    """Return the address of the activations of the resident blocks, with parts of a member."""
+    """Return the address of the activations of resident blocks: in parts, those of a member."""
     cdef real* activations = <real*>space.activations
     if shape.parts > 1:
         activations += rank * shape.resident_blocks * rows_of(shape) * shape.width
@@ -337,9 +337,10 @@ cdef inline real* panels_of(
     const real* theta, const Shape* shape, const Workspace* space, Py_ssize_t layer,
     Py_ssize_t rank, Py_ssize_t part,
 ) noexcept nogil:
-    """Return the address of the transposed inputs of a layer, of the resident blocks.
+    """Return the address of the transposed inputs of a layer, for the resident blocks.
 
-    Those of X belong to a part, so that they may stay; the others belong to a member.
+    In parts, those of X belong to a part, so that they can be kept between iterations, and the
+    others to a member.
     """
     if layer == 0:
         return <real*>space.X_panels + part * shape.X_panel_size
@@ -544,7 +545,7 @@ cdef void add_blocks(
     const real* blocks, Py_ssize_t n, Py_ssize_t block_step, Py_ssize_t n_out, Py_ssize_t n_in,
     bint add, real* dW, Py_ssize_t dW_step,
 ) noexcept nogil:
-    """Write the sum of the gradients of ``n`` blocks, or add it."""
+    """Write the sum of the gradients of ``n`` blocks to ``dW``, or add it to ``dW`` if ``add``."""
     cdef Py_ssize_t r, k, slot
     for r in range(n_out):
         if not add:
@@ -559,7 +560,7 @@ cdef void piece_gradient(
     Py_ssize_t first_block, Py_ssize_t examples, Py_ssize_t rank, Py_ssize_t part, bint add,
     real* dW, Py_ssize_t dW_step, real* db,
 ) noexcept nogil:
-    """Compute the gradient of a piece over the resident examples, or add it."""
+    """Compute the gradient of a piece over the resident examples, or add it if ``add``."""
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t width = shape.width, pair = 2 * (VECTOR_BYTES // sizeof(real))
     cdef Py_ssize_t n_in = shape.sizes[piece.layer], n_out = shape.sizes[piece.layer + 1]
@@ -629,7 +630,7 @@ cdef void wide_pieces(
 cdef void sum_parts(
     real* gradient, Py_ssize_t n, Py_ssize_t n_parameters, Py_ssize_t parts, real* out
 ) noexcept nogil:
-    """Compute the sum of ``n`` numbers of each part; ``out`` may be those of the first."""
+    """Sum ``n`` numbers of each gradient over the parts; ``out`` may be those of the first part."""
     cdef Py_ssize_t k, part
     for k in range(n):
         out[k] = gradient[k] + gradient[n_parameters + k]

@@ -94,14 +94,14 @@ class Pace:
 
 
 def checked_csr(X: Any) -> Any:
-    """Return a sparse matrix of any format as CSR; raise ValueError if its indices lead out of it.
+    """Return a sparse matrix of any format as CSR; raise ValueError if an index is out of bounds.
 
-    SciPy does not look at them, and would read and write other memory.
+    SciPy does not check indices, and would read and write other memory.
     """
     if hasattr(X, "check_format"):
         X.check_format(full_check=True)
     elif X.format == "coo":
-        # The constructors look at the indices, and copy nothing.
+        # The constructors check the indices, and copy nothing.
         coords = X.coords if hasattr(X, "coords") else (X.row, X.col)
         type(X)((X.data, coords), shape=X.shape)
     elif X.format == "dia":
@@ -410,7 +410,8 @@ class Descent:
         if self.whole:
             return None
         if self.per_epoch == 1 and self.rows is not None:
-            # The order changes the rounding alone: in this one it is that of a fit to these rows.
+            # The order of a single batch affects rounding only. This is the order of a fit to these
+            # rows alone.
             orders[:] = self.rows
         return orders
 

@@ -36,9 +36,9 @@ def cross_validate_stack(
 
     The networks, scores, warnings and errors are those of
     ``GridSearchCV(estimator, param_grid, cv=cv, scoring=scoring)``. The folds are index sets of one
-    ``X``, which is checked and copied once, and the networks are shared out to the cores. What
-    cannot be trained on rows of a checked ``X`` is fitted by itself: ensembles, folds without one
-    of the classes, and data of which only some folds pass the checks.
+    ``X``, which is checked and copied once, and the networks are distributed over the cores. Some
+    networks are fitted one by one instead: ensembles, networks of folds that lack a class, and all
+    networks if only some folds pass the checks of the data.
 
     Parameters
     ----------
@@ -77,9 +77,9 @@ def cross_validate_stack(
     TypeError
         If the estimator is not one of this module, or `params` is not a dict.
     ValueError
-        If the lengths of the data differ, the indices of a sparse matrix lead out of it, a
-        parameter is unknown, or no network can be trained. If others can, those that cannot score
-        `error_score`, with a :class:`sklearn.exceptions.FitFailedWarning`.
+        If the lengths of the data differ, an index of a sparse matrix is out of bounds, a
+        parameter is unknown, or no network can be trained. If only some can be trained, the scores
+        of the others are `error_score`, with a :class:`sklearn.exceptions.FitFailedWarning`.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def _taking_over(estimator: Any, folds: "_Folds") -> Any:
             self.__dict__.update(state)
             return self
 
-    # Errors and warnings mention it.
+    # Errors and warnings mention the name.
     Trained.__name__ = Trained.__qualname__ = kind.__name__
     copy = clone(estimator)
     copy.__class__ = Trained
@@ -156,7 +156,8 @@ def _taking_over(estimator: Any, folds: "_Folds") -> Any:
 class _Folds:
     """The splitter of a search, which also prepares the networks of all candidates.
 
-    ``GridSearchCV`` calls it after its own checks, with data that can be indexed.
+    ``GridSearchCV`` checks its arguments first, and calls :meth:`split` with data that can be
+    indexed.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class _Folds:
     ) -> None:
         self.estimator, self.param_grid, self.cv = estimator, param_grid, cv
         self.weights = arguments.get("sample_weight")
-        # Which estimators get which other arguments is up to scikit-learn.
+        # scikit-learn decides which estimators get other arguments.
         routed = sklearn.get_config().get("enable_metadata_routing", False)
         known = {"groups"} if routed else {"groups", "sample_weight"}
         kind = MLPClassifier if is_classifier(estimator) else MLPRegressor
@@ -179,7 +180,7 @@ class _Folds:
         return repr(self.cv)
 
     def __getattr__(self, name: str) -> Any:
-        # Numbers and lists of folds have none.
+        # A number or a list of folds has no such method.
         if name == "get_metadata_routing":
             return self.cv.get_metadata_routing
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -190,7 +191,7 @@ class _Folds:
         return self.cv.get_n_splits(X, y, **arguments)
 
     def split(self, X: Any, y: Any = None, **arguments: Any) -> Any:
-        """Return the folds, of which each has a network for each candidate."""
+        """Return the folds, and prepare a network of each candidate for each fold."""
         folds = list(self.cv.split(X, y, **arguments))
         data = self._checked(X, y) if self.is_stack else None
         fits = [
