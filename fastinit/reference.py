@@ -235,7 +235,7 @@ def loss(Z: Array, Y: Array, sample_weight: Array | None, loss: str, A: Array, d
     m = Z.shape[1]
     w = np.ones(m) if sample_weight is None else sample_weight.astype(np.float64)
     total = w.sum()
-    if m and not total:
+    if m and not total > 0:
         w, total = np.zeros(m), np.float64(1)
     A[...], losses, dZ[...] = _get(LOSSES, "loss", loss)(Z, Y)
     dZ *= (w / total).astype(Z.dtype)

@@ -94,6 +94,8 @@ cdef enum:
     PENALTY_SUMS = 32
     # Multiply-adds between two checks for Ctrl-C: about 10 ms.
     SIGNAL_WORK = 1 << 26
+    # Turns of a waiting thread between two checks. A turn may last until another thread pauses.
+    SIGNAL_TURNS = 1024
 
 cdef enum Strategy:
     NARROW
@@ -675,6 +677,23 @@ cdef void look_for_signals(
 
 cdef inline bint is_interrupted(Call* call) noexcept nogil:
     return counter_load(&call.interrupted) != 0
+
+
+cdef void wait_for_parts(
+    Call* call, Team* team, Py_ssize_t rank, Py_ssize_t work,
+) noexcept nogil:
+    """Check for Ctrl-C in the calling thread until the others have done their parts.
+
+    ``work`` is that of all parts, which may take seconds.
+    """
+    cdef long turns = 0
+    if team != call.teams or rank > 0 or work <= SIGNAL_WORK:
+        return
+    while not is_interrupted(call) and team_waits(team, turns):
+        turns += 1
+        if turns % SIGNAL_TURNS == 0:
+            with gil:
+                (<Descent>call.owner).look()
 
 
 cdef void begin_job(const real* theta, Call* call, Job* job, Workspace* space) noexcept nogil:

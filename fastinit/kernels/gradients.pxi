@@ -212,6 +212,7 @@ cdef void step_narrow(
         if shape.spread and job.outputs == NULL:
             sum_spread(own, n, gradient + part * n)
         part = team_take(team)
+    wait_for_parts(call, team, rank, 3 * space.n * n)
     if team_arrive(team):
         if is_interrupted(call):
             team.leaving = 1
@@ -734,6 +735,7 @@ cdef void step_wide_in_parts(
                 )
             block += resident
         part = team_take(team)
+    wait_for_parts(call, team, rank, 3 * space.n * n)
     if team_arrive(team):
         if not leaves(theta, call, job, team):
             for block in range(space.blocks):

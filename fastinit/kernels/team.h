@@ -70,6 +70,18 @@ static inline int team_arrive(Team *team)
     return 0;
 }
 
+/* Whether others have still to arrive, before this member does; if so, let some time pass. */
+static inline int team_waits(Team *team, long turns)
+{
+    if (team->size == 1 || counter_load(&team->arrived) + 1 >= team->size)
+        return 0;
+    if (turns < SPINS)
+        relax();
+    else
+        yield_core();
+    return 1;
+}
+
 static inline void team_release(Team *team)
 {
     if (team->size == 1) {

@@ -355,6 +355,8 @@ class Descent:
         """Train until scikit-learn's rule stops it, or for ``max_iter`` epochs."""
         progress = self.progress
         progress.n_iter = 0
+        if self.per_epoch == 1 and self.rows is not None and not self.examples.is_sparse:
+            self._take_rows()
         self.sample = np.arange(self.n) if self.rows is None else np.array(self.rows, np.intp)
         # An epoch at a time where something happens after each.
         singly = self.verbose or self.score is not None or self.incremental
@@ -371,6 +373,20 @@ class Descent:
                     return
         except KeyboardInterrupt:
             self.interrupted = True
+        finally:
+            # Those of a search outlive their training, and may each have a copy.
+            del self.examples, self.X
+
+    def _take_rows(self) -> None:
+        """Copy the examples of a single batch: the kernels then round as in a fit to these rows."""
+        assert self.rows is not None
+        if self.may_vanish:
+            self._check_weights(self.rows[None])
+        X, Y, weights = self.examples.take(self.rows)
+        self.examples, self.X = Examples(X.T, Y, weights), X
+        if self.constants is not None:
+            self.constants = self.constants[self.rows]
+        self.rows, self.whole = None, True
 
     def _advance(self, epochs: int) -> bool:
         """Run some epochs; return whether the training stops after them."""
@@ -407,13 +423,7 @@ class Descent:
             random.shuffles(self.random_state._bit_generator, self.sample, orders)
         else:
             orders[:] = self.sample
-        if self.whole:
-            return None
-        if self.per_epoch == 1 and self.rows is not None:
-            # The order of a single batch affects rounding only. This is the order of a fit to these
-            # rows alone.
-            orders[:] = self.rows
-        return orders
+        return None if self.whole else orders
 
     def _check_weights(self, orders: NDArray[np.intp]) -> None:
         weights = self.examples.weights

@@ -329,6 +329,17 @@ def test_subclasses_with_a_fit_of_their_own():
     assert_same(Doubling(**SHORT), XR, YR, GRID)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("hidden", [(30,), (60,), (30, 30)])
+def test_one_batch_in_each_epoch(kind, hidden, stacked):
+    """The same bits: kernels read a whole X in place where they gather the rows of another."""
+    features = np.random.default_rng(0).normal(size=(90, 70)).astype(kind)
+    targets = 2 * features[:, 0] + np.sin(features[:, 1])
+    model = MLPRegressor(**{**SHORT, "hidden_layer_sizes": hidden}, loss="squared_error")
+    assert_same(model, features, targets, {"alpha": [1e-4, 0.1], "early_stopping": [False, True]})
+    assert all(stacked)
+
+
 def test_convergence_warnings_are_those_of_each_fit():
     with pytest.warns(ConvergenceWarning) as found:
         cross_validate_stack(MLPClassifier(**SHORT), X, Y, GRID, 3)
