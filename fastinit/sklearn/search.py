@@ -255,27 +255,31 @@ class _Data:
             warnings.simplefilter("always")
             self.X, self.y, self.targets = self.checked._validate(X, y, False, True)
             self.weights = None if sample_weight is None else checked_weights(sample_weight, self.X)
-        self.warned = [each.message for each in found if isinstance(each.message, Warning)]
+        self.warned = _messages(found)
         self.examples: Examples | None = None
 
     def fit(self, values: Mapping[str, Any], train: Any) -> _Fit | None:
         """Prepare the training of a candidate on the rows of a fold; None if it is not possible."""
-        try:
-            each = clone(self.estimator).set_params(
-                **{name: clone(value, safe=False) for name, value in values.items()}
-            )
-            parameters.check(each, each._theirs)
-            # Indices: the folds may be masks.
-            train = np.arange(len(self.targets))[train]
-            if not self._is_like(each, train):
+        # Only a fit that GridSearchCV reaches warns: after an error it may stop.
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            try:
+                each = clone(self.estimator).set_params(
+                    **{name: clone(value, safe=False) for name, value in values.items()}
+                )
+                parameters.check(each, each._theirs)
+                # Indices: the folds may be masks.
+                train = np.arange(len(self.targets))[train]
+                if not self._is_like(each, train):
+                    return None
+                for name in ("classes_", "_label_binarizer", "n_features_in_", "feature_names_in_"):
+                    if hasattr(self.checked, name):
+                        setattr(each, name, getattr(self.checked, name))
+                job = Job(each, self._prepare(each, train), 1)
+            except Exception:
+                # Its own fit raises the error, where GridSearchCV handles it.
                 return None
-            for name in ("classes_", "_label_binarizer", "n_features_in_", "feature_names_in_"):
-                if hasattr(self.checked, name):
-                    setattr(each, name, getattr(self.checked, name))
-            return _Fit(each, Job(each, self._prepare(each, train), 1), self.warned)
-        except Exception:
-            # Its own fit raises the error, where GridSearchCV handles it.
-            return None
+        return _Fit(each, job, [*self.warned, *_messages(found)])
 
     def _is_like(self, each: Any, train: Any) -> bool:
         """Whether a fold passes the checks of all data, and the candidate is one network."""
@@ -299,3 +303,7 @@ class _Data:
         )  # fmt: skip
         self.examples = prepared.examples
         return prepared
+
+
+def _messages(found: Sequence[warnings.WarningMessage]) -> list[Warning]:
+    return [each.message for each in found if isinstance(each.message, Warning)]

@@ -340,6 +340,18 @@ def test_one_batch_in_each_epoch(kind, hidden, stacked):
     assert all(stacked)
 
 
+@pytest.mark.parametrize("error_score", [0, "raise"])
+def test_fits_that_are_not_reached_do_not_warn(error_score):
+    """A search that raises an error stops there, but all networks have been prepared."""
+    model = MLPRegressor(**SHORT, batch_size=len(XR))  # larger than a fold
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model.fit(XR[:60], YR[:60])
+    assert "batch_size" in str(found[0].message)
+    grid = {"solver": ["adam", "bogus", "sgd"]}
+    assert_same(model, XR, YR, grid, error_score=error_score)
+
+
 def test_convergence_warnings_are_those_of_each_fit():
     with pytest.warns(ConvergenceWarning) as found:
         cross_validate_stack(MLPClassifier(**SHORT), X, Y, GRID, 3)
