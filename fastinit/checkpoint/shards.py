@@ -313,7 +313,7 @@ class _File:
     def write(self, memory: Bytes, position: int, length: int) -> None:
         """Write the first bytes of a chunk."""
         # Whole blocks; what is beyond the end is cut off by finish().
-        view = memoryview(memory)[: -(-length // BLOCK) * BLOCK]  # type: ignore[arg-type]
+        view = memory.data[: -(-length // BLOCK) * BLOCK]
         with _about(self.path):
             while view:
                 try:
@@ -732,7 +732,7 @@ def check(
 def _read(path: Path, memory: Bytes, position: int, length: int) -> int:
     """Read into memory, past the page cache if possible; return the number of bytes."""
     direct = getattr(os, "O_DIRECT", 0)
-    view = memoryview(memory)  # type: ignore[arg-type]
+    view = memory.data
     try:
         descriptor = os.open(path, os.O_RDONLY | direct | getattr(os, "O_BINARY", 0))
     except OSError as error:

@@ -1746,7 +1746,7 @@ def show() -> None:
 
 def _n_classes(labels: ArrayLike) -> int:
     """Return the number of classes; at least two, even if one does not occur."""
-    return max(2, int(np.max(labels, initial=0)) + 1)
+    return max(2, int(np.asarray(labels).max(initial=0)) + 1)
 
 
 def _axes(ax: Axes | None) -> Axes:
