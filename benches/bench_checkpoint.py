@@ -93,7 +93,7 @@ def fill(folder: Path, dtype: str, *options: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("side", ["zeros", "fastinit float32", "fastinit bfloat16"])
 def test_write(benchmark, side):
-    # Without room for the files there is nothing to time.
+    # The files do not fit on this disk.
     if reason := too_small():
         pytest.skip(reason)
     with scratch() as folder:

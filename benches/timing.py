@@ -31,6 +31,7 @@ def absent(package: str | None) -> str | None:
 
 def needs(package: str | None) -> None:
     """Skip the calling bench if a package is not installed."""
+    # Peers are optional: the other benches still run.
     if reason := absent(package):
         pytest.skip(reason)
 
