@@ -267,14 +267,41 @@ cdef inline bint keeps_derivatives(const Activation* activation) noexcept nogil:
     return activation.backward_floats == NULL
 
 
-cdef inline void activate_row(
+cdef inline void forward_row(
     real* z, real* derivatives, Py_ssize_t n, const Activation* activation, real negative_slope
 ) noexcept nogil:
-    """Overwrite ``z`` with its activation; and ``derivatives``, if they are kept."""
     if real is float:
         activation.forward_floats(z, derivatives, n, negative_slope)
     else:
         activation.forward_doubles(z, derivatives, n, negative_slope)
+
+
+cdef inline void backward_row(
+    real* a, Py_ssize_t n, const Activation* activation, real negative_slope
+) noexcept nogil:
+    if real is float:
+        activation.backward_floats(a, n, negative_slope)
+    else:
+        activation.backward_doubles(a, n, negative_slope)
+
+
+# The end of a row is computed as a whole register. One number at a time, 15 take as long as 240.
+
+cdef inline void activate_row(
+    real* z, real* derivatives, Py_ssize_t n, const Activation* activation, real negative_slope
+) noexcept nogil:
+    """Overwrite ``z`` with its activation; and ``derivatives``, if they are kept."""
+    cdef real last[MOST_LANES]
+    cdef real slopes[MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), whole = n // lanes * lanes
+    if whole > 0:
+        forward_row(z, derivatives, whole, activation, negative_slope)
+    if whole < n:
+        copy_in(&last[0], z + whole, n - whole)
+        forward_row(&last[0], &slopes[0], lanes, activation, negative_slope)
+        copy_out(z + whole, &last[0], n - whole)
+        if keeps_derivatives(activation):
+            copy_out(derivatives + whole, &slopes[0], n - whole)
 
 
 cdef inline void derivatives_of_row(
@@ -282,12 +309,17 @@ cdef inline void derivatives_of_row(
     real negative_slope,
 ) noexcept nogil:
     """Overwrite activations with the activation's derivative."""
+    cdef real last[MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), whole = n // lanes * lanes
     if keeps_derivatives(activation):
         memcpy(a, derivatives, n * sizeof(real))
-    elif real is float:
-        activation.backward_floats(a, n, negative_slope)
-    else:
-        activation.backward_doubles(a, n, negative_slope)
+        return
+    if whole > 0:
+        backward_row(a, whole, activation, negative_slope)
+    if whole < n:
+        copy_in(&last[0], a + whole, n - whole)
+        backward_row(&last[0], lanes, activation, negative_slope)
+        copy_out(a + whole, &last[0], n - whole)
 
 
 cdef void relu_forward(

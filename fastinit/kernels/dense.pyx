@@ -60,6 +60,10 @@ cdef extern from "lanes.h":
         float* out, Py_ssize_t out_step, const float* a, Py_ssize_t a_step) noexcept nogil
     void double_transpose(
         double* out, Py_ssize_t out_step, const double* a, Py_ssize_t a_step) noexcept nogil
+    void float_copy_in(float* out, const float* a, Py_ssize_t n) noexcept nogil
+    void double_copy_in(double* out, const double* a, Py_ssize_t n) noexcept nogil
+    void float_copy_out(float* out, const float* a, Py_ssize_t n) noexcept nogil
+    void double_copy_out(double* out, const double* a, Py_ssize_t n) noexcept nogil
     float float_sum(const float* a) noexcept nogil
     double double_sum(const double* a) noexcept nogil
     int32_t float_bits(float x) noexcept nogil
@@ -535,8 +539,7 @@ cdef class Descent:
         """Take the memory of the thin strategy."""
         cdef Shape* shape = &self.call.shape
         cdef Py_ssize_t itemsize = self.itemsize, examples = shape.width, rows = rows_of(shape)
-        cdef Py_ssize_t most_out = max(shape.sizes[shape.n_layers], <Py_ssize_t>THIN_INPUTS)
-        space.outputs = self.take(members * most_out * examples, itemsize)
+        space.outputs = self.take(shape.sizes[shape.n_layers] * examples, itemsize)
         space.activations = self.take(rows * examples, itemsize)
         if keeps_derivatives(shape.activation):
             space.derivatives = self.take(rows * examples, itemsize)

@@ -84,6 +84,22 @@ cdef inline void copy_row(const real* a, Py_ssize_t n, real* out) noexcept nogil
         e += lanes
 
 
+cdef inline void copy_in(real* out, const real* a, Py_ssize_t n) noexcept nogil:
+    """Copy the first ``n`` lanes, and fill the others with zeros."""
+    if real is float:
+        float_copy_in(out, a, n)
+    else:
+        double_copy_in(out, a, n)
+
+
+cdef inline void copy_out(real* out, const real* a, Py_ssize_t n) noexcept nogil:
+    """Copy the first ``n`` lanes only."""
+    if real is float:
+        float_copy_out(out, a, n)
+    else:
+        double_copy_out(out, a, n)
+
+
 cdef inline real sum_lanes(const real* a) noexcept nogil:
     if real is float:
         return float_sum(a)
@@ -93,30 +109,12 @@ cdef inline real sum_lanes(const real* a) noexcept nogil:
 
 # --- products ---------------------------------------------------------------------------------
 
-cdef inline void gemm_tile(
-    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
-    const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
-    Finish finish, int rows, int registers, const real* ahead, Py_ssize_t ahead_step,
-    bint fetch,
+cdef inline void finish_tile(
+    const real* acc, real* out, Py_ssize_t out_step, Finish finish, int rows, int registers
 ) noexcept nogil:
-    """Compute ``rows`` by ``registers`` sums; both are constants in every call: loops unroll."""
-    cdef real acc[SUMS * MOST_LANES]
+    """Store the sums of a tile."""
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t _term
     cdef int r, v
-    for r in range(rows):
-        for v in range(registers):
-            fill(&acc[(r * registers + v) * lanes], b[r] if b != NULL else 0)
-    for _term in range(n_terms):
-        for r in range(rows):
-            for v in range(registers):
-                multiply_add(&acc[(r * registers + v) * lanes], A + v * lanes, W[r * row_step])
-        if fetch:
-            for v in range(registers):
-                prefetch(ahead + v * lanes)
-            ahead += ahead_step
-        A += A_step
-        W += term_step
     # One small loop for each case, which unrolls: otherwise the sums would go through memory.
     if finish == RELU_BACKWARD:
         for r in range(rows):
@@ -150,6 +148,60 @@ cdef inline void gemm_tile(
                 )
 
 
+cdef inline void gemm_tile(
+    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
+    const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
+    Finish finish, int rows, int registers, const real* ahead, Py_ssize_t ahead_step,
+    bint fetch,
+) noexcept nogil:
+    """Compute ``rows`` by ``registers`` sums; both are constants in every call: loops unroll."""
+    cdef real acc[SUMS * MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t _term
+    cdef int r, v
+    for r in range(rows):
+        for v in range(registers):
+            fill(&acc[(r * registers + v) * lanes], b[r] if b != NULL else 0)
+    for _term in range(n_terms):
+        for r in range(rows):
+            for v in range(registers):
+                multiply_add(&acc[(r * registers + v) * lanes], A + v * lanes, W[r * row_step])
+        if fetch:
+            for v in range(registers):
+                prefetch(ahead + v * lanes)
+            ahead += ahead_step
+        A += A_step
+        W += term_step
+    finish_tile(&acc[0], out, out_step, finish, rows, registers)
+
+
+cdef inline void gemm_end(
+    const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
+    const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
+    Py_ssize_t n, Finish finish, int rows,
+) noexcept nogil:
+    """:func:`gemm_tile` of the last ``n`` columns, which are fewer than a register has lanes."""
+    cdef real acc[ROWS * MOST_LANES]
+    cdef real ends[ROWS * MOST_LANES]
+    cdef real a[MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t _term
+    cdef int r
+    for r in range(rows):
+        fill(&acc[r * lanes], b[r] if b != NULL else 0)
+    for _term in range(n_terms):
+        copy_in(&a[0], A, n)
+        for r in range(rows):
+            multiply_add(&acc[r * lanes], &a[0], W[r * row_step])
+        A += A_step
+        W += term_step
+    for r in range(rows):
+        copy_in(&ends[r * lanes], out + r * out_step, n)
+    finish_tile(&acc[0], &ends[0], lanes, finish, rows, 1)
+    for r in range(rows):
+        copy_out(out + r * out_step, &ends[r * lanes], n)
+
+
 cdef inline void gemm_rows(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
@@ -157,11 +209,9 @@ cdef inline void gemm_rows(
     Py_ssize_t ahead_step, bint fetch,
 ) noexcept nogil:
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t j = 0, i
+    cdef Py_ssize_t j = 0
     # Few rows take more columns: at least eight independent sums hide the latency of additions.
     cdef int registers = 8 if rows == 1 else 4
-    cdef int r
-    cdef real z
     if rows <= 3:
         while j + registers * lanes <= columns:
             gemm_tile(
@@ -187,21 +237,11 @@ cdef inline void gemm_rows(
             ahead + j if fetch else ahead, ahead_step, fetch,
         )
         j += lanes
-    while j < columns:
-        for r in range(rows):
-            z = b[r] if b != NULL else 0
-            for i in range(n_terms):
-                z += W[r * row_step + i * term_step] * A[i * A_step + j]
-            if finish == RELU_BACKWARD:
-                z *= out[r * out_step + j] > 0
-            elif finish == MULTIPLY:
-                z *= out[r * out_step + j]
-            elif finish == ADD:
-                z += out[r * out_step + j]
-            elif finish == RELU and z < 0:
-                z = 0
-            out[r * out_step + j] = z
-        j += 1
+    if j < columns:
+        gemm_end(
+            W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, columns - j,
+            finish, rows,
+        )
 
 
 cdef inline void gemm_by(
@@ -307,6 +347,7 @@ cdef inline void dots_tile(
     # Each bias has a register too.
     cdef real acc[(SUMS + ROWS) * MOST_LANES]
     cdef real d[MOST_LANES]
+    cdef real a[DOTS_INPUTS * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t j = 0
     cdef int r, i, row = inputs + bias
@@ -330,6 +371,15 @@ cdef inline void dots_tile(
                 if bias:
                     add(&acc[(r * row + inputs) * lanes], &d[0])
             j += lanes
+        if j < columns:
+            for i in range(inputs):
+                copy_in(&a[i * lanes], A + i * A_step + j, columns - j)
+            for r in range(rows):
+                copy_in(&d[0], dZ + r * dZ_step + j, columns - j)
+                for i in range(inputs):
+                    multiply_add_lanes(&acc[(r * row + i) * lanes], &d[0], &a[i * lanes])
+                if bias:
+                    add(&acc[(r * row + inputs) * lanes], &d[0])
         rest -= columns
         if rest <= 0:
             break
@@ -347,13 +397,6 @@ cdef inline void dots_tile(
             dW[r * dW_step + i] += sum_lanes(&acc[(r * row + i) * lanes])
         if bias:
             db[r] += sum_lanes(&acc[(r * row + inputs) * lanes])
-    while j < columns:
-        for r in range(rows):
-            for i in range(inputs):
-                dW[r * dW_step + i] += dZ[r * dZ_step + j] * A[i * A_step + j]
-            if bias:
-                db[r] += dZ[r * dZ_step + j]
-        j += 1
 
 
 cdef inline void dots_rows(
@@ -396,8 +439,6 @@ cdef void gemm_dots(
     """Compute ``dW += dZ @ A.T`` and ``db += sum(dZ)``; ``db`` may be NULL.
 
     ``spread`` is as in :func:`dots_tile`.
-
-    Only the last block may have fewer columns than a multiple of the lanes.
     """
     cdef Py_ssize_t tiles = (n_out + ROWS - 1) // ROWS
     cdef Py_ssize_t apart = VECTOR_BYTES // sizeof(real) if spread else 1
@@ -585,18 +626,17 @@ cdef void sum_rows(
 cdef inline real row_sum(const real* a, Py_ssize_t n) noexcept nogil:
     """Return the sum of a row."""
     cdef real acc[MOST_LANES]
+    cdef real last[MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t e = 0
-    cdef real total
     fill(&acc[0], <real>0)
     while e + lanes <= n:
         add(&acc[0], a + e)
         e += lanes
-    total = sum_lanes(&acc[0])
-    while e < n:
-        total += a[e]
-        e += 1
-    return total
+    if e < n:
+        copy_in(&last[0], a + e, n - e)
+        add(&acc[0], &last[0])
+    return sum_lanes(&acc[0])
 
 
 cdef inline void square(

@@ -872,12 +872,12 @@ cdef void thin_backward(
     cdef const real* dZ = <const real*>space.activations + shape.rows_at[layer] * examples
     cdef const real* A = thin_inputs(theta, call, space, layer) + start
     cdef const real* derivatives = NULL
-    cdef real* dA = <real*>space.outputs + rank * THIN_INPUTS * examples
-    cdef real* own
+    cdef real* own = <real*>A
     cdef real* g
     cdef real* db
-    cdef real total
     cdef bint nonfinite = False
+    # Whole rows of weights follow each other.
+    cdef Py_ssize_t updates = 1 if n == n_in else THIN_ROWS
     r = 0
     while r < n_out:
         rows = min(<Py_ssize_t>THIN_ROWS, n_out - r)
@@ -889,39 +889,42 @@ cdef void thin_backward(
             n_in if job.gradient != NULL else n, n, LINEAR,
         )
         if job.gradient == NULL:
-            for k in range(rows):
+            for k in range(min(rows, updates)):
                 nonfinite |= update_range(
-                    theta, <const real*>g + k * n, job, at + (r + k) * n_in + start, n, layer,
-                    False,
+                    theta, <const real*>g + k * n, job, at + (r + k) * n_in + start,
+                    rows * n if updates == 1 else n, layer, False,
                 )
         r += THIN_ROWS
     if start == 0 and shape.bias:
         at += n_out * n_in
         db = <real*>(job.gradient if job.gradient != NULL else space.gradient)
         db += at
-        for r in range(n_out):
-            total = 0
+        if last:
+            for r in range(n_out):
+                db[r] = row_sum(dZ + r * examples, examples)
+        else:
+            memset(db, 0, n_out * sizeof(real))
             for e in range(examples):
-                total += dZ[r * dZ_unit + e * dZ_example]
-            db[r] = total
+                for r in range(n_out):
+                    db[r] += dZ[e * n_out + r]
         if job.gradient == NULL:
             nonfinite |= update_range(theta, <const real*>db, job, at, n_out, layer, True)
     if nonfinite:
         counter_store(&team.nonfinite, 1)
     if layer == 0:
         return
-    gemm(
-        dZ, dZ_example, dZ_unit, examples, n_out, <const real*>NULL,
-        theta + shape.weights_at[layer] + start, n_in, dA, n, n, LINEAR,
-    )
-    for e in range(examples):
-        own = <real*>A + e * n_in
+    for e in range(examples if not is_relu(shape.activation) else 0):
         if keeps_derivatives(shape.activation):
             derivatives = <const real*>space.derivatives + shape.rows_at[layer - 1] * examples
             derivatives += e * n_in + start
-        derivatives_of_row(own, derivatives, n, shape.activation, <real>shape.negative_slope)
-        for k in range(n):
-            own[k] *= dA[e * n + k]
+        derivatives_of_row(
+            own + e * n_in, derivatives, n, shape.activation, <real>shape.negative_slope
+        )
+    gemm(
+        dZ, dZ_example, dZ_unit, examples, n_out, <const real*>NULL,
+        theta + shape.weights_at[layer] + start, n_in, own, n_in, n,
+        RELU_BACKWARD if is_relu(shape.activation) else MULTIPLY,
+    )
 
 
 cdef void step_thin(

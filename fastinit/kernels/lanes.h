@@ -20,6 +20,10 @@ enum { VECTOR_BYTES = 16 };
 #endif
 enum { MOST_LANES = VECTOR_BYTES / sizeof(float) };
 
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__GNUC__) || defined(__clang__)
 #define prefetch(p) __builtin_prefetch(p)
 #elif defined(_M_X64)
@@ -164,6 +168,55 @@ DEFINE_SUM(double)
 
 DEFINE_LANES(float, int32_t)
 DEFINE_LANES(double, int64_t)
+
+/* The first `n` lanes, for the end of a row: `copy_in` reads no more than these and sets the others
+ * to 0, `copy_out` writes no more than these. */
+#if defined(__AVX512F__) && (defined(__GNUC__) || defined(__clang__))
+#define DEFINE_FIRST_LANES(real, suffix, mask)                                                     \
+    static inline void real##_copy_in(real *out, const real *a, long long n)                       \
+    {                                                                                              \
+        *(real##_lanes *)out =                                                                     \
+            (real##_lanes)_mm512_maskz_loadu_##suffix((mask)((1u << n) - 1), a);                   \
+    }                                                                                              \
+    static inline void real##_copy_out(real *out, const real *a, long long n)                      \
+    {                                                                                              \
+        _mm512_mask_storeu_##suffix(out, (mask)((1u << n) - 1), _mm512_loadu_##suffix(a));         \
+    }
+DEFINE_FIRST_LANES(float, ps, __mmask16)
+DEFINE_FIRST_LANES(double, pd, __mmask8)
+#elif defined(__AVX2__) && (defined(__GNUC__) || defined(__clang__))
+#define DEFINE_FIRST_LANES(real, integer, suffix, bits)                                            \
+    static inline __m256i real##_first(long long n)                                                \
+    {                                                                                              \
+        static const integer ones_and_zeros[2 * VECTOR_BYTES / sizeof(real)] = ONES_##bits;        \
+        return _mm256_loadu_si256(                                                                 \
+            (const __m256i *)(ones_and_zeros + VECTOR_BYTES / sizeof(real) - n));                  \
+    }                                                                                              \
+    static inline void real##_copy_in(real *out, const real *a, long long n)                       \
+    {                                                                                              \
+        *(real##_lanes *)out = (real##_lanes)_mm256_maskload_##suffix(a, real##_first(n));         \
+    }                                                                                              \
+    static inline void real##_copy_out(real *out, const real *a, long long n)                      \
+    {                                                                                              \
+        _mm256_maskstore_##suffix(out, real##_first(n), _mm256_loadu_##suffix(a));                 \
+    }
+#define ONES_32 {-1, -1, -1, -1, -1, -1, -1, -1}
+#define ONES_64 {-1, -1, -1, -1}
+DEFINE_FIRST_LANES(float, int32_t, ps, 32)
+DEFINE_FIRST_LANES(double, int64_t, pd, 64)
+#else
+#define DEFINE_FIRST_LANES(real)                                                                   \
+    static inline void real##_copy_in(real *out, const real *a, long long n)                       \
+    {                                                                                              \
+        for (int v = 0; v < (int)(VECTOR_BYTES / sizeof(real)); v++) out[v] = v < n ? a[v] : 0;    \
+    }                                                                                              \
+    static inline void real##_copy_out(real *out, const real *a, long long n)                      \
+    {                                                                                              \
+        for (int v = 0; v < n; v++) out[v] = a[v];                                                 \
+    }
+DEFINE_FIRST_LANES(float)
+DEFINE_FIRST_LANES(double)
+#endif
 
 /* Transposes a square of numbers. Interleaving the first half of the rows with the second, log2(n)
  * times, is a transposition. */

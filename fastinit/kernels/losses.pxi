@@ -235,40 +235,65 @@ cdef void poisson_elements(
 add_loss("poisson", poisson_elements[float], poisson_elements[double])
 
 
+cdef inline void softmax_lanes(
+    real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
+    Py_ssize_t step, Py_ssize_t n, bint clips,
+) noexcept nogil:
+    """:func:`softmax_of` for up to a register of examples."""
+    cdef real top[MOST_LANES]
+    cdef real sums[MOST_LANES]
+    cdef real own[MOST_LANES]
+    cdef real z[MOST_LANES]
+    cdef real y[MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
+    cdef Py_ssize_t o, v
+    cdef real t
+    copy_in(&top[0], dZ, n)
+    fill(&sums[0], <real>0)
+    fill(&own[0], <real>0)
+    for o in range(1, n_out):
+        copy_in(&z[0], dZ + o * step, n)
+        for v in range(lanes):
+            top[v] = z[v] if z[v] > top[v] else top[v]
+    for o in range(n_out):
+        copy_in(&z[0], dZ + o * step, n)
+        copy_in(&y[0], Y + o * Y_step, n)
+        for v in range(lanes):
+            t = exp_of(z[v] - top[v])
+            sums[v] += t
+            own[v] += (t if clips else top[v] - z[v]) if y[v] > 0 else 0
+            z[v] = t
+        copy_out(dZ + o * step, &z[0], n)
+    for v in range(lanes):
+        if clips:
+            own[v] = -log_of(clipped(own[v] / sums[v]))
+        else:
+            own[v] += log_of(sums[v])
+        sums[v] = <real>1 / sums[v]
+    copy_out(losses, &own[0], n)
+    for o in range(n_out):
+        copy_in(&z[0], dZ + o * step, n)
+        copy_in(&y[0], Y + o * Y_step, n)
+        for v in range(lanes):
+            z[v] *= sums[v]
+        if A != NULL:
+            copy_out(A + o * step, &z[0], n)
+        for v in range(lanes):
+            z[v] -= y[v]
+        copy_out(dZ + o * step, &z[0], n)
+
+
 cdef inline void softmax_of(
     real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
     Py_ssize_t step, Py_ssize_t n, bint clips,
 ) noexcept nogil:
-    cdef real top[LOSS_BLOCK]
-    cdef real sums[LOSS_BLOCK]
-    cdef Py_ssize_t o, e
-    cdef real z, t
-    for e in range(n):
-        top[e] = dZ[e]
-        sums[e] = 0
-        losses[e] = 0
-    for o in range(1, n_out):
-        for e in range(n):
-            top[e] = dZ[o * step + e] if dZ[o * step + e] > top[e] else top[e]
-    for o in range(n_out):
-        for e in range(n):
-            z = dZ[o * step + e] - top[e]
-            t = exp_of(z)
-            sums[e] += t
-            losses[e] += (t if clips else -z) if Y[o * Y_step + e] > 0 else 0
-            dZ[o * step + e] = t
-    for e in range(n):
-        if clips:
-            losses[e] = -log_of(clipped(losses[e] / sums[e]))
-        else:
-            losses[e] += log_of(sums[e])
-        sums[e] = <real>1 / sums[e]
-    for o in range(n_out):
-        for e in range(n):
-            t = dZ[o * step + e] * sums[e]
-            if A != NULL:
-                A[o * step + e] = t
-            dZ[o * step + e] = t - Y[o * Y_step + e]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), e = 0
+    while e < n:
+        softmax_lanes(
+            dZ + e, Y + e, Y_step, losses + e, A + e if A != NULL else A, n_out, step,
+            min(lanes, n - e), clips,
+        )
+        e += lanes
 
 
 cdef void softmax_elements(
@@ -299,13 +324,31 @@ clipped_softmax.joint_doubles = clipped_softmax_elements[double]
 
 # --- sums and scales ------------------------------------------------------------------------------
 
-cdef inline void elements_of_row(
+cdef inline void call_elements(
     const Loss* loss, real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
 ) noexcept nogil:
     if real is float:
         loss.elements_floats(dZ, Y, losses, A, n)
     else:
         loss.elements_doubles(dZ, Y, losses, A, n)
+
+
+cdef inline void elements_of_row(
+    const Loss* loss, real* dZ, const real* Y, real* losses, real* A, Py_ssize_t n
+) noexcept nogil:
+    """Write losses, derivatives and outputs; as in :func:`activate_row`, in whole registers."""
+    cdef real last[4][MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), whole = n // lanes * lanes
+    if whole > 0:
+        call_elements(loss, dZ, Y, losses, A, whole)
+    if whole < n:
+        copy_in(&last[0][0], dZ + whole, n - whole)
+        copy_in(&last[1][0], Y + whole, n - whole)
+        call_elements(loss, &last[0][0], &last[1][0], &last[2][0], &last[3][0], lanes)
+        copy_out(dZ + whole, &last[0][0], n - whole)
+        copy_out(losses + whole, &last[2][0], n - whole)
+        if A != NULL:
+            copy_out(A + whole, &last[3][0], n - whole)
 
 
 cdef inline double total_of_row(
@@ -377,20 +420,34 @@ cdef double loss_block(
     """Return the weighted sum of the block's losses; write ``A``, and ``dZ`` times ``scale``."""
     cdef real losses[LOSS_BLOCK]
     cdef double total = 0
-    cdef Py_ssize_t o
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), o, at, n
+    cdef bint joint = is_joint(loss)
     cdef real* a
-    if is_joint(loss):
+    if joint:
         joint_elements(loss, dZ, Y, Y_step, &losses[0], A, n_out, step, m)
-        for o in range(n_out):
-            scale_row(dZ + o * step, w, m, scale)
-        return weigh_row(&losses[0], w, <real*>NULL, m, scale)
+        total = weigh_row(&losses[0], w, <real*>NULL, m, scale)
+    if m < lanes and step == m and Y_step == m and w == NULL:
+        # Short rows that follow each other are one row.
+        m *= n_out
+        n_out = 1
     for o in range(n_out):
-        a = A + o * step if A != NULL else A
-        if loss.total_floats != NULL and w == NULL:
-            total += total_of_row(loss, dZ + o * step, Y + o * Y_step, a, m, scale)
-        else:
-            elements_of_row(loss, dZ + o * step, Y + o * Y_step, &losses[0], a, m)
-            total += weigh_row(&losses[0], w, dZ + o * step, m, scale)
+        if joint:
+            scale_row(dZ + o * step, w, m, scale)
+            continue
+        at = 0
+        while at < m:
+            n = min(m - at, <Py_ssize_t>LOSS_BLOCK)
+            a = A + o * step + at if A != NULL else A
+            if loss.total_floats != NULL and w == NULL:
+                total += total_of_row(loss, dZ + o * step + at, Y + o * Y_step + at, a, n, scale)
+            else:
+                elements_of_row(
+                    loss, dZ + o * step + at, Y + o * Y_step + at, &losses[0], a, n
+                )
+                total += weigh_row(
+                    &losses[0], w + at if w != NULL else w, dZ + o * step + at, n, scale
+                )
+            at += n
     return total
 
 
