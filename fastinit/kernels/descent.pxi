@@ -304,6 +304,17 @@ cdef inline Py_ssize_t count_parts(Py_ssize_t most) noexcept nogil:
     return parts
 
 
+cdef inline Py_ssize_t count_resident(Py_ssize_t blocks, Py_ssize_t most) noexcept nogil:
+    """Return the number of blocks of a round: up to ``most``, or a quarter more.
+
+    A last round of few blocks would read all weights and gradients again.
+    """
+    cdef Py_ssize_t rounds = ceil_div(blocks, most)
+    if rounds > 1 and blocks - (rounds - 1) * most <= most // 4:
+        rounds -= 1
+    return ceil_div(blocks, rounds)
+
+
 cdef void cut(
     Shape* shape, Py_ssize_t batch, Py_ssize_t itemsize, bint forward_only
 ) noexcept nogil:
@@ -342,7 +353,7 @@ cdef void cut(
     shape.resident_blocks = blocks
     if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
         # Otherwise no block waits for others: the threads meet at the end of the batch only.
-        shape.resident_blocks = min(blocks, RESIDENT_BYTES // itemsize // shape.width)
+        shape.resident_blocks = count_resident(blocks, RESIDENT_BYTES // itemsize // shape.width)
         if (
             blocks >= PART_BLOCKS and work >= THREAD_WORK and not forward_only
             and shape.input_parts == 0 and shape.n_parameters * itemsize <= PART_BYTES

@@ -152,12 +152,15 @@ cdef inline void gemm_tile(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
     Finish finish, int rows, int registers, const real* ahead, Py_ssize_t ahead_step,
-    bint fetch,
+    Py_ssize_t share, bint fetch,
 ) noexcept nogil:
-    """Compute ``rows`` by ``registers`` sums; both are constants in every call: loops unroll."""
+    """Compute ``rows`` by ``registers`` sums; both are constants in every call: loops unroll.
+
+    If ``fetch`` is true, a row at ``ahead`` is prefetched for every ``share`` terms.
+    """
     cdef real acc[SUMS * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t _term
+    cdef Py_ssize_t _term, turn = share
     cdef int r, v
     for r in range(rows):
         for v in range(registers):
@@ -167,9 +170,12 @@ cdef inline void gemm_tile(
             for v in range(registers):
                 multiply_add(&acc[(r * registers + v) * lanes], A + v * lanes, W[r * row_step])
         if fetch:
-            for v in range(registers):
-                prefetch(ahead + v * lanes)
-            ahead += ahead_step
+            turn -= 1
+            if turn == 0:
+                for v in range(registers):
+                    prefetch(ahead + v * lanes)
+                ahead += ahead_step
+                turn = share
         A += A_step
         W += term_step
     finish_tile(&acc[0], out, out_step, finish, rows, registers)
@@ -206,7 +212,7 @@ cdef inline void gemm_rows(
     const real* W, Py_ssize_t row_step, Py_ssize_t term_step, Py_ssize_t n_terms,
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
     Py_ssize_t columns, Finish finish, int rows, const real* ahead,
-    Py_ssize_t ahead_step, bint fetch,
+    Py_ssize_t ahead_step, Py_ssize_t share, bint fetch,
 ) noexcept nogil:
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
     cdef Py_ssize_t j = 0
@@ -216,25 +222,25 @@ cdef inline void gemm_rows(
         while j + registers * lanes <= columns:
             gemm_tile(
                 W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish,
-                rows, registers, ahead + j if fetch else ahead, ahead_step, fetch,
+                rows, registers, ahead + j if fetch else ahead, ahead_step, share, fetch,
             )
             j += registers * lanes
     if rows == 1 and j + 4 * lanes <= columns:
         gemm_tile(
             W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 4,
-            ahead + j if fetch else ahead, ahead_step, fetch,
+            ahead + j if fetch else ahead, ahead_step, share, fetch,
         )
         j += 4 * lanes
     while j + 2 * lanes <= columns:
         gemm_tile(
             W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 2,
-            ahead + j if fetch else ahead, ahead_step, fetch,
+            ahead + j if fetch else ahead, ahead_step, share, fetch,
         )
         j += 2 * lanes
     while j + lanes <= columns:
         gemm_tile(
             W, row_step, term_step, n_terms, b, A + j, A_step, out + j, out_step, finish, rows, 1,
-            ahead + j if fetch else ahead, ahead_step, fetch,
+            ahead + j if fetch else ahead, ahead_step, share, fetch,
         )
         j += lanes
     if j < columns:
@@ -256,6 +262,7 @@ cdef inline void gemm_by(
     cdef const real* w
     cdef const real* c
     cdef real* o
+    cdef const real* next_rows
     for t in range(tiles):
         # Tiles of equal height, 5 + 5 rows rather than 6 + 4: short tiles are limited by loads.
         start = t * n_rows // tiles
@@ -263,35 +270,37 @@ cdef inline void gemm_by(
         w = W + start * row_step
         c = b + start if b != NULL else NULL
         o = out + start * out_step
+        # Each tile prefetches its share of the rows, so that memory is busy all the time.
+        next_rows = ahead + t * n_terms // tiles * ahead_step if fetch else ahead
         if rows == 6:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 6,
-                ahead, ahead_step, fetch,
+                next_rows, ahead_step, tiles, fetch,
             )
         elif rows == 5:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 5,
-                ahead, ahead_step, fetch,
+                next_rows, ahead_step, tiles, fetch,
             )
         elif rows == 4:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 4,
-                ahead, ahead_step, fetch,
+                next_rows, ahead_step, tiles, fetch,
             )
         elif rows == 3:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 3,
-                ahead, ahead_step, fetch,
+                next_rows, ahead_step, tiles, fetch,
             )
         elif rows == 2:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 2,
-                ahead, ahead_step, fetch,
+                next_rows, ahead_step, tiles, fetch,
             )
         else:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 1,
-                ahead, ahead_step, fetch,
+                next_rows, ahead_step, tiles, fetch,
             )
 
 
@@ -335,7 +344,7 @@ cdef struct Blocks:
 
 cdef inline void dots_tile(
     const real* dZ, const real* A, const Blocks* blocks, real* dW, Py_ssize_t dW_step, real* db,
-    int rows, int inputs, bint bias, bint spread,
+    Py_ssize_t ahead, int rows, int inputs, bint bias, bint spread,
 ) noexcept nogil:
     """Add to ``rows`` by ``inputs`` entries of ``dW``, and to ``db`` if ``bias``; all constants.
 
@@ -365,7 +374,7 @@ cdef inline void dots_tile(
                     # The inputs of the next round: rows of X are too short for the hardware
                     # prefetcher. With a single row, prefetching takes longer than it saves.
                     for i in range(inputs):
-                        prefetch(A + (i + DOTS_INPUTS) * A_step + j)
+                        prefetch(A + (i + ahead) * A_step + j)
                 for i in range(inputs):
                     multiply_add_lanes(&acc[(r * row + i) * lanes], &d[0], A + i * A_step + j)
                 if bias:
@@ -399,35 +408,44 @@ cdef inline void dots_tile(
             db[r] += sum_lanes(&acc[(r * row + inputs) * lanes])
 
 
+cdef inline Py_ssize_t inputs_ahead(
+    Py_ssize_t i, Py_ssize_t tile, Py_ssize_t tiles
+) noexcept nogil:
+    """Return how far ahead of input ``i`` a tile prefetches: each tile does so for its share."""
+    return DOTS_INPUTS if i * tiles // DOTS_INPUTS == tile else 0
+
+
 cdef inline void dots_rows(
     const real* dZ, const real* A, const Blocks* blocks, Py_ssize_t n_in, real* dW,
-    Py_ssize_t dW_step, real* db, int rows, bint spread,
+    Py_ssize_t dW_step, real* db, Py_ssize_t tile, Py_ssize_t tiles, int rows, bint spread,
 ) noexcept nogil:
     cdef Py_ssize_t i = n_in % 2
     # Few rows take more inputs: at least eight independent sums hide the latency of additions.
     cdef int inputs = 8 if rows == 1 else 4
     cdef Py_ssize_t apart = VECTOR_BYTES // sizeof(real) if spread else 1
+    cdef Py_ssize_t ahead = inputs_ahead(0, tile, tiles)
     # The first tile also sums the biases, whose terms it loads anyway.
     if db == NULL:
         if i == 1:
-            dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 1, False, spread)
+            dots_tile(dZ, A, blocks, dW, dW_step, db, ahead, rows, 1, False, spread)
     elif i == 1:
-        dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 1, True, spread)
+        dots_tile(dZ, A, blocks, dW, dW_step, db, ahead, rows, 1, True, spread)
     elif n_in == 0:
-        dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 0, True, spread)
+        dots_tile(dZ, A, blocks, dW, dW_step, db, ahead, rows, 0, True, spread)
     else:
-        dots_tile(dZ, A, blocks, dW, dW_step, db, rows, 2, True, spread)
+        dots_tile(dZ, A, blocks, dW, dW_step, db, ahead, rows, 2, True, spread)
         i = 2
     if rows <= 3:
         while i + inputs <= n_in:
             dots_tile(
-                dZ, A + i * blocks.A_step, blocks, dW + i * apart, dW_step, db, rows, inputs, False,
-                spread,
+                dZ, A + i * blocks.A_step, blocks, dW + i * apart, dW_step, db,
+                inputs_ahead(i, tile, tiles), rows, inputs, False, spread,
             )
             i += inputs
     while i < n_in:
         dots_tile(
-            dZ, A + i * blocks.A_step, blocks, dW + i * apart, dW_step, db, rows, 2, False, spread
+            dZ, A + i * blocks.A_step, blocks, dW + i * apart, dW_step, db,
+            inputs_ahead(i, tile, tiles), rows, 2, False, spread,
         )
         i += 2
 
@@ -457,30 +475,30 @@ cdef void gemm_dots(
             c = db + start * apart if db != NULL and i == 0 else NULL
             if spread:
                 if rows == 6:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 6, True)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 6, True)
                 elif rows == 5:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 5, True)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 5, True)
                 elif rows == 4:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 4, True)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 4, True)
                 elif rows == 3:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 3, True)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 3, True)
                 elif rows == 2:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 2, True)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 2, True)
                 else:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 1, True)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 1, True)
             else:
                 if rows == 6:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 6, False)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 6, False)
                 elif rows == 5:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 5, False)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 5, False)
                 elif rows == 4:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 4, False)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 4, False)
                 elif rows == 3:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 3, False)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 3, False)
                 elif rows == 2:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 2, False)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 2, False)
                 else:
-                    dots_rows(d, A, blocks, n, w, dW_step, c, 1, False)
+                    dots_rows(d, A, blocks, n, w, dW_step, c, t, tiles, 1, False)
         A += n * blocks.A_step
         i += max(n, <Py_ssize_t>1)
 
@@ -505,9 +523,16 @@ cdef inline Blocks one_block(
 
 # --- gradients of wide layers: lanes along the inputs, over transposed activations ---------------
 
+cdef struct Ahead:
+    # Rows that are read after a product, and prefetched during it: ``n`` of them, ``step`` apart.
+    const void* rows
+    Py_ssize_t step              # bytes
+    Py_ssize_t n
+
+
 cdef inline void outer_tile(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t examples,
-    Py_ssize_t width, real* out, Py_ssize_t out_step, int rows, int registers,
+    Py_ssize_t width, real* out, Py_ssize_t out_step, const Ahead* ahead, int rows, int registers,
 ) noexcept nogil:
     """Compute ``rows`` by ``registers`` sums of ``dZ[r, e] * A[e, i]`` over all examples.
 
@@ -515,12 +540,16 @@ cdef inline void outer_tile(
     """
     cdef real acc[ROWS][2 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t e
+    cdef Py_ssize_t e, bytes = 0, k, line
     cdef int r, v
     for r in range(rows):
         for v in range(registers):
             fill(&acc[r][v * lanes], <real>0)
     while examples > 0:
+        for k in range(ahead.n):
+            for line in range(bytes, bytes + width * sizeof(real), 64):
+                prefetch(<const char*>ahead.rows + k * ahead.step + line)
+        bytes += width * sizeof(real)
         for e in range(min(width, examples)):
             for r in range(rows):
                 for v in range(registers):
@@ -536,41 +565,42 @@ cdef inline void outer_tile(
 
 cdef void outer_rows(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t examples,
-    Py_ssize_t width, real* out, Py_ssize_t out_step, Py_ssize_t rows, Py_ssize_t registers,
+    Py_ssize_t width, real* out, Py_ssize_t out_step, const Ahead* ahead, Py_ssize_t rows,
+    Py_ssize_t registers,
 ) noexcept nogil:
     """Compute a tile of any height up to ROWS."""
     if registers == 2:
         if rows == 6:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 6, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 6, 2)
         elif rows == 5:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 5, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 5, 2)
         elif rows == 4:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 4, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 4, 2)
         elif rows == 3:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 3, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 3, 2)
         elif rows == 2:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 2, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 2, 2)
         else:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 1, 2)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 1, 2)
     else:
         if rows == 6:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 6, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 6, 1)
         elif rows == 5:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 5, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 5, 1)
         elif rows == 4:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 4, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 4, 1)
         elif rows == 3:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 3, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 3, 1)
         elif rows == 2:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 2, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 2, 1)
         else:
-            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, 1, 1)
+            outer_tile(dZ, dZ_step, dZ_block, A, examples, width, out, out_step, ahead, 1, 1)
 
 
 cdef void outer_product(
     const real* dZ, Py_ssize_t dZ_step, Py_ssize_t dZ_block, const real* A, Py_ssize_t A_panel,
     Py_ssize_t examples, Py_ssize_t width, Py_ssize_t n_out, Py_ssize_t n_in, bint add,
-    real* dW, Py_ssize_t dW_step,
+    real* dW, Py_ssize_t dW_step, const Ahead* ahead,
 ) noexcept nogil:
     """Compute ``dW = dZ @ A.T``, or ``dW += dZ @ A.T`` if ``add``.
 
@@ -582,19 +612,30 @@ cdef void outer_product(
     cdef Py_ssize_t tiles = (n_out + ROWS - 1) // ROWS
     cdef Py_ssize_t t, start, rows, i = 0, n, r, k
     cdef real* w
+    cdef Ahead own
     while i < n_in:
         n = min(pair, n_in - i)
         for t in range(tiles):
             start = t * n_out // tiles
             rows = (t + 1) * n_out // tiles - start
             w = dW + start * dW_step + i
+            # Each tile prefetches its share.
+            r = t * ahead.n // tiles
+            own.rows = <const char*>ahead.rows + r * ahead.step
+            own.n = (t + 1) * ahead.n // tiles - r
+            own.step = ahead.step
+            if add:
+                for r in range(rows):
+                    prefetch(w + r * dW_step)
+                    prefetch(w + r * dW_step + n - 1)
             if n == pair and not add:
                 outer_rows(
-                    dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, w, dW_step, rows, 2
+                    dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, w, dW_step, &own,
+                    rows, 2,
                 )
                 continue
             outer_rows(
-                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], pair, rows,
+                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], pair, &own, rows,
                 2 if 2 * n > pair else 1,
             )
             for r in range(rows):
