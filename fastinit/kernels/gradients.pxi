@@ -258,20 +258,21 @@ cdef void copy_inputs(
     Rows of X are read along all blocks, because memory is fastest in order.
     """
     cdef const Data* data = &call.data
-    cdef Py_ssize_t width = call.shape.width, slot, i, n, start = first_block * width
+    cdef const Shape* shape = &call.shape
+    cdef Py_ssize_t width = shape.width, slot, i, n, start = first_block * width
     cdef const real* x = X + input * data.X_row + start
     if space.batch != NULL:
         for slot in range(resident):
             n = min(width, space.n - start - slot * width)
             gather(
                 X, data, space, start + slot * width, n, width, input, k, examples,
-                out + slot * INPUT_CHUNK * width,
+                out + slot * shape.input_chunk * width,
             )
         return
     resident = min(resident, data.first_packed - first_block)
     for i in range(k):
         for slot in range(resident):
-            copy_row(x + slot * width, width, out + (slot * INPUT_CHUNK + i) * width)
+            copy_row(x + slot * width, width, out + (slot * shape.input_chunk + i) * width)
         x += data.X_row
 
 
@@ -291,18 +292,18 @@ cdef void input_part(
     cdef bint in_place = space.batch == NULL and n_out <= SPLIT_IN_PLACE_UNITS
     cdef Finish finish = LINEAR
     cdef const real* block
-    copies += rank * shape.resident_blocks * INPUT_CHUNK * width
+    copies += rank * shape.resident_blocks * shape.input_chunk * width
     while input < end and not is_interrupted(call):
-        k = min(<Py_ssize_t>INPUT_CHUNK, end - input)
+        k = min(shape.input_chunk, end - input)
         if not in_place:
             copy_inputs(
                 X, call, space, first_block, resident, input, k,
-                <real*>space.examples + rank * INPUT_CHUNK * width, copies,
+                <real*>space.examples + rank * shape.input_chunk * width, copies,
             )
         for slot in range(resident):
             start = (first_block + slot) * width
             n = min(width, space.n - start)
-            block = copies + slot * INPUT_CHUNK * width
+            block = copies + slot * shape.input_chunk * width
             step = width
             if space.batch == NULL and (in_place or start >= call.data.first_packed * width):
                 block = block_of_X(X, call, space, rank, start, n, input, k, &step)
@@ -525,16 +526,10 @@ cdef bint update_piece(
     """Update a piece by its gradient; return whether a parameter is not a finite number."""
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t layer = piece.layer, n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1]
-    cdef Py_ssize_t rows = piece.stop - piece.start, n = piece.column_stop - piece.column, r
+    cdef Py_ssize_t rows = piece.stop - piece.start, n = piece.column_stop - piece.column
     cdef Py_ssize_t at = shape.weights_at[layer] + piece.start * n_in + piece.column
     cdef bint nonfinite = False
-    if dW_step == n_in and n == n_in:
-        nonfinite = update_range(theta, dW, job, at, rows * n_in, layer, False)
-    else:
-        for r in range(rows):
-            nonfinite |= update_range(
-                theta, dW + r * dW_step, job, at + r * n_in, n, layer, False
-            )
+    nonfinite = update_rows(theta, dW, dW_step, job, at, n_in, rows, n, layer, False)
     if piece.column == 0 and shape.bias:
         nonfinite |= update_range(
             theta, db, job, shape.weights_at[layer] + n_out * n_in + piece.start, rows, layer, True
@@ -872,7 +867,7 @@ cdef void thin_backward(
     """
     cdef const Shape* shape = &call.shape
     cdef Py_ssize_t n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1], examples = space.n
-    cdef Py_ssize_t n = min(<Py_ssize_t>THIN_INPUTS, n_in - start), rows, r, e, k
+    cdef Py_ssize_t n = min(<Py_ssize_t>THIN_INPUTS, n_in - start), rows, r, e
     cdef Py_ssize_t at = shape.weights_at[layer]
     # dZ is (units, examples) in the last layer and (examples, units) below.
     cdef bint last = layer == shape.n_layers - 1
@@ -884,8 +879,6 @@ cdef void thin_backward(
     cdef real* g
     cdef real* db
     cdef bint nonfinite = False
-    # Whole rows of weights follow each other.
-    cdef Py_ssize_t updates = 1 if n == n_in else THIN_ROWS
     r = 0
     while r < n_out:
         rows = min(<Py_ssize_t>THIN_ROWS, n_out - r)
@@ -897,11 +890,10 @@ cdef void thin_backward(
             n_in if job.gradient != NULL else n, n, LINEAR,
         )
         if job.gradient == NULL:
-            for k in range(min(rows, updates)):
-                nonfinite |= update_range(
-                    theta, <const real*>g + k * n, job, at + (r + k) * n_in + start,
-                    rows * n if updates == 1 else n, layer, False,
-                )
+            nonfinite |= update_rows(
+                theta, <const real*>g, n, job, at + r * n_in + start, n_in, rows, n, layer,
+                False,
+            )
         r += THIN_ROWS
     if start == 0 and shape.bias:
         at += n_out * n_in

@@ -55,36 +55,54 @@ cdef void begin_update(Job* job, const Job* like, double total) noexcept nogil:
         job.correction2 = sqrt(1 - pow(job.rule.beta2, t))
 
 
-cdef bint update_range(
-    const real* theta, const real* g, const Job* job, Py_ssize_t start, Py_ssize_t n,
-    Py_ssize_t layer, bint biases,
+cdef bint update_rows(
+    const real* theta, const real* g, Py_ssize_t g_step, const Job* job, Py_ssize_t start,
+    Py_ssize_t step, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t layer, bint biases,
 ) noexcept nogil:
-    """Write ``n`` updated parameters; return whether one is not a finite number.
+    """Write ``rows`` of ``n`` updated parameters; return whether one is not a finite number.
 
-    They are weights or biases of one layer. Penalties apply to weights only. ``g`` begins with the
-    gradient of the first of them. A rate of 0 leaves the parameters exactly as they are.
+    They are weights or biases of one layer, ``step`` apart from ``start`` on. Penalties apply to
+    weights only. ``g`` begins with the gradient of the first of them. A rate of 0 leaves the
+    parameters exactly as they are.
     """
     cdef const Optimizer* optimizer = job.rule.optimizer
-    cdef const real* p = theta + start
-    cdef real* out = <real*>job.next_theta + start
     cdef real* first = NULL
     cdef real* second = NULL
     cdef real settings[N_SETTINGS]
-    cdef bint nonfinite
+    cdef bint nonfinite = False, frozen = rate_of(job, layer, biases) == 0
+    if g_step == n and step == n:
+        # Whole rows follow each other.
+        n *= rows
+        rows = 1
     fixed_settings(job, 1, &settings[0])
     settings_of_iteration(job, layer, biases, 1, &settings[0])
-    if optimizer.slots > 0:
-        first = <real*>job.state + start
-    if optimizer.slots > 1:
-        second = <real*>job.state + job.n_parameters + start
-    if real is float:
-        nonfinite = optimizer.float_range(n, p, out, g, &settings[0], first, second)
-    else:
-        nonfinite = optimizer.double_range(n, p, out, g, &settings[0], first, second)
-    if rate_of(job, layer, biases) == 0:
-        memcpy(out, p, n * sizeof(real))
-        return False
-    return nonfinite
+    while rows > 0:
+        if optimizer.slots > 0:
+            first = <real*>job.state + start
+        if optimizer.slots > 1:
+            second = <real*>job.state + job.n_parameters + start
+        if real is float:
+            nonfinite |= optimizer.float_range(
+                n, theta + start, <real*>job.next_theta + start, g, &settings[0], first, second
+            )
+        else:
+            nonfinite |= optimizer.double_range(
+                n, theta + start, <real*>job.next_theta + start, g, &settings[0], first, second
+            )
+        if frozen:
+            memcpy(<real*>job.next_theta + start, theta + start, n * sizeof(real))
+        start += step
+        g += g_step
+        rows -= 1
+    return nonfinite and not frozen
+
+
+cdef inline bint update_range(
+    const real* theta, const real* g, const Job* job, Py_ssize_t start, Py_ssize_t n,
+    Py_ssize_t layer, bint biases,
+) noexcept nogil:
+    """Update consecutive parameters of one layer, as :func:`update_rows` does."""
+    return update_rows(theta, g, n, job, start, n, 1, n, layer, biases)
 
 
 cdef bint update_all(
