@@ -524,9 +524,9 @@ cdef inline Blocks one_block(
 # --- gradients of wide layers: lanes along the inputs, over transposed activations ---------------
 
 cdef struct Ahead:
-    # Rows that are read after a product, and prefetched during it: ``n`` of them, ``step`` apart.
+    # Rows that are read after a product, and prefetched while it is computed.
     const void* rows
-    Py_ssize_t step              # bytes
+    Py_ssize_t step              # in bytes
     Py_ssize_t n
 
 
@@ -536,20 +536,21 @@ cdef inline void outer_tile(
 ) noexcept nogil:
     """Compute ``rows`` by ``registers`` sums of ``dZ[r, e] * A[e, i]`` over all examples.
 
-    ``A`` holds two registers of inputs of one example after the other.
+    ``A`` holds two registers of inputs of one example after the other. The rows at ``ahead`` are
+    prefetched bit by bit: many prefetches at once would wait for memory as loads do.
     """
     cdef real acc[ROWS][2 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t e, bytes = 0, k, line
+    cdef Py_ssize_t e, k, line, at = 0, block = width * sizeof(real)
     cdef int r, v
     for r in range(rows):
         for v in range(registers):
             fill(&acc[r][v * lanes], <real>0)
     while examples > 0:
         for k in range(ahead.n):
-            for line in range(bytes, bytes + width * sizeof(real), 64):
+            for line in range(at, at + block, 64):
                 prefetch(<const char*>ahead.rows + k * ahead.step + line)
-        bytes += width * sizeof(real)
+        at += block
         for e in range(min(width, examples)):
             for r in range(rows):
                 for v in range(registers):
@@ -605,7 +606,8 @@ cdef void outer_product(
     """Compute ``dW = dZ @ A.T``, or ``dW += dZ @ A.T`` if ``add``.
 
     ``dZ`` is in blocks of ``width`` examples, the last of which may have fewer, and ``A`` in panels
-    of two registers of inputs. A panel is used for all rows before the next one is read.
+    of two registers of inputs. A panel is used for all rows before the next one is read. The rows
+    at ``ahead`` are prefetched; it may be NULL.
     """
     cdef real sums[ROWS * 2 * MOST_LANES]
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
@@ -613,17 +615,20 @@ cdef void outer_product(
     cdef Py_ssize_t t, start, rows, i = 0, n, r, k
     cdef real* w
     cdef Ahead own
+    own.n = own.step = 0
+    own.rows = A
     while i < n_in:
         n = min(pair, n_in - i)
         for t in range(tiles):
             start = t * n_out // tiles
             rows = (t + 1) * n_out // tiles - start
             w = dW + start * dW_step + i
-            # Each tile prefetches its share.
-            r = t * ahead.n // tiles
-            own.rows = <const char*>ahead.rows + r * ahead.step
-            own.n = (t + 1) * ahead.n // tiles - r
-            own.step = ahead.step
+            if ahead != NULL:
+                # Each tile prefetches its share.
+                r = t * ahead.n // tiles
+                own.rows = <const char*>ahead.rows + r * ahead.step
+                own.step = ahead.step
+                own.n = (t + 1) * ahead.n // tiles - r
             if add:
                 for r in range(rows):
                     prefetch(w + r * dW_step)

@@ -507,11 +507,12 @@ cdef void input_gradient(
         input_panel(
             X, call, space, start, examples, piece.column + i, min(pair, n - i), panel
         )
+        # The next panel of examples that are read where they lie.
         ahead.n = 0
-        if space.batch == NULL and examples <= data.first_packed * width - start:
+        if space.batch == NULL and start + examples <= data.first_packed * width:
             ahead.n = max(min(pair, n - i - pair), <Py_ssize_t>0)
-            ahead.step = data.X_row * sizeof(real)
-            ahead.rows = X + (piece.column + i + pair) * data.X_row + start
+        ahead.step = data.X_row * sizeof(real)
+        ahead.rows = X + (piece.column + i + pair) * data.X_row + start
         outer_product(
             dZ, width, rows * width, panel, 0, examples, width, n_out, min(pair, n - i), add,
             dW + i, dW_step, &ahead,
@@ -569,8 +570,6 @@ cdef void piece_gradient(
     cdef Py_ssize_t units = piece.stop - piece.start, rows = rows_of(shape)
     cdef const real* panels = panels_of(theta, shape, space, piece.layer, rank, part)
     cdef const real* dZ = activations_of(theta, shape, space, rank)
-    cdef Ahead ahead
-    ahead.n = 0
     dZ += (shape.rows_at[piece.layer] + piece.start) * width
     if piece.layer == 0 and not shape.input_panels:
         input_gradient(
@@ -586,7 +585,7 @@ cdef void piece_gradient(
     else:
         outer_product(
             dZ, width, rows * width, panels, shape.resident_blocks * width * pair, examples, width,
-            units, n_in, add, dW, dW_step, &ahead,
+            units, n_in, add, dW, dW_step, NULL,
         )
     if piece.column == 0 and shape.bias:
         sum_rows(dZ, width, rows * width, examples, width, units, add, db)

@@ -81,6 +81,8 @@ SHAPES = {
     "wide, more than is held at once": ([260, 270, 300, 3], 601),
     "wide, split along the inputs": ([2500, 3, 2], 40),
     "wide, split, more than is held at once": ([2100, 20, 3], 530),
+    "wide, split, few examples": ([2300, 70, 3], 33),
+    "wide, split, one block more than two rounds": ([2100, 40, 3], 541),
     "a few units after many inputs": ([1500, 3, 2], 200),
     "X in place": ([500, 9, 40, 2], 1027),
     "X in place, no hidden layer": ([300, 1], 2050),
@@ -89,6 +91,7 @@ SHAPES = {
     "thin, many inputs": ([3000, 1], 1),
     "thin, deep": ([33, 65, 70, 9, 2], 1),
     "thin, some examples": ([300, 65, 70, 9, 2], 3),
+    "thin, no row of whole registers": ([85, 3, 21, 100], 3),
     "interleaved, one example": ([16, 16, 1], 1),
     "interleaved": ([5, 7, 3, 2], 4),
 }

@@ -169,6 +169,16 @@ def test_activation_and_derivative(dense, dtype, activation):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_at_the_end_of_a_row(compiled, dtype, activation):
+    """The last numbers, which may not fill a register: the same bits as in the middle."""
+    Z = draw(4, (1, 70), dtype)
+    whole = activated(compiled, Z, activation)
+    for m in range(1, Z.size):
+        for ours, theirs in zip(activated(compiled, Z[:, :m], activation), whole, strict=True):
+            assert_array_equal(ours, theirs[:, :m])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_derivative_is_the_limit_of_differences(activation):
     Z = spread(-6, 6, np.float64, 1000)  # an even number: none at the kink
     _, derivatives = activated(reference, Z, activation, 0.2)
@@ -229,6 +239,18 @@ def test_loss(dense, dtype, loss, m):
             assert_within(ours, A, bounds[0])
             assert_within(gradient, dZ, bounds[1])
             assert abs(cost - expected) <= bounds[2]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_at_the_end_of_a_row(compiled, dtype, loss):
+    """The last examples, which may not fill a register: the same bits as if they were the first."""
+    for m in range(1, 70):
+        Z, Y = problem(loss, 3, m, dtype)
+        _, A, dZ = lossed(compiled, Z, Y, None, loss)
+        backward = [np.ascontiguousarray(x[:, ::-1]) for x in (Z, Y)]
+        _, again, gradient = lossed(compiled, *backward, None, loss)
+        assert_array_equal(again[:, ::-1], A)
+        assert_array_equal(gradient[:, ::-1], dZ)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
