@@ -97,8 +97,8 @@ cdef enum:
     PENALTY_SUMS = 32
     # Multiply-adds between two checks for Ctrl-C: about 10 ms.
     SIGNAL_WORK = 1 << 26
-    # Turns of a waiting thread between two checks. A turn may last until another thread pauses.
-    SIGNAL_TURNS = 1024
+    # Turns of a waiting thread between two checks. A turn may be a sleep of 0.1 ms.
+    SIGNAL_TURNS = 256
 
 cdef enum Strategy:
     NARROW
@@ -710,12 +710,12 @@ cdef void wait_for_parts(
 
     ``work`` is that of all parts, which may take seconds.
     """
-    cdef long turns = 0
+    cdef Wait wait
+    wait.turns = wait.since = 0
     if team != call.teams or rank > 0 or work <= SIGNAL_WORK:
         return
-    while not is_interrupted(call) and team_waits(team, turns):
-        turns += 1
-        if turns % SIGNAL_TURNS == 0:
+    while not is_interrupted(call) and team_waits(team, &wait):
+        if wait.turns % SIGNAL_TURNS == 0:
             with gil:
                 (<Descent>call.owner).look()
 

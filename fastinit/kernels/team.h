@@ -1,9 +1,10 @@
 /* A team of threads that runs one loop together: its members take tasks by number and wait for each
  * other at barriers.
  *
- * A waiting thread spins for some microseconds, the expected difference between the members. After
- * that it yields its core at every turn, so that threads with work proceed if the threads outnumber
- * the cores.
+ * A waiting thread spins for SPIN_NS nanoseconds, the expected difference between the members. After
+ * that it sleeps. If it only yielded its core, it would get it back for a time slice whenever other
+ * processes have work, while the member that it waits for has none: with two threads on two cores,
+ * beside two busy processes, a step of 64-100-10 took 5.4 ms instead of 0.23.
  */
 #ifndef FASTINIT_TEAM_H
 #define FASTINIT_TEAM_H
@@ -17,9 +18,16 @@ typedef volatile long counter;
 #define counter_store(c, x) _InterlockedExchange((c), (x))
 #define counter_next(c) _InterlockedExchangeAdd((c), 1)
 #define relax() YieldProcessor()
-#define yield_core() SwitchToThread()
+#define nap() Sleep(1)
+static inline long long nanoseconds(void)
+{
+    LARGE_INTEGER now, per_second;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&per_second);
+    return (long long)(now.QuadPart * (1e9 / per_second.QuadPart));
+}
 #else
-#include <sched.h>
+#include <time.h>
 typedef long counter;
 #define counter_load(c) __atomic_load_n((c), __ATOMIC_ACQUIRE)
 #define counter_store(c, x) __atomic_store_n((c), (x), __ATOMIC_RELEASE)
@@ -32,10 +40,41 @@ typedef long counter;
 #else
 #define relax() ((void)0)
 #endif
-#define yield_core() sched_yield()
+static inline void nap(void)
+{
+    const struct timespec shortest = {0, 1};
+    nanosleep(&shortest, NULL);
+}
+static inline long long nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
 #endif
 
-enum { SPINS = 200 };
+/* The clock is not read in the first turns, which take about 10 us: most waits are shorter. */
+enum { SPINS = 200, SPIN_NS = 50000 };
+
+/* A wait of one thread: its turns so far, and the time when SPINS of them had passed. */
+typedef struct {
+    long turns;
+    long long since;
+} Wait;
+
+static inline void let_time_pass(Wait *wait)
+{
+    if (++wait->turns < SPINS) {
+        relax();
+        return;
+    }
+    if (wait->turns == SPINS)
+        wait->since = nanoseconds();
+    if (nanoseconds() - wait->since < SPIN_NS)
+        relax();
+    else
+        nap();
+}
 
 typedef struct {
     long size;          /* set before the first member arrives */
@@ -56,29 +95,24 @@ static inline long team_take(Team *team)
  * team_release; the others return 0 after that. */
 static inline int team_arrive(Team *team)
 {
-    long phase, turns = 0;
+    long phase;
+    Wait wait = {0, 0};
     if (team->size == 1)
         return 1;
     phase = counter_load(&team->phase);
     if (counter_next(&team->arrived) + 1 == team->size)
         return 1;
     while (counter_load(&team->phase) == phase)
-        if (++turns < SPINS)
-            relax();
-        else
-            yield_core();
+        let_time_pass(&wait);
     return 0;
 }
 
 /* Whether others have still to arrive, before this member does; if so, let some time pass. */
-static inline int team_waits(Team *team, long turns)
+static inline int team_waits(Team *team, Wait *wait)
 {
     if (team->size == 1 || counter_load(&team->arrived) + 1 >= team->size)
         return 0;
-    if (turns < SPINS)
-        relax();
-    else
-        yield_core();
+    let_time_pass(wait);
     return 1;
 }
 

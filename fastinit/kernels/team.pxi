@@ -12,7 +12,10 @@ cdef extern from "team.h":
         long leaving
     long team_take(Team* team) noexcept nogil
     bint team_arrive(Team* team) noexcept nogil
-    bint team_waits(Team* team, long turns) noexcept nogil
+    ctypedef struct Wait:
+        long turns
+        long long since
+    bint team_waits(Team* team, Wait* wait) noexcept nogil
     void team_release(Team* team) noexcept nogil
     long counter_load(counter* c) noexcept nogil
     void counter_store(counter* c, long x) noexcept nogil

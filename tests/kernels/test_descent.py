@@ -10,6 +10,8 @@ import math
 import os
 import platform
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import cache
@@ -536,6 +538,29 @@ def test_threads_last_as_long_as_the_run(compiled, started):
             return
         time.sleep(0.01)
     raise AssertionError("threads that nobody needs are still there")
+
+
+def test_threads_beside_busy_processes(compiled):
+    """A thread that waits sleeps, so that it gets its core back when there is work again.
+
+    Two threads take as long as one; they took fifteen times as long when they yielded.
+    """
+    case = problem([64, 100, 10], 200, np.dtype(np.float64))
+
+    def seconds(threads):
+        start = time.perf_counter()
+        descend(compiled, case, GradientDescent(0.1), steps=1000, threads=threads)
+        return time.perf_counter() - start
+
+    forever = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(forever) for _ in range(os.cpu_count() or 1)]
+    try:
+        alone, together = (sorted(seconds(n) for _ in range(3))[1] for n in (1, 2))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert together < 5 * alone
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
