@@ -640,8 +640,8 @@ cdef void outer_product(
                 )
                 continue
             outer_rows(
-                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], pair, &own, rows,
-                2 if 2 * n > pair else 1,
+                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], pair, &own,
+                rows, 2 if 2 * n > pair else 1,
             )
             for r in range(rows):
                 w = dW + (start + r) * dW_step + i
