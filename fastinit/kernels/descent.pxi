@@ -88,7 +88,6 @@ cdef enum:
     # well as the weights: with copies of all layers, iterations took up to twice the time.
     TRANSPOSED_UNITS = 256
     TRANSPOSED_BLOCKS = 2
-    CACHE_LINE = 64
     # Inputs, units, and rows of weights that a thread of the thin strategy takes at once.
     THIN_INPUTS = 256
     THIN_UNITS = 64

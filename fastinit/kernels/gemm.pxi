@@ -10,6 +10,7 @@
 cdef enum:
     # Inputs whose dot products with all rows are computed before the next inputs are read.
     DOTS_INPUTS = 8
+    CACHE_LINE = 64
 
 cdef enum Finish:
     LINEAR
@@ -548,8 +549,8 @@ cdef inline void outer_tile(
             fill(&acc[r][v * lanes], <real>0)
     while examples > 0:
         for k in range(ahead.n):
-            for line in range(at, at + block, 64):
-                prefetch(<const char*>ahead.rows + k * ahead.step + line)
+            for line in range((block + CACHE_LINE - 1) // CACHE_LINE):
+                prefetch(<const char*>ahead.rows + k * ahead.step + at + line * CACHE_LINE)
         at += block
         for e in range(min(width, examples)):
             for r in range(rows):
@@ -640,8 +641,8 @@ cdef void outer_product(
                 )
                 continue
             outer_rows(
-                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], pair, &own, rows,
-                2 if 2 * n > pair else 1,
+                dZ + start * dZ_step, dZ_step, dZ_block, A, examples, width, &sums[0], pair, &own,
+                rows, 2 if 2 * n > pair else 1,
             )
             for r in range(rows):
                 w = dW + (start + r) * dW_step + i
