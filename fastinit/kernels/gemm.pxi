@@ -259,7 +259,7 @@ cdef inline void gemm_by(
 ) noexcept nogil:
     """:func:`gemm`, with tiles of constant heights."""
     cdef Py_ssize_t tiles = (n_rows + ROWS - 1) // ROWS
-    cdef Py_ssize_t t, start, rows
+    cdef Py_ssize_t t, start, rows, share = min(tiles, n_terms)
     cdef const real* w
     cdef const real* c
     cdef real* o
@@ -271,37 +271,38 @@ cdef inline void gemm_by(
         w = W + start * row_step
         c = b + start if b != NULL else NULL
         o = out + start * out_step
-        # Each tile prefetches its share of the rows, so that memory is busy all the time.
+        # Each tile prefetches its share of the rows, at least one, so that memory is busy all the
+        # time. A few rows at the ends of shares are left out.
         next_rows = ahead + t * n_terms // tiles * ahead_step if fetch else ahead
         if rows == 6:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 6,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 5:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 5,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 4:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 4,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 3:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 3,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 2:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 2,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         else:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 1,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
 
 
