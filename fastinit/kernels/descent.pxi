@@ -361,13 +361,15 @@ cdef void cut(
     shape.resident_blocks = blocks
     if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
         # Otherwise no block waits for others: the threads meet at the end of the batch only.
-        shape.resident_blocks = count_resident(blocks, RESIDENT_BYTES // itemsize // shape.width)
         if (
             blocks >= PART_BLOCKS and work >= THREAD_WORK and not forward_only
             and shape.input_parts == 0 and shape.n_parameters * itemsize <= PART_BYTES
         ):
             shape.parts = count_parts(blocks // PART_BLOCKS)
-            shape.resident_blocks = min(shape.resident_blocks, ceil_div(blocks, shape.parts))
+        # The rounds are those of a part.
+        shape.resident_blocks = count_resident(
+            ceil_div(blocks, shape.parts), RESIDENT_BYTES // itemsize // shape.width
+        )
     # Few resident examples leave room for more inputs.
     shape.input_chunk = INPUT_CHUNK * RESIDENT_BYTES // (
         shape.resident_blocks * shape.width * itemsize
