@@ -30,13 +30,16 @@ cdef enum:
     # A first layer of up to this many units does not count: its time is that of reading X, which a
     # narrow network reads once per iteration and a wide one twice.
     FEW_UNITS = 4
-    # In a wide network, the bytes of a row of one block, and of all resident blocks.
+    # In a wide network, the bytes of a row of one block, and of all resident blocks; a quarter more
+    # if that saves a round (see count_resident).
     WIDE_BYTES = 256
     RESIDENT_BYTES = 2048
     # With at least this many inputs, the products of the first layer are split along the inputs: a
     # block of all inputs would not fit into the second-level cache.
     SPLIT_INPUTS = 2048
     INPUT_PARTS = 8
+    # The least inputs that are copied at once. With fewer than RESIDENT_BYTES of examples there are
+    # more: as many as take the same memory.
     INPUT_CHUNK = 128
     # First layers of up to this many units read X in place. Layers of more units copy a block,
     # which every tile of ROWS units would otherwise read again with long strides.
@@ -58,7 +61,8 @@ cdef enum:
     INTERLEAVED_PARAMETERS = 1024
     INTERLEAVED_WORK = 8192
     # Up to this many registers of examples, a piece of the first layer has four times as many
-    # inputs: long rows of weights are read faster than short ones, up to 1.28 times in all.
+    # inputs: long rows of weights are read faster than short ones. Iterations were up to 1.28
+    # times as fast.
     FEW_EXAMPLES = 8
     # Rows of X that are prefetched ahead of a copy.
     ROWS_AHEAD = 8
@@ -88,7 +92,6 @@ cdef enum:
     # well as the weights: with copies of all layers, iterations took up to twice the time.
     TRANSPOSED_UNITS = 256
     TRANSPOSED_BLOCKS = 2
-    CACHE_LINE = 64
     # Inputs, units, and rows of weights that a thread of the thin strategy takes at once.
     THIN_INPUTS = 256
     THIN_UNITS = 64
@@ -311,7 +314,8 @@ cdef inline Py_ssize_t count_parts(Py_ssize_t most) noexcept nogil:
 cdef inline Py_ssize_t count_resident(Py_ssize_t blocks, Py_ssize_t most) noexcept nogil:
     """Return the number of blocks of a round: up to ``most``, or a quarter more.
 
-    A last round of few blocks would read all weights and gradients again.
+    A last round of few blocks would read all weights and gradients again. All rounds have about the
+    same number of blocks.
     """
     cdef Py_ssize_t rounds = ceil_div(blocks, most)
     if rounds > 1 and blocks - (rounds - 1) * most <= most // 4:
@@ -357,13 +361,15 @@ cdef void cut(
     shape.resident_blocks = blocks
     if shape.strategy == WIDE and not (forward_only and shape.input_parts == 0):
         # Otherwise no block waits for others: the threads meet at the end of the batch only.
-        shape.resident_blocks = count_resident(blocks, RESIDENT_BYTES // itemsize // shape.width)
         if (
             blocks >= PART_BLOCKS and work >= THREAD_WORK and not forward_only
             and shape.input_parts == 0 and shape.n_parameters * itemsize <= PART_BYTES
         ):
             shape.parts = count_parts(blocks // PART_BLOCKS)
-            shape.resident_blocks = min(shape.resident_blocks, ceil_div(blocks, shape.parts))
+        # The rounds are those of a part.
+        shape.resident_blocks = count_resident(
+            ceil_div(blocks, shape.parts), RESIDENT_BYTES // itemsize // shape.width
+        )
     # Few resident examples leave room for more inputs.
     shape.input_chunk = INPUT_CHUNK * RESIDENT_BYTES // (
         shape.resident_blocks * shape.width * itemsize
@@ -432,7 +438,7 @@ cdef inline Py_ssize_t transposed_step(
 
 
 cdef Py_ssize_t count_pieces(const Shape* shape, Py_ssize_t lanes) noexcept nogil:
-    """Return an upper bound of the number of pieces."""
+    """Return an upper bound of the number of pieces, for any number of examples."""
     cdef Py_ssize_t layer, n = ceil_div(shape.sizes[0], columns_of_piece(shape, lanes))
     for layer in range(shape.n_layers):
         n += count_row_pieces(shape.sizes[layer + 1])

@@ -10,6 +10,7 @@
 cdef enum:
     # Inputs whose dot products with all rows are computed before the next inputs are read.
     DOTS_INPUTS = 8
+    CACHE_LINE = 64
 
 cdef enum Finish:
     LINEAR
@@ -186,7 +187,7 @@ cdef inline void gemm_end(
     const real* b, const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step,
     Py_ssize_t n, Finish finish, int rows,
 ) noexcept nogil:
-    """:func:`gemm_tile` of the last ``n`` columns, which are fewer than a register has lanes."""
+    """:func:`gemm_tile` for the last ``n`` columns, which are fewer than a register has lanes."""
     cdef real acc[ROWS * MOST_LANES]
     cdef real ends[ROWS * MOST_LANES]
     cdef real a[MOST_LANES]
@@ -258,7 +259,7 @@ cdef inline void gemm_by(
 ) noexcept nogil:
     """:func:`gemm`, with tiles of constant heights."""
     cdef Py_ssize_t tiles = (n_rows + ROWS - 1) // ROWS
-    cdef Py_ssize_t t, start, rows
+    cdef Py_ssize_t t, start, rows, share = min(tiles, n_terms)
     cdef const real* w
     cdef const real* c
     cdef real* o
@@ -270,37 +271,38 @@ cdef inline void gemm_by(
         w = W + start * row_step
         c = b + start if b != NULL else NULL
         o = out + start * out_step
-        # Each tile prefetches its share of the rows, so that memory is busy all the time.
+        # Each tile prefetches its share of the rows, at least one, so that memory is busy all the
+        # time. A few rows at the ends of shares are left out.
         next_rows = ahead + t * n_terms // tiles * ahead_step if fetch else ahead
         if rows == 6:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 6,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 5:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 5,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 4:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 4,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 3:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 3,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         elif rows == 2:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 2,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
         else:
             gemm_rows(
                 w, row_step, term_step, n_terms, c, A, A_step, o, out_step, columns, finish, 1,
-                next_rows, ahead_step, tiles, fetch,
+                next_rows, ahead_step, share, fetch,
             )
 
 
@@ -349,7 +351,7 @@ cdef inline void dots_tile(
     """Add to ``rows`` by ``inputs`` entries of ``dW``, and to ``db`` if ``bias``; all constants.
 
     If ``spread`` is true, ``dW`` and ``db`` have a register for each entry, whose lanes are summed
-    at the end: for many blocks this is less work.
+    at the end: for many blocks this is less work. The inputs ``ahead`` of these are prefetched.
     """
     cdef Py_ssize_t dZ_step = blocks.dZ_step, A_step = blocks.A_step
     cdef Py_ssize_t columns, rest = blocks.columns
@@ -411,7 +413,11 @@ cdef inline void dots_tile(
 cdef inline Py_ssize_t inputs_ahead(
     Py_ssize_t i, Py_ssize_t tile, Py_ssize_t tiles
 ) noexcept nogil:
-    """Return how far ahead of input ``i`` a tile prefetches: each tile does so for its share."""
+    """Return how many inputs ahead of input ``i`` a tile of rows prefetches.
+
+    Each tile prefetches its share of the inputs of the next round. For its other inputs this is 0:
+    what is prefetched is read at once, which has no effect.
+    """
     return DOTS_INPUTS if i * tiles // DOTS_INPUTS == tile else 0
 
 
@@ -536,8 +542,9 @@ cdef inline void outer_tile(
 ) noexcept nogil:
     """Compute ``rows`` by ``registers`` sums of ``dZ[r, e] * A[e, i]`` over all examples.
 
-    ``A`` holds two registers of inputs of one example after the other. The rows at ``ahead`` are
-    prefetched bit by bit: many prefetches at once would wait for memory as loads do.
+    ``A`` holds two registers of inputs of one example after the other. Before each block, the
+    columns of this block are prefetched in the rows at ``ahead``: many prefetches at once would
+    wait for memory as loads do.
     """
     cdef real acc[ROWS][2 * MOST_LANES]
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
@@ -548,8 +555,8 @@ cdef inline void outer_tile(
             fill(&acc[r][v * lanes], <real>0)
     while examples > 0:
         for k in range(ahead.n):
-            for line in range(at, at + block, 64):
-                prefetch(<const char*>ahead.rows + k * ahead.step + line)
+            for line in range((block + CACHE_LINE - 1) // CACHE_LINE):
+                prefetch(<const char*>ahead.rows + k * ahead.step + at + line * CACHE_LINE)
         at += block
         for e in range(min(width, examples)):
             for r in range(rows):
@@ -607,7 +614,7 @@ cdef void outer_product(
 
     ``dZ`` is in blocks of ``width`` examples, the last of which may have fewer, and ``A`` in panels
     of two registers of inputs. A panel is used for all rows before the next one is read. The rows
-    at ``ahead`` are prefetched; it may be NULL.
+    at ``ahead`` are prefetched, once for each panel; it may be NULL.
     """
     cdef real sums[ROWS * 2 * MOST_LANES]
     cdef Py_ssize_t pair = 2 * (VECTOR_BYTES // sizeof(real))
@@ -630,6 +637,7 @@ cdef void outer_product(
                 own.step = ahead.step
                 own.n = (t + 1) * ahead.n // tiles - r
             if add:
+                # The sums are added to these rows after the product.
                 for r in range(rows):
                     prefetch(w + r * dW_step)
                     prefetch(w + r * dW_step + n - 1)

@@ -473,6 +473,7 @@ cdef void input_gradient(
     cdef real* panel
     cdef Blocks blocks
     cdef Ahead ahead
+    cdef const Ahead* next_panel
     n = piece.column_stop - piece.column
     if space.batch == NULL and n_out <= DOTS_UNITS:
         if not add:
@@ -507,15 +508,17 @@ cdef void input_gradient(
         input_panel(
             X, call, space, start, examples, piece.column + i, min(pair, n - i), panel
         )
-        # The next panel of examples that are read where they lie.
-        ahead.n = 0
-        if space.batch == NULL and start + examples <= data.first_packed * width:
-            ahead.n = max(min(pair, n - i - pair), <Py_ssize_t>0)
-        ahead.step = data.X_row * sizeof(real)
-        ahead.rows = X + (piece.column + i + pair) * data.X_row + start
+        # The next panel is prefetched if X is read in place, and if there is one: no address is
+        # computed beyond the last row of X.
+        next_panel = NULL
+        if space.batch == NULL and start + examples <= data.first_packed * width and i + pair < n:
+            ahead.rows = X + (piece.column + i + pair) * data.X_row + start
+            ahead.step = data.X_row * sizeof(real)
+            ahead.n = min(pair, n - i - pair)
+            next_panel = &ahead
         outer_product(
             dZ, width, rows * width, panel, 0, examples, width, n_out, min(pair, n - i), add,
-            dW + i, dW_step, &ahead,
+            dW + i, dW_step, next_panel,
         )
         i += pair
 
@@ -529,8 +532,9 @@ cdef bint update_piece(
     cdef Py_ssize_t layer = piece.layer, n_in = shape.sizes[layer], n_out = shape.sizes[layer + 1]
     cdef Py_ssize_t rows = piece.stop - piece.start, n = piece.column_stop - piece.column
     cdef Py_ssize_t at = shape.weights_at[layer] + piece.start * n_in + piece.column
-    cdef bint nonfinite = False
-    nonfinite = update_rows(theta, dW, dW_step, job, at, n_in, rows, n, layer, False)
+    cdef bint nonfinite = update_rows(
+        theta, dW, dW_step, job, at, n_in, rows, n, layer, False
+    )
     if piece.column == 0 and shape.bias:
         nonfinite |= update_range(
             theta, db, job, shape.weights_at[layer] + n_out * n_in + piece.start, rows, layer, True
@@ -875,6 +879,7 @@ cdef void thin_backward(
     cdef const real* A = thin_inputs(theta, call, space, layer) + start
     cdef const real* derivatives = NULL
     cdef real* own = <real*>A
+    cdef Finish finish = RELU_BACKWARD
     cdef real* g
     cdef real* db
     cdef bint nonfinite = False
@@ -912,17 +917,18 @@ cdef void thin_backward(
         counter_store(&team.nonfinite, 1)
     if layer == 0:
         return
-    for e in range(examples if not is_relu(shape.activation) else 0):
-        if keeps_derivatives(shape.activation):
-            derivatives = <const real*>space.derivatives + shape.rows_at[layer - 1] * examples
-            derivatives += e * n_in + start
-        derivatives_of_row(
-            own + e * n_in, derivatives, n, shape.activation, <real>shape.negative_slope
-        )
+    if not is_relu(shape.activation):
+        finish = MULTIPLY
+        for e in range(examples):
+            if keeps_derivatives(shape.activation):
+                derivatives = <const real*>space.derivatives + shape.rows_at[layer - 1] * examples
+                derivatives += e * n_in + start
+            derivatives_of_row(
+                own + e * n_in, derivatives, n, shape.activation, <real>shape.negative_slope
+            )
     gemm(
         dZ, dZ_example, dZ_unit, examples, n_out, <const real*>NULL,
-        theta + shape.weights_at[layer] + start, n_in, own, n_in, n,
-        RELU_BACKWARD if is_relu(shape.activation) else MULTIPLY,
+        theta + shape.weights_at[layer] + start, n_in, own, n_in, n, finish,
     )
 
 

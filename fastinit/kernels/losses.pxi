@@ -427,7 +427,7 @@ cdef double loss_block(
         joint_elements(loss, dZ, Y, Y_step, &losses[0], A, n_out, step, m)
         total = weigh_row(&losses[0], w, <real*>NULL, m, scale)
     if m < lanes and step == m and Y_step == m and w == NULL:
-        # Short rows that follow each other are one row.
+        # Rows that do not fill a register, without gaps between them, are computed as one row.
         m *= n_out
         n_out = 1
     for o in range(n_out):

@@ -61,9 +61,9 @@ cdef bint update_rows(
 ) noexcept nogil:
     """Write ``rows`` of ``n`` updated parameters; return whether one is not a finite number.
 
-    They are weights or biases of one layer, ``step`` apart from ``start`` on. Penalties apply to
-    weights only. ``g`` begins with the gradient of the first of them. A rate of 0 leaves the
-    parameters exactly as they are.
+    They are weights or biases of one layer: rows ``step`` apart, the first of which begins at
+    ``start``. ``g`` is the gradient of the first row; the others are ``g_step`` apart. Penalties
+    apply to weights only. A rate of 0 leaves the parameters exactly as they are.
     """
     cdef const Optimizer* optimizer = job.rule.optimizer
     cdef real* first = NULL
@@ -71,7 +71,7 @@ cdef bint update_rows(
     cdef real settings[N_SETTINGS]
     cdef bint nonfinite = False, frozen = rate_of(job, layer, biases) == 0
     if g_step == n and step == n:
-        # Whole rows follow each other.
+        # Without gaps between them, all rows are updated as one.
         n *= rows
         rows = 1
     fixed_settings(job, 1, &settings[0])

@@ -80,11 +80,11 @@ SHAPES = {
     "wide, in parts, deep": ([9, 64, 100, 8, 3], 601),
     "wide, in parts, transposed weights": ([5, 30, 300, 3], 397),
     "wide, too large for parts": ([260, 270, 300, 3], 197),
-    "wide, more than is held at once": ([260, 270, 300, 3], 601),
+    "wide, more than is held at once": ([260, 270, 300, 3], 701),
     "wide, split along the inputs": ([2500, 3, 2], 40),
-    "wide, split, more than is held at once": ([2100, 20, 3], 530),
+    "wide, split, more than is held at once": ([2100, 20, 3], 661),
     "wide, split, few examples": ([2300, 70, 3], 33),
-    "wide, split, one block more than two rounds": ([2100, 40, 3], 541),
+    "wide, split, one block more than whole rounds": ([2100, 40, 3], 541),
     "a few units after many inputs": ([1500, 3, 2], 200),
     "X in place": ([500, 9, 40, 2], 1027),
     "X in place, no hidden layer": ([300, 1], 2050),
@@ -298,15 +298,15 @@ def test_run_of_a_wide_network(dense, dtype, optimizer, batch_size):
     [
         ((20, 60, 280, 3), 451, None),
         ((20, 60, 280, 3), 451, 450),
-        ((12, 40, 30, 2), 4200, None),
-        ((12, 40, 30, 2), 4201, 4200),
-        ((55, 30, 2), 4200, None),
+        ((12, 40, 30, 2), 5400, None),
+        ((12, 40, 30, 2), 5401, 5400),
+        ((55, 30, 2), 5400, None),
     ],
 )
 def test_run_of_a_wide_network_in_parts(dense, dtype, sizes, m, batch_size):
     """The last batch of an epoch may have one example, which leaves all parts but one empty.
 
-    Of 4,200 examples, a part has more blocks than are held at once.
+    Of 5,400 examples, a part has more blocks than are held at once.
     """
     steps = 8 if m > 1000 else STEPS
     check_run(dense, sizes, m, "tanh", OUTPUTS[2], "Adam", batch_size, True, dtype, steps=steps)
