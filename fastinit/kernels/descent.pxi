@@ -370,7 +370,7 @@ cdef void cut(
         shape.resident_blocks = count_resident(
             ceil_div(blocks, shape.parts), RESIDENT_BYTES // itemsize // shape.width
         )
-    # Few resident examples leave room for more inputs.
+    # If few examples are resident, more inputs take the same memory.
     shape.input_chunk = INPUT_CHUNK * RESIDENT_BYTES // (
         shape.resident_blocks * shape.width * itemsize
     )
