@@ -41,12 +41,12 @@ cdef enum:
     # The least inputs that are copied at once. With fewer than RESIDENT_BYTES of examples there are
     # more: as many as take the same memory.
     INPUT_CHUNK = 128
-    # First layers of up to this many units read X in place. Layers of more units copy a block,
-    # which every tile of ROWS units would otherwise read again with long strides.
+    # First layers of up to this many units read X in place, row by row. Layers of more units copy a
+    # block, which every tile of ROWS units would otherwise read again with long strides.
     IN_PLACE_UNITS = 12
     # The same limit if products are split. It is lower, because a copy is then made along all
     # resident blocks, in the order of memory.
-    SPLIT_IN_PLACE_UNITS = 1
+    SPLIT_IN_PLACE_UNITS = 8
     # Up to this many units, the gradient of the first layer is made of dot products along the
     # examples of X in place. For more units, transposing X is faster.
     DOTS_UNITS = 32

@@ -10,6 +10,8 @@
 cdef enum:
     # Inputs whose dot products with all rows are computed before the next inputs are read.
     DOTS_INPUTS = 8
+    # Terms that are added to a sum between loading and storing it.
+    TERMS = 4
     CACHE_LINE = 64
 
 cdef enum Finish:
@@ -17,7 +19,7 @@ cdef enum Finish:
     RELU
     RELU_BACKWARD
     MULTIPLY
-    ADD
+    ADD                          # the sums start with what ``out`` holds
 
 # --- one register of lanes, for either dtype ----------------------------------------------------
 
@@ -135,12 +137,6 @@ cdef inline void finish_tile(
                 multiply_lanes(
                     out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes]
                 )
-    elif finish == ADD:
-        for r in range(rows):
-            for v in range(registers):
-                add(
-                    out + r * out_step + v * lanes, &acc[(r * registers + v) * lanes]
-                )
     else:
         for r in range(rows):
             for v in range(registers):
@@ -165,7 +161,10 @@ cdef inline void gemm_tile(
     cdef int r, v
     for r in range(rows):
         for v in range(registers):
-            fill(&acc[(r * registers + v) * lanes], b[r] if b != NULL else 0)
+            if finish == ADD:
+                copy(&acc[(r * registers + v) * lanes], out + r * out_step + v * lanes)
+            else:
+                fill(&acc[(r * registers + v) * lanes], b[r] if b != NULL else 0)
     for _term in range(n_terms):
         for r in range(rows):
             for v in range(registers):
@@ -195,15 +194,17 @@ cdef inline void gemm_end(
     cdef Py_ssize_t _term
     cdef int r
     for r in range(rows):
-        fill(&acc[r * lanes], b[r] if b != NULL else 0)
+        copy_in(&ends[r * lanes], out + r * out_step, n)
+        if finish == ADD:
+            copy(&acc[r * lanes], &ends[r * lanes])
+        else:
+            fill(&acc[r * lanes], b[r] if b != NULL else 0)
     for _term in range(n_terms):
         copy_in(&a[0], A, n)
         for r in range(rows):
             multiply_add(&acc[r * lanes], &a[0], W[r * row_step])
         A += A_step
         W += term_step
-    for r in range(rows):
-        copy_in(&ends[r * lanes], out + r * out_step, n)
     finish_tile(&acc[0], &ends[0], lanes, finish, rows, 1)
     for r in range(rows):
         copy_out(out + r * out_step, &ends[r * lanes], n)
@@ -332,6 +333,68 @@ cdef void gemm_ahead(
         W, row_step, term_step, n_rows, n_terms, b, A, A_step, out, out_step, columns, finish,
         ahead, ahead_step, True,
     )
+
+
+cdef inline void add_terms(
+    const real* W, Py_ssize_t W_step, Py_ssize_t n_rows, const real* A, Py_ssize_t A_step,
+    real* out, Py_ssize_t out_step, Py_ssize_t columns, int terms,
+) noexcept nogil:
+    """Add some terms to all sums; their number is a constant in every call: loops unroll."""
+    cdef real acc[2 * MOST_LANES]
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), j = 0, r
+    cdef int k, v
+    while j < columns:
+        for r in range(n_rows):
+            for v in range(2):
+                copy(&acc[v * lanes], out + r * out_step + j + v * lanes)
+            for k in range(terms):
+                for v in range(2):
+                    multiply_add(
+                        &acc[v * lanes], A + k * A_step + j + v * lanes, W[r * W_step + k]
+                    )
+            for v in range(2):
+                copy(out + r * out_step + j + v * lanes, &acc[v * lanes])
+        j += 2 * lanes
+
+
+cdef void gemm_in_order(
+    const real* W, Py_ssize_t W_step, Py_ssize_t n_rows, Py_ssize_t n_terms, const real* b,
+    const real* A, Py_ssize_t A_step, real* out, Py_ssize_t out_step, Py_ssize_t out_block,
+    Py_ssize_t columns, Py_ssize_t blocks, bint add,
+) noexcept nogil:
+    """:func:`gemm` that reads each row of ``A`` once, from its first column to its last.
+
+    ``out`` is in blocks of columns, which are pairs of registers. It is ``W @ A + b``, or
+    ``W @ A`` is added to it if ``add``. The results are the same bits as those of tiles. If ``A``
+    is not in a cache, this is faster: tiles read a few columns of all rows before they read the
+    next ones. The sums are not kept in registers but in the nearest cache, so they must be few.
+    """
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), term = 0, block, r, j
+    cdef const real* w
+    cdef const real* a
+    if n_rows == 1 and out_block == columns:
+        # The blocks follow each other.
+        columns *= blocks
+        blocks = 1
+    for block in range(0 if add else blocks):
+        for r in range(n_rows):
+            j = 0
+            while j < columns:
+                fill(out + block * out_block + r * out_step + j, b[r] if b != NULL else 0)
+                j += lanes
+    while term < n_terms:
+        w = W + term
+        for block in range(blocks):
+            a = A + term * A_step + block * columns
+            if term + TERMS <= n_terms:
+                add_terms(
+                    w, W_step, n_rows, a, A_step, out + block * out_block, out_step, columns, TERMS
+                )
+            else:
+                add_terms(
+                    w, W_step, n_rows, a, A_step, out + block * out_block, out_step, columns, 1
+                )
+        term += TERMS if term + TERMS <= n_terms else 1
 
 
 cdef struct Blocks:

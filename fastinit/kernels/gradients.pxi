@@ -39,19 +39,25 @@ cdef void forward_block(
     cdef real* Z
     cdef Py_ssize_t width = shape.width, A_step = X_step
     cdef Py_ssize_t layer, n_in, n_out, n, at
-    cdef bint last
+    # Rows of X that are read where they lie may be in main memory.
+    cdef bint last, in_order = X != NULL and X_step != width
     for layer in range(shape.n_layers):
         n_in = shape.sizes[layer]
         n_out = shape.sizes[layer + 1]
         last = layer == shape.n_layers - 1
         W = theta + shape.weights_at[layer]
         Z = activations + shape.rows_at[layer] * width
-        if A != NULL:
+        if layer == 0 and in_order:
+            gemm_in_order(
+                W, n_in, n_out, n_in, biases_of(theta, shape, layer), A, A_step, Z, width, 0,
+                columns, 1, False,
+            )
+        elif A != NULL:
             gemm(
                 W, n_in, 1, n_out, n_in, biases_of(theta, shape, layer), A, A_step, Z, width,
                 columns, RELU if is_relu(shape.activation) and not last else LINEAR,
             )
-        if not last and (not is_relu(shape.activation) or A == NULL):
+        if not last and (not is_relu(shape.activation) or A == NULL or layer == 0 and in_order):
             # Whole rows follow each other.
             n = n_out * width if columns == width else columns
             at = 0
@@ -285,7 +291,7 @@ cdef void input_part(
     cdef const real* X = <const real*>call.data.X
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), width = shape.width
     cdef Py_ssize_t n_in = shape.sizes[0], n_out = shape.sizes[1]
-    cdef Py_ssize_t input = part * n_in // shape.input_parts, start, n, slot, step, k
+    cdef Py_ssize_t input = part * n_in // shape.input_parts, start, n, slot, step, k, in_order = 0
     cdef Py_ssize_t end = (part + 1) * n_in // shape.input_parts
     cdef real* out = <real*>space.products + part * shape.resident_blocks * n_out * width
     cdef real* copies = <real*>space.X_blocks
@@ -293,23 +299,30 @@ cdef void input_part(
     cdef Finish finish = LINEAR
     cdef const real* block
     copies += rank * shape.resident_blocks * shape.input_chunk * width
+    if in_place:
+        # Blocks whose rows are read where they lie.
+        in_order = max(min(resident, call.data.first_packed - first_block), <Py_ssize_t>0)
     while input < end and not is_interrupted(call):
         k = min(shape.input_chunk, end - input)
-        if not in_place:
+        if in_order > 0:
+            gemm_in_order(
+                theta + input, n_in, n_out, k, <const real*>NULL,
+                X + input * call.data.X_row + first_block * width, call.data.X_row, out, width,
+                n_out * width, width, in_order, finish == ADD,
+            )
+        elif not in_place:
             copy_inputs(
                 X, call, space, first_block, resident, input, k,
                 <real*>space.examples + rank * shape.input_chunk * width, copies,
             )
-        for slot in range(resident):
+        for slot in range(in_order, resident):
             start = (first_block + slot) * width
             n = min(width, space.n - start)
             block = copies + slot * shape.input_chunk * width
             step = width
-            if space.batch == NULL and (in_place or start >= call.data.first_packed * width):
+            if space.batch == NULL and start >= call.data.first_packed * width:
                 block = block_of_X(X, call, space, rank, start, n, input, k, &step)
-            if (
-                space.batch == NULL and not in_place and start < call.data.first_packed * width
-            ):
+            elif space.batch == NULL:
                 # The next inputs are prefetched, so that memory is busy between copies too.
                 gemm_ahead(
                     theta + input, n_in, 1, n_out, k, <const real*>NULL, block, step,
@@ -440,7 +453,11 @@ cdef void input_panel(
     if space.batch != NULL:
         for e in range(examples):
             x = X + space.batch[start + e] * data.X_column + input * data.X_row
-            if data.X_row == 1:
+            if data.X_row == 1 and n == pair:
+                # The next panel reads what follows.
+                prefetch(x + pair)
+                copy_row(x, pair, out + e * pair)
+            elif data.X_row == 1:
                 memcpy(out + e * pair, x, n * sizeof(real))
             else:
                 for i in range(n):

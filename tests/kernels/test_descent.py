@@ -83,6 +83,7 @@ SHAPES = {
     "wide, more than is held at once": ([260, 270, 300, 3], 701),
     "wide, split along the inputs": ([2500, 3, 2], 40),
     "wide, split, more than is held at once": ([2100, 20, 3], 661),
+    "wide, split, X in place": ([2103, 7, 2], 661),
     "wide, split, few examples": ([2300, 70, 3], 33),
     "wide, split, one block more than whole rounds": ([2100, 40, 3], 541),
     "a few units after many inputs": ([1500, 3, 2], 200),
