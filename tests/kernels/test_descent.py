@@ -369,7 +369,7 @@ def test_descend_in_slices_is_the_same(dense, dtype, optimizer, sizes):
     assert_array_equal(kept, state)
 
 
-def test_strides_of_X_do_not_matter(dense, dtype):
+def test_strides_of_X_do_not_matter_to_a_small_network(dense, dtype):
     case = problem([2, 10, 5, 1], 300, dtype)
     spread = np.zeros((4, 600), dtype)[::2, ::2]
     spread[...] = case.X
