@@ -11,6 +11,8 @@ cdef enum:
     # Examples per product of probabilities: a product of so many mantissas below 2 is finite.
     LOSS_WIDTH = 64
     LOSS_BLOCK = 512
+    # Examples of a softmax that are computed together; whole registers of all levels.
+    SOFTMAX_EXAMPLES = 32
 
 ctypedef void (*float_elements)(
     float* dZ, const float* Y, float* losses, float* A, Py_ssize_t n) noexcept nogil
@@ -235,65 +237,82 @@ cdef void poisson_elements(
 add_loss("poisson", poisson_elements[float], poisson_elements[double])
 
 
-cdef inline void softmax_lanes(
+cdef inline void registers_in(real* out, const real* a, Py_ssize_t n) noexcept nogil:
+    """Copy ``n`` numbers; the lanes after the last one are zeros."""
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), e = 0
+    while e < n:
+        copy_in(out + e, a + e, min(lanes, n - e))
+        e += lanes
+
+
+cdef inline void registers_out(real* out, const real* a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), e = 0
+    while e < n:
+        copy_out(out + e, a + e, min(lanes, n - e))
+        e += lanes
+
+
+cdef inline void softmax_tile(
     real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
     Py_ssize_t step, Py_ssize_t n, bint clips,
 ) noexcept nogil:
-    """:func:`softmax_of` for up to a register of examples."""
-    cdef real top[MOST_LANES]
-    cdef real sums[MOST_LANES]
-    cdef real own[MOST_LANES]
-    cdef real z[MOST_LANES]
-    cdef real y[MOST_LANES]
+    """:func:`softmax_of` for up to SOFTMAX_EXAMPLES examples."""
+    cdef real top[SOFTMAX_EXAMPLES]
+    cdef real sums[SOFTMAX_EXAMPLES]
+    cdef real own[SOFTMAX_EXAMPLES]
+    cdef real z[SOFTMAX_EXAMPLES]
+    cdef real y[SOFTMAX_EXAMPLES]
+    # Whole registers. GCC would unroll loops over a constant number of a few lanes, and then not
+    # vectorise them: softmax took four times as long with AVX2.
     cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real)
-    cdef Py_ssize_t o, v
+    cdef Py_ssize_t width = ceil_div(n, lanes) * lanes, o, v
     cdef real t
-    copy_in(&top[0], dZ, n)
-    fill(&sums[0], <real>0)
-    fill(&own[0], <real>0)
+    registers_in(&top[0], dZ, n)
+    for v in range(width):
+        sums[v] = own[v] = 0
     for o in range(1, n_out):
-        copy_in(&z[0], dZ + o * step, n)
-        for v in range(lanes):
+        registers_in(&z[0], dZ + o * step, n)
+        for v in range(width):
             top[v] = z[v] if z[v] > top[v] else top[v]
     for o in range(n_out):
-        copy_in(&z[0], dZ + o * step, n)
-        copy_in(&y[0], Y + o * Y_step, n)
-        for v in range(lanes):
+        registers_in(&z[0], dZ + o * step, n)
+        registers_in(&y[0], Y + o * Y_step, n)
+        for v in range(width):
             t = exp_of(z[v] - top[v])
             sums[v] += t
             own[v] += (t if clips else top[v] - z[v]) if y[v] > 0 else 0
             z[v] = t
-        copy_out(dZ + o * step, &z[0], n)
-    for v in range(lanes):
+        registers_out(dZ + o * step, &z[0], n)
+    for v in range(width):
         if clips:
             own[v] = -log_of(clipped(own[v] / sums[v]))
         else:
             own[v] += log_of(sums[v])
         sums[v] = <real>1 / sums[v]
-    copy_out(losses, &own[0], n)
+    registers_out(losses, &own[0], n)
     for o in range(n_out):
-        copy_in(&z[0], dZ + o * step, n)
-        copy_in(&y[0], Y + o * Y_step, n)
-        for v in range(lanes):
+        registers_in(&z[0], dZ + o * step, n)
+        registers_in(&y[0], Y + o * Y_step, n)
+        for v in range(width):
             z[v] *= sums[v]
         if A != NULL:
-            copy_out(A + o * step, &z[0], n)
-        for v in range(lanes):
+            registers_out(A + o * step, &z[0], n)
+        for v in range(width):
             z[v] -= y[v]
-        copy_out(dZ + o * step, &z[0], n)
+        registers_out(dZ + o * step, &z[0], n)
 
 
 cdef inline void softmax_of(
     real* dZ, const real* Y, Py_ssize_t Y_step, real* losses, real* A, Py_ssize_t n_out,
     Py_ssize_t step, Py_ssize_t n, bint clips,
 ) noexcept nogil:
-    cdef Py_ssize_t lanes = VECTOR_BYTES // sizeof(real), e = 0
+    cdef Py_ssize_t e = 0
     while e < n:
-        softmax_lanes(
+        softmax_tile(
             dZ + e, Y + e, Y_step, losses + e, A + e if A != NULL else A, n_out, step,
-            min(lanes, n - e), clips,
+            min(<Py_ssize_t>SOFTMAX_EXAMPLES, n - e), clips,
         )
-        e += lanes
+        e += SOFTMAX_EXAMPLES
 
 
 cdef void softmax_elements(
