@@ -523,9 +523,9 @@ def test_curves_are_told_apart(curves):
 
 
 @pytest.fixture
-def grid(circles):
+def grid(balanced):
     return fi.compare(
-        *circles[:2], fi.Network([2, 3, 1]), ["lesson.he", "zeros"], seed=range(3),
+        *balanced, fi.Network([2, 3, 1]), ["lesson.he", "zeros"], seed=range(3),
         learning_rate=[0.1, 1e200], width=[2, 4], iterations=30,
     )  # fmt: skip
 

@@ -190,7 +190,11 @@ def test_one_picture_for_light_and_dark(grid, written):
     assert vectors.PAPER not in content
 
 
-def test_curves_have_their_values(grid, written):
+def test_curves_have_their_values(net, balanced, written):
+    grid = fi.compare(
+        *balanced, net, ["he_normal", "zeros"], seed=range(3), learning_rate=[0.1, 1e200],
+        width=[3, 4], depth=[2], iterations=50,
+    )  # fmt: skip
     text = written(grid)
     found = re.findall(r'<script type="application/json">(.*?)</script>', text)
     panels = [json.loads(each) for each in found]
